@@ -1,0 +1,119 @@
+/**
+ * The port through which the dispatcher speaks to an agent. outbound/ implements it once per binding; a function in this
+ * process can implement it too. All ids in what passes here are the agent's own, never ours.
+ */
+import type { AgentCard, AgentInterface, Message, StreamResponse, Task } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+
+/** What travels with a call to an agent besides its body. */
+export interface AgentCallOptions {
+  /** Ends the call. Required: every wait can be ended. */
+  signal: AbortSignal;
+  /** Longest silence of the agent before the call fails with AgentTimeoutError, in milliseconds. */
+  timeoutMs: number;
+  /** Extension URIs that the client named; sent on as A2A-Extensions. */
+  extensions?: readonly string[];
+  /** W3C trace context of the request, sent on as it is. */
+  traceparent?: string;
+}
+
+export interface AgentSendOptions extends AgentCallOptions {
+  acceptedOutputModes?: readonly string[];
+  /** Metadata of the client's request, sent on untouched. */
+  metadata?: Record<string, unknown>;
+}
+
+/** A way to one agent, over one interface of its card. Safe for concurrent use. */
+export interface AgentClient {
+  /** Whether `sendStream` and `subscribe` may be used: the card says capabilities.streaming. */
+  readonly streaming: boolean;
+  /** SendMessage, blocking: ends with a Task or a Message. */
+  send(message: Message, options: AgentSendOptions): Promise<StreamResponse>;
+  /** SendMessage with return_immediately. */
+  sendAndReturn(message: Message, options: AgentSendOptions): Promise<StreamResponse>;
+  /** SendStreamingMessage: each item as the agent sent it. Ends when the agent ends the stream. */
+  sendStream(message: Message, options: AgentSendOptions): AsyncIterable<StreamResponse>;
+  /** SubscribeToTask: a Task first, then what follows. */
+  subscribe(taskId: string, options: AgentCallOptions): AsyncIterable<StreamResponse>;
+  /** GetTask with all of its history. */
+  get(taskId: string, options: AgentCallOptions): Promise<Task>;
+  /** CancelTask. */
+  cancel(taskId: string, options: AgentCallOptions): Promise<Task>;
+}
+
+/** An agent to be called. */
+export interface AgentEndpoint {
+  workspaceId: string;
+  agentId: string;
+  card: AgentCard;
+}
+
+/** Finds and keeps the clients of agents. */
+export interface AgentConnector {
+  /** The interface of the card that would be called, or undefined when the router speaks none of them. */
+  pick(card: AgentCard): AgentInterface | undefined;
+  /** Throws AgentCallError (kind "unreachable") when the card offers no interface that the router speaks. */
+  connect(endpoint: AgentEndpoint): AgentClient;
+  /** Drops what is kept for an agent, after its card changed or it left. */
+  forget(workspaceId: string, agentId: string): void;
+  close(): Promise<void>;
+}
+
+/**
+ * How a call to an agent failed.
+ * - `unreachable`: the request provably never reached the agent (connection refused, name not found, TLS failed).
+ * - `broken`: the connection broke after the request may have reached it.
+ * - `timeout`: the agent was silent for too long.
+ * - `refused`: the agent answered with an error of its own; `reason` and `code` hold it.
+ * - `invalid`: the agent answered something that is no A2A; `raw` holds it.
+ */
+export type AgentFailureKind = "unreachable" | "broken" | "timeout" | "refused" | "invalid";
+
+export interface AgentCallErrorInit {
+  /** For kind "refused": the A2A reason (`TASK_NOT_FOUND`, ...) or, where the agent gave none, its status. */
+  reason?: string;
+  /** What the agent sent, for kind "invalid"; cut to 8 KiB. Kept in the log, never shown to clients. */
+  raw?: string;
+  cause?: unknown;
+}
+
+export class AgentCallError extends Error {
+  readonly kind: AgentFailureKind;
+  readonly reason: string | undefined;
+  readonly raw: string | undefined;
+
+  /** `message` is a sentence that a person understands and any client may see. */
+  constructor(kind: AgentFailureKind, message: string, init: AgentCallErrorInit = {}) {
+    super(message, init.cause === undefined ? undefined : { cause: init.cause });
+    this.name = "AgentCallError";
+    this.kind = kind;
+    this.reason = init.reason;
+    this.raw = init.raw?.slice(0, 8192);
+  }
+}
+
+/** Fetches agent cards from URLs. */
+export interface CardFetcher {
+  /**
+   * Fetches and checks the card at `url`, with If-None-Match when `etag` is given.
+   * Returns undefined when the server says that it has not changed.
+   * Throws SignalboxError: UNAVAILABLE CARD_UNAVAILABLE, INVALID_ARGUMENT for a URL that is not allowed or a card that
+   * breaks the contract, naming the field.
+   */
+  fetch(url: string, options: { etag?: string; signal: AbortSignal }): Promise<FetchedCard | undefined>;
+}
+
+export interface FetchedCard {
+  card: AgentCard;
+  etag?: string;
+}
+
+/** Posts push notifications. */
+export interface WebhookSender {
+  /** POSTs `body` to `url`. Throws when the answer is not 2xx, within `timeoutMs`. The URL is guarded at each call. */
+  post(
+    url: string,
+    body: string,
+    headers: Record<string, string>,
+    options: { signal: AbortSignal; timeoutMs: number },
+  ): Promise<void>;
+}

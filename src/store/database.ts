@@ -1,0 +1,29 @@
+/**
+ * One face for PostgreSQL and PGlite. Repositories use `kysely` for everything but the hot statements, which are plain
+ * named statements: they are prepared once per connection and cost no building.
+ */
+import type { Kysely } from "kysely";
+import type { Schema } from "./schema.ts";
+
+/** A statement with a name: prepared once on each connection of PostgreSQL. The name must be unique to the text. */
+export interface Statement {
+  name: string;
+  text: string;
+}
+
+/** A row as the driver gives it: int8 as number, timestamptz as Date, bytea as Uint8Array, json parsed. */
+export type Row = Record<string, unknown>;
+
+export interface Database {
+  readonly backend: "postgres" | "pglite";
+  readonly kysely: Kysely<Schema>;
+  /**
+   * Runs a hot statement in its own transaction. Errors are mapped by `mapDatabaseError`: a connection that fails or is
+   * refused becomes SignalboxError DATABASE_UNAVAILABLE; anything else is rethrown.
+   */
+  query(statement: Statement, values: readonly unknown[]): Promise<Row[]>;
+  /** Resolves when the database answers; rejects with DATABASE_UNAVAILABLE otherwise. Never waits longer than 2 s. */
+  ping(): Promise<void>;
+  /** Waits for running statements, then closes every connection. */
+  close(): Promise<void>;
+}

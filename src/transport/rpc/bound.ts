@@ -1,0 +1,38 @@
+/**
+ * An RPC as every transport sees it: the implementation with all that surrounds it (authentication, scope, logs, metrics,
+ * one error type). Transports decode a request, make a HandlerContext, call, and encode. They know nothing else.
+ */
+import { createContextKey, type HandlerContext } from "@connectrpc/connect";
+import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
+
+export interface BoundRpc {
+  readonly service: DescService;
+  readonly method: DescMethod;
+  /** For methodKind "unary". Throws SignalboxError and nothing else. */
+  unary(request: Message, context: HandlerContext): Promise<Message>;
+  /** For every streaming kind. Throws SignalboxError and nothing else; may throw before the first item. */
+  stream(requests: Message | AsyncIterable<Message>, context: HandlerContext): AsyncIterable<Message>;
+}
+
+/** All RPCs of the server by full name, as `lf.a2a.v1.A2AService/GetTask`. */
+export type BoundRpcs = ReadonlyMap<string, BoundRpc>;
+
+/**
+ * The target that the address of a request names (`/agents/{agent}/...` gives `a.<agent>`). It stands for the `tenant`
+ * of every request made there.
+ */
+export const addressTargetKey = createContextKey<string | undefined>(undefined, {
+  description: "target named by the address",
+});
+
+const sequences = new WeakMap<object, number>();
+
+/** Remembers the sequence number of a StreamResponse, for transports that carry it beside the body (SSE `id:`). */
+export function setSequence<T extends object>(response: T, sequence: number): T {
+  sequences.set(response, sequence);
+  return response;
+}
+
+export function sequenceOf(response: object): number | undefined {
+  return sequences.get(response);
+}
