@@ -109,6 +109,8 @@ export interface FetchedCard {
 
 /** Posts push notifications. */
 export interface WebhookSender {
+  /** Refuses a URL that may not be posted to: INVALID_ARGUMENT with the remedy. */
+  check(url: string): Promise<void>;
   /** POSTs `body` to `url`. Throws when the answer is not 2xx, within `timeoutMs`. The URL is guarded at each call. */
   post(
     url: string,

@@ -1,0 +1,266 @@
+/**
+ * All settings of the server, as data. The YAML keys, the environment variables, the flags, the help text, the page
+ * docs/configuration.md and the type `Config` are derived from this one table.
+ */
+import { readFileSync } from "node:fs";
+import { findPackageJSON } from "node:module";
+import type { z } from "zod";
+import {
+  boolean,
+  durationMs,
+  httpUrl,
+  integer,
+  isHost,
+  isHostAndPort,
+  isLoopbackHost,
+  type Kind,
+  list,
+  oneOf,
+  path,
+  text,
+} from "./kinds.ts";
+
+/** One setting. */
+export interface Setting extends Kind<unknown> {
+  /** What it means, with its unit: one sentence or two for help and docs. */
+  about: string;
+  /** Its value when nobody gives one, or how that follows from the other settings. None: the setting is optional. */
+  default?: unknown;
+  /** The default in words, where it is not a plain value. */
+  defaultText?: string;
+  /** Set when the value may hold a password: it is never shown. */
+  secret?: true;
+  /** Set when the value is a path, which is made absolute. */
+  path?: true;
+}
+
+/** Version of this package. */
+export const PACKAGE_VERSION: string = readPackageVersion();
+
+export const SETTINGS = {
+  config: {
+    ...path("the path of a YAML file", "file"),
+    about: "The YAML file with further settings. Not itself a key of that file.",
+    defaultText: "`signalbox.yaml` in the working folder, if there is one",
+  },
+  host: {
+    ...text("an IP address or a host name, without a port", "address", isHost),
+    default: "127.0.0.1",
+    about:
+      "Address that both listeners bind. It must be loopback: there is no authentication yet, so the server refuses to start on any other.",
+  },
+  "http.port": {
+    ...integer(0, 65535),
+    default: 8080,
+    about: "Port of the HTTP listener: Connect, gRPC-Web, HTTP+JSON, JSON-RPC, cards, health. 0 takes any free port.",
+  },
+  "http.base-path": {
+    ...text("a path such as /signalbox, without a slash at its end", "path", (p) => /^(\/[\w.~-]+)*$/.test(p)),
+    default: "",
+    about: "Path prefix of the HTTP listener: stripped before routing, and part of the addresses that cards advertise.",
+  },
+  "http.cors-origins": {
+    ...list("origins such as https://app.example.com, or * for all", "origins", isOrigin),
+    default: [],
+    about: "Origins of web pages that may call the HTTP listener.",
+  },
+  "http.compress": {
+    ...boolean,
+    default: false,
+    about: "Whether Connect and gRPC-Web answers over 1 KiB are compressed for clients that accept it. Costs half of the throughput.",
+  },
+  "grpc.port": {
+    ...integer(0, 65535),
+    default: 50051,
+    about: "Port of the gRPC listener. 0 takes any free port.",
+  },
+  "database.url": {
+    ...text("a postgres:// or postgresql:// address", "url", isPostgresUrl),
+    secret: true,
+    defaultText: "none: the embedded PGlite in `data.dir`",
+    about: "PostgreSQL database to store everything in.",
+  },
+  "database.pool-size": {
+    ...integer(1, 1000),
+    default: 10,
+    about: "Most connections to PostgreSQL at once. PGlite has one.",
+  },
+  "data.dir": {
+    ...path("the path of a folder", "folder"),
+    default: ".signalbox",
+    defaultText: "`.signalbox` in the working folder",
+    about: "Folder of the embedded database; created when missing. One server at a time uses it.",
+  },
+  "log.level": {
+    ...oneOf("fatal", "error", "warn", "info", "debug", "trace", "silent"),
+    default: "info",
+    about: "The least severe messages that are logged. Logs go to standard error, a JSON object a line.",
+  },
+  "public.url": {
+    ...httpUrl("an http:// or https:// address without query"),
+    defaultText: "the address of the HTTP listener, with `http.base-path`",
+    about: "Address under which clients reach the HTTP listener, for the cards that are served. Needed behind a proxy. `http.base-path` is added to it.",
+  },
+  "public.grpc": {
+    ...text("host:port", "host:port", isHostAndPort),
+    defaultText: "the address of the gRPC listener",
+    about: "Address under which clients reach the gRPC listener, for the cards that are served.",
+  },
+  "limits.message-bytes": {
+    ...integer(1024, 67_108_864, "bytes"),
+    default: 4_194_304,
+    about: "Largest request, and largest message of an agent, in bytes.",
+  },
+  "limits.running-tasks": {
+    ...integer(1, 1_000_000),
+    default: 10_000,
+    about: "Most tasks that one server works on at once. What comes beyond is refused with RESOURCE_EXHAUSTED.",
+  },
+  "limits.queue": {
+    ...integer(1, 1_000_000),
+    default: 10_000,
+    about: "Most writes that may wait for the database. What comes beyond is refused with RESOURCE_EXHAUSTED.",
+  },
+  "drain.ms": {
+    ...durationMs(0),
+    default: 10_000,
+    about: "How long a stopping server lets calls and streams finish, in milliseconds.",
+  },
+  "allow-private-urls": {
+    ...boolean,
+    default: (given: { host: string }): boolean => isLoopbackHost(given.host),
+    defaultText: "`true` while `host` is loopback, else `false`",
+    about: "Whether URLs given to the server (cards, agents, webhooks) may lead to loopback and private addresses.",
+  },
+  "agent.timeout-ms": {
+    ...durationMs(1),
+    default: 300_000,
+    about: "Longest silence of an agent before its task fails, in milliseconds.",
+  },
+  "task.silence-ms": {
+    ...durationMs(0),
+    default: 500,
+    about: "How long a stream waits for the agent's first answer before it shows the task, in milliseconds.",
+  },
+  "card.name": {
+    ...text("text", "text"),
+    default: "Signalbox",
+    about: "Name in the router's own agent card.",
+  },
+  "card.description": {
+    ...text("text", "text"),
+    default: "Routes tasks to the agents registered with it.",
+    about: "Description in the router's own agent card.",
+  },
+  "card.version": {
+    ...text("text", "text"),
+    default: PACKAGE_VERSION,
+    defaultText: "the version of Signalbox",
+    about: "Version in the router's own agent card.",
+  },
+  "card.max-age-seconds": {
+    ...integer(0, 31_536_000, "seconds"),
+    default: 60,
+    about: "How long clients may keep a card before they ask again, in seconds.",
+  },
+  "card.provider-organization": {
+    ...text("text", "text"),
+    about: "Who runs this router, in its card. Needs `card.provider-url` too.",
+  },
+  "card.provider-url": {
+    ...httpUrl("an http:// or https:// address without query"),
+    about: "Website of who runs this router, in its card. Needs `card.provider-organization` too.",
+  },
+  "card.documentation-url": {
+    ...httpUrl("an http:// or https:// address without query"),
+    about: "Where people read about this router, in its card.",
+  },
+  "card.extended": {
+    ...path("the path of a JSON file", "file"),
+    about: "File with the extended agent card. Without it the card declares none.",
+  },
+  "push.attempts": {
+    ...integer(1, 100),
+    default: 5,
+    about: "How often a push notification is tried before it is given up.",
+  },
+  "push.timeout-ms": {
+    ...durationMs(1),
+    default: 10_000,
+    about: "Longest wait for a webhook's answer, in milliseconds.",
+  },
+} as const satisfies Record<string, Setting>;
+
+/** A setting's name: its place in the YAML file, levels joined by dots. */
+export type SettingKey = keyof typeof SETTINGS;
+
+/** All names, in the order of the table. */
+export const SETTING_KEYS = Object.keys(SETTINGS) as SettingKey[];
+
+export const isSettingKey = (name: string): name is SettingKey => Object.hasOwn(SETTINGS, name);
+
+/** The setting of that name, without its narrow type. */
+export const settingOf = (key: SettingKey): Setting => SETTINGS[key];
+
+/** `http.base-path` is `SIGNALBOX_HTTP_BASE_PATH`. */
+export const environmentName = (key: string): string => `SIGNALBOX_${key.replace(/[.-]/g, "_").toUpperCase()}`;
+
+/** `http.base-path` is `--http-base-path`. */
+export const flagName = (key: string): string => `--${key.replaceAll(".", "-")}`;
+
+/** The default of a setting for people; undefined when it has none. */
+export function defaultText(key: SettingKey): string | undefined {
+  const setting = settingOf(key);
+  if (setting.defaultText !== undefined) return setting.defaultText;
+  if (setting.default === undefined) return undefined;
+  const shown = Array.isArray(setting.default) ? setting.default.join(",") : String(setting.default);
+  return shown === "" ? "empty" : `\`${shown}\``;
+}
+
+type Camel<S extends string> = S extends `${infer A}-${infer B}` ? `${A}${Capitalize<Camel<B>>}` : S;
+type SectionOf<K extends string> = K extends `${infer S}.${string}` ? S : never;
+type DefaultOf<S> = S extends { default: infer D } ? (D extends (...given: never) => infer R ? R : D) : undefined;
+
+/** The value of one setting. Undefined is possible only where there is no default. */
+export type SettingValue<K extends SettingKey> =
+  | z.output<(typeof SETTINGS)[K]["type"]>
+  | (DefaultOf<(typeof SETTINGS)[K]> extends undefined ? undefined : never);
+
+/**
+ * The settings of one server, complete and checked: `http.base-path` is `config.http.basePath`. Paths are absolute;
+ * durations are milliseconds, sizes bytes.
+ */
+export type Config = {
+  readonly [K in SettingKey as K extends `${string}.${string}` ? never : Camel<K>]: SettingValue<K>;
+} & {
+  readonly [S in SectionOf<SettingKey>]: {
+    readonly [K in SettingKey as K extends `${S}.${infer Name}` ? Camel<Name> : never]: SettingValue<K>;
+  };
+};
+
+/** Puts values by name into the shape of `Config`. */
+export function toConfig(values: { readonly [K in SettingKey]: SettingValue<K> }): Config {
+  const config: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(values)) {
+    const [name = "", section] = key.split(".").reverse();
+    const place = section === undefined ? config : ((config[section] ??= {}) as Record<string, unknown>);
+    place[name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())] = value;
+  }
+  for (const section of Object.values(config)) Object.freeze(section);
+  return Object.freeze(config) as Config;
+}
+
+function isOrigin(given: string): boolean {
+  return given === "*" || (/^https?:/.test(given) && URL.parse(given)?.origin === given);
+}
+
+function isPostgresUrl(given: string): boolean {
+  return /^postgres(ql)?:\/\//.test(given) && URL.canParse(given);
+}
+
+function readPackageVersion(): string {
+  // Found from here upwards, so that it works from src/ and from dist/src/ alike.
+  const file = findPackageJSON("..", import.meta.url);
+  if (file === undefined) throw new Error("The package.json of Signalbox is missing.");
+  return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
+}

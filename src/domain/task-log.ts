@@ -1,0 +1,160 @@
+/**
+ * The update log of a task, and the Task that follows from it. Everything that happened to a task is one row of the log;
+ * a Task, at any moment, is the fold of its rows up to that moment. Pure: no clock, no I/O.
+ */
+import { create, equals } from "@bufbuild/protobuf";
+import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import {
+  ArtifactSchema,
+  type Message,
+  type StreamResponse,
+  type Task,
+  TaskSchema,
+  TaskState,
+  TaskStatusSchema,
+} from "../../gen/lf/a2a/v1/a2a_pb.ts";
+
+/**
+ * What a row of the log is.
+ * - `message`: a message that entered the history; watchers do not see it as an update.
+ * - `status`, `artifact`: an update as watchers see it.
+ * - `reply`: the bare Message with which an agent answered instead of a task.
+ * - `metadata`: the task's metadata were replaced; the body is a Task that holds nothing else.
+ */
+export type UpdateKind = "message" | "status" | "artifact" | "reply" | "metadata";
+
+/** An update that has no number yet. */
+export interface NewUpdate {
+  kind: UpdateKind;
+  body: StreamResponse;
+  /** Who or what caused it and why, for operators; never sent to clients. */
+  cause?: string;
+}
+
+/** A row of the log. Numbers begin at 1 and have no gaps. */
+export interface TaskUpdate extends NewUpdate {
+  seq: number;
+}
+
+/** What is known of a task besides its log. */
+export interface TaskHeader {
+  workspaceId: string;
+  taskId: string;
+  contextId: string;
+  agentId: string;
+  createdAt: Date;
+  /** Whether a client may have seen the task's id. Until then it is hidden from Get and List. */
+  disclosed: boolean;
+  /** Whether push notification configs exist. */
+  hasPush: boolean;
+  /** The agent's own ids, once they are known. They never leave the router. */
+  upstreamTaskId: string | undefined;
+  upstreamContextId: string | undefined;
+}
+
+/** A task as it stands at `seq`. */
+export interface TaskImage {
+  header: TaskHeader;
+  seq: number;
+  /** With our ids, its whole history and all artifacts. */
+  task: Task;
+  /** The bare Message that ended it, if one did. */
+  reply: Message | undefined;
+}
+
+/** The image of a task of which nothing but its creation is known. */
+export function newImage(header: TaskHeader): TaskImage {
+  const task = create(TaskSchema, {
+    id: header.taskId,
+    contextId: header.contextId,
+    status: { state: TaskState.SUBMITTED, timestamp: timestampFromDate(header.createdAt) },
+  });
+  return { header, seq: 0, task, reply: undefined };
+}
+
+/** The image that follows from the log's rows, which must be in order and begin at 1. */
+export function foldTask(header: TaskHeader, updates: Iterable<TaskUpdate>): TaskImage {
+  const image = newImage(header);
+  for (const update of updates) applyUpdate(image, update);
+  return image;
+}
+
+/** Carries an image on by one row. Changes it in place. */
+export function applyUpdate(image: TaskImage, update: TaskUpdate): void {
+  if (update.seq !== image.seq + 1) {
+    throw new Error(`update ${update.seq} does not follow ${image.seq} of task ${image.header.taskId}`);
+  }
+  image.seq = update.seq;
+  const { task } = image;
+  const payload = update.body.payload;
+  switch (payload.case) {
+    case "message":
+      if (update.kind === "reply") {
+        image.reply = payload.value;
+        task.status = create(TaskStatusSchema, { ...statusTime(task), state: TaskState.COMPLETED });
+      } else {
+        task.history.push(payload.value);
+      }
+      return;
+    case "statusUpdate": {
+      // A status message that is superseded becomes history, so that nothing an agent said is lost.
+      const spoken = task.status?.message;
+      if (spoken) task.history.push(spoken);
+      const status = payload.value.status;
+      if (status) task.status = status;
+      return;
+    }
+    case "artifactUpdate": {
+      const { artifact, append } = payload.value;
+      if (!artifact) return;
+      const index = task.artifacts.findIndex((known) => known.artifactId === artifact.artifactId);
+      const known = task.artifacts[index];
+      if (known && append) {
+        // The specification's rule: a chunk adds parts; what else it carries replaces what was there.
+        known.parts.push(...artifact.parts);
+        if (artifact.name) known.name = artifact.name;
+        if (artifact.description) known.description = artifact.description;
+        if (artifact.extensions.length > 0) known.extensions = artifact.extensions;
+        if (artifact.metadata) known.metadata = { ...known.metadata, ...artifact.metadata };
+        return;
+      }
+      // A copy, because chunks are added to it in place and the update itself is shared.
+      const owned = { ...artifact, parts: [...artifact.parts] };
+      if (known) task.artifacts[index] = owned;
+      else task.artifacts.push(owned);
+      return;
+    }
+    case "task":
+      if (payload.value.metadata) task.metadata = payload.value.metadata;
+      return;
+  }
+}
+
+function statusTime(task: Task): { timestamp?: Timestamp } {
+  return task.status?.timestamp ? { timestamp: task.status.timestamp } : {};
+}
+
+export interface TaskView {
+  /** Unset: all. 0: none, and the field is absent. N: the N latest, in order (section 3.2.4). */
+  historyLength?: number | undefined;
+  /** Unset: true. */
+  includeArtifacts?: boolean;
+}
+
+/** The Task as a client asked to see it. Shares what it shows with the image: encode it before the image moves on. */
+export function viewTask(image: TaskImage, view: TaskView = {}): Task {
+  const { task } = image;
+  const { historyLength, includeArtifacts = true } = view;
+  const history =
+    historyLength === undefined ? [...task.history] : historyLength <= 0 ? [] : task.history.slice(-historyLength);
+  return { ...task, history, artifacts: includeArtifacts ? [...task.artifacts] : [] };
+}
+
+/** The state of an image's task. */
+export const stateOf = (image: TaskImage): TaskState => image.task.status?.state ?? TaskState.SUBMITTED;
+
+/** Whether the image already holds exactly this artifact. */
+export function holdsArtifact(image: TaskImage, artifact: Task["artifacts"][number]): boolean {
+  const known = image.task.artifacts.find((a) => a.artifactId === artifact.artifactId);
+  return known !== undefined && equals(ArtifactSchema, known, artifact);
+}

@@ -1,0 +1,81 @@
+/** One call to an agent, whatever the binding: how long it may be silent, what ends it, what travels beside its body. */
+import { AgentCallError, type AgentCallOptions } from "../services/agent-port.ts";
+
+export interface AgentCall {
+  /** Name of the RPC, as `SendMessage`, for messages. */
+  readonly rpc: string;
+  /** Ends whatever lies beneath the call. Its reason is what the call throws. */
+  readonly signal: AbortSignal;
+  /** A2A-Version, A2A-Extensions and traceparent (section 3.2.6), in lower case as HTTP/2 and gRPC want them. */
+  readonly headers: Record<string, string>;
+  /** The agent is to speak: from now on its silence counts. */
+  expect(): void;
+  /** Nothing is expected of the agent for now, as while a consumer is busy with what it said. */
+  rest(): void;
+  /** Frees the timer and the listeners, and ends what still runs beneath. */
+  end(): void;
+}
+
+/**
+ * Begins a call: the agent is expected to speak at once. The call ends with the reason of `options.signal` or of
+ * `shutdown`, or with an AgentCallError of kind "timeout" after `options.timeoutMs` of silence.
+ */
+export function beginCall(rpc: string, options: AgentCallOptions, shutdown: AbortSignal): AgentCall {
+  const controller = new AbortController();
+  const sources = [options.signal, shutdown];
+  function onAbort(this: AbortSignal): void {
+    controller.abort(this.reason);
+  }
+  for (const source of sources) {
+    if (source.aborted) controller.abort(source.reason);
+    else source.addEventListener("abort", onAbort, { once: true });
+  }
+
+  const { timeoutMs } = options;
+  let timer: NodeJS.Timeout | undefined;
+  const call: AgentCall = {
+    rpc,
+    signal: controller.signal,
+    headers: callHeaders(options),
+    expect() {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        controller.abort(new AgentCallError("timeout", `The agent was silent for ${timeoutMs} ms during ${rpc}.`));
+      }, timeoutMs);
+    },
+    rest() {
+      clearTimeout(timer);
+    },
+    end() {
+      clearTimeout(timer);
+      for (const source of sources) source.removeEventListener("abort", onAbort);
+      controller.abort(CALL_ENDED);
+    },
+  };
+  call.expect();
+  return call;
+}
+
+/** Made once: it is never thrown, and an error for each call would cost a stack trace. */
+const CALL_ENDED = new Error("The call has ended.");
+
+function callHeaders(options: AgentCallOptions): Record<string, string> {
+  const headers: Record<string, string> = { "a2a-version": "1.0" };
+  if (options.extensions && options.extensions.length > 0) headers["a2a-extensions"] = options.extensions.join(",");
+  if (options.traceparent !== undefined) headers.traceparent = options.traceparent;
+  return headers;
+}
+
+/** The items of `source` as they come; silence counts only while the next one is awaited. */
+export async function* listen<T>(call: AgentCall, source: AsyncIterable<T>): AsyncGenerator<T, void, undefined> {
+  try {
+    call.expect();
+    for await (const item of source) {
+      call.rest();
+      yield item;
+      call.expect();
+    }
+  } finally {
+    call.rest();
+  }
+}

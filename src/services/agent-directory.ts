@@ -1,0 +1,51 @@
+/** The agents of each workspace, held for a moment: every message asks for them, and they seldom change. */
+import type { AgentRecord, AgentRepository } from "../store/agent-repository.ts";
+import type { Runtime } from "./runtime.ts";
+
+/** How long another replica's change may go unseen, in milliseconds. */
+const TTL_MS = 1000;
+const PAGE = 500;
+
+export interface WorkspaceAgents {
+  readonly byId: ReadonlyMap<string, AgentRecord>;
+  /** The default that was set, or the only agent there is. */
+  readonly defaultAgent: AgentRecord | undefined;
+}
+
+export interface AgentDirectory {
+  agents(workspaceId: string): Promise<WorkspaceAgents>;
+  /** Forgets what is held, after a change. */
+  changed(workspaceId: string): void;
+}
+
+export function createAgentDirectory(agents: AgentRepository, runtime: Runtime): AgentDirectory {
+  const held = new Map<string, { until: number; loaded: Promise<WorkspaceAgents> }>();
+
+  async function load(workspaceId: string): Promise<WorkspaceAgents> {
+    const byId = new Map<string, AgentRecord>();
+    for (let afterId: string | undefined; ; ) {
+      const page = await agents.list(workspaceId, { limit: PAGE, ...(afterId !== undefined && { afterId }) });
+      for (const agent of page) byId.set(agent.agentId, agent);
+      if (page.length < PAGE) break;
+      afterId = page.at(-1)?.agentId;
+    }
+    const defaultId = await agents.defaultAgentId(workspaceId);
+    const lone = byId.size === 1 ? [...byId.values()][0] : undefined;
+    return { byId, defaultAgent: (defaultId === undefined ? undefined : byId.get(defaultId)) ?? lone };
+  }
+
+  return {
+    agents(workspaceId) {
+      const now = runtime.now().getTime();
+      const current = held.get(workspaceId);
+      if (current && current.until > now) return current.loaded;
+      const loaded = load(workspaceId);
+      held.set(workspaceId, { until: now + TTL_MS, loaded });
+      loaded.catch(() => {
+        if (held.get(workspaceId)?.loaded === loaded) held.delete(workspaceId);
+      });
+      return loaded;
+    },
+    changed: (workspaceId) => held.delete(workspaceId),
+  };
+}

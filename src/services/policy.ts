@@ -1,0 +1,11 @@
+/** The place of policy in the way of a request. Decides before anything is stored; throws to refuse. */
+import type { AgentRecord } from "../store/agent-repository.ts";
+import type { RequestContext } from "./request-context.ts";
+
+export interface Policy {
+  /** May this caller send this to that agent? */
+  admit(context: RequestContext, agent: AgentRecord): Promise<void>;
+}
+
+/** Everything that is not refused elsewhere is allowed. */
+export const allowAll: Policy = { admit: async () => {} };

@@ -1,0 +1,141 @@
+/** Push notification configs of a task (A2A specification, sections 3.1.7 to 3.1.10). */
+import { create } from "@bufbuild/protobuf";
+import {
+  type DeleteTaskPushNotificationConfigRequest,
+  type GetTaskPushNotificationConfigRequest,
+  type ListTaskPushNotificationConfigsRequest,
+  type ListTaskPushNotificationConfigsResponse,
+  ListTaskPushNotificationConfigsResponseSchema,
+  type TaskPushNotificationConfig,
+  TaskPushNotificationConfigSchema,
+} from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { type FieldViolation, invalidArgument, SignalboxError } from "../domain/errors.ts";
+import { idViolations } from "../domain/message-rules.ts";
+import type { PushConfigRepository } from "../store/push-config-repository.ts";
+import type { WebhookSender } from "./agent-port.ts";
+import type { RequestContext } from "./request-context.ts";
+import type { Runtime } from "./runtime.ts";
+import { refuse, type Tasks } from "./tasks.ts";
+
+const MAX_PAGE = 100;
+/** Longest url, token, scheme or credentials. */
+const MAX_TEXT = 4096;
+/** What may stand in an HTTP header; anything else could write headers of its own. */
+const HEADER_TEXT = /^[\t\x20-\x7e]*$/;
+
+export interface PushConfigs {
+  /** Checks an inline config; what it returns stores it under a task. */
+  prepare(config: TaskPushNotificationConfig): Promise<{ store(workspaceId: string, taskId: string): Promise<void> }>;
+  create(context: RequestContext, config: TaskPushNotificationConfig): Promise<TaskPushNotificationConfig>;
+  get(context: RequestContext, request: GetTaskPushNotificationConfigRequest): Promise<TaskPushNotificationConfig>;
+  list(
+    context: RequestContext,
+    request: ListTaskPushNotificationConfigsRequest,
+  ): Promise<ListTaskPushNotificationConfigsResponse>;
+  remove(context: RequestContext, request: DeleteTaskPushNotificationConfigRequest): Promise<void>;
+}
+
+interface PushConfigDeps {
+  repository: PushConfigRepository;
+  tasks: () => Tasks;
+  webhooks: WebhookSender;
+  runtime: Runtime;
+}
+
+export function createPushConfigs({ repository, tasks, webhooks, runtime }: PushConfigDeps): PushConfigs {
+  async function check(config: TaskPushNotificationConfig, at: string): Promise<void> {
+    refuse(configViolations(config, at));
+    try {
+      await webhooks.check(config.url);
+    } catch (error) {
+      if (!(error instanceof SignalboxError) || error.code !== "INVALID_ARGUMENT") throw error;
+      throw invalidArgument([{ field: `${at}url`, description: error.message }], error);
+    }
+  }
+
+  const stored = (config: TaskPushNotificationConfig, taskId: string): TaskPushNotificationConfig =>
+    create(TaskPushNotificationConfigSchema, { ...config, tenant: "", taskId, id: config.id || runtime.newId() });
+
+  return {
+    async prepare(config) {
+      await check(config, "configuration.taskPushNotificationConfig.");
+      return {
+        store: (workspaceId, taskId) => repository.put(workspaceId, stored(config, taskId), runtime.now()),
+      };
+    },
+
+    async create(context, config) {
+      if (config.taskId === "") throw invalidArgument([{ field: "taskId", description: "is required" }]);
+      const { header } = await tasks().visible(context, config.tenant, config.taskId);
+      await check(config, "");
+      const result = stored(config, header.taskId);
+      await repository.put(context.workspaceId, result, runtime.now());
+      return result;
+    },
+
+    async get(context, request) {
+      const { header } = await tasks().visible(context, request.tenant, request.taskId);
+      refuse(request.id === "" ? [{ field: "id", description: "is required" }] : []);
+      const config = idViolations("id", request.id).length
+        ? undefined
+        : await repository.get(context.workspaceId, header.taskId, request.id);
+      if (!config) throw configNotFound(header.taskId, request.id);
+      return config;
+    },
+
+    async list(context, request) {
+      const { header } = await tasks().visible(context, request.tenant, request.taskId);
+      if (request.pageSize < 0) throw invalidArgument([{ field: "pageSize", description: "must not be negative" }]);
+      const limit = Math.min(request.pageSize || MAX_PAGE, MAX_PAGE);
+      const afterId = request.pageToken === "" ? undefined : Buffer.from(request.pageToken, "base64url").toString();
+      refuse(idViolations("pageToken", afterId ?? ""));
+      const found = await repository.list(context.workspaceId, header.taskId, {
+        limit: limit + 1,
+        ...(afterId !== undefined && { afterId }),
+      });
+      const configs = found.slice(0, limit);
+      const last = configs.at(-1);
+      return create(ListTaskPushNotificationConfigsResponseSchema, {
+        configs,
+        nextPageToken: found.length > limit && last ? Buffer.from(last.id).toString("base64url") : "",
+      });
+    },
+
+    async remove(context, request) {
+      const { header } = await tasks().visible(context, request.tenant, request.taskId);
+      refuse(request.id === "" ? [{ field: "id", description: "is required" }] : []);
+      if (idViolations("id", request.id).length > 0) return;
+      await repository.remove(context.workspaceId, header.taskId, request.id);
+    },
+  };
+}
+
+function configViolations(config: TaskPushNotificationConfig, at: string): FieldViolation[] {
+  const texts: [string, string][] = [
+    ["url", config.url],
+    ["token", config.token],
+    ["authentication.scheme", config.authentication?.scheme ?? ""],
+    ["authentication.credentials", config.authentication?.credentials ?? ""],
+  ];
+  const violations = idViolations(`${at}id`, config.id);
+  for (const [field, text] of texts) {
+    if (text.length > MAX_TEXT) violations.push({ field: at + field, description: `at most ${MAX_TEXT} characters` });
+    else if (!HEADER_TEXT.test(text)) violations.push({ field: at + field, description: "only printable ASCII" });
+  }
+  if (config.url === "") violations.push({ field: `${at}url`, description: "is required: where to post updates" });
+  if (config.authentication && config.authentication.scheme === "") {
+    violations.push({ field: `${at}authentication.scheme`, description: "is required, as Bearer" });
+  }
+  return violations;
+}
+
+/** The specification has no error of its own for this one; section 3.1.8 names TaskNotFound. */
+function configNotFound(taskId: string, id: string): SignalboxError {
+  return new SignalboxError({
+    code: "NOT_FOUND",
+    reason: "TASK_NOT_FOUND",
+    domain: "a2a-protocol.org",
+    message: `Task "${taskId}" has no push notification config "${id.replaceAll("\0", "").slice(0, 128)}".`,
+    metadata: { taskId },
+  });
+}

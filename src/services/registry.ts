@@ -1,0 +1,255 @@
+/** The registry: agents come, change and leave. */
+import { create } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import {
+  type Agent,
+  AgentSchema,
+  type ListAgentsRequest,
+  type ListAgentsResponse,
+  ListAgentsResponseSchema,
+  type RegisterAgentRequest,
+  type UpdateAgentRequest,
+} from "../../gen/signalbox/v1/registry_pb.ts";
+import { invalidArgument, SignalboxError } from "../domain/errors.ts";
+import { isDnsLabel, RESERVED_IDS, slug } from "../domain/identifiers.ts";
+import { missingFields } from "../domain/required-fields.ts";
+import type { AgentCardSource, AgentRecord, AgentRepository } from "../store/agent-repository.ts";
+import type { AgentDirectory } from "./agent-directory.ts";
+import type { AgentConnector, CardFetcher } from "./agent-port.ts";
+import type { RequestContext } from "./request-context.ts";
+import type { Runtime } from "./runtime.ts";
+import { refuse } from "./tasks.ts";
+
+const MAX_PAGE = 100;
+const DEFAULT_PAGE = 50;
+const CARD_PATH = "/.well-known/agent-card.json";
+
+export interface Registry {
+  register(context: RequestContext, request: RegisterAgentRequest): Promise<Agent>;
+  update(context: RequestContext, request: UpdateAgentRequest): Promise<Agent>;
+  remove(context: RequestContext, agentId: string): Promise<void>;
+  get(context: RequestContext, agentId: string): Promise<Agent>;
+  list(context: RequestContext, request: ListAgentsRequest): Promise<ListAgentsResponse>;
+  refreshCard(context: RequestContext, agentId: string): Promise<Agent>;
+  setDefault(context: RequestContext, agentId: string): Promise<Agent>;
+}
+
+interface RegistryDeps {
+  repository: AgentRepository;
+  directory: AgentDirectory;
+  connector: AgentConnector;
+  cards: CardFetcher;
+  runtime: Runtime;
+}
+
+export function createRegistry({ repository, directory, connector, cards, runtime }: RegistryDeps): Registry {
+  async function fetchCard(url: string, field: string, signal: AbortSignal): Promise<AgentCardSource> {
+    try {
+      const fetched = await cards.fetch(url, { signal });
+      if (!fetched) throw new Error("a card was fetched without a condition and came back unchanged");
+      return checked({ card: fetched.card, cardUrl: url, cardEtag: fetched.etag }, "the card's ");
+    } catch (error) {
+      if (!(error instanceof SignalboxError) || error.code !== "INVALID_ARGUMENT" || field === "") throw error;
+      throw invalidArgument([{ field, description: error.message }], error);
+    }
+  }
+
+  /** A card that this router can work with: whole, and with an interface that it speaks. */
+  function checked(source: AgentCardSource, at: string): AgentCardSource {
+    const { card } = source;
+    refuse(missingFields(AgentCardSchema, card).map((v) => ({ ...v, field: at + v.field })));
+    if (!connector.pick(card)) {
+      const offered = card.supportedInterfaces.map((i) => `${i.protocolBinding} ${i.protocolVersion}`).join(", ");
+      throw invalidArgument([
+        {
+          field: `${at}supportedInterfaces`,
+          description: `offers ${offered}; this router speaks GRPC, JSONRPC and HTTP+JSON of protocol version 1.0`,
+        },
+      ]);
+    }
+    return source;
+  }
+
+  async function existing(context: RequestContext, agentId: string): Promise<AgentRecord> {
+    const agent = isDnsLabel(agentId) ? await repository.get(context.workspaceId, agentId) : undefined;
+    if (!agent) throw agentNotFound(agentId);
+    return agent;
+  }
+
+  async function show(context: RequestContext, agentId: string): Promise<Agent> {
+    const { defaultAgent } = await directory.agents(context.workspaceId);
+    return toProto(await existing(context, agentId), defaultAgent?.agentId);
+  }
+
+  function toProto(agent: AgentRecord, defaultId: string | undefined): Agent {
+    const used = connector.pick(agent.card);
+    return create(AgentSchema, {
+      agentId: agent.agentId,
+      card: agent.card,
+      cardUrl: agent.cardUrl ?? "",
+      ...(used && { interface: used }),
+      isDefault: agent.agentId === defaultId,
+      etag: `"${agent.revision}"`,
+      createTime: timestampFromDate(agent.createdAt),
+      updateTime: timestampFromDate(agent.updatedAt),
+      cardFetchTime: timestampFromDate(agent.cardFetchedAt),
+    });
+  }
+
+  /** What changed is seen by the next request here, and by other replicas within a second. */
+  function changed(context: RequestContext, agentId: string): void {
+    directory.changed(context.workspaceId);
+    connector.forget(context.workspaceId, agentId);
+  }
+
+  return {
+    async register(context, request) {
+      const wanted = request.agentId;
+      if (wanted !== "") refuse(agentIdViolations(wanted));
+      const source = await sourceOf(request, context.signal);
+      const agentId = wanted || slug(source.card.name);
+      if (!agentId || RESERVED_IDS.has(agentId)) {
+        throw invalidArgument([
+          { field: "agentId", description: `no id can be made from the card's name "${source.card.name}"; give one` },
+        ]);
+      }
+      const stored = await repository.insert(context.workspaceId, agentId, source, runtime.now());
+      if (!stored) throw agentExists(agentId);
+      changed(context, agentId);
+      return show(context, agentId);
+    },
+
+    async update(context, request) {
+      const { agent } = request;
+      if (!agent) throw invalidArgument([{ field: "agent", description: "is required" }]);
+      const current = await existing(context, agent.agentId);
+      const paths = request.updateMask?.paths ?? [
+        ...(agent.card ? ["card"] : []),
+        ...(agent.cardUrl ? ["card_url"] : []),
+      ];
+      const unknown = paths.filter((path) => path !== "card" && path !== "card_url" && path !== "*");
+      const revision = agent.etag === "" ? undefined : revisionOf(agent.etag);
+      refuse(unknown.map((path) => ({ field: "updateMask", description: `"${path}" cannot be changed` })));
+      const has = (path: string) => paths.includes(path) || paths.includes("*");
+      let source: AgentCardSource;
+      if (has("card_url") && agent.cardUrl !== "") {
+        source = await fetchCard(agent.cardUrl, "agent.cardUrl", context.signal);
+      } else if (has("card") && agent.card) {
+        source = checked({ card: agent.card, cardUrl: undefined, cardEtag: undefined }, "agent.card.");
+      } else {
+        throw invalidArgument([{ field: "agent", description: "holds no change: give card or cardUrl" }]);
+      }
+      const outcome = await repository.update(context.workspaceId, current.agentId, source, runtime.now(), revision);
+      if (outcome === "missing") throw agentNotFound(current.agentId);
+      if (outcome === "changed") throw etagMismatch(current.agentId);
+      changed(context, current.agentId);
+      return show(context, current.agentId);
+    },
+
+    async remove(context, agentId) {
+      const removed = isDnsLabel(agentId) && (await repository.remove(context.workspaceId, agentId));
+      if (!removed) throw agentNotFound(agentId);
+      changed(context, agentId);
+    },
+
+    get: show,
+
+    async list(context, request) {
+      if (request.pageSize < 0) throw invalidArgument([{ field: "pageSize", description: "must not be negative" }]);
+      const limit = Math.min(request.pageSize || DEFAULT_PAGE, MAX_PAGE);
+      const afterId = request.pageToken === "" ? undefined : Buffer.from(request.pageToken, "base64url").toString();
+      if (afterId !== undefined && !isDnsLabel(afterId)) {
+        throw invalidArgument([{ field: "pageToken", description: "is not a nextPageToken of ListAgents" }]);
+      }
+      const page = { limit: limit + 1, ...(afterId !== undefined && { afterId }) };
+      const found = await repository.list(context.workspaceId, page);
+      const { defaultAgent } = await directory.agents(context.workspaceId);
+      const agents = found.slice(0, limit);
+      const last = agents.at(-1);
+      return create(ListAgentsResponseSchema, {
+        agents: agents.map((agent) => toProto(agent, defaultAgent?.agentId)),
+        nextPageToken: found.length > limit && last ? Buffer.from(last.agentId).toString("base64url") : "",
+      });
+    },
+
+    async refreshCard(context, agentId) {
+      const agent = await existing(context, agentId);
+      if (agent.cardUrl === undefined) throw cardHasNoUrl(agentId);
+      const etag = agent.cardEtag;
+      const fetched = await cards.fetch(agent.cardUrl, { signal: context.signal, ...(etag !== undefined && { etag }) });
+      if (fetched) {
+        const source = checked({ card: fetched.card, cardUrl: agent.cardUrl, cardEtag: fetched.etag }, "the card's ");
+        await repository.update(context.workspaceId, agentId, source, runtime.now(), agent.revision);
+      } else {
+        await repository.touch(context.workspaceId, agentId, runtime.now());
+      }
+      changed(context, agentId);
+      return show(context, agentId);
+    },
+
+    async setDefault(context, agentId) {
+      await existing(context, agentId);
+      await repository.setDefault(context.workspaceId, agentId);
+      changed(context, agentId);
+      return show(context, agentId);
+    },
+  };
+
+  async function sourceOf({ source }: RegisterAgentRequest, signal: AbortSignal): Promise<AgentCardSource> {
+    switch (source.case) {
+      case "cardUrl":
+        return fetchCard(source.value, "cardUrl", signal);
+      case "baseUrl":
+        return fetchCard(source.value.replace(/\/+$/, "") + CARD_PATH, "baseUrl", signal);
+      case "card":
+        return checked({ card: source.value, cardUrl: undefined, cardEtag: undefined }, "card.");
+      default:
+        throw invalidArgument([{ field: "source", description: "give one of cardUrl, baseUrl and card" }]);
+    }
+  }
+}
+
+function agentIdViolations(agentId: string) {
+  if (RESERVED_IDS.has(agentId)) return [{ field: "agentId", description: `"${agentId}" is reserved; take another` }];
+  if (isDnsLabel(agentId)) return [];
+  return [{ field: "agentId", description: "must be a DNS label: a-z, 0-9, - inside, 63 characters at most" }];
+}
+
+function revisionOf(etag: string): number {
+  const revision = Number(etag.replace(/^W\//, "").replaceAll('"', ""));
+  if (Number.isSafeInteger(revision)) return revision;
+  throw invalidArgument([{ field: "agent.etag", description: "is not an etag of this agent; read the agent again" }]);
+}
+
+const agentNotFound = (agentId: string) =>
+  new SignalboxError({
+    code: "NOT_FOUND",
+    reason: "AGENT_NOT_FOUND",
+    message: `There is no agent "${agentId.slice(0, 128)}".`,
+    metadata: { agentId: agentId.slice(0, 128) },
+  });
+
+const agentExists = (agentId: string) =>
+  new SignalboxError({
+    code: "ALREADY_EXISTS",
+    reason: "AGENT_EXISTS",
+    message: `Agent "${agentId}" is registered already. Update it, remove it first, or register under another id.`,
+    metadata: { agentId },
+  });
+
+const etagMismatch = (agentId: string) =>
+  new SignalboxError({
+    code: "ABORTED",
+    reason: "ETAG_MISMATCH",
+    message: `Agent "${agentId}" was changed by someone else meanwhile. Read it again and repeat the change.`,
+    metadata: { agentId },
+  });
+
+const cardHasNoUrl = (agentId: string) =>
+  new SignalboxError({
+    code: "FAILED_PRECONDITION",
+    reason: "CARD_HAS_NO_URL",
+    message: `Agent "${agentId}" was registered with an inline card. Give it a new card with UpdateAgent.`,
+    metadata: { agentId },
+  });

@@ -1,0 +1,47 @@
+/** Who asks, for which workspace, until when. Made once per request, by transport; read by every use case. */
+import type { Logger } from "pino";
+
+/** Who a request comes from, and what it may do. */
+export interface Principal {
+  id: string;
+  workspaceId: string;
+  /** Scopes held, such as `tasks.read`; `*` is all. */
+  scopes: ReadonlySet<string>;
+  /** How it was authenticated. */
+  authentication: "anonymous";
+}
+
+export interface RequestContext {
+  readonly principal: Principal;
+  readonly workspaceId: string;
+  readonly requestId: string;
+  /** Ends the call: the caller left, its deadline passed, or the server drains. Never ends a task. */
+  readonly signal: AbortSignal;
+  /** Extension URIs that the client named in A2A-Extensions. */
+  readonly extensions: readonly string[];
+  /** W3C trace context, as it came. */
+  readonly traceparent: string | undefined;
+  /** The target that the address named, in the form of a `tenant`. */
+  readonly addressTarget: string | undefined;
+  readonly log: Logger;
+}
+
+/** What of a request tells who it comes from. */
+export interface Credentials {
+  header(name: string): string | null;
+}
+
+/** Makes the one principal of a request, or throws UNAUTHENTICATED. */
+export interface Authenticator {
+  authenticate(credentials: Credentials): Principal | Promise<Principal>;
+}
+
+const ANONYMOUS: Principal = {
+  id: "anonymous",
+  workspaceId: "default",
+  scopes: new Set(["*"]),
+  authentication: "anonymous",
+};
+
+/** Everyone is the same principal. Safe only while the server listens on loopback, which configuration enforces. */
+export const anonymousAuthenticator: Authenticator = { authenticate: () => ANONYMOUS };

@@ -1,0 +1,57 @@
+/** Which agent a request is for: the target it names, or the workspace's default. */
+import { SignalboxError } from "../domain/errors.ts";
+import { parseTarget, targetNotFound } from "../domain/target.ts";
+import type { AgentRecord } from "../store/agent-repository.ts";
+import type { AgentDirectory, WorkspaceAgents } from "./agent-directory.ts";
+import type { RequestContext } from "./request-context.ts";
+
+export interface Router {
+  /** The agent that a request names by its address or its `tenant`; undefined when it names none. */
+  target(context: RequestContext, tenant: string): Promise<AgentRecord | undefined>;
+  /** The agent that takes a new task. Throws NO_ROUTE when nothing says which. */
+  route(context: RequestContext, target: AgentRecord | undefined): Promise<AgentRecord>;
+  /** The agent of a task that exists; undefined when it has left. */
+  agent(context: RequestContext, agentId: string): Promise<AgentRecord | undefined>;
+}
+
+export function createRouter(directory: AgentDirectory): Router {
+  return {
+    async target(context, tenant) {
+      const { addressTarget } = context;
+      if (addressTarget !== undefined && tenant !== "" && tenant !== addressTarget) throw targetNotFound(tenant);
+      const named = addressTarget ?? tenant;
+      const target = parseTarget(named);
+      if (!target) return undefined;
+      const { byId } = await directory.agents(context.workspaceId);
+      const agent = byId.get(target.agentId);
+      if (!agent) throw targetNotFound(named);
+      return agent;
+    },
+    async route(context, target) {
+      if (target) return target;
+      const agents = await directory.agents(context.workspaceId);
+      if (agents.defaultAgent) return agents.defaultAgent;
+      throw noRoute(agents);
+    },
+    async agent(context, agentId) {
+      return (await directory.agents(context.workspaceId)).byId.get(agentId);
+    },
+  };
+}
+
+/** Skills that a refusal names at most. */
+const NAMED_SKILLS = 20;
+
+function noRoute({ byId }: WorkspaceAgents): SignalboxError {
+  const skills = [...byId.values()].flatMap((a) => a.card.skills.map((skill) => `${skill.name} (a.${a.agentId})`));
+  const more = skills.length > NAMED_SKILLS ? `, and ${skills.length - NAMED_SKILLS} more` : "";
+  return new SignalboxError({
+    code: "FAILED_PRECONDITION",
+    reason: "NO_ROUTE",
+    message:
+      byId.size === 0
+        ? "No agent is registered. Register one: signalbox agents register URL."
+        : `Several agents are registered and none is the default. Name one in tenant, or set one: signalbox agents default ID. Skills: ${skills.slice(0, NAMED_SKILLS).join(", ")}${more}.`,
+    metadata: { agents: [...byId.keys()].slice(0, NAMED_SKILLS).join(",") },
+  });
+}

@@ -1,0 +1,272 @@
+/** Sending messages and watching tasks (A2A specification, sections 3.1.1, 3.1.2 and 3.1.6). */
+import { create } from "@bufbuild/protobuf";
+import {
+  type Message,
+  type SendMessageRequest,
+  SendMessageRequestSchema,
+  type SendMessageResponse,
+  SendMessageResponseSchema,
+  type StreamResponse,
+  StreamResponseSchema,
+  type SubscribeToTaskRequest,
+  TaskState,
+} from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { invalidAgentResponse, invalidArgument, unsupportedOperation } from "../domain/errors.ts";
+import { checkExtensions, checkMediaTypes, sendViolations } from "../domain/message-rules.ts";
+import { missingFields } from "../domain/required-fields.ts";
+import { applyUpdate, stateOf, type TaskHeader, type TaskImage, type TaskUpdate, viewTask } from "../domain/task-log.ts";
+import { isInterrupted, isTerminal, stateName } from "../domain/task-state.ts";
+import type { TaskStore } from "../store/task-store.ts";
+import { type Dispatcher, messageToEnded } from "./dispatcher.ts";
+import type { Policy } from "./policy.ts";
+import type { PushConfigs } from "./push-configs.ts";
+import type { RequestContext } from "./request-context.ts";
+import type { Router } from "./router.ts";
+import type { Runtime } from "./runtime.ts";
+import { INVALID_ANSWER } from "./task-runner.ts";
+import { refuse, type Tasks } from "./tasks.ts";
+import type { UpdateHub } from "./update-hub.ts";
+import { watchTask } from "./watch.ts";
+
+export interface SendDeps {
+  store: TaskStore;
+  hub: UpdateHub;
+  router: Router;
+  policy: Policy;
+  dispatcher: Dispatcher;
+  tasks: Tasks;
+  pushConfigs: PushConfigs;
+  runtime: Runtime;
+  /** How long a stream waits for the agent's first answer before it shows the task, in milliseconds. */
+  silenceMs: number;
+}
+
+/** An item of a stream, and the number of the log up to which it tells. */
+export interface Numbered {
+  sequence: number;
+  response: StreamResponse;
+}
+
+export interface Sender {
+  send(context: RequestContext, request: SendMessageRequest): Promise<SendMessageResponse>;
+  stream(context: RequestContext, request: SendMessageRequest): AsyncIterable<Numbered>;
+  subscribe(context: RequestContext, request: SubscribeToTaskRequest): AsyncIterable<Numbered>;
+}
+
+/** A message that is stored, and what comes of it. */
+interface Accepted {
+  image: TaskImage;
+  updates: AsyncGenerator<TaskUpdate, never, void>;
+}
+
+export function createSender(deps: SendDeps): Sender {
+  const { router, policy, dispatcher, tasks, runtime } = deps;
+
+  const watch = (context: RequestContext, taskId: string, after: number, fresh: boolean, signal = context.signal) =>
+    watchTask(deps, { workspaceId: context.workspaceId, taskId, after, fresh, signal });
+
+  /** validate, authorize, policy, route, admit, store: the way of every message. */
+  async function accept(context: RequestContext, request: SendMessageRequest): Promise<Accepted> {
+    refuse([...missingFields(SendMessageRequestSchema, request), ...sendViolations(request)]);
+    const { message } = request;
+    if (!message) throw invalidArgument([{ field: "message", description: "is required" }]);
+    return message.taskId === "" ? begin(context, request, message) : proceed(context, request, message);
+  }
+
+  async function begin(context: RequestContext, request: SendMessageRequest, message: Message): Promise<Accepted> {
+    const target = await router.target(context, request.tenant);
+    const agent = await router.route(context, target);
+    checkExtensions(context.extensions, agent.card);
+    checkMediaTypes(message, agent.card);
+    await policy.admit(context, agent);
+    const { workspaceId } = context;
+    const pushConfig = request.configuration?.taskPushNotificationConfig;
+    const pushing = pushConfig && (await deps.pushConfigs.prepare(pushConfig));
+    const known = message.contextId !== "";
+    const header: TaskHeader = {
+      workspaceId,
+      taskId: runtime.newId(),
+      contextId: known ? message.contextId : runtime.newId(),
+      agentId: agent.agentId,
+      createdAt: runtime.now(),
+      disclosed: request.configuration?.returnImmediately ?? false,
+      hasPush: pushing !== undefined,
+      upstreamTaskId: undefined,
+      upstreamContextId: known
+        ? await deps.store.findUpstreamContext(workspaceId, message.contextId, agent.agentId)
+        : undefined,
+    };
+    const stored = { ...message, taskId: header.taskId, contextId: header.contextId };
+    // Listening begins before the task does, so that its first update is heard.
+    const updates = watch(context, header.taskId, 1, true);
+    try {
+      const work = { agent, message: stored, delivery: delivery(context, request) };
+      const image = await dispatcher.begin(header, work, pushing && (() => pushing.store(workspaceId, header.taskId)));
+      return { image, updates };
+    } catch (error) {
+      await leave(updates);
+      throw error;
+    }
+  }
+
+  async function proceed(context: RequestContext, request: SendMessageRequest, message: Message): Promise<Accepted> {
+    const image = await tasks.visible(context, request.tenant, message.taskId);
+    const { header } = image;
+    if (message.contextId !== "" && message.contextId !== header.contextId) {
+      throw invalidArgument([
+        { field: "message.contextId", description: `is not the context of task "${header.taskId}"; leave it out` },
+      ]);
+    }
+    if (isTerminal(stateOf(image))) throw messageToEnded(image);
+    const agent = await router.agent(context, header.agentId);
+    if (!agent) {
+      throw unsupportedOperation(`Agent "${header.agentId}", which works on this task, has left. Begin a new task.`);
+    }
+    checkExtensions(context.extensions, agent.card);
+    checkMediaTypes(message, agent.card);
+    await policy.admit(context, agent);
+    const pushConfig = request.configuration?.taskPushNotificationConfig;
+    await (pushConfig && (await deps.pushConfigs.prepare(pushConfig)))?.store(context.workspaceId, header.taskId);
+    const stored = { ...message, contextId: header.contextId };
+    const accepted = await dispatcher.proceed(image, { agent, message: stored, delivery: delivery(context, request) });
+    return { image: accepted, updates: watch(context, header.taskId, accepted.seq, false) };
+  }
+
+  /** A caller that leaves before it saw the task must be able to find it. */
+  function discloseLater(context: RequestContext, taskId: string): void {
+    dispatcher.disclose(context.workspaceId, taskId).catch((error: unknown) => {
+      context.log.warn({ err: error, taskId }, "a task whose caller left could not be shown");
+    });
+  }
+
+  return {
+    async send(context, request) {
+      const { image, updates } = await accept(context, request);
+      const view = { historyLength: request.configuration?.historyLength };
+      try {
+        if (!request.configuration?.returnImmediately) {
+          // An interrupted task that goes on is WORKING by now: only what follows the message can end the wait.
+          while (!isTerminal(stateOf(image)) && !isInterrupted(stateOf(image))) {
+            const { value } = await updates.next();
+            refuseRubbish(image, value);
+            applyUpdate(image, value);
+          }
+        }
+      } catch (error) {
+        if (context.signal.aborted) discloseLater(context, image.header.taskId);
+        throw error;
+      } finally {
+        await leave(updates);
+      }
+      const payload = image.reply
+        ? ({ case: "message", value: image.reply } as const)
+        : ({ case: "task", value: viewTask(image, view) } as const);
+      return create(SendMessageResponseSchema, { payload });
+    },
+
+    async *stream(context, request) {
+      const { image, updates } = await accept(context, request);
+      const { taskId } = image.header;
+      let shown = false;
+      try {
+        let pending = updates.next();
+        if (!image.header.disclosed && !(await within(deps, pending, context.signal))) {
+          // Silence. If the agent answered with a Message in this very moment, that is the first thing to show.
+          image.header.disclosed = await dispatcher.disclose(context.workspaceId, taskId);
+        }
+        if (!image.header.disclosed) {
+          const { value } = await pending;
+          refuseRubbish(image, value);
+          if (value.kind === "reply") {
+            yield { sequence: value.seq, response: value.body };
+            return;
+          }
+        }
+        shown = true;
+        yield showTask(image, request.configuration?.historyLength);
+        for (; ; pending = updates.next()) {
+          const { value } = await pending;
+          applyUpdate(image, value);
+          if (isVisible(value)) yield { sequence: value.seq, response: value.body };
+          if (endsStream(image)) return;
+        }
+      } finally {
+        await leave(updates);
+        if (!shown && context.signal.aborted) discloseLater(context, taskId);
+      }
+    },
+
+    async *subscribe(context, request) {
+      const image = await tasks.visible(context, request.tenant, request.id);
+      if (isTerminal(stateOf(image))) {
+        throw unsupportedOperation(
+          `Task "${request.id}" is ${stateName(stateOf(image))}: there is nothing left to watch. Use GetTask.`,
+          { taskId: request.id },
+        );
+      }
+      const updates = watch(context, request.id, image.seq, false);
+      try {
+        yield showTask(image);
+        for await (const update of updates) {
+          applyUpdate(image, update);
+          if (isVisible(update)) yield { sequence: update.seq, response: update.body };
+          if (isTerminal(stateOf(image))) return;
+        }
+      } finally {
+        await leave(updates);
+      }
+    },
+  };
+}
+
+function delivery(context: RequestContext, request: SendMessageRequest) {
+  const modes = request.configuration?.acceptedOutputModes ?? [];
+  return {
+    extensions: context.extensions,
+    ...(modes.length > 0 && { acceptedOutputModes: modes }),
+    ...(request.metadata && { metadata: request.metadata }),
+    ...(context.traceparent !== undefined && { traceparent: context.traceparent }),
+  };
+}
+
+function showTask(image: TaskImage, historyLength?: number): Numbered {
+  const task = viewTask(image, { historyLength });
+  return { sequence: image.seq, response: create(StreamResponseSchema, { payload: { case: "task", value: task } }) };
+}
+
+const isVisible = (update: TaskUpdate): boolean => update.kind === "status" || update.kind === "artifact";
+
+/** SendStreamingMessage closes at INPUT_REQUIRED and stays open through AUTH_REQUIRED (sections 11.7 and 7.6.1). */
+const endsStream = (image: TaskImage): boolean =>
+  isTerminal(stateOf(image)) || stateOf(image) === TaskState.INPUT_REQUIRED;
+
+/** A caller who has not seen the task is told that the agent's answer was none; the task stays hidden. */
+function refuseRubbish(image: TaskImage, update: TaskUpdate): void {
+  if (image.header.disclosed || !update.cause?.startsWith(INVALID_ANSWER)) return;
+  throw invalidAgentResponse("The agent's answer was not valid A2A. The router keeps it in its log.", {
+    agentId: image.header.agentId,
+    taskId: image.header.taskId,
+  });
+}
+
+/** Whether `pending` settles before the silence ends. Its error, if it has one, is thrown by whoever awaits it. */
+async function within(
+  { runtime, silenceMs }: SendDeps,
+  pending: Promise<unknown>,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const timer = new AbortController();
+  const silence = runtime.wait(silenceMs, AbortSignal.any([timer.signal, signal])).then(
+    () => false,
+    () => true,
+  );
+  try {
+    return await Promise.race([pending.then(() => true, () => true), silence]);
+  } finally {
+    timer.abort();
+  }
+}
+
+async function leave(updates: AsyncGenerator<TaskUpdate, never, void>): Promise<void> {
+  await updates.return(undefined as never);
+}

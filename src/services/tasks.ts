@@ -1,0 +1,141 @@
+/** Reading, listing and canceling tasks (A2A specification, sections 3.1.3 to 3.1.5). */
+import { create } from "@bufbuild/protobuf";
+import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { createHash } from "node:crypto";
+import {
+  type CancelTaskRequest,
+  type GetTaskRequest,
+  type ListTasksRequest,
+  type ListTasksResponse,
+  ListTasksResponseSchema,
+  type Task,
+  TaskSchema,
+  TaskState,
+} from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { type FieldViolation, invalidArgument, taskNotCancelable, taskNotFound } from "../domain/errors.ts";
+import { historyViolations, idViolations, MAX_ID_LENGTH } from "../domain/message-rules.ts";
+import { foldTask, stateOf, type TaskImage, viewTask } from "../domain/task-log.ts";
+import { isTerminal, stateName } from "../domain/task-state.ts";
+import type { TaskCursor } from "../store/task-reads.ts";
+import type { TaskStore } from "../store/task-store.ts";
+import type { Dispatcher } from "./dispatcher.ts";
+import type { RequestContext } from "./request-context.ts";
+import type { Router } from "./router.ts";
+
+const MAX_PAGE = 100;
+const DEFAULT_PAGE = 50;
+
+export interface Tasks {
+  /** A task that the caller may see, through the target it names. Throws TaskNotFound. */
+  visible(context: RequestContext, tenant: string, taskId: string): Promise<TaskImage>;
+  get(context: RequestContext, request: GetTaskRequest): Promise<Task>;
+  list(context: RequestContext, request: ListTasksRequest): Promise<ListTasksResponse>;
+  cancel(context: RequestContext, request: CancelTaskRequest): Promise<Task>;
+}
+
+export function createTasks(deps: { store: TaskStore; router: Router; dispatcher: Dispatcher }): Tasks {
+  const { store, router, dispatcher } = deps;
+
+  async function load(workspaceId: string, taskId: string): Promise<TaskImage | undefined> {
+    const stored = await store.load(workspaceId, taskId);
+    return stored && foldTask(stored.header, stored.updates);
+  }
+
+  async function visible(context: RequestContext, tenant: string, taskId: string): Promise<TaskImage> {
+    if (taskId === "") throw invalidArgument([{ field: "id", description: "is required: the id of a task" }]);
+    const target = await router.target(context, tenant);
+    // Nothing that is stored looks like these.
+    if (taskId.length > MAX_ID_LENGTH || taskId.includes("\0")) throw taskNotFound(taskId.replaceAll("\0", ""));
+    const image = await load(context.workspaceId, taskId);
+    if (!image?.header.disclosed || (target && target.agentId !== image.header.agentId)) throw taskNotFound(taskId);
+    return image;
+  }
+
+  return {
+    visible,
+
+    async get(context, request) {
+      refuse(historyViolations("historyLength", request.historyLength));
+      const image = await visible(context, request.tenant, request.id);
+      return viewTask(image, { historyLength: request.historyLength });
+    },
+
+    async list(context, request) {
+      const target = await router.target(context, request.tenant);
+      const filter = {
+        ...(request.contextId !== "" && { contextId: request.contextId }),
+        ...(target && { agentId: target.agentId }),
+        ...(request.status !== TaskState.UNSPECIFIED && { state: request.status }),
+        ...(request.statusTimestampAfter && { statusFrom: timestampDate(request.statusTimestampAfter) }),
+      };
+      refuse([
+        ...idViolations("contextId", request.contextId),
+        ...historyViolations("historyLength", request.historyLength),
+        ...pageSizeViolations(request.pageSize),
+        ...(stateName(request.status).startsWith("STATE_") ? [{ field: "status", description: "is no task state" }] : []),
+      ]);
+      const limit = request.pageSize ?? DEFAULT_PAGE;
+      const fingerprint = createHash("sha256").update(JSON.stringify(filter)).digest("base64url").slice(0, 8);
+      const after = request.pageToken === "" ? undefined : readToken(request.pageToken, fingerprint);
+      const { tasks, total } = await store.list(context.workspaceId, filter, { limit: limit + 1, ...(after && { after }) });
+      const page = tasks.slice(0, limit);
+      const last = page.at(-1);
+      const wantsLog = request.includeArtifacts === true || request.historyLength !== 0;
+      return create(ListTasksResponseSchema, {
+        tasks: await Promise.all(
+          page.map(async ({ header, status, metadata }) => {
+            const image = wantsLog ? await load(context.workspaceId, header.taskId) : undefined;
+            const { historyLength, includeArtifacts = false } = request;
+            if (image) return viewTask(image, { historyLength, includeArtifacts });
+            return create(TaskSchema, {
+              id: header.taskId,
+              contextId: header.contextId,
+              status,
+              ...(metadata && { metadata }),
+            });
+          }),
+        ),
+        nextPageToken: tasks.length > limit && last ? writeToken(last.statusAt, last.header.taskId, fingerprint) : "",
+        pageSize: limit,
+        totalSize: total,
+      });
+    },
+
+    async cancel(context, request) {
+      const image = await visible(context, request.tenant, request.id);
+      const { taskId, agentId } = image.header;
+      if (isTerminal(stateOf(image))) throw taskNotCancelable(taskId, `it is ${stateName(stateOf(image))} already.`);
+      const agent = await router.agent(context, agentId);
+      if (agent) await dispatcher.cancel(image, agent, context.signal);
+      else await dispatcher.end(image, TaskState.CANCELED, "The agent has left; it could not be told.", "canceled by its client");
+      return viewTask((await load(context.workspaceId, taskId)) ?? image);
+    },
+  };
+}
+
+/** Throws INVALID_ARGUMENT when there is anything to refuse. */
+export function refuse(violations: FieldViolation[]): void {
+  if (violations.length > 0) throw invalidArgument(violations);
+}
+
+function pageSizeViolations(pageSize: number | undefined): FieldViolation[] {
+  if (pageSize === undefined || (pageSize >= 1 && pageSize <= MAX_PAGE)) return [];
+  return [{ field: "pageSize", description: `must be 1 to ${MAX_PAGE}; leave it out for ${DEFAULT_PAGE}` }];
+}
+
+// A page token is opaque to clients: the place in the list, and a fingerprint of the filters it belongs to.
+
+function writeToken(statusAt: Date, taskId: string, fingerprint: string): string {
+  return Buffer.from(`${fingerprint}.${statusAt.getTime()}.${taskId}`).toString("base64url");
+}
+
+function readToken(token: string, fingerprint: string): TaskCursor {
+  const [print, time, taskId] = Buffer.from(token.slice(0, 512), "base64url").toString().split(".");
+  const statusAt = new Date(Number(time));
+  if (print !== fingerprint || !taskId || Number.isNaN(statusAt.getTime()) || taskId.includes("\0")) {
+    throw invalidArgument([
+      { field: "pageToken", description: "is not of this list: send the nextPageToken of a page with the same filters" },
+    ]);
+  }
+  return { statusAt, taskId };
+}

@@ -1,0 +1,171 @@
+/** Agents and the default agent of each workspace. */
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import type { Selectable } from "kysely";
+import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { Database } from "./database.ts";
+import type { AgentTable } from "./schema.ts";
+
+export interface AgentRecord {
+  workspaceId: string;
+  agentId: string;
+  card: AgentCard;
+  cardUrl: string | undefined;
+  /** The ETag with which the card was served to us. */
+  cardEtag: string | undefined;
+  revision: number;
+  createdAt: Date;
+  updatedAt: Date;
+  cardFetchedAt: Date;
+}
+
+/** What an agent is stored with. */
+export interface AgentCardSource {
+  card: AgentCard;
+  cardUrl: string | undefined;
+  cardEtag: string | undefined;
+}
+
+export interface AgentRepository {
+  /** False when the id is taken. */
+  insert(workspaceId: string, agentId: string, source: AgentCardSource, now: Date): Promise<boolean>;
+  /** Stores a card that was given or fetched; `revision` guards against lost updates when given. */
+  update(
+    workspaceId: string,
+    agentId: string,
+    source: AgentCardSource,
+    now: Date,
+    revision?: number,
+  ): Promise<"updated" | "missing" | "changed">;
+  /** Notes that the card was found unchanged. */
+  touch(workspaceId: string, agentId: string, now: Date): Promise<void>;
+  /** False when there was none. A default that pointed at it points at nothing. */
+  remove(workspaceId: string, agentId: string): Promise<boolean>;
+  get(workspaceId: string, agentId: string): Promise<AgentRecord | undefined>;
+  /** Agents by id, after `afterId`. */
+  list(workspaceId: string, page: { afterId?: string; limit: number }): Promise<AgentRecord[]>;
+  defaultAgentId(workspaceId: string): Promise<string | undefined>;
+  setDefault(workspaceId: string, agentId: string): Promise<void>;
+}
+
+export function createAgentRepository(db: Database): AgentRepository {
+  const { kysely } = db;
+  const one = (workspaceId: string, agentId: string) =>
+    kysely.selectFrom("agents").selectAll().where("workspace_id", "=", workspaceId).where("agent_id", "=", agentId);
+
+  return {
+    async insert(workspaceId, agentId, source, now) {
+      const result = await kysely
+        .insertInto("agents")
+        .values({
+          workspace_id: workspaceId,
+          agent_id: agentId,
+          ...columns(source),
+          created_at: now,
+          updated_at: now,
+          card_fetched_at: now,
+        })
+        .onConflict((conflict) => conflict.doNothing())
+        .executeTakeFirst();
+      return (result.numInsertedOrUpdatedRows ?? 0n) > 0n;
+    },
+
+    async update(workspaceId, agentId, source, now, revision) {
+      const result = await kysely
+        .updateTable("agents")
+        .set((eb) => ({
+          ...columns(source),
+          revision: eb("revision", "+", 1),
+          updated_at: now,
+          card_fetched_at: now,
+        }))
+        .where("workspace_id", "=", workspaceId)
+        .where("agent_id", "=", agentId)
+        .$if(revision !== undefined, (q) => q.where("revision", "=", revision!))
+        .executeTakeFirst();
+      if (result.numUpdatedRows > 0n) return "updated";
+      return (await one(workspaceId, agentId).executeTakeFirst()) ? "changed" : "missing";
+    },
+
+    async touch(workspaceId, agentId, now) {
+      await kysely
+        .updateTable("agents")
+        .set({ card_fetched_at: now })
+        .where("workspace_id", "=", workspaceId)
+        .where("agent_id", "=", agentId)
+        .execute();
+    },
+
+    async remove(workspaceId, agentId) {
+      return kysely.transaction().execute(async (tx) => {
+        await tx
+          .updateTable("workspaces")
+          .set({ default_agent_id: null })
+          .where("workspace_id", "=", workspaceId)
+          .where("default_agent_id", "=", agentId)
+          .execute();
+        const result = await tx
+          .deleteFrom("agents")
+          .where("workspace_id", "=", workspaceId)
+          .where("agent_id", "=", agentId)
+          .executeTakeFirst();
+        return result.numDeletedRows > 0n;
+      });
+    },
+
+    async get(workspaceId, agentId) {
+      const row = await one(workspaceId, agentId).executeTakeFirst();
+      return row && record(row);
+    },
+
+    async list(workspaceId, { afterId, limit }) {
+      const rows = await kysely
+        .selectFrom("agents")
+        .selectAll()
+        .where("workspace_id", "=", workspaceId)
+        .$if(afterId !== undefined, (q) => q.where("agent_id", ">", afterId!))
+        .orderBy("agent_id")
+        .limit(limit)
+        .execute();
+      return rows.map(record);
+    },
+
+    async defaultAgentId(workspaceId) {
+      const row = await kysely
+        .selectFrom("workspaces")
+        .select("default_agent_id")
+        .where("workspace_id", "=", workspaceId)
+        .executeTakeFirst();
+      return row?.default_agent_id ?? undefined;
+    },
+
+    async setDefault(workspaceId, agentId) {
+      await kysely
+        .updateTable("workspaces")
+        .set({ default_agent_id: agentId })
+        .where("workspace_id", "=", workspaceId)
+        .execute();
+    },
+  };
+}
+
+function columns(source: AgentCardSource) {
+  return {
+    card: toBinary(AgentCardSchema, source.card),
+    card_url: source.cardUrl ?? null,
+    card_etag: source.cardEtag ?? null,
+  };
+}
+
+function record(row: Selectable<AgentTable>): AgentRecord {
+  return {
+    workspaceId: row.workspace_id,
+    agentId: row.agent_id,
+    card: fromBinary(AgentCardSchema, row.card),
+    cardUrl: row.card_url ?? undefined,
+    cardEtag: row.card_etag ?? undefined,
+    revision: row.revision,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+    cardFetchedAt: row.card_fetched_at,
+  };
+}

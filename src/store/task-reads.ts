@@ -1,0 +1,173 @@
+/** Reads of the task tables. The hot one, a task with its log, serves all callers of a moment with one statement. */
+import { fromBinary } from "@bufbuild/protobuf";
+import { type Expression, type SqlBool, sql } from "kysely";
+import { type Task, TaskSchema, type TaskState, type TaskStatus } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { TaskHeader, TaskUpdate } from "../domain/task-log.ts";
+import type { Database, Row } from "./database.ts";
+import { decodeHeader, decodeStatus, decodeUpdate } from "./task-codec.ts";
+
+export interface TaskKey {
+  workspaceId: string;
+  taskId: string;
+}
+
+export interface StoredTask {
+  header: TaskHeader;
+  updates: readonly TaskUpdate[];
+}
+
+const HEADER_COLUMNS = [
+  "context_id",
+  "agent_id",
+  "created_at",
+  "disclosed",
+  "has_push",
+  "upstream_task_id",
+  "upstream_context_id",
+] as const;
+
+// One statement, so that a task and its log are of one snapshot.
+const LOAD = {
+  name: "task-load-v1",
+  text: `
+    with wanted as materialized (
+      select distinct workspace_id, task_id from unnest($1::text[], $2::text[]) as w(workspace_id, task_id)
+    )
+    select t.workspace_id, t.task_id, 0::bigint as seq, null::smallint as kind, null::bytea as body, null as cause,
+           ${HEADER_COLUMNS.map((column) => `t.${column}`).join(", ")}
+    from wanted w join tasks t on t.workspace_id = w.workspace_id and t.task_id = w.task_id
+    union all
+    select u.workspace_id, u.task_id, u.seq, u.kind, u.body, u.cause, null, null, null, null, null, null, null
+    from wanted w join task_updates u on u.workspace_id = w.workspace_id and u.task_id = w.task_id
+    order by seq`,
+};
+
+/** Loads tasks with their logs; undefined where there is none. Equal keys share what they get. */
+export async function loadBatch(db: Database, keys: readonly TaskKey[]): Promise<(StoredTask | undefined)[]> {
+  const rows = await db.query(LOAD, [keys.map((k) => k.workspaceId), keys.map((k) => k.taskId)]);
+  const found = new Map<string, { header: TaskHeader; updates: TaskUpdate[] }>();
+  for (const row of rows) {
+    const key = mapKey(row.workspace_id as string, row.task_id as string);
+    if (row.kind === null) found.set(key, { header: decodeHeader(row), updates: [] });
+    else found.get(key)?.updates.push(decodeUpdate(row));
+  }
+  return keys.map((key) => found.get(mapKey(key.workspaceId, key.taskId)));
+}
+
+// Neither id holds a space: workspaces are DNS labels.
+const mapKey = (workspaceId: string, taskId: string): string => `${workspaceId} ${taskId}`;
+
+const READ_UPDATES = {
+  name: "task-updates-v1",
+  text: `
+    select seq, kind, body, cause from task_updates
+    where workspace_id = $1 and task_id = $2 and seq > $3 order by seq limit $4`,
+};
+
+/** The rows of a task's log after a number, in order. */
+export async function readUpdates(db: Database, key: TaskKey, after: number, limit: number): Promise<TaskUpdate[]> {
+  const rows = await db.query(READ_UPDATES, [key.workspaceId, key.taskId, after, limit]);
+  return rows.map(decodeUpdate);
+}
+
+export interface TaskFilter {
+  contextId?: string;
+  agentId?: string;
+  state?: TaskState;
+  /** Tasks whose status is of this time or later. */
+  statusFrom?: Date;
+}
+
+/** Where a page begins: after this task, in the order of the list. */
+export interface TaskCursor {
+  statusAt: Date;
+  taskId: string;
+}
+
+export interface ListedTask {
+  header: TaskHeader;
+  status: TaskStatus;
+  statusAt: Date;
+  metadata: Task["metadata"];
+}
+
+/** Disclosed tasks, newest status first, and how many there are in all. */
+export async function listTasks(
+  db: Database,
+  workspaceId: string,
+  filter: TaskFilter,
+  page: { after?: TaskCursor; limit: number },
+): Promise<{ tasks: ListedTask[]; total: number }> {
+  const matching = db.kysely
+    .selectFrom("tasks")
+    .where("workspace_id", "=", workspaceId)
+    .where("disclosed", "=", true)
+    .$if(filter.contextId !== undefined, (q) => q.where("context_id", "=", filter.contextId!))
+    .$if(filter.agentId !== undefined, (q) => q.where("agent_id", "=", filter.agentId!))
+    .$if(filter.state !== undefined, (q) => q.where("state", "=", filter.state!))
+    .$if(filter.statusFrom !== undefined, (q) => q.where("status_at", ">=", filter.statusFrom!));
+  const rows = await matching
+    .select(["workspace_id", "task_id", "status", "status_at", "metadata", ...HEADER_COLUMNS])
+    .$if(page.after !== undefined, (q) => q.where(() => beyond(page.after!)))
+    .orderBy("status_at", "desc")
+    .orderBy("task_id", "desc")
+    .limit(page.limit)
+    .execute();
+  const { total } = await matching.select((eb) => eb.fn.countAll<number>().as("total")).executeTakeFirstOrThrow();
+  return {
+    total,
+    tasks: rows.map((row) => ({
+      header: decodeHeader(row as unknown as Row),
+      status: decodeStatus(row.status),
+      statusAt: row.status_at,
+      metadata: row.metadata ? fromBinary(TaskSchema, row.metadata).metadata : undefined,
+    })),
+  };
+}
+
+const beyond = (cursor: TaskCursor): Expression<SqlBool> =>
+  sql<SqlBool>`(status_at, task_id) < (${cursor.statusAt}::timestamptz, ${cursor.taskId}::text)`;
+
+/** The agent's own context id for one of our contexts: that of the latest task in which it told one. */
+export async function findUpstreamContext(
+  db: Database,
+  workspaceId: string,
+  contextId: string,
+  agentId: string,
+): Promise<string | undefined> {
+  const row = await db.kysely
+    .selectFrom("tasks")
+    .select("upstream_context_id")
+    .where("workspace_id", "=", workspaceId)
+    .where("context_id", "=", contextId)
+    .where("agent_id", "=", agentId)
+    .where("upstream_context_id", "is not", null)
+    .orderBy("created_at", "desc")
+    .limit(1)
+    .executeTakeFirst();
+  return row?.upstream_context_id ?? undefined;
+}
+
+/** Maps the agent's task ids to ours, or ours to the agent's, leaving out what is not known. */
+export async function mapTaskIds(
+  db: Database,
+  workspaceId: string,
+  agentId: string,
+  ids: readonly string[],
+  direction: "to-upstream" | "from-upstream",
+): Promise<Map<string, string>> {
+  if (ids.length === 0) return new Map();
+  const rows = await db.kysely
+    .selectFrom("tasks")
+    .select(["task_id", "upstream_task_id"])
+    .where("workspace_id", "=", workspaceId)
+    .where("agent_id", "=", agentId)
+    .where("upstream_task_id", "is not", null)
+    .where(direction === "to-upstream" ? "task_id" : "upstream_task_id", "in", [...new Set(ids)])
+    .execute();
+  return new Map(
+    rows.map(({ task_id, upstream_task_id }) =>
+      direction === "to-upstream" ? [task_id, upstream_task_id!] : [upstream_task_id!, task_id],
+    ),
+  );
+}

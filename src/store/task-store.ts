@@ -1,0 +1,81 @@
+/** Tasks and their logs. Every method takes the workspace first, alone or in its argument. */
+import type { Database } from "./database.ts";
+import { createGroupCommit } from "./group-commit.ts";
+import {
+  findUpstreamContext,
+  type ListedTask,
+  listTasks,
+  loadBatch,
+  mapTaskIds,
+  readUpdates,
+  type StoredTask,
+  type TaskCursor,
+  type TaskFilter,
+  type TaskKey,
+} from "./task-reads.ts";
+import { type Append, type Appended, appendBatch, type NewTask, submitBatch } from "./task-writes.ts";
+import type { TaskUpdate } from "../domain/task-log.ts";
+
+export interface TaskStore {
+  /** Resolves when the task is durable. Making the same submit again changes nothing. */
+  submit(task: NewTask): Promise<void>;
+  /** Resolves when the rows are durable; undefined when the task is not as the writer believed, or has ended. */
+  append(append: Append): Promise<Appended | undefined>;
+  /** A task with its whole log. */
+  load(workspaceId: string, taskId: string): Promise<StoredTask | undefined>;
+  /** At most `limit` rows of a task's log after number `after`. */
+  readUpdates(workspaceId: string, taskId: string, after: number, limit: number): Promise<TaskUpdate[]>;
+  list(
+    workspaceId: string,
+    filter: TaskFilter,
+    page: { after?: TaskCursor; limit: number },
+  ): Promise<{ tasks: ListedTask[]; total: number }>;
+  findUpstreamContext(workspaceId: string, contextId: string, agentId: string): Promise<string | undefined>;
+  mapTaskIds(
+    workspaceId: string,
+    agentId: string,
+    ids: readonly string[],
+    direction: "to-upstream" | "from-upstream",
+  ): Promise<Map<string, string>>;
+  /** Waits for what is under way. */
+  close(): Promise<void>;
+}
+
+/** `maxWaiting` bounds each queue of writes; what comes on top is refused with QUEUE_FULL. */
+export function createTaskStore(db: Database, options: { maxWaiting: number }): TaskStore {
+  const { maxWaiting } = options;
+  const submits = createGroupCommit<NewTask, void>({
+    name: "submit",
+    maxBatch: 500,
+    maxWaiting,
+    flush: async (tasks) => {
+      await submitBatch(db, tasks);
+      return tasks.map(() => undefined);
+    },
+  });
+  const appends = createGroupCommit<Append, Appended | undefined>({
+    name: "append",
+    maxBatch: 500,
+    maxWaiting,
+    flush: (batch) => appendBatch(db, batch),
+  });
+  const loads = createGroupCommit<TaskKey, StoredTask | undefined>({
+    name: "load",
+    maxBatch: 200,
+    maxWaiting,
+    lanes: 2,
+    flush: (keys) => loadBatch(db, keys),
+  });
+  return {
+    submit: (task) => submits.submit(task),
+    append: (append) => appends.submit(append),
+    load: (workspaceId, taskId) => loads.submit({ workspaceId, taskId }),
+    readUpdates: (workspaceId, taskId, after, limit) => readUpdates(db, { workspaceId, taskId }, after, limit),
+    list: (workspaceId, filter, page) => listTasks(db, workspaceId, filter, page),
+    findUpstreamContext: (workspaceId, contextId, agentId) => findUpstreamContext(db, workspaceId, contextId, agentId),
+    mapTaskIds: (workspaceId, agentId, ids, direction) => mapTaskIds(db, workspaceId, agentId, ids, direction),
+    close: async () => {
+      await Promise.all([submits.close(), appends.close(), loads.close()]);
+    },
+  };
+}

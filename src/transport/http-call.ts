@@ -1,0 +1,104 @@
+/** What an implementation sees of a call that came over HTTP. */
+import { type ContextValues, createContextValues, type HandlerContext } from "@connectrpc/connect";
+import type { DescMethod, DescService } from "@bufbuild/protobuf";
+import type { HttpRequest, HttpResponse } from "./http-exchange.ts";
+import { clientLeft } from "./http-errors.ts";
+import { addressTargetKey, type BoundRpc } from "./rpc/bound.ts";
+
+/** The request parameter that may stand for the A2A-Version header (section 3.6.1). */
+const VERSION_PARAMETER = "a2a-version";
+
+/**
+ * The context of one call. Headers and the signal are made when they are first asked for: most calls need neither.
+ * HTTP+JSON and JSON-RPC carry no deadline; a call ends when the client leaves.
+ */
+export class HttpCall implements HandlerContext {
+  readonly service: DescService;
+  readonly method: DescMethod;
+  readonly protocolName: string;
+  readonly requestMethod: string;
+  readonly url: string;
+  readonly values: ContextValues;
+  readonly #req: HttpRequest;
+  readonly #query: URLSearchParams;
+  #left = false;
+  #controller: AbortController | undefined;
+  #requestHeader: Headers | undefined;
+  #responseHeader: Headers | undefined;
+  #responseTrailer: Headers | undefined;
+
+  constructor(
+    protocolName: "http+json" | "json-rpc",
+    rpc: BoundRpc,
+    req: HttpRequest,
+    res: HttpResponse,
+    query: URLSearchParams,
+    target: string | undefined,
+  ) {
+    this.service = rpc.service;
+    this.method = rpc.method;
+    this.protocolName = protocolName;
+    this.requestMethod = req.method ?? "";
+    this.url = req.url ?? "";
+    this.values = createContextValues();
+    if (target !== undefined) this.values.set(addressTargetKey, target);
+    this.#req = req;
+    this.#query = query;
+    if (res.destroyed) this.#leave();
+    else res.once("close", () => res.writableEnded || this.#leave());
+  }
+
+  timeoutMs(): undefined {
+    return undefined;
+  }
+
+  /** Aborted when the client leaves before it has its whole answer. */
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#left) this.#controller.abort(clientLeft());
+    }
+    return this.#controller.signal;
+  }
+
+  get requestHeader(): Headers {
+    this.#requestHeader ??= requestHeaders(this.#req, this.#query);
+    return this.#requestHeader;
+  }
+
+  get responseHeader(): Headers {
+    this.#responseHeader ??= new Headers();
+    return this.#responseHeader;
+  }
+
+  /** Goes nowhere: neither binding has trailers. */
+  get responseTrailer(): Headers {
+    this.#responseTrailer ??= new Headers();
+    return this.#responseTrailer;
+  }
+
+  /** What the implementation wants to be sent, if anything. */
+  get headersToSend(): Iterable<[string, string]> {
+    return this.#responseHeader ?? [];
+  }
+
+  #leave(): void {
+    this.#left = true;
+    this.#controller?.abort(clientLeft());
+  }
+}
+
+function requestHeaders(req: HttpRequest, query: URLSearchParams): Headers {
+  const headers = new Headers();
+  for (const [name, value] of Object.entries(req.headers)) {
+    if (value === undefined || name.startsWith(":")) continue;
+    if (typeof value === "string") headers.set(name, value);
+    else for (const item of value) headers.append(name, item);
+  }
+  if (!headers.has(VERSION_PARAMETER)) {
+    for (const [name, value] of query) {
+      if (name.toLowerCase() === VERSION_PARAMETER && /^[\x21-\x7e]+$/.test(value)) headers.set(VERSION_PARAMETER, value);
+    }
+  }
+  return headers;
+}

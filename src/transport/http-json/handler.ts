@@ -1,0 +1,101 @@
+/** The HTTP+JSON binding (A2A specification, section 11), for every service whose RPCs have `google.api.http` options. */
+import type { JsonValue, Message } from "@bufbuild/protobuf";
+import { A2A_JSON_TYPE, type BodyLimits, JSON_TYPE, readJsonBody } from "../http-body.ts";
+import { HttpCall } from "../http-call.ts";
+import { clientError, errorBody, errorHeaders, httpStatus, methodNotAllowed } from "../http-errors.ts";
+import { discardBody, type HttpRequest, type HttpResponse, sendText } from "../http-exchange.ts";
+import { messageFromJson, parseJson, responseWriter } from "../proto-json.ts";
+import { type BoundRpcs, sequenceOf } from "../rpc/bound.ts";
+import { writeSse } from "../sse-writer.ts";
+import { requestJson } from "./request-json.ts";
+import { createRouteTable, type RouteMatch } from "./route-table.ts";
+import { httpRoutes, type Route } from "./routes.ts";
+
+export interface HttpJsonOptions {
+  rpcs: BoundRpcs;
+  /** Largest request body, in bytes. */
+  maxBytes: number;
+  /** How long a request body may take, in milliseconds. Default 30 s. */
+  bodyTimeoutMs?: number;
+  /** How long a stream may be silent before a comment shows that it lives, in milliseconds. Default 15 s. */
+  keepAliveMs?: number;
+  /** Told of what should never happen; the client sees a masked INTERNAL. */
+  onError: (error: unknown) => void;
+}
+
+/**
+ * Answers a request if one of its routes has the path, and returns a promise that ends with the answer and never
+ * rejects. Returns undefined, and touches nothing, if none has.
+ * `path` is without base path and agent prefix, with query; `target` is the target that the prefix named.
+ */
+export type HttpJsonHandler = (
+  req: HttpRequest,
+  res: HttpResponse,
+  path: string,
+  target?: string,
+) => Promise<void> | undefined;
+
+/** Throws for annotations that are not understood and for two RPCs with one route. */
+export function createHttpJsonHandler(options: HttpJsonOptions): HttpJsonHandler {
+  const { onError, keepAliveMs = 15_000 } = options;
+  const limits: BodyLimits = { maxBytes: options.maxBytes, timeoutMs: options.bodyTimeoutMs ?? 30_000 };
+  const routes = httpRoutes(options.rpcs.values());
+  const table = createRouteTable(routes);
+  const writers = new Map(routes.map(({ rpc }) => [rpc, responseWriter(rpc.method.output)]));
+
+  async function answer(req: HttpRequest, res: HttpResponse, match: RouteMatch, search: string, target?: string) {
+    let call: HttpCall | undefined;
+    const type = answerType(req);
+    try {
+      const route = match.routes.get(req.method ?? "");
+      if (route === undefined) {
+        const allowed = [...match.routes.keys()];
+        res.setHeader("allow", allowed.join(", "));
+        throw methodNotAllowed(req.method ?? "", allowed);
+      }
+      const { rpc } = route;
+      const write = writers.get(rpc)!;
+      const query = new URLSearchParams(search);
+      call = new HttpCall("http+json", rpc, req, res, query, target);
+      const request = await readRequest(req, route, match.values, query);
+      if (rpc.method.methodKind === "unary") {
+        const response = await rpc.unary(request, call);
+        sendText(res, 200, type, JSON.stringify(write(response)), call.headersToSend);
+        return;
+      }
+      await writeSse(rpc.stream(request, call), res, {
+        keepAliveMs,
+        headers: () => call!.headersToSend,
+        frame: (item) => ({ data: JSON.stringify(write(item)), id: sequenceOf(item) }),
+        errorFrame: (thrown) => ({ event: "error", data: JSON.stringify(errorBody(clientError(thrown, onError))) }),
+      });
+    } catch (thrown) {
+      discardBody(req);
+      const error = clientError(thrown, onError);
+      const headers = [...(call?.headersToSend ?? []), ...errorHeaders(error)];
+      sendText(res, httpStatus(error), type, JSON.stringify(errorBody(error)), headers);
+    }
+  }
+
+  async function readRequest(req: HttpRequest, route: Route, values: readonly string[], query: URLSearchParams) {
+    let body: JsonValue | undefined;
+    if (route.body === undefined) req.resume();
+    else {
+      const bytes = await readJsonBody(req, limits);
+      if (bytes.length > 0) body = parseJson(bytes);
+    }
+    return messageFromJson(route.rpc.method.input, requestJson(route, values, query, body));
+  }
+
+  return (req, res, path, target) => {
+    const mark = path.indexOf("?");
+    const match = table.match(mark < 0 ? path : path.slice(0, mark));
+    return match && answer(req, res, match, mark < 0 ? "" : path.slice(mark), target);
+  };
+}
+
+/** application/json unless the client sends or accepts A2A's own type. */
+function answerType(req: HttpRequest): string {
+  const { accept = "", "content-type": sent = "" } = req.headers;
+  return `${accept},${sent}`.toLowerCase().includes(A2A_JSON_TYPE) ? A2A_JSON_TYPE : JSON_TYPE;
+}

@@ -1,0 +1,108 @@
+/**
+ * Puts a request together from path, query and body, as one ProtoJSON object. The decoder of that object then checks
+ * all three alike.
+ */
+import { type DescField, type JsonObject, type JsonValue, ScalarType } from "@bufbuild/protobuf";
+import { isWrapperDesc } from "@bufbuild/protobuf/wkt";
+import { clip, invalidArgument, type SignalboxError } from "../../domain/errors.ts";
+import { isObject, MAX_JSON_DEPTH } from "../proto-json.ts";
+import { type FieldPath, type Route, resolveFieldPath } from "./routes.ts";
+
+/**
+ * `pathValues` are percent-encoded; `body` is undefined when the request has none. The path wins over the body; query
+ * parameters count for what neither of them binds; unknown ones are ignored.
+ * Throws INVALID_ARGUMENT naming the field.
+ */
+export function requestJson(
+  route: Route,
+  pathValues: readonly string[],
+  query: URLSearchParams,
+  body: JsonValue | undefined,
+): JsonValue {
+  if (route.body === "request" && body !== undefined && !isObject(body)) {
+    throw badValue([], "The body has to be a JSON object.");
+  }
+  const json: JsonObject = route.body === "request" ? ((body as JsonObject | undefined) ?? {}) : {};
+  if (route.body === undefined) addQuery(json, route, query);
+  else if (route.body !== "request") {
+    addQuery(json, route, query);
+    json[route.body.jsonName] = body ?? {};
+  }
+  route.pathFields.forEach((fields, index) => {
+    setField(json, fields, jsonOf(fields, [decodeSegment(fields, pathValues[index]!)]));
+  });
+  return json;
+}
+
+function addQuery(json: JsonObject, route: Route, query: URLSearchParams): void {
+  const bound = new Set(route.pathFields.map(pathName));
+  for (const name of new Set(query.keys())) {
+    const names = name.split(".");
+    const fields = names.length > MAX_JSON_DEPTH ? undefined : resolveFieldPath(route.rpc.method.input, names);
+    if (fields === undefined || fields[0] === route.body || bound.has(pathName(fields))) continue;
+    setField(json, fields, jsonOf(fields, query.getAll(name)));
+  }
+}
+
+/** Sets a field deep in `json`, over whatever is there under its JSON or its proto name. */
+function setField(json: JsonObject, fields: FieldPath, value: JsonValue): void {
+  let holder = json;
+  fields.forEach((field, index) => {
+    const present = holder[field.jsonName] ?? holder[field.name] ?? undefined;
+    delete holder[field.name];
+    if (index === fields.length - 1) {
+      holder[field.jsonName] = value;
+      return;
+    }
+    if (present !== undefined && !isObject(present)) throw badValue(fields.slice(0, index + 1), "expected a JSON object");
+    const inner = present ?? {};
+    holder[field.jsonName] = inner;
+    holder = inner;
+  });
+}
+
+/** What ProtoJSON writes for a field that was given as text, once or (lists) more often. */
+function jsonOf(fields: FieldPath, texts: readonly string[]): JsonValue {
+  const field = fields.at(-1)!;
+  if (field.fieldKind === "list") {
+    // Repeated parameters and commas are both allowed (A2A specification, section 11.5).
+    return texts.flatMap((text) => text.split(",")).map((text) => jsonOfText(field, fields, text));
+  }
+  if (texts.length !== 1) throw badValue(fields, "given more than once");
+  return jsonOfText(field, fields, texts[0]!);
+}
+
+function jsonOfText(field: DescField, fields: FieldPath, text: string): JsonValue {
+  if (field.fieldKind === "map") throw badValue(fields, "a map cannot be given in an address");
+  if (field.enum !== undefined) return /^-?\d+$/.test(text) ? Number(text) : text;
+  if (field.message === undefined) return field.scalar === ScalarType.BOOL ? boolOf(fields, text) : text;
+  switch (field.message.typeName) {
+    case "google.protobuf.Timestamp":
+    case "google.protobuf.Duration":
+      return text;
+    case "google.protobuf.FieldMask":
+      // ProtoJSON has camelCase paths; people write what they see in the proto, too.
+      return text.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+  }
+  if (isWrapperDesc(field.message)) return jsonOfText(field.message.fields[0]!, fields, text);
+  throw badValue(fields, "an object cannot be given in an address; name one of its fields");
+}
+
+function boolOf(fields: FieldPath, text: string): boolean {
+  if (text === "true") return true;
+  if (text === "false") return false;
+  throw badValue(fields, `expected true or false, got "${clip(text)}"`);
+}
+
+function decodeSegment(fields: FieldPath, encoded: string): string {
+  try {
+    return decodeURIComponent(encoded);
+  } catch (error) {
+    throw badValue(fields, `"${clip(encoded)}" is not valid percent-encoding`, error);
+  }
+}
+
+const pathName = (fields: FieldPath): string => fields.map((field) => field.jsonName).join(".");
+
+const badValue = (fields: FieldPath, description: string, cause?: unknown): SignalboxError =>
+  invalidArgument([{ field: pathName(fields), description }], cause);

@@ -1,0 +1,176 @@
+/**
+ * ProtoJSON in and out, for the JSON bindings. Unknown fields are ignored (A2A specification, section 5.7); anything else
+ * that does not fit is INVALID_ARGUMENT and names the field by its path.
+ */
+import {
+  create,
+  type DescField,
+  type DescMessage,
+  fromJson,
+  getOption,
+  hasOption,
+  type JsonObject,
+  type JsonValue,
+  type Message,
+  toJson,
+} from "@bufbuild/protobuf";
+import { FieldBehavior, field_behavior } from "../../gen/google/api/field_behavior_pb.ts";
+import { clip, invalidArgument } from "../domain/errors.ts";
+import { detailRegistry } from "./error-details.ts";
+
+/** How deep objects and arrays may nest. It is also as deep as protobuf decoders go by default. */
+export const MAX_JSON_DEPTH = 100;
+
+const utf8 = new TextDecoder("utf-8", { fatal: true });
+const [QUOTE, BACKSLASH, OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = Buffer.from('"\\[]{}');
+
+/** Reads JSON text. Throws INVALID_ARGUMENT for what is no UTF-8, no JSON, or nested deeper than MAX_JSON_DEPTH. */
+export function parseJson(bytes: Buffer): JsonValue {
+  if (nestsDeeperThan(MAX_JSON_DEPTH, bytes)) {
+    throw badBody(`The JSON is nested deeper than ${MAX_JSON_DEPTH} levels.`);
+  }
+  const text = decodeText(bytes);
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw badBody(`The body is no JSON: ${clip((error as Error).message, 256)}`, error);
+  }
+}
+
+/** Reads UTF-8. Throws INVALID_ARGUMENT for what is none. */
+export function decodeText(bytes: Buffer): string {
+  try {
+    return utf8.decode(bytes);
+  } catch (error) {
+    throw badBody("The body is not valid UTF-8.", error);
+  }
+}
+
+/** Counts brackets outside of strings, before any parser recurses into them. Takes text that is no JSON, too. */
+function nestsDeeperThan(limit: number, bytes: Buffer): boolean {
+  let depth = 0;
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i];
+    if (byte === QUOTE) {
+      i = endOfString(bytes, i + 1);
+    } else if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) {
+      if (++depth > limit) return true;
+    } else if (byte === CLOSE_OBJECT || byte === CLOSE_ARRAY) {
+      depth--;
+    }
+  }
+  return false;
+}
+
+/** The index of the quote that ends the string whose content begins at `start`; the end of the text if none does. */
+function endOfString(bytes: Buffer, start: number): number {
+  let from = start;
+  for (;;) {
+    const quote = bytes.indexOf(QUOTE!, from);
+    if (quote < 0) return bytes.length;
+    let backslashes = 0;
+    while (quote - backslashes > start && bytes[quote - backslashes - 1] === BACKSLASH) backslashes++;
+    if (backslashes % 2 === 0) return quote;
+    from = quote + 1;
+  }
+}
+
+/** Reads a message. Throws INVALID_ARGUMENT with the path of the first field that does not fit. */
+export function messageFromJson(desc: DescMessage, json: JsonValue): Message {
+  try {
+    // Not with ignoreUnknownFields: that would also swallow enum values that do not exist.
+    return fromJson(desc, json);
+  } catch {
+    const known = knownObject(desc, json, "");
+    try {
+      return fromJson(desc, known);
+    } catch (error) {
+      throw badField("", error);
+    }
+  }
+}
+
+/** The same object without the fields that `desc` does not know. Throws INVALID_ARGUMENT at the first bad value. */
+function knownObject(desc: DescMessage, json: JsonValue, path: string): JsonObject {
+  if (!isObject(json)) {
+    throw invalidArgument([{ field: path, description: `expected a JSON object for ${desc.name}` }]);
+  }
+  const known: JsonObject = {};
+  for (const [key, value] of Object.entries(json)) {
+    const field = fieldOf(desc, key);
+    if (field !== undefined) {
+      known[key] = knownValue(desc, field, key, value, path === "" ? field.jsonName : `${path}.${field.jsonName}`);
+    }
+  }
+  return known;
+}
+
+function knownValue(desc: DescMessage, field: DescField, key: string, value: JsonValue, path: string): JsonValue {
+  const inner = field.message;
+  if (value !== null && inner !== undefined && !isWellKnown(inner)) {
+    if (field.fieldKind === "message") return knownObject(inner, value, path);
+    if (field.fieldKind === "list" && Array.isArray(value)) {
+      return value.map((item, index) => knownObject(inner, item, `${path}[${index}]`));
+    }
+    if (field.fieldKind === "map" && isObject(value)) {
+      const entries = Object.entries(value);
+      return Object.fromEntries(entries.map(([k, v]) => [k, knownObject(inner, v, `${path}["${clip(k)}"]`)]));
+    }
+  }
+  try {
+    fromJson(desc, { [key]: value });
+  } catch (error) {
+    throw badField(path, error);
+  }
+  return value;
+}
+
+const fieldTables = new WeakMap<DescMessage, Map<string, DescField>>();
+
+/** A field by its JSON name or its proto name. */
+export function fieldOf(desc: DescMessage, name: string): DescField | undefined {
+  let table = fieldTables.get(desc);
+  if (table === undefined) {
+    table = new Map(desc.fields.flatMap((field) => [[field.name, field] as const, [field.jsonName, field] as const]));
+    fieldTables.set(desc, table);
+  }
+  return table.get(name);
+}
+
+export function isObject(json: JsonValue | undefined): json is JsonObject {
+  return typeof json === "object" && json !== null && !Array.isArray(json);
+}
+
+function isWellKnown(desc: DescMessage): boolean {
+  return desc.typeName.startsWith("google.protobuf.");
+}
+
+const badBody = (description: string, cause?: unknown) => invalidArgument([{ field: "", description }], cause);
+
+/** Protobuf-es says which field it is by its full name; the path says it better. */
+function badField(path: string, error: unknown) {
+  const description = clip((error as Error).message.replace(/^cannot decode .*? from JSON:? /, ""), 256);
+  return invalidArgument([{ field: path, description }], error);
+}
+
+/**
+ * Makes the writer for the answers of one RPC. The answer's own fields that the contract marks REQUIRED are always
+ * there, empty or zero too: a page of ListTasks says `"tasks": []` and `"nextPageToken": ""` (section 3.1.4). Within the
+ * answer, empty fields are left out as ProtoJSON does.
+ */
+export function responseWriter(desc: DescMessage): (message: Message) => JsonValue {
+  const names = desc.fields.filter(isRequired).map((field) => field.jsonName);
+  const empty = names.length === 0 ? {} : toJson(desc, create(desc), { alwaysEmitImplicit: true });
+  const required = Object.entries(empty as JsonObject).filter(([name]) => names.includes(name));
+  return (message) => {
+    const json = toJson(desc, message, { registry: detailRegistry });
+    if (required.length > 0 && isObject(json)) {
+      for (const [name, value] of required) json[name] ??= value;
+    }
+    return json;
+  };
+}
+
+function isRequired(field: DescField): boolean {
+  return hasOption(field, field_behavior) && getOption(field, field_behavior).includes(FieldBehavior.REQUIRED);
+}

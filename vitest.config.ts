@@ -1,0 +1,15 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    pool: "forks",
+    // Tests start servers and databases of their own; more of them at once only makes each slower.
+    maxWorkers: 2,
+    // Bounds for what hangs, not measures of what is slow: tests wait for events.
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    teardownTimeout: 10_000,
+    reporters: ["default", "./test/setup/closing-line.ts"],
+  },
+});
