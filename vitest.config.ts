@@ -3,6 +3,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
+    globalSetup: ["./test/setup/postgres.ts"],
     pool: "forks",
     // Tests start servers and databases of their own; more of them at once only makes each slower.
     maxWorkers: 2,

@@ -67,7 +67,8 @@ export const SETTINGS = {
   "http.compress": {
     ...boolean,
     default: false,
-    about: "Whether Connect and gRPC-Web answers over 1 KiB are compressed for clients that accept it. Costs half of the throughput.",
+    about:
+      "Whether Connect and gRPC-Web answers over 1 KiB are compressed for clients that accept it. Costs half of the throughput.",
   },
   "grpc.port": {
     ...integer(0, 65535),
@@ -99,7 +100,8 @@ export const SETTINGS = {
   "public.url": {
     ...httpUrl("an http:// or https:// address without query"),
     defaultText: "the address of the HTTP listener, with `http.base-path`",
-    about: "Address under which clients reach the HTTP listener, for the cards that are served. Needed behind a proxy. `http.base-path` is added to it.",
+    about:
+      "Address under which clients reach the HTTP listener, for the cards that are served. Needed behind a proxy. `http.base-path` is added to it.",
   },
   "public.grpc": {
     ...text("host:port", "host:port", isHostAndPort),
@@ -241,12 +243,14 @@ export type Config = {
 /** Puts values by name into the shape of `Config`. */
 export function toConfig(values: { readonly [K in SettingKey]: SettingValue<K> }): Config {
   const config: Record<string, unknown> = {};
+  const sections: Record<string, Record<string, unknown>> = {};
   for (const [key, value] of Object.entries(values)) {
     const [name = "", section] = key.split(".").reverse();
-    const place = section === undefined ? config : ((config[section] ??= {}) as Record<string, unknown>);
+    if (section !== undefined) sections[section] ??= {};
+    const place = section === undefined ? config : sections[section]!;
     place[name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())] = value;
   }
-  for (const section of Object.values(config)) Object.freeze(section);
+  for (const [name, section] of Object.entries(sections)) config[name] = Object.freeze(section);
   return Object.freeze(config) as Config;
 }
 

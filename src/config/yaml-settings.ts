@@ -1,9 +1,18 @@
 /** Reads settings from YAML, keeping where each of them stands. */
 import { type Document, isAlias, isMap, isScalar, LineCounter, type Node, parseDocument } from "yaml";
 import type { ConfigProblem } from "./config-error.ts";
-import type { Given } from "./given.ts";
 import { nearest } from "./nearest.ts";
 import { environmentName, flagName, isSettingKey, SETTING_KEYS, type SettingKey } from "./settings.ts";
+
+/** A value as one source gives it. */
+export interface Given {
+  value: unknown;
+  /** `signalbox.yaml:3:9`, `SIGNALBOX_HTTP_PORT` or `--http-port`. */
+  where: string;
+}
+
+/** Settings lie two levels deep; one more is followed to name what is wrong. Bounds a file that contains itself. */
+const MAX_DEPTH = 3;
 
 /**
  * The settings that the text of a YAML file gives. Levels may be nested or joined by dots: `http: {port: 1}` is
@@ -23,14 +32,15 @@ export function readYaml(text: string, file: string, problems: ConfigProblem[]):
   if (document.errors.length > 0) return new Map();
 
   const found = new Map<SettingKey, Given>();
-  const visit = (node: Node | null, path: string, offset: number): void => {
+  const visit = (node: Node | null, path: string, offset: number, depth: number): void => {
     const value = isAlias(node) ? (node.resolve(document) ?? null) : node;
-    if (isMap(value) && !(path !== "" && isSettingKey(path))) {
+    const inner = path === "" || isSection(path) || (isMap(value) && value.items.length > 0 && depth < MAX_DEPTH);
+    if (isMap(value) && inner && !isSettingKey(path)) {
       for (const { key, value: child } of value.items) {
         const keyNode = key as Node;
         const name = isScalar(keyNode) ? String(keyNode.value) : String(keyNode);
         const keyOffset = keyNode.range?.[0] ?? offset;
-        visit(child as Node | null, path === "" ? name : `${path}.${name}`, keyOffset);
+        visit(child as Node | null, path === "" ? name : `${path}.${name}`, keyOffset, depth + 1);
       }
     } else if (isSettingKey(path) && path !== "config") {
       const given: Given = { value: plain(value, document), where: at(node?.range?.[0] ?? offset) };
@@ -39,12 +49,13 @@ export function readYaml(text: string, file: string, problems: ConfigProblem[]):
         problems.push({ where: at(offset), message: `${path} has no value. Give it one, or remove the line.` });
       } else found.set(path, given);
     } else if (path === "") {
-      if (!isEmpty(value)) problems.push({ where: at(0), message: "The file must hold settings, as `http.port: 8080`." });
+      if (!isEmpty(value))
+        problems.push({ where: at(0), message: "The file must hold settings, as `http.port: 8080`." });
     } else if (!(isSection(path) && isEmpty(value))) {
       problems.push({ where: at(offset), message: notASetting(path) });
     }
   };
-  visit(document.contents, "", 0);
+  visit(document.contents, "", 0, 0);
   return found;
 }
 

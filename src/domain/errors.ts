@@ -129,11 +129,49 @@ export function databaseUnavailable(cause?: unknown): SignalboxError {
   });
 }
 
+/** The connection was lost after a statement was sent and before its answer came. */
+export function databaseOutcomeUnknown(cause?: unknown): SignalboxError {
+  return new SignalboxError({
+    code: "UNAVAILABLE",
+    reason: "DATABASE_UNAVAILABLE",
+    message: "The connection to the database was lost. Whether anything was stored is not known; read before you try again.",
+    metadata: { outcome: "unknown" },
+    retryAfterMs: 1000,
+    cause,
+  });
+}
+
+/** A bounded queue is full. `queue` names it. */
+export function queueFull(queue: string): SignalboxError {
+  return new SignalboxError({
+    code: "RESOURCE_EXHAUSTED",
+    reason: "QUEUE_FULL",
+    message: `The server is busy: its queue "${queue}" is full. Nothing was done; try again.`,
+    metadata: { queue },
+    retryAfterMs: 500,
+  });
+}
+
 export function internal(cause: unknown): SignalboxError {
   return new SignalboxError({
     code: "INTERNAL",
     reason: "INTERNAL",
     message: "An internal error occurred. The request id leads to it in the server's log.",
+    cause,
+  });
+}
+
+/** The same error with further facts for programs. */
+export function withMetadata(error: SignalboxError, metadata: Record<string, string>): SignalboxError {
+  const { code, reason, domain, message, violations, retryAfterMs, cause } = error;
+  return new SignalboxError({
+    code,
+    reason,
+    domain,
+    message,
+    violations: [...violations],
+    metadata: { ...error.metadata, ...metadata },
+    ...(retryAfterMs !== undefined && { retryAfterMs }),
     cause,
   });
 }

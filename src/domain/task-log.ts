@@ -9,9 +9,11 @@ import {
   type Message,
   type StreamResponse,
   type Task,
+  type TaskArtifactUpdateEvent,
   TaskSchema,
   TaskState,
   TaskStatusSchema,
+  type TaskStatusUpdateEvent,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 
 /**
@@ -96,38 +98,43 @@ export function applyUpdate(image: TaskImage, update: TaskUpdate): void {
         task.history.push(payload.value);
       }
       return;
-    case "statusUpdate": {
-      // A status message that is superseded becomes history, so that nothing an agent said is lost.
-      const spoken = task.status?.message;
-      if (spoken) task.history.push(spoken);
-      const status = payload.value.status;
-      if (status) task.status = status;
+    case "statusUpdate":
+      applyStatus(task, payload.value);
       return;
-    }
-    case "artifactUpdate": {
-      const { artifact, append } = payload.value;
-      if (!artifact) return;
-      const index = task.artifacts.findIndex((known) => known.artifactId === artifact.artifactId);
-      const known = task.artifacts[index];
-      if (known && append) {
-        // The specification's rule: a chunk adds parts; what else it carries replaces what was there.
-        known.parts.push(...artifact.parts);
-        if (artifact.name) known.name = artifact.name;
-        if (artifact.description) known.description = artifact.description;
-        if (artifact.extensions.length > 0) known.extensions = artifact.extensions;
-        if (artifact.metadata) known.metadata = { ...known.metadata, ...artifact.metadata };
-        return;
-      }
-      // A copy, because chunks are added to it in place and the update itself is shared.
-      const owned = { ...artifact, parts: [...artifact.parts] };
-      if (known) task.artifacts[index] = owned;
-      else task.artifacts.push(owned);
+    case "artifactUpdate":
+      applyArtifact(task, payload.value);
       return;
-    }
     case "task":
       if (payload.value.metadata) task.metadata = payload.value.metadata;
       return;
   }
+}
+
+/** Gives a task its next status. A status message that is superseded becomes history: nothing an agent said is lost. */
+export function applyStatus(task: Task, { status }: TaskStatusUpdateEvent): void {
+  const spoken = task.status?.message;
+  if (spoken) task.history.push(spoken);
+  if (status) task.status = status;
+}
+
+/** Adds an artifact to a task, replaces it, or adds a chunk to it (section 4.2.2). */
+export function applyArtifact(task: Task, { artifact, append }: TaskArtifactUpdateEvent): void {
+  if (!artifact) return;
+  const index = task.artifacts.findIndex((known) => known.artifactId === artifact.artifactId);
+  const known = task.artifacts[index];
+  if (known && append) {
+    // The specification's rule: a chunk adds parts; what else it carries replaces what was there.
+    known.parts.push(...artifact.parts);
+    if (artifact.name) known.name = artifact.name;
+    if (artifact.description) known.description = artifact.description;
+    if (artifact.extensions.length > 0) known.extensions = artifact.extensions;
+    if (artifact.metadata) known.metadata = { ...known.metadata, ...artifact.metadata };
+    return;
+  }
+  // A copy, because chunks are added to it in place and the update itself is shared.
+  const owned = { ...artifact, parts: [...artifact.parts] };
+  if (known) task.artifacts[index] = owned;
+  else task.artifacts.push(owned);
 }
 
 function statusTime(task: Task): { timestamp?: Timestamp } {

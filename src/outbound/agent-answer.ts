@@ -11,7 +11,6 @@ import {
 import { clip } from "../domain/errors.ts";
 import { missingFields } from "../domain/required-fields.ts";
 import { AgentCallError } from "../services/agent-port.ts";
-import { AddressRefused } from "./url-guard.ts";
 
 /** Decodes an answer in ProtoJSON. Unknown fields are ignored (section 5.7); throws AgentCallError "invalid". */
 export function decodeJson<Desc extends DescMessage>(
@@ -92,6 +91,7 @@ export function brokenConnection(rpc: string, cause: unknown): AgentCallError {
 }
 
 const CONNECT_FAILURES: Record<string, string> = {
+  ADDRESS_REFUSED: "its address is private or local, which is not allowed here",
   ECONNREFUSED: "nothing listens at its address",
   ECONNRESET: "it closed the connection at once",
   EHOSTUNREACH: "there is no way to its address",
@@ -104,7 +104,6 @@ const CONNECT_FAILURES: Record<string, string> = {
 
 /** In words that name no address: clients may see them. */
 function unreachableBecause(cause: unknown): string {
-  if (cause instanceof AddressRefused) return "its address is private or local, which is not allowed here";
   const code = (cause as { code?: unknown } | undefined)?.code;
   if (typeof code !== "string") return "no connection came about";
   return CONNECT_FAILURES[code] ?? `the connection failed (${code})`;

@@ -61,10 +61,14 @@ const CALL_ENDED = new Error("The call has ended.");
 
 function callHeaders(options: AgentCallOptions): Record<string, string> {
   const headers: Record<string, string> = { "a2a-version": "1.0" };
-  if (options.extensions && options.extensions.length > 0) headers["a2a-extensions"] = options.extensions.join(",");
-  if (options.traceparent !== undefined) headers.traceparent = options.traceparent;
+  const extensions = options.extensions?.filter(isHeaderText) ?? [];
+  if (extensions.length > 0) headers["a2a-extensions"] = extensions.join(",");
+  if (options.traceparent !== undefined && isHeaderText(options.traceparent)) headers.traceparent = options.traceparent;
   return headers;
 }
+
+/** What no header can carry is neither a URI nor a trace context. */
+const isHeaderText = (text: string): boolean => /^[\x21-\x7e]+$/.test(text);
 
 /** The items of `source` as they come; silence counts only while the next one is awaited. */
 export async function* listen<T>(call: AgentCall, source: AsyncIterable<T>): AsyncGenerator<T, void, undefined> {

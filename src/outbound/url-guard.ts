@@ -97,6 +97,8 @@ export interface UrlGuard {
 
 /** A name or an address leads where the operator allows no connection. */
 export class AddressRefused extends Error {
+  readonly code = "ADDRESS_REFUSED";
+
   constructor(host: string, address: string) {
     const what = host === address ? address : `${clip(host)} (${address})`;
     super(`${what} is a private or local address. ${REMEDY}`);

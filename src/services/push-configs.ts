@@ -37,7 +37,7 @@ export interface PushConfigs {
 
 interface PushConfigDeps {
   repository: PushConfigRepository;
-  tasks: () => Tasks;
+  tasks: Tasks;
   webhooks: WebhookSender;
   runtime: Runtime;
 }
@@ -66,7 +66,7 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
 
     async create(context, config) {
       if (config.taskId === "") throw invalidArgument([{ field: "taskId", description: "is required" }]);
-      const { header } = await tasks().visible(context, config.tenant, config.taskId);
+      const { header } = await tasks.visible(context, config.tenant, config.taskId);
       await check(config, "");
       const result = stored(config, header.taskId);
       await repository.put(context.workspaceId, result, runtime.now());
@@ -74,7 +74,7 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
     },
 
     async get(context, request) {
-      const { header } = await tasks().visible(context, request.tenant, request.taskId);
+      const { header } = await tasks.visible(context, request.tenant, request.taskId);
       refuse(request.id === "" ? [{ field: "id", description: "is required" }] : []);
       const config = idViolations("id", request.id).length
         ? undefined
@@ -84,7 +84,7 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
     },
 
     async list(context, request) {
-      const { header } = await tasks().visible(context, request.tenant, request.taskId);
+      const { header } = await tasks.visible(context, request.tenant, request.taskId);
       if (request.pageSize < 0) throw invalidArgument([{ field: "pageSize", description: "must not be negative" }]);
       const limit = Math.min(request.pageSize || MAX_PAGE, MAX_PAGE);
       const afterId = request.pageToken === "" ? undefined : Buffer.from(request.pageToken, "base64url").toString();
@@ -102,7 +102,7 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
     },
 
     async remove(context, request) {
-      const { header } = await tasks().visible(context, request.tenant, request.taskId);
+      const { header } = await tasks.visible(context, request.tenant, request.taskId);
       refuse(request.id === "" ? [{ field: "id", description: "is required" }] : []);
       if (idViolations("id", request.id).length > 0) return;
       await repository.remove(context.workspaceId, header.taskId, request.id);

@@ -54,7 +54,7 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
   // Appends of one task go one after another: each builds on the image that the one before left.
   let last: Promise<unknown> = Promise.resolve();
 
-  const { workspaceId, taskId } = initial.header;
+  const { workspaceId, taskId, agentId } = initial.header;
 
   /** Reads the log anew and tells the hub what it did not know. Returns the rows that are new to this writer. */
   async function reload(): Promise<readonly TaskUpdate[]> {
@@ -62,7 +62,7 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
     if (!stored) throw new Error(`task ${taskId} is gone from the database`);
     const news = stored.updates.slice(image.seq);
     image = foldTask(stored.header, stored.updates);
-    if (news.length > 0) deps.hub.publish({ workspaceId, taskId, updates: news, hasPush: stored.header.hasPush });
+    if (news.length > 0) deps.hub.publish({ workspaceId, taskId, agentId, updates: news, hasPush: stored.header.hasPush });
     return news;
   }
 
@@ -104,7 +104,7 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
         header.upstreamContextId = options.upstreamContextId ?? header.upstreamContextId;
         const numbered = updates.map((update, i) => ({ ...update, seq: image.seq + 1 + i }));
         for (const update of numbered) applyUpdate(image, update);
-        if (numbered.length > 0) deps.hub.publish({ workspaceId, taskId, updates: numbered, hasPush: done.hasPush });
+        if (numbered.length > 0) deps.hub.publish({ workspaceId, taskId, agentId, updates: numbered, hasPush: done.hasPush });
         return "stored";
       } catch (error) {
         if (options.once || !isTransient(error)) throw error;

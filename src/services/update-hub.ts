@@ -7,6 +7,7 @@ import type { TaskUpdate } from "../domain/task-log.ts";
 export interface Commit {
   workspaceId: string;
   taskId: string;
+  agentId: string;
   updates: readonly TaskUpdate[];
   hasPush: boolean;
 }

@@ -18,10 +18,14 @@ export interface Database {
   readonly backend: "postgres" | "pglite";
   readonly kysely: Kysely<Schema>;
   /**
-   * Runs a hot statement in its own transaction. Errors are mapped by `mapDatabaseError`: a connection that fails or is
-   * refused becomes SignalboxError DATABASE_UNAVAILABLE; anything else is rethrown.
+   * Runs a hot statement in its own transaction. Errors of this and of `kysely` are mapped by `mapDatabaseError`: a
+   * database that cannot be reached becomes SignalboxError DATABASE_UNAVAILABLE; anything else is rethrown.
    */
   query(statement: Statement, values: readonly unknown[]): Promise<Row[]>;
+  /**
+   * Runs migrations and other long work on a Kysely without time limits; on PostgreSQL it has a connection of its own.
+   */
+  maintain<T>(work: (kysely: Kysely<Schema>) => Promise<T>): Promise<T>;
   /** Resolves when the database answers; rejects with DATABASE_UNAVAILABLE otherwise. Never waits longer than 2 s. */
   ping(): Promise<void>;
   /** Waits for running statements, then closes every connection. */

@@ -1,13 +1,13 @@
 /** The google.rpc details of an error: the part that is the same in every binding. */
-import { create, type Message, type Registry, createRegistry } from "@bufbuild/protobuf";
-import { anyPack, type Any } from "@bufbuild/protobuf/wkt";
+import { create, createRegistry, type Message, type Registry } from "@bufbuild/protobuf";
+import { type Any, anyPack } from "@bufbuild/protobuf/wkt";
 import {
-  BadRequestSchema,
-  ErrorInfoSchema,
-  RetryInfoSchema,
   type BadRequest,
+  BadRequestSchema,
   type ErrorInfo,
+  ErrorInfoSchema,
   type RetryInfo,
+  RetryInfoSchema,
 } from "../../gen/google/rpc/error_details_pb.ts";
 import type { ErrorCode, SignalboxError } from "../domain/errors.ts";
 

@@ -1,7 +1,7 @@
 /** Reads the body of an HTTP request: within a size, within a time, and only of a kind that we read. */
 import { clip } from "../domain/errors.ts";
-import { discardBody, type HttpRequest } from "./http-exchange.ts";
 import { bodyTimeout, clientLeft, messageTooLarge, unsupportedMediaType } from "./http-errors.ts";
+import { type HttpRequest, isGone } from "./http-exchange.ts";
 
 /** Both are JSON; A2A registers the second (section 14.1.1). */
 export const JSON_TYPE = "application/json";
@@ -15,24 +15,19 @@ export interface BodyLimits {
 }
 
 /**
- * Reads a JSON body as bytes; empty when there is none.
+ * Reads a JSON body as bytes; empty when there is none. After an error the rest of the body is still to be discarded.
  * Throws MESSAGE_TOO_LARGE, BODY_TIMEOUT, CLIENT_LEFT, and UNSUPPORTED_MEDIA_TYPE unless the body is JSON, or empty and
  * without a Content-Type.
  */
 export async function readJsonBody(req: HttpRequest, limits: BodyLimits): Promise<Buffer> {
-  try {
-    checkEncoding(req);
-    const contentType = req.headers["content-type"];
-    if (contentType !== undefined) checkContentType(contentType);
-    const body = await readBody(req, limits);
-    if (contentType === undefined && body.length > 0) {
-      throw unsupportedMediaType(`The body has no Content-Type. Send ${JSON_TYPE}.`);
-    }
-    return body;
-  } catch (error) {
-    discardBody(req);
-    throw error;
+  checkEncoding(req);
+  const contentType = req.headers["content-type"];
+  if (contentType !== undefined) checkContentType(contentType);
+  const body = await readBody(req, limits);
+  if (contentType === undefined && body.length > 0) {
+    throw unsupportedMediaType(`The body has no Content-Type. Send ${JSON_TYPE}.`);
   }
+  return body;
 }
 
 function checkContentType(contentType: string): void {
@@ -88,6 +83,6 @@ function readBody(req: HttpRequest, { maxBytes, timeoutMs }: BodyLimits): Promis
     req.on("end", onEnd);
     req.on("data", onData);
     // Nothing comes any more from a client that left before we listened.
-    if (req.destroyed) onGone();
+    if (isGone(req)) onGone();
   });
 }

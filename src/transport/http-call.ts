@@ -1,8 +1,9 @@
 /** What an implementation sees of a call that came over HTTP. */
-import { type ContextValues, createContextValues, type HandlerContext } from "@connectrpc/connect";
+
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
-import type { HttpRequest, HttpResponse } from "./http-exchange.ts";
+import { type ContextValues, createContextValues, type HandlerContext } from "@connectrpc/connect";
 import { clientLeft } from "./http-errors.ts";
+import { type HttpRequest, type HttpResponse, isGone } from "./http-exchange.ts";
 import { addressTargetKey, type BoundRpc } from "./rpc/bound.ts";
 
 /** The request parameter that may stand for the A2A-Version header (section 3.6.1). */
@@ -44,7 +45,7 @@ export class HttpCall implements HandlerContext {
     if (target !== undefined) this.values.set(addressTargetKey, target);
     this.#req = req;
     this.#query = query;
-    if (res.destroyed) this.#leave();
+    if (isGone(res)) this.#leave();
     else res.once("close", () => res.writableEnded || this.#leave());
   }
 
@@ -97,7 +98,8 @@ function requestHeaders(req: HttpRequest, query: URLSearchParams): Headers {
   }
   if (!headers.has(VERSION_PARAMETER)) {
     for (const [name, value] of query) {
-      if (name.toLowerCase() === VERSION_PARAMETER && /^[\x21-\x7e]+$/.test(value)) headers.set(VERSION_PARAMETER, value);
+      if (name.toLowerCase() === VERSION_PARAMETER && /^[\x21-\x7e]+$/.test(value))
+        headers.set(VERSION_PARAMETER, value);
     }
   }
   return headers;

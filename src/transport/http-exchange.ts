@@ -8,6 +8,16 @@ export type HttpResponse = ServerResponse | Http2ServerResponse;
 /** How long the rest of a body that nobody wants is read and thrown away before the client is cut off. */
 const DISCARD_MS = 1000;
 
+/** Whether the connection, or the HTTP/2 stream, under a request or an answer is gone. */
+export function isGone(side: HttpRequest | HttpResponse): boolean {
+  return "stream" in side ? side.stream.destroyed : side.destroyed;
+}
+
+/** Whether nothing more can be sent. */
+export function isClosed(res: HttpResponse): boolean {
+  return res.writableEnded || isGone(res);
+}
+
 /** Sends a whole answer. Does nothing when the client has left. */
 export function sendText(
   res: HttpResponse,
@@ -16,7 +26,7 @@ export function sendText(
   text: string,
   headers?: Iterable<[string, string]>,
 ): void {
-  if (res.destroyed || res.writableEnded) return;
+  if (isClosed(res)) return;
   setHeaders(res, headers);
   res.setHeader("content-type", contentType);
   res.setHeader("content-length", Buffer.byteLength(text));
@@ -26,7 +36,7 @@ export function sendText(
 
 /** Sends an answer without a body. */
 export function sendNothing(res: HttpResponse, status: number, headers?: Iterable<[string, string]>): void {
-  if (res.destroyed || res.writableEnded) return;
+  if (isClosed(res)) return;
   setHeaders(res, headers);
   res.statusCode = status;
   res.end();
@@ -42,7 +52,7 @@ export function setHeaders(res: HttpResponse, headers: Iterable<[string, string]
  * so what still comes is thrown away for a moment; a client that goes on sending is cut off then.
  */
 export function discardBody(req: HttpRequest): void {
-  if (req.readableEnded || req.destroyed) return;
+  if (req.readableEnded || isGone(req)) return;
   const timer = setTimeout(() => cutOff(req), DISCARD_MS);
   timer.unref();
   const done = () => clearTimeout(timer);

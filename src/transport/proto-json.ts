@@ -18,8 +18,15 @@ import { FieldBehavior, field_behavior } from "../../gen/google/api/field_behavi
 import { clip, invalidArgument } from "../domain/errors.ts";
 import { detailRegistry } from "./error-details.ts";
 
-/** How deep objects and arrays may nest. It is also as deep as protobuf decoders go by default. */
+/** How deep objects and arrays may nest in JSON text, read or not. */
 export const MAX_JSON_DEPTH = 100;
+
+/**
+ * How deep messages may nest, each level of free-form data being one. Protobuf decoders stop at 100, and in binary a
+ * level of data is two messages: what passes here can be stored, read back and sent on, inside of other messages too.
+ */
+const MAX_MESSAGE_DEPTH = 48;
+const readOptions = { recursionLimit: MAX_MESSAGE_DEPTH };
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 const [QUOTE, BACKSLASH, OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = Buffer.from('"\\[]{}');
@@ -79,11 +86,11 @@ function endOfString(bytes: Buffer, start: number): number {
 export function messageFromJson(desc: DescMessage, json: JsonValue): Message {
   try {
     // Not with ignoreUnknownFields: that would also swallow enum values that do not exist.
-    return fromJson(desc, json);
+    return fromJson(desc, json, readOptions);
   } catch {
     const known = knownObject(desc, json, "");
     try {
-      return fromJson(desc, known);
+      return fromJson(desc, known, readOptions);
     } catch (error) {
       throw badField("", error);
     }
@@ -118,7 +125,7 @@ function knownValue(desc: DescMessage, field: DescField, key: string, value: Jso
     }
   }
   try {
-    fromJson(desc, { [key]: value });
+    fromJson(desc, { [key]: value }, readOptions);
   } catch (error) {
     throw badField(path, error);
   }

@@ -1,5 +1,6 @@
 /** Server-Sent Events: how both JSON bindings stream. A2A specification, sections 9.4.2 and 11.7. */
-import { type HttpResponse, setHeaders } from "./http-exchange.ts";
+import type { Writable } from "node:stream";
+import { type HttpResponse, isClosed, setHeaders } from "./http-exchange.ts";
 
 export interface SseFrame {
   /** One line: JSON without line breaks. */
@@ -47,10 +48,13 @@ export async function writeSse<T>(source: AsyncIterable<T>, res: HttpResponse, o
 class SseStream {
   readonly #res: HttpResponse;
   readonly #keepAlive: NodeJS.Timeout;
+  /** The same answer; its two kinds type `write` differently. */
+  readonly #out: Writable;
   #blocked = false;
 
   constructor(res: HttpResponse, keepAliveMs: number, headers: Iterable<[string, string]>) {
     this.#res = res;
+    this.#out = res;
     if (!this.closed) {
       setHeaders(res, headers);
       res.setHeader("content-type", "text/event-stream");
@@ -58,24 +62,23 @@ class SseStream {
       // Proxies of the nginx family hold answers back unless told not to.
       res.setHeader("x-accel-buffering", "no");
       res.statusCode = 200;
-      res.flushHeaders();
     }
     this.#keepAlive = setInterval(() => {
       // A client that does not read needs no sign of life, only more memory.
-      if (!this.#blocked && !this.closed) res.write(": keep-alive\n\n");
+      if (!this.#blocked && !this.closed) this.#out.write(": keep-alive\n\n");
     }, keepAliveMs);
     this.#keepAlive.unref();
   }
 
   get closed(): boolean {
-    return this.#res.destroyed || this.#res.writableEnded;
+    return isClosed(this.#res);
   }
 
   /** Resolves when the client can take more, or has left. */
   async write(frame: SseFrame): Promise<void> {
     if (this.closed) return;
     this.#keepAlive.refresh();
-    if (this.#res.write(formatFrame(frame))) return;
+    if (this.#out.write(formatFrame(frame))) return;
     this.#blocked = true;
     await drained(this.#res);
     this.#blocked = false;

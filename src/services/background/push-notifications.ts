@@ -74,7 +74,6 @@ export function startPushNotifications(deps: PushDeps): PushNotifications {
       const duty = waiting.shift();
       if (!duty) return;
       const work = serve(duty).finally(() => {
-        duties.delete(`${duty.workspaceId} ${duty.taskId}`);
         active.delete(work);
         begin();
       });
@@ -99,6 +98,9 @@ export function startPushNotifications(deps: PushDeps): PushNotifications {
       }
     } catch (error) {
       if (!stop.signal.aborted) log.error({ err: error, taskId }, "push notifications of a task were given up");
+    } finally {
+      // In the same turn as the last look at `heard`: what is committed from now on begins a new duty.
+      duties.delete(`${workspaceId} ${taskId}`);
     }
   }
 

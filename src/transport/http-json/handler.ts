@@ -1,5 +1,5 @@
 /** The HTTP+JSON binding (A2A specification, section 11), for every service whose RPCs have `google.api.http` options. */
-import type { JsonValue, Message } from "@bufbuild/protobuf";
+import type { JsonValue } from "@bufbuild/protobuf";
 import { A2A_JSON_TYPE, type BodyLimits, JSON_TYPE, readJsonBody } from "../http-body.ts";
 import { HttpCall } from "../http-call.ts";
 import { clientError, errorBody, errorHeaders, httpStatus, methodNotAllowed } from "../http-errors.ts";
@@ -79,7 +79,7 @@ export function createHttpJsonHandler(options: HttpJsonOptions): HttpJsonHandler
 
   async function readRequest(req: HttpRequest, route: Route, values: readonly string[], query: URLSearchParams) {
     let body: JsonValue | undefined;
-    if (route.body === undefined) req.resume();
+    if (route.body === undefined) discardBody(req);
     else {
       const bytes = await readJsonBody(req, limits);
       if (bytes.length > 0) body = parseJson(bytes);
@@ -90,7 +90,11 @@ export function createHttpJsonHandler(options: HttpJsonOptions): HttpJsonHandler
   return (req, res, path, target) => {
     const mark = path.indexOf("?");
     const match = table.match(mark < 0 ? path : path.slice(0, mark));
-    return match && answer(req, res, match, mark < 0 ? "" : path.slice(mark), target);
+    if (match === undefined) return undefined;
+    return answer(req, res, match, mark < 0 ? "" : path.slice(mark), target).catch((error) => {
+      onError(error);
+      res.destroy();
+    });
   };
 }
 

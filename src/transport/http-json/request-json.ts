@@ -54,7 +54,8 @@ function setField(json: JsonObject, fields: FieldPath, value: JsonValue): void {
       holder[field.jsonName] = value;
       return;
     }
-    if (present !== undefined && !isObject(present)) throw badValue(fields.slice(0, index + 1), "expected a JSON object");
+    if (present !== undefined && !isObject(present))
+      throw badValue(fields.slice(0, index + 1), "expected a JSON object");
     const inner = present ?? {};
     holder[field.jsonName] = inner;
     holder = inner;

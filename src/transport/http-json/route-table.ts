@@ -34,7 +34,12 @@ export function createRouteTable(routes: readonly Route[]): RouteTable {
   }
 
   /** The walk is as deep as the longest template, whatever the path. */
-  function walk(node: Node, segments: readonly string[], at: number, values: readonly string[]): RouteMatch | undefined {
+  function walk(
+    node: Node,
+    segments: readonly string[],
+    at: number,
+    values: readonly string[],
+  ): RouteMatch | undefined {
     const segment = segments[at];
     if (segment === undefined) return undefined;
     if (at === segments.length - 1) return end(node, segment, at, values);

@@ -53,7 +53,8 @@ function routeOf(rpc: BoundRpc, rule: HttpRule): Route {
   const variables = template.segments.flatMap((segment) => ("fieldPath" in segment ? [segment.fieldPath] : []));
   const requireField = (path: string): FieldPath => {
     const fields = resolveFieldPath(method.input, path.split("."));
-    if (fields === undefined) throw new Error(`The google.api.http option of ${method} names "${path}": no such field.`);
+    if (fields === undefined)
+      throw new Error(`The google.api.http option of ${method} names "${path}": no such field.`);
     return fields;
   };
   return {

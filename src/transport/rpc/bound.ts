@@ -2,8 +2,9 @@
  * An RPC as every transport sees it: the implementation with all that surrounds it (authentication, scope, logs, metrics,
  * one error type). Transports decode a request, make a HandlerContext, call, and encode. They know nothing else.
  */
-import { createContextKey, type HandlerContext } from "@connectrpc/connect";
+
 import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
+import { createContextKey, type HandlerContext } from "@connectrpc/connect";
 
 export interface BoundRpc {
   readonly service: DescService;

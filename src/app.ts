@@ -1,0 +1,319 @@
+/** The composition root: the one place that builds everything, in the order in which things depend on each other. */
+import { EventEmitter, once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { fromJsonString } from "@bufbuild/protobuf";
+import pino, { type Logger } from "pino";
+import { Health } from "../gen/grpc/health/v1/health_pb.ts";
+import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
+import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
+import { A2AService, type AgentCard, AgentCardSchema } from "../gen/lf/a2a/v1/a2a_pb.ts";
+import { RegistryService } from "../gen/signalbox/v1/registry_pb.ts";
+import { type Config, PACKAGE_VERSION } from "./config/settings.ts";
+import type { CardSettings, PublicAddress } from "./domain/card.ts";
+import { SignalboxError } from "./domain/errors.ts";
+import { stateName } from "./domain/task-state.ts";
+import { createAgentConnector } from "./outbound/agent-connector.ts";
+import type { AgentHandler } from "./outbound/in-process-channel.ts";
+import { createCardFetcher } from "./outbound/card-fetcher.ts";
+import { createWebhookSender } from "./outbound/webhook.ts";
+import { createAgentDirectory } from "./services/agent-directory.ts";
+import { startPushNotifications } from "./services/background/push-notifications.ts";
+import { recoverTasks } from "./services/background/recovery.ts";
+import { createCards } from "./services/cards.ts";
+import { createDispatcher, draining } from "./services/dispatcher.ts";
+import { allowAll } from "./services/policy.ts";
+import { createPushConfigs } from "./services/push-configs.ts";
+import { createRegistry } from "./services/registry.ts";
+import { anonymousAuthenticator } from "./services/request-context.ts";
+import { createRouter } from "./services/router.ts";
+import { systemRuntime } from "./services/runtime.ts";
+import { createSender } from "./services/send.ts";
+import { createTasks, type Tasks } from "./services/tasks.ts";
+import { createUpdateHub } from "./services/update-hub.ts";
+import { createAgentRepository } from "./store/agent-repository.ts";
+import { migrate } from "./store/migrate.ts";
+import { openDatabase } from "./store/open-database.ts";
+import { createPushConfigRepository } from "./store/push-config-repository.ts";
+import { createSystemRepository } from "./store/system-repository.ts";
+import { createTaskStore } from "./store/task-store.ts";
+import { openGrpcListener } from "./transport/grpc/grpc-listener.ts";
+import { openHttpListener } from "./transport/http-listener.ts";
+import { createHttpRoutes } from "./transport/http-routes.ts";
+import { createMetrics } from "./transport/ops/metrics.ts";
+import { createA2AService } from "./transport/rpc/a2a-service.ts";
+import { bindServices, register } from "./transport/rpc/bind.ts";
+import { createHealthService, type ServingState } from "./transport/rpc/health-service.ts";
+import { createReflection } from "./transport/rpc/reflection-service.ts";
+import { createRegistryService } from "./transport/rpc/registry-service.ts";
+
+export interface AppOptions {
+  /** Default: JSON lines on standard error at `log.level`. */
+  log?: Logger;
+  /** Agents that are functions in this process, by name. */
+  inProcess?: ReadonlyMap<string, AgentHandler>;
+  /** Gives up the start, while the database is waited for. */
+  signal?: AbortSignal;
+}
+
+export interface RunningApp {
+  /** Address of the HTTP listener, with the base path. */
+  readonly httpUrl: string;
+  /** `host:port` of the gRPC listener. */
+  readonly grpcAddress: string;
+  /**
+   * Turns NOT_SERVING, lets calls end for as long as `drain.ms`, ends what is left with UNAVAILABLE (DRAINING), and closes
+   * the database. Tasks go on where they are taken up next.
+   */
+  drain(): Promise<void>;
+}
+
+/** Starts the server. Throws SignalboxError with a sentence for the operator when it cannot. */
+export async function startApp(config: Config, options: AppOptions = {}): Promise<RunningApp> {
+  const log = options.log ?? createLog(config.log.level);
+  const runtime = systemRuntime();
+  const startedAt = runtime.now();
+  const extended = await readExtendedCard(config.card.extended);
+
+  const db = await openDatabase({
+    ...(config.database.url !== undefined && { url: config.database.url }),
+    dataDir: config.data.dir,
+    poolSize: config.database.poolSize,
+    log,
+    signal: options.signal ?? new AbortController().signal,
+  });
+  const closing: (() => Promise<unknown> | void)[] = [() => db.close()];
+  try {
+    await migrate(db, log);
+
+    // store
+    const store = createTaskStore(db, { maxWaiting: config.limits.queue });
+    const agentRepository = createAgentRepository(db);
+    const pushConfigRepository = createPushConfigRepository(db);
+    closing.push(() => store.close());
+
+    // outbound
+    const { allowPrivateUrls } = config;
+    const connector = createAgentConnector({
+      allowPrivateUrls,
+      maxMessageBytes: config.limits.messageBytes,
+      ...(options.inProcess && { inProcess: options.inProcess }),
+    });
+    const webhooks = createWebhookSender({ allowPrivateUrls });
+    closing.push(() => connector.close());
+
+    // services
+    const hub = createUpdateHub();
+    const directory = createAgentDirectory(agentRepository, runtime);
+    const router = createRouter(directory);
+    const dispatcher = createDispatcher({
+      store,
+      hub,
+      connector,
+      runtime,
+      log,
+      agentTimeoutMs: config.agent.timeoutMs,
+      maxRunning: config.limits.runningTasks,
+    });
+    const tasks: Tasks = createTasks({ store, router, dispatcher });
+    const pushConfigs = createPushConfigs({ repository: pushConfigRepository, tasks, webhooks, runtime });
+    const sender = createSender({
+      store,
+      hub,
+      router,
+      policy: allowAll,
+      dispatcher,
+      tasks,
+      pushConfigs,
+      runtime,
+      silenceMs: config.task.silenceMs,
+    });
+    const registry = createRegistry({
+      repository: agentRepository,
+      directory,
+      connector,
+      cards: createCardFetcher({ allowPrivateUrls }),
+      runtime,
+    });
+    const address: PublicAddress = { url: "", grpc: "" };
+    const cards = createCards({
+      directory,
+      router,
+      settings: cardSettings(config, extended),
+      address: () => address,
+      startedAt,
+    });
+
+    // transport
+    const state = createServingState();
+    const metrics = createMetrics({
+      version: PACKAGE_VERSION,
+      backend: db.backend,
+      runningTasks: () => dispatcher.running,
+      ready: () => state.serving,
+    });
+    hub.onCommit(({ agentId, updates }) => {
+      for (const { body } of updates) {
+        if (body.payload.case !== "statusUpdate" || !body.payload.value.status) continue;
+        metrics.transition(agentId, stateName(body.payload.value.status.state));
+      }
+    });
+    const giveUp = new AbortController();
+    const services = [A2AService, RegistryService, Health, ServerReflection, ServerReflectionAlpha];
+    const reflection = createReflection(services);
+    const serviceNames = services.map(({ typeName }) => typeName);
+    const rpcs = bindServices(
+      { authenticator: anonymousAuthenticator, runtime, log, onCall: metrics.call, drain: giveUp.signal },
+      [
+        register(A2AService, createA2AService({ sender, tasks, pushConfigs, cards })),
+        register(RegistryService, createRegistryService(registry)),
+        register(Health, createHealthService(state, serviceNames)),
+        register(ServerReflection, reflection.v1),
+        register(ServerReflectionAlpha, reflection.v1alpha),
+      ],
+    );
+    const onError = (error: unknown) => log.error({ err: error }, "a request failed in an unforeseen way");
+    const push = startPushNotifications({
+      store,
+      configs: pushConfigRepository,
+      hub,
+      webhooks,
+      runtime,
+      log,
+      attempts: config.push.attempts,
+      timeoutMs: config.push.timeoutMs,
+      onDelivery: metrics.pushDelivery,
+    });
+    closing.push(() => push.stop());
+    closing.push(() => dispatcher.stop());
+
+    const maxBytes = config.limits.messageBytes;
+    const http = await openHttpListener({
+      host: config.host,
+      port: config.http.port,
+      handler: createHttpRoutes({
+        rpcs,
+        cards,
+        metrics,
+        publicWorkspaceId: "default",
+        notReady: async () => {
+          if (!state.serving) return "the server is starting or stopping";
+          return db.ping().then(
+            () => undefined,
+            () => "the database does not answer",
+          );
+        },
+        basePath: config.http.basePath,
+        corsOrigins: config.http.corsOrigins,
+        compress: config.http.compress,
+        maxBytes,
+        cardMaxAgeS: config.card.maxAgeSeconds,
+        onError,
+      }),
+    });
+    closing.push(() => http.close());
+    const grpc = await openGrpcListener({ host: config.host, port: config.grpc.port, rpcs, maxBytes });
+    closing.push(() => grpc.close());
+
+    const host = config.host.includes(":") ? `[${config.host}]` : config.host;
+    const httpUrl = `http://${host}:${http.port}${config.http.basePath}`;
+    const grpcAddress = `${host}:${grpc.port}`;
+    address.url = config.public.url === undefined ? httpUrl : trimSlash(config.public.url) + config.http.basePath;
+    address.grpc = config.public.grpc ?? grpcAddress;
+
+    await recoverTasks({ system: createSystemRepository(db), store, directory, dispatcher, log });
+    state.set(true);
+    log.info({ http: httpUrl, grpc: grpcAddress, database: db.backend, version: PACKAGE_VERSION }, "serving");
+
+    return {
+      httpUrl,
+      grpcAddress,
+      async drain() {
+        log.info({ drainMs: config.drain.ms }, "draining");
+        state.set(false);
+        const ended = Promise.all([http.drain(), grpc.drain()]);
+        const inTime = await settlesWithin(ended, config.drain.ms);
+        if (!inTime) {
+          giveUp.abort(draining());
+          // Time for the last answers to leave.
+          await settlesWithin(ended, LAST_WORDS_MS);
+        }
+        await closeAll(closing);
+        log.info("stopped");
+        log.flush();
+      },
+    };
+  } catch (error) {
+    await closeAll(closing);
+    throw error;
+  }
+}
+
+/** JSON lines on standard error, with names of levels and readable times. */
+function createLog(level: string): Logger {
+  const format = { level: (label: string) => ({ level: label }) };
+  return pino(
+    { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: format },
+    pino.destination({ dest: 2, sync: false }),
+  );
+}
+
+/** How long the answers to what was given up may take to reach their clients. */
+const LAST_WORDS_MS = 500;
+
+/** The last that was opened is closed first. */
+async function closeAll(closing: readonly (() => Promise<unknown> | void)[]): Promise<void> {
+  for (const close of [...closing].reverse()) await close();
+}
+
+async function settlesWithin(promise: Promise<unknown>, ms: number): Promise<boolean> {
+  const timer = AbortSignal.timeout(ms);
+  return Promise.race([promise.then(() => true), once(timer, "abort").then(() => false)]);
+}
+
+function createServingState(): ServingState & { set(serving: boolean): void } {
+  const changes = new EventEmitter().setMaxListeners(0);
+  let serving = false;
+  return {
+    get serving() {
+      return serving;
+    },
+    onChange(listener) {
+      changes.on("change", listener);
+      return () => changes.off("change", listener);
+    },
+    set(value) {
+      serving = value;
+      changes.emit("change");
+    },
+  };
+}
+
+const trimSlash = (url: string): string => url.replace(/\/+$/, "");
+
+function cardSettings({ card }: Config, extended: AgentCard | undefined): CardSettings {
+  const { name, description, version, documentationUrl, providerOrganization, providerUrl } = card;
+  return {
+    name,
+    description,
+    version,
+    ...(documentationUrl !== undefined && { documentationUrl }),
+    ...(providerOrganization !== undefined && {
+      provider: { organization: providerOrganization, url: providerUrl ?? "" },
+    }),
+    ...(extended && { extended }),
+  };
+}
+
+async function readExtendedCard(path: string | undefined): Promise<AgentCard | undefined> {
+  if (path === undefined) return undefined;
+  try {
+    return fromJsonString(AgentCardSchema, await readFile(path, "utf8"), { ignoreUnknownFields: true });
+  } catch (error) {
+    throw new SignalboxError({
+      code: "FAILED_PRECONDITION",
+      reason: "EXTENDED_CARD_UNREADABLE",
+      message: `card.extended: ${path} cannot be read as an agent card: ${(error as Error).message}`,
+      cause: error,
+    });
+  }
+}

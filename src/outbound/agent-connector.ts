@@ -1,0 +1,133 @@
+/** From an agent's card to a client: picks the interface, makes the binding, keeps the connections. */
+import type { AgentCard, AgentInterface } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { clip } from "../domain/errors.ts";
+import { AgentCallError, type AgentClient, type AgentConnector } from "../services/agent-port.ts";
+import type { AgentChannel } from "./agent-channel.ts";
+import { createAgentClient } from "./agent-client.ts";
+import { createGrpcChannel } from "./grpc-channel.ts";
+import { createHttpConnections } from "./http-connections.ts";
+import { createHttpJsonChannel } from "./http-json-channel.ts";
+import { type AgentHandler, createInProcessChannel } from "./in-process-channel.ts";
+import { createJsonRpcChannel } from "./json-rpc-channel.ts";
+import { createUrlGuard } from "./url-guard.ts";
+
+export interface AgentConnectorOptions {
+  /** Whether agents may be at private and loopback addresses. */
+  allowPrivateUrls: boolean;
+  /** The largest single message, or event of a stream, that is taken from an agent. Default 4 MiB. */
+  maxMessageBytes?: number;
+  /** Agents in this process by name: an interface with binding `IN-PROCESS` and url `in-process:<name>` reaches them. */
+  inProcess?: ReadonlyMap<string, AgentHandler>;
+}
+
+/** A kind of interface: how one is checked, and how a channel to it is made. Both throw when the url will not do. */
+interface Binding {
+  check(url: string): unknown;
+  open(url: string): AgentChannel;
+}
+
+interface Connection {
+  card: AgentCard;
+  /** What of the card the client was made from. */
+  key: string;
+  client: AgentClient;
+  channel: AgentChannel;
+}
+
+export function createAgentConnector(options: AgentConnectorOptions): AgentConnector {
+  const { maxMessageBytes = 4 * 1024 * 1024, inProcess = new Map<string, AgentHandler>() } = options;
+  const guard = createUrlGuard(options);
+  const http = createHttpConnections(guard);
+  const shutdown = new AbortController();
+  const connections = new Map<string, Connection>();
+
+  const bindings: Record<string, Binding> = {
+    GRPC: {
+      check: (url) => guard.checkTarget(url, "url"),
+      open: (url) => createGrpcChannel(guard, guard.checkTarget(url, "url"), maxMessageBytes),
+    },
+    JSONRPC: {
+      check: (url) => guard.checkUrl(url, "url"),
+      open: (url) => createJsonRpcChannel(http, url, maxMessageBytes),
+    },
+    "HTTP+JSON": {
+      check: (url) => guard.checkUrl(url, "url"),
+      open: (url) => createHttpJsonChannel(http, url, maxMessageBytes),
+    },
+    "IN-PROCESS": {
+      check: handlerAt,
+      open: (url) => createInProcessChannel(handlerAt(url)),
+    },
+  };
+
+  function handlerAt(url: string): AgentHandler {
+    const handler = url.startsWith("in-process:") ? inProcess.get(url.slice("in-process:".length)) : undefined;
+    if (!handler) throw new Error(`there is no agent "${clip(url)}" in this process`);
+    return handler;
+  }
+
+  /** Why an interface cannot be called; undefined when it can. */
+  function fault({ url, protocolBinding, protocolVersion }: AgentInterface): string | undefined {
+    const binding = bindings[protocolBinding.toUpperCase()];
+    if (!binding) return "this router does not speak the binding";
+    if (!/^1(\.\d+)*$/.test(protocolVersion)) return "this router speaks A2A 1.x";
+    try {
+      binding.check(url);
+      return undefined;
+    } catch (error) {
+      return (error as Error).message;
+    }
+  }
+
+  const pick = (card: AgentCard) => card.supportedInterfaces.find((offered) => fault(offered) === undefined);
+
+  return {
+    pick,
+
+    connect({ workspaceId, agentId, card }) {
+      const place = placeOf(workspaceId, agentId);
+      const known = connections.get(place);
+      if (known?.card === card) return known.client;
+
+      const chosen = pick(card);
+      if (!chosen) throw noInterface(card, fault);
+      const streaming = card.capabilities?.streaming === true;
+      const key = JSON.stringify([chosen.protocolBinding, chosen.url, chosen.tenant, streaming]);
+      // A card that was read anew is another object, but mostly the same agent.
+      if (known?.key === key) {
+        known.card = card;
+        return known.client;
+      }
+      known?.channel.close();
+      const channel = bindings[chosen.protocolBinding.toUpperCase()]!.open(chosen.url);
+      const client = createAgentClient(channel, { streaming, tenant: chosen.tenant, shutdown: shutdown.signal });
+      connections.set(place, { card, key, client, channel });
+      return client;
+    },
+
+    forget(workspaceId, agentId) {
+      const place = placeOf(workspaceId, agentId);
+      connections.get(place)?.channel.close();
+      connections.delete(place);
+    },
+
+    async close() {
+      shutdown.abort(new AgentCallError("broken", "The router stopped during the call."));
+      for (const { channel } of connections.values()) channel.close();
+      connections.clear();
+      await http.destroy();
+    },
+  };
+}
+
+const placeOf = (workspaceId: string, agentId: string): string => `${workspaceId}/${agentId}`;
+
+function noInterface(card: AgentCard, fault: (offered: AgentInterface) => string | undefined): AgentCallError {
+  const faults = card.supportedInterfaces.map(
+    (offered) => `${clip(offered.protocolBinding)} ${clip(offered.protocolVersion)}: ${fault(offered)}`,
+  );
+  const cause = new Error(faults.join("; ") || "the card lists no interface");
+  return new AgentCallError("unreachable", "The agent's card offers no interface that this router can call.", {
+    cause,
+  });
+}

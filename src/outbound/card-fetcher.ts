@@ -1,0 +1,133 @@
+/** Fetches agent cards (A2A specification, section 8). */
+import { fromJson, type JsonValue } from "@bufbuild/protobuf";
+import { request } from "undici";
+import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { clip, invalidArgument, SignalboxError } from "../domain/errors.ts";
+import { missingFields } from "../domain/required-fields.ts";
+import type { CardFetcher } from "../services/agent-port.ts";
+import { isObject } from "./agent-answer.ts";
+import { parseJson } from "./http-call.ts";
+import { ConnectFailure, createHttpConnections } from "./http-connections.ts";
+import { AddressRefused, createUrlGuard } from "./url-guard.ts";
+
+export interface CardFetcherOptions {
+  /** Whether cards may be at private and loopback addresses. */
+  allowPrivateUrls: boolean;
+  /** Largest card. Default 1 MiB. */
+  maxBytes?: number;
+  /** Longest time for a card, redirects included, in milliseconds. Default 10 s. */
+  timeoutMs?: number;
+}
+
+const MAX_REDIRECTS = 3;
+
+/** The fetcher of the port. `close` ends what runs and drops the connections. */
+export function createCardFetcher(options: CardFetcherOptions): CardFetcher & { close(): Promise<void> } {
+  const { maxBytes = 1024 * 1024, timeoutMs = 10_000 } = options;
+  const guard = createUrlGuard(options);
+  const http = createHttpConnections(guard);
+
+  /** The final answer, after redirects. Undefined for 304. */
+  async function get(url: string, etag: string | undefined, signal: AbortSignal) {
+    let at = guard.checkUrl(url, "card_url");
+    for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects++) {
+      const headers = { accept: "application/json, application/a2a+json", "a2a-version": "1.0" };
+      const {
+        statusCode,
+        headers: received,
+        body,
+      } = await request(at, {
+        dispatcher: http,
+        headers: etag === undefined ? headers : { ...headers, "if-none-match": etag },
+        signal,
+      });
+      body.on("error", () => {});
+      const location = [received.location ?? ""].flat()[0]!;
+      if (statusCode === 304 && etag !== undefined) {
+        body.destroy();
+        return undefined;
+      }
+      if (statusCode === 200) {
+        const text = await readBounded(body, maxBytes);
+        const tag = [received.etag ?? ""].flat()[0]!;
+        return { text, etag: tag };
+      }
+      body.destroy();
+      if (statusCode < 300 || statusCode >= 400 || location === "")
+        throw unavailable(url, `answered HTTP ${statusCode}`);
+      at = guard.checkUrl(URL.parse(location, at.href)?.href ?? location, "card_url");
+    }
+    throw unavailable(url, `redirected more than ${MAX_REDIRECTS} times`);
+  }
+
+  return {
+    async fetch(url, { etag, signal }) {
+      const timeout = AbortSignal.timeout(timeoutMs);
+      try {
+        const found = await get(url, etag, AbortSignal.any([signal, timeout]));
+        if (!found) return undefined;
+        return { card: readCard(found.text), ...(found.etag !== "" && { etag: found.etag }) };
+      } catch (error) {
+        if (signal.aborted) throw signal.reason;
+        if (error instanceof SignalboxError) throw error;
+        if (timeout.aborted) throw unavailable(url, `gave no card within ${timeoutMs} ms`, error);
+        throw connectError(url, error);
+      }
+    },
+    close: () => http.destroy(),
+  };
+}
+
+async function readBounded(body: AsyncIterable<Uint8Array>, maxBytes: number): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of body) {
+    size += chunk.length;
+    if (size > maxBytes) throw brokenCard("card", `is larger than ${maxBytes} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString();
+}
+
+/** Parses a card, unknown fields ignored, and checks what the contract requires of it. Throws INVALID_ARGUMENT. */
+function readCard(text: string): AgentCard {
+  const json = parseJson(text);
+  if (!isObject(json)) throw brokenCard("card", "is no JSON object. Give the URL of the agent's card");
+  if (json.supportedInterfaces === undefined && typeof json.url === "string") {
+    throw brokenCard(
+      "card.supportedInterfaces",
+      "is required. This looks like a card of A2A 0.3; a card of A2A 1.0 lists them",
+    );
+  }
+  let card: AgentCard;
+  try {
+    card = fromJson(AgentCardSchema, json as JsonValue, { ignoreUnknownFields: true });
+  } catch (cause) {
+    throw brokenCard("card", `is no AgentCard of A2A 1.0: ${(cause as Error).message}`, cause);
+  }
+  const missing = missingFields(AgentCardSchema, card);
+  if (missing.length === 0) return card;
+  throw invalidArgument(missing.map(({ field, description }) => ({ field: `card.${field}`, description })));
+}
+
+function brokenCard(field: string, description: string, cause?: unknown): SignalboxError {
+  return invalidArgument([{ field, description: `${description}.` }], cause);
+}
+
+function connectError(url: string, error: unknown): SignalboxError {
+  const cause = error instanceof ConnectFailure ? error.cause : error;
+  if (cause instanceof AddressRefused)
+    return invalidArgument([{ field: "card_url", description: cause.message }], error);
+  const code = (cause as { code?: unknown } | undefined)?.code;
+  return unavailable(url, `could not be read${typeof code === "string" ? ` (${code})` : ""}`, error);
+}
+
+/** `what` goes on from the URL. */
+function unavailable(url: string, what: string, cause?: unknown): SignalboxError {
+  return new SignalboxError({
+    code: "UNAVAILABLE",
+    reason: "CARD_UNAVAILABLE",
+    message: `${clip(url, 256)} ${what}. Check that the agent runs there and serves its card.`,
+    cause,
+  });
+}

@@ -1,0 +1,262 @@
+/**
+ * An agent that is a function in this process. The channel plays the server: it keeps the tasks that the function shows,
+ * and answers GetTask, SubscribeToTask and CancelTask from them. As with any A2A agent, a caller that leaves does not end
+ * the work.
+ */
+import {
+  type Message as AnyMessage,
+  clone,
+  create,
+  type DescMessage,
+  type JsonObject,
+  type MessageShape,
+} from "@bufbuild/protobuf";
+import {
+  type Message,
+  type SendMessageRequest,
+  SendMessageResponseSchema,
+  type StreamResponse,
+  StreamResponseSchema,
+  type Task,
+  TaskSchema,
+  TaskState,
+  type TaskStatusUpdateEvent,
+  TaskStatusUpdateEventSchema,
+} from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { applyArtifact, applyStatus } from "../domain/task-log.ts";
+import { isInterrupted, isTerminal } from "../domain/task-state.ts";
+import { AgentCallError } from "../services/agent-port.ts";
+import { checked, refusedCall } from "./agent-answer.ts";
+import { type AgentCall, listen } from "./agent-call.ts";
+import type { AgentChannel } from "./agent-channel.ts";
+
+/** What a function that is an agent is told besides the message. */
+export interface HandlerContext {
+  /** Aborted when the task is canceled and when the router stops. */
+  signal: AbortSignal;
+  /** The task that the message continues; undefined for a new one, whose id the function chooses. */
+  task: Task | undefined;
+  acceptedOutputModes: readonly string[];
+  /** Metadata of the client's request. */
+  metadata: JsonObject | undefined;
+  /** A2A-Extensions and traceparent, as headers by name. */
+  headers: Readonly<Record<string, string>>;
+}
+
+/**
+ * An agent as a function. It answers with one Message or Task, or with a Task and then its updates (section 3.1.2); for a
+ * message that continues a task, updates alone will do. What it throws fails the task.
+ */
+export type AgentHandler = (
+  message: Message,
+  context: HandlerContext,
+) => AsyncIterable<StreamResponse> | Promise<StreamResponse>;
+
+/** Tasks kept after their work has ended, for readers that come late and for messages that continue them. */
+const KEPT_TASKS = 1000;
+
+/** One piece of work of the function, from a message to the end of its answer. */
+interface Run {
+  rpc: string;
+  task: Task | undefined;
+  controller: AbortController;
+  watchers: Set<ReadableStreamDefaultController<StreamResponse>>;
+  ended: boolean;
+  failure: unknown;
+}
+
+export function createInProcessChannel(handler: AgentHandler): AgentChannel {
+  /** The latest run of each task. */
+  const runs = new Map<string, Run>();
+  const atWork = new Set<Run>();
+
+  function find(rpc: string, taskId: string): Run & { task: Task } {
+    const run = runs.get(taskId);
+    if (!run?.task) throw refusedCall(rpc, "TASK_NOT_FOUND", `There is no task "${taskId}".`);
+    return run as Run & { task: Task };
+  }
+
+  /** Begins a run, with the watcher that sees it from its first item. */
+  function begin(request: SendMessageRequest, call: AgentCall): { run: Run; items: ReadableStream<StreamResponse> } {
+    const message = request.message!;
+    const before = message.taskId === "" ? undefined : find(call.rpc, message.taskId);
+    if (before && (!before.ended || isOver(before))) {
+      throw refusedCall(call.rpc, "UNSUPPORTED_OPERATION", `The task "${message.taskId}" takes no message now.`);
+    }
+    before?.task.history.push(message);
+    const run: Run = {
+      rpc: call.rpc,
+      task: before?.task,
+      controller: new AbortController(),
+      watchers: new Set(),
+      ended: false,
+      failure: undefined,
+    };
+    if (before) runs.set(message.taskId, run);
+    atWork.add(run);
+    const items = watch(run, call);
+    void work(run, message, {
+      signal: run.controller.signal,
+      task: before && clone(TaskSchema, before.task),
+      acceptedOutputModes: request.configuration?.acceptedOutputModes ?? [],
+      metadata: request.metadata,
+      headers: call.headers,
+    });
+    return { run, items };
+  }
+
+  async function work(run: Run, message: Message, context: HandlerContext): Promise<void> {
+    try {
+      const answer = handler(message, context);
+      for await (const item of Symbol.asyncIterator in answer ? answer : [await answer]) {
+        if (run.ended) return;
+        publish(run, checked(run.rpc, StreamResponseSchema, item));
+      }
+    } catch (error) {
+      if (run.ended) return;
+      run.failure = asCallError(run.rpc, error);
+      if (run.task && !isOver(run)) applyStatus(run.task, statusUpdate(run.task, TaskState.FAILED));
+    } finally {
+      end(run);
+    }
+  }
+
+  function publish(run: Run, item: StreamResponse): void {
+    const { payload } = item;
+    if (payload.case === "task") {
+      run.task = clone(TaskSchema, payload.value);
+      runs.delete(run.task.id);
+      runs.set(run.task.id, run);
+    } else if (payload.case !== "message") {
+      if (!run.task)
+        throw new AgentCallError("invalid", `The agent's answer to ${run.rpc} begins with an update of no task.`);
+      if (payload.case === "statusUpdate") applyStatus(run.task, payload.value);
+      else if (payload.case === "artifactUpdate") applyArtifact(run.task, payload.value);
+    }
+    for (const watcher of run.watchers) watcher.enqueue(item);
+  }
+
+  function end(run: Run): void {
+    if (run.ended) return;
+    run.ended = true;
+    atWork.delete(run);
+    for (const watcher of run.watchers) watcher.close();
+    run.watchers.clear();
+    for (const [taskId, { ended }] of runs) {
+      if (runs.size <= KEPT_TASKS) return;
+      if (ended) runs.delete(taskId);
+    }
+  }
+
+  async function send(request: SendMessageRequest, call: AgentCall): Promise<StreamResponse["payload"]> {
+    const { run, items } = begin(request, call);
+    const returnImmediately = request.configuration?.returnImmediately === true;
+    for await (const { payload } of items) {
+      if (payload.case === "message") return payload;
+      if (returnImmediately || isOver(run) || isWaiting(run)) break;
+    }
+    if (run.failure) throw run.failure;
+    if (!run.task) throw noAnswer(call.rpc);
+    return { case: "task", value: clone(TaskSchema, run.task) };
+  }
+
+  /** Takes effect at once: what the function may still say is not heard. */
+  function cancel(taskId: string, call: AgentCall): Task {
+    const run = find(call.rpc, taskId);
+    const { task } = run;
+    if (task.status?.state !== TaskState.CANCELED) {
+      if (isOver(run)) throw refusedCall(call.rpc, "TASK_NOT_CANCELABLE", `The task "${taskId}" has ended.`);
+      const { id, contextId } = task;
+      const value = create(TaskStatusUpdateEventSchema, {
+        taskId: id,
+        contextId,
+        status: { state: TaskState.CANCELED },
+      });
+      publish(run, create(StreamResponseSchema, { payload: { case: "statusUpdate", value } }));
+      end(run);
+      run.controller.abort();
+    }
+    return clone(TaskSchema, task);
+  }
+
+  async function* subscribe(taskId: string, call: AgentCall): AsyncGenerator<StreamResponse, void> {
+    const run = find(call.rpc, taskId);
+    if (isOver(run)) throw refusedCall(call.rpc, "UNSUPPORTED_OPERATION", `The task "${taskId}" has ended.`);
+    const items = watch(run, call);
+    yield create(StreamResponseSchema, { payload: { case: "task", value: clone(TaskSchema, run.task) } });
+    yield* follow(run, items, call);
+  }
+
+  async function* follow(run: Run, items: ReadableStream<StreamResponse>, call: AgentCall) {
+    yield* listen(call, items);
+    if (run.failure) throw run.failure;
+  }
+
+  return {
+    async unary<I extends DescMessage, O extends DescMessage>(
+      rpc: { name: string },
+      request: MessageShape<I>,
+      call: AgentCall,
+    ) {
+      const asked = request as AnyMessage & SendMessageRequest & { id: string };
+      if (rpc.name === "GetTask")
+        return clone(TaskSchema, find(call.rpc, asked.id).task) as AnyMessage as MessageShape<O>;
+      if (rpc.name === "CancelTask") return cancel(asked.id, call) as AnyMessage as MessageShape<O>;
+      const payload = await send(asked, call);
+      return create(SendMessageResponseSchema, { payload } as object) as AnyMessage as MessageShape<O>;
+    },
+
+    async *stream<I extends DescMessage, O extends DescMessage>(
+      rpc: { name: string },
+      request: MessageShape<I>,
+      call: AgentCall,
+    ) {
+      const asked = request as AnyMessage & SendMessageRequest & { id: string };
+      if (rpc.name === "SubscribeToTask") {
+        yield* subscribe(asked.id, call) as AsyncIterable<AnyMessage> as AsyncIterable<MessageShape<O>>;
+        return;
+      }
+      const { run, items } = begin(asked, call);
+      yield* follow(run, items, call) as AsyncIterable<AnyMessage> as AsyncIterable<MessageShape<O>>;
+    },
+
+    close() {
+      for (const run of atWork) run.controller.abort();
+    },
+  };
+}
+
+/** What a run says from now on. Ends with the run, and with the call. */
+function watch(run: Run, call: AgentCall): ReadableStream<StreamResponse> {
+  let watcher: ReadableStreamDefaultController<StreamResponse>;
+  return new ReadableStream<StreamResponse>({
+    start(controller) {
+      if (run.ended) return controller.close();
+      watcher = controller;
+      run.watchers.add(controller);
+      call.signal.addEventListener("abort", () => {
+        run.watchers.delete(controller);
+        controller.error(call.signal.reason);
+      });
+    },
+    cancel() {
+      run.watchers.delete(watcher);
+    },
+  });
+}
+
+function statusUpdate({ id, contextId }: Task, state: TaskState): TaskStatusUpdateEvent {
+  return create(TaskStatusUpdateEventSchema, { taskId: id, contextId, status: { state } });
+}
+
+const isOver = (run: Run): boolean => isTerminal(run.task?.status?.state ?? TaskState.UNSPECIFIED);
+const isWaiting = (run: Run): boolean => isInterrupted(run.task?.status?.state ?? TaskState.UNSPECIFIED);
+
+const noAnswer = (rpc: string): AgentCallError =>
+  new AgentCallError("invalid", `The agent ended ${rpc} without an answer.`);
+
+function asCallError(rpc: string, error: unknown): AgentCallError {
+  if (error instanceof AgentCallError) return error;
+  const text = error instanceof Error ? error.message : String(error);
+  return new AgentCallError("refused", `The agent failed in ${rpc}: ${text}`, { reason: "INTERNAL", cause: error });
+}

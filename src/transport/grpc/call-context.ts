@@ -1,0 +1,90 @@
+/** What an implementation sees of a call that came over grpc-js. Everything dear is made when it is first asked for. */
+import type * as grpc from "@grpc/grpc-js";
+import { type ContextValues, createContextValues, type HandlerContext } from "@connectrpc/connect";
+import type { DescMethod, DescService } from "@bufbuild/protobuf";
+import { cancelled, deadlineExceeded } from "../rpc/bind.ts";
+
+type Call = grpc.ServerUnaryCall<unknown, unknown> | grpc.ServerWritableStream<unknown, unknown> | grpc.ServerDuplexStream<unknown, unknown>;
+
+export class GrpcCallContext implements HandlerContext {
+  readonly service: DescService;
+  readonly method: DescMethod;
+  readonly protocolName = "grpc";
+  readonly requestMethod = "POST";
+  readonly #call: Call;
+  #values: ContextValues | undefined;
+  #controller: AbortController | undefined;
+  #requestHeader: Headers | undefined;
+  #responseHeader: Headers | undefined;
+  #responseTrailer: Headers | undefined;
+
+  constructor(service: DescService, method: DescMethod, call: Call) {
+    this.service = service;
+    this.method = method;
+    this.#call = call;
+  }
+
+  get url(): string {
+    return `grpc://${this.#call.getHost()}${this.#call.getPath()}`;
+  }
+
+  get values(): ContextValues {
+    this.#values ??= createContextValues();
+    return this.#values;
+  }
+
+  /** Aborted when the client cancels, leaves, or its deadline passes. */
+  get signal(): AbortSignal {
+    if (!this.#controller) {
+      const controller = new AbortController();
+      this.#controller = controller;
+      const abort = () => controller.abort((this.timeoutMs() ?? 1) <= 0 ? deadlineExceeded() : cancelled());
+      if (this.#call.cancelled) abort();
+      else (this.#call as NodeJS.EventEmitter).once("cancelled", abort);
+    }
+    return this.#controller.signal;
+  }
+
+  timeoutMs(): number | undefined {
+    const deadline = this.#call.getDeadline();
+    const at = deadline instanceof Date ? deadline.getTime() : deadline;
+    return Number.isFinite(at) ? at - Date.now() : undefined;
+  }
+
+  /** One request header, without making all of them. */
+  header(name: string): string | null {
+    const values = this.#call.metadata.get(name);
+    return values.length === 0 ? null : values.map(text).join(",");
+  }
+
+  get requestHeader(): Headers {
+    if (!this.#requestHeader) {
+      this.#requestHeader = new Headers();
+      for (const name of Object.keys(this.#call.metadata.getMap())) {
+        for (const value of this.#call.metadata.get(name)) this.#requestHeader.append(name, text(value));
+      }
+    }
+    return this.#requestHeader;
+  }
+
+  get responseHeader(): Headers {
+    this.#responseHeader ??= new Headers();
+    return this.#responseHeader;
+  }
+
+  get responseTrailer(): Headers {
+    this.#responseTrailer ??= new Headers();
+    return this.#responseTrailer;
+  }
+
+  /** The headers that the implementation set, if any. */
+  get headersToSend(): Headers | undefined {
+    return this.#responseHeader;
+  }
+
+  get trailersToSend(): Headers | undefined {
+    return this.#responseTrailer;
+  }
+}
+
+const text = (value: grpc.MetadataValue): string => (typeof value === "string" ? value : value.toString("base64"));

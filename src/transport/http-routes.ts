@@ -1,0 +1,136 @@
+/** Everything on the HTTP listener, in the order in which it is looked for. */
+import type { Cards } from "../services/cards.ts";
+import { agentTenant } from "../domain/target.ts";
+import { isDnsLabel } from "../domain/identifiers.ts";
+import { internal, SignalboxError } from "../domain/errors.ts";
+import { sendCard } from "./card-routes.ts";
+import { createConnectLane } from "./connect/connect-lane.ts";
+import { handleCors } from "./cors.ts";
+import { errorBody, errorHeaders, httpStatus, routeNotFound } from "./http-errors.ts";
+import { discardBody, type HttpRequest, type HttpResponse, sendText } from "./http-exchange.ts";
+import { createHttpJsonHandler } from "./http-json/handler.ts";
+import { createJsonRpcHandler } from "./json-rpc/handler.ts";
+import type { Metrics } from "./ops/metrics.ts";
+import type { BoundRpcs } from "./rpc/bound.ts";
+
+export interface HttpRoutesOptions {
+  rpcs: BoundRpcs;
+  cards: Cards;
+  metrics: Metrics;
+  /** The workspace of those who do not say who they are. */
+  publicWorkspaceId: string;
+  /** Why the server is not ready, or undefined when it is. */
+  notReady: () => Promise<string | undefined>;
+  basePath: string;
+  corsOrigins: readonly string[];
+  compress: boolean;
+  maxBytes: number;
+  cardMaxAgeS: number;
+  onError: (error: unknown) => void;
+}
+
+type Handler = (req: HttpRequest, res: HttpResponse) => void;
+
+const JSON_TYPE = "application/json";
+const CARD_PATH = "/.well-known/agent-card.json";
+/** `/agents/{agent}` and what follows it. */
+const AGENT_PREFIX = /^\/agents\/([^/?]+)(\/[^?]*)?(\?.*)?$/;
+
+export function createHttpRoutes(options: HttpRoutesOptions): Handler {
+  const { rpcs, cards, metrics, basePath, maxBytes, onError } = options;
+  const httpJson = createHttpJsonHandler({ rpcs, maxBytes, onError });
+  const jsonRpc = createJsonRpcHandler({ rpcs, maxBytes, onError });
+  const connect = createConnectLane({ rpcs, maxBytes, compress: options.compress, fallback: notFound });
+
+  async function route(req: HttpRequest, res: HttpResponse, path: string): Promise<void> {
+    const [pathname = "/"] = path.split("?", 1);
+    if (req.method === "GET" || req.method === "HEAD") {
+      if (await operations(res, pathname)) return;
+      if (pathname === CARD_PATH) {
+        return sendCard(req, res, await cards.router(options.publicWorkspaceId), options.cardMaxAgeS);
+      }
+    }
+    if (req.method === "POST" && (pathname === "/" || pathname === "/rpc" || pathname === "/rpc/")) {
+      return jsonRpc(req, res);
+    }
+    const agent = AGENT_PREFIX.exec(path);
+    if (agent) return atAgent(req, res, decode(agent[1]!), agent[2] ?? "", agent[3] ?? "");
+    await (httpJson(req, res, path) ?? connect(withUrl(req, path), res));
+  }
+
+  /** A full A2A agent at `/agents/{agent}`. */
+  async function atAgent(req: HttpRequest, res: HttpResponse, agentId: string, rest: string, query: string) {
+    if (!isDnsLabel(agentId)) return notFound(req, res);
+    const target = agentTenant(agentId);
+    if (rest === CARD_PATH && (req.method === "GET" || req.method === "HEAD")) {
+      const card = await cards.agent(options.publicWorkspaceId, agentId);
+      return card ? sendCard(req, res, card, options.cardMaxAgeS) : notFound(req, res);
+    }
+    if (req.method === "POST" && ["", "/", "/rpc", "/rpc/"].includes(rest)) return jsonRpc(req, res, target);
+    // Our own services have one address; only the standard's have one for each agent.
+    if (rest.startsWith("/v1/")) return notFound(req, res);
+    await (httpJson(req, res, rest + query, target) ?? notFound(req, res));
+  }
+
+  async function operations(res: HttpResponse, pathname: string): Promise<boolean> {
+    switch (pathname) {
+      case "/healthz":
+        sendText(res, 200, JSON_TYPE, '{"status":"ok"}');
+        return true;
+      case "/readyz": {
+        const reason = await options.notReady();
+        const body = reason === undefined ? { status: "ready" } : { status: "not ready", reason };
+        sendText(res, reason === undefined ? 200 : 503, JSON_TYPE, JSON.stringify(body));
+        return true;
+      }
+      case "/metrics":
+        sendText(res, 200, metrics.contentType, await metrics.render());
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  return (req, res) => {
+    const path = stripBasePath(req.url ?? "/", basePath);
+    if (path === undefined) return notFound(req, res);
+    if (handleCors(req, res, options.corsOrigins)) return;
+    route(req, res, path).catch((thrown: unknown) => {
+      if (!(thrown instanceof SignalboxError)) onError(thrown);
+      sendError(req, res, thrown instanceof SignalboxError ? thrown : internal(thrown));
+    });
+  };
+}
+
+function notFound(req: HttpRequest, res: HttpResponse): void {
+  const [pathname = "/"] = (req.url ?? "/").split("?", 1);
+  sendError(req, res, routeNotFound(req.method ?? "", pathname));
+}
+
+function sendError(req: HttpRequest, res: HttpResponse, error: SignalboxError): void {
+  discardBody(req);
+  sendText(res, httpStatus(error), JSON_TYPE, JSON.stringify(errorBody(error)), errorHeaders(error));
+}
+
+/** The path below the base path, or undefined when it is not below it. */
+function stripBasePath(url: string, basePath: string): string | undefined {
+  if (basePath === "") return url;
+  if (!url.startsWith(basePath)) return undefined;
+  const rest = url.slice(basePath.length);
+  if (rest === "" || rest.startsWith("?")) return `/${rest}`;
+  return rest.startsWith("/") ? rest : undefined;
+}
+
+/** connect-node reads the path from the request itself. */
+function withUrl(req: HttpRequest, path: string): HttpRequest {
+  req.url = path;
+  return req;
+}
+
+function decode(segment: string): string {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return "";
+  }
+}

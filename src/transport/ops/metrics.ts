@@ -1,0 +1,73 @@
+/** Metrics after Prometheus conventions: `signalbox_*`, seconds and bytes. */
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
+
+export interface Metrics {
+  readonly contentType: string;
+  /** The page at /metrics. */
+  render(): Promise<string>;
+  call(call: { service: string; method: string; protocol: string; code: string; seconds: number }): void;
+  transition(agentId: string, state: string): void;
+  pushDelivery(outcome: "delivered" | "failed"): void;
+}
+
+export interface MetricsSources {
+  version: string;
+  backend: string;
+  runningTasks: () => number;
+  ready: () => boolean;
+}
+
+export function createMetrics(sources: MetricsSources): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  collectDefaultMetrics({ register: registry });
+  const calls = new Histogram({
+    name: "signalbox_rpc_duration_seconds",
+    help: "Duration of calls by service, method, protocol and status code. Streams count from first to last byte.",
+    labelNames: ["service", "method", "protocol", "code"],
+    buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+    registers,
+  });
+  const transitions = new Counter({
+    name: "signalbox_task_transitions_total",
+    help: "Status updates of tasks by agent and state.",
+    labelNames: ["agent", "state"],
+    registers,
+  });
+  const deliveries = new Counter({
+    name: "signalbox_push_deliveries_total",
+    help: "Push notifications by outcome.",
+    labelNames: ["outcome"],
+    registers,
+  });
+  new Gauge({
+    name: "signalbox_running_tasks",
+    help: "Tasks that this process carries now.",
+    registers,
+    collect() {
+      this.set(sources.runningTasks());
+    },
+  });
+  new Gauge({
+    name: "signalbox_ready",
+    help: "1 when this process takes calls, else 0.",
+    registers,
+    collect() {
+      this.set(sources.ready() ? 1 : 0);
+    },
+  });
+  new Gauge({
+    name: "signalbox_build_info",
+    help: "1, with the version and the database backend as labels.",
+    labelNames: ["version", "backend"],
+    registers,
+  }).set({ version: sources.version, backend: sources.backend }, 1);
+
+  return {
+    contentType: registry.contentType,
+    render: () => registry.metrics(),
+    call: ({ seconds, ...labels }) => calls.observe(labels, seconds),
+    transition: (agent, state) => transitions.inc({ agent, state }),
+    pushDelivery: (outcome) => deliveries.inc({ outcome }),
+  };
+}

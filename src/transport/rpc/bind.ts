@@ -1,0 +1,230 @@
+/**
+ * Surrounds service implementations with what every RPC needs, once for all transports: who calls, what they may do, until
+ * when, what is counted and logged, and one error type.
+ */
+import {
+  Code,
+  ConnectError,
+  createContextKey,
+  type HandlerContext,
+  type ServiceImpl,
+} from "@connectrpc/connect";
+import { create, type DescMessage, type DescMethod, type DescService, type Message } from "@bufbuild/protobuf";
+import type { Logger } from "pino";
+import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
+import { internal, invalidArgument, SignalboxError, versionNotSupported, withMetadata } from "../../domain/errors.ts";
+import type { Authenticator, Principal, RequestContext } from "../../services/request-context.ts";
+import type { Runtime } from "../../services/runtime.ts";
+import { addressTargetKey, type BoundRpc, type BoundRpcs } from "./bound.ts";
+import { scopeOf } from "./scopes.ts";
+
+export interface BindDeps {
+  authenticator: Authenticator;
+  runtime: Runtime;
+  log: Logger;
+  /** Told of each call when it ends; `code` is `OK` or the name of the error's code. */
+  onCall: (call: { service: string; method: string; protocol: string; code: string; seconds: number }) => void;
+  /** Aborts, with a SignalboxError, when the server will wait no longer for calls to end. */
+  drain: AbortSignal;
+}
+
+/** A service and what implements it. */
+export interface Registration<Desc extends DescService = DescService> {
+  service: Desc;
+  implementation: ServiceImpl<Desc>;
+}
+
+export const register = <Desc extends DescService>(
+  service: Desc,
+  implementation: ServiceImpl<Desc>,
+): Registration => ({ service, implementation: implementation as ServiceImpl<DescService> });
+
+const requestContextKey = createContextKey<RequestContext | undefined>(undefined, {
+  description: "who asks, for which workspace, until when",
+});
+
+/** The context that was made for a call, for service implementations. */
+export function requestContextOf(context: HandlerContext): RequestContext {
+  const made = context.values.get(requestContextKey);
+  if (!made) throw new Error(`${context.method.name} is open to all and has no request context`);
+  return made;
+}
+
+/** Longest list of extensions that is read, and longest request id that is taken over. */
+const MAX_EXTENSIONS = 50;
+const REQUEST_ID = /^[\x21-\x7e]{1,128}$/;
+
+export function bindServices(deps: BindDeps, registrations: readonly Registration[]): BoundRpcs {
+  const bound = new Map<string, BoundRpc>();
+  for (const { service, implementation } of registrations) {
+    for (const method of service.methods) {
+      bound.set(`${service.typeName}/${method.name}`, bind(deps, service, method, implementation));
+    }
+  }
+  return bound;
+}
+
+type Implementation = (request: unknown, context: HandlerContext) => unknown;
+
+function bind(deps: BindDeps, service: DescService, method: DescMethod, implementation: ServiceImpl<DescService>): BoundRpc {
+  const call = (implementation as Record<string, Implementation>)[method.localName]!.bind(implementation);
+  const scope = scopeOf(method);
+  const isA2A = service.typeName === A2AService.typeName;
+
+  async function admit(context: HandlerContext): Promise<void> {
+    if (scope === undefined) return;
+    const header = (name: string) => headerOf(context, name);
+    const principal = await deps.authenticator.authenticate({ header });
+    if (!principal.scopes.has(scope) && !principal.scopes.has("*")) throw permissionDenied(scope);
+    if (isA2A) checkVersion(header("a2a-version"));
+    context.values.set(requestContextKey, new CallContext(deps, context, principal));
+  }
+
+  function ended(context: HandlerContext, started: number, error?: SignalboxError): void {
+    const { protocolName: protocol } = context;
+    const seconds = (performance.now() - started) / 1000;
+    deps.onCall({ service: service.typeName, method: method.name, protocol, code: error?.code ?? "OK", seconds });
+    if (deps.log.isLevelEnabled("debug") || error?.code === "INTERNAL") {
+      const requestId = scope === undefined ? undefined : context.values.get(requestContextKey)?.requestId;
+      const facts = { rpc: `${service.typeName}/${method.name}`, protocol, code: error?.code ?? "OK", seconds, requestId };
+      if (error?.code === "INTERNAL") deps.log.error({ ...facts, err: error }, "call failed");
+      else deps.log.debug({ ...facts, ...(error && { reason: error.reason }) }, "call ended");
+    }
+  }
+
+  function failed(thrown: unknown, context: HandlerContext): SignalboxError {
+    const error = asSignalboxError(thrown, context);
+    const requestId = scope === undefined ? undefined : context.values.get(requestContextKey)?.requestId;
+    return error.code === "INTERNAL" && requestId !== undefined ? withMetadata(error, { requestId }) : error;
+  }
+
+  return {
+    service,
+    method,
+    async unary(request, context) {
+      const started = performance.now();
+      try {
+        await admit(context);
+        const response = complete(method.output, await call(request, context));
+        ended(context, started);
+        return response;
+      } catch (thrown) {
+        const error = failed(thrown, context);
+        ended(context, started, error);
+        throw error;
+      }
+    },
+    async *stream(requests, context) {
+      const started = performance.now();
+      let outcome: SignalboxError | undefined;
+      try {
+        await admit(context);
+        for await (const item of call(requests, context) as AsyncIterable<object>) yield complete(method.output, item);
+      } catch (thrown) {
+        outcome = failed(thrown, context);
+        throw outcome;
+      } finally {
+        ended(context, started, outcome);
+      }
+    },
+  };
+}
+
+/** Implementations may give the fields of a message instead of one. */
+function complete(schema: DescMessage, value: unknown): Message {
+  return (value as Partial<Message>).$typeName === undefined ? create(schema, value as Record<string, unknown>) : (value as Message);
+}
+
+/** A header of the call. Contexts that can look one up without building all of them do. */
+function headerOf(context: HandlerContext, name: string): string | null {
+  const { header } = context as { header?: (name: string) => string | null };
+  return header ? header.call(context, name) : context.requestHeader.get(name);
+}
+
+/** What is seldom asked for is made when it is. */
+class CallContext implements RequestContext {
+  readonly principal: Principal;
+  readonly requestId: string;
+  readonly #deps: BindDeps;
+  readonly #context: HandlerContext;
+  #signal: AbortSignal | undefined;
+  #log: Logger | undefined;
+
+  constructor(deps: BindDeps, context: HandlerContext, principal: Principal) {
+    this.#deps = deps;
+    this.#context = context;
+    this.principal = principal;
+    const sent = headerOf(context, "x-request-id");
+    this.requestId = sent !== null && REQUEST_ID.test(sent) ? sent : deps.runtime.newId();
+  }
+
+  get workspaceId(): string {
+    return this.principal.workspaceId;
+  }
+
+  get signal(): AbortSignal {
+    this.#signal ??= AbortSignal.any([this.#context.signal, this.#deps.drain]);
+    return this.#signal;
+  }
+
+  get extensions(): readonly string[] {
+    const named = headerOf(this.#context, "a2a-extensions")?.split(",") ?? [];
+    return named.map((uri) => uri.trim()).filter((uri) => uri !== "").slice(0, MAX_EXTENSIONS);
+  }
+
+  get traceparent(): string | undefined {
+    return headerOf(this.#context, "traceparent") ?? undefined;
+  }
+
+  get addressTarget(): string | undefined {
+    return this.#context.values.get(addressTargetKey);
+  }
+
+  get log(): Logger {
+    const traceId = this.traceparent?.split("-")[1];
+    this.#log ??= this.#deps.log.child({ requestId: this.requestId, ...(traceId !== undefined && { traceId }) });
+    return this.#log;
+  }
+}
+
+/**
+ * Section 3.6: the call is answered by its shape, which is that of 1.0. Clients that say nothing mean 1.0 almost always,
+ * and those of 0.3 have methods of their own.
+ */
+function checkVersion(version: string | null): void {
+  if (version === null || /^\s*(?:(?:1\.0|0\.3)(?:\.\d+)?)?\s*$/.test(version)) return;
+  throw versionNotSupported(version);
+}
+
+const permissionDenied = (scope: string) =>
+  new SignalboxError({
+    code: "PERMISSION_DENIED",
+    reason: "SCOPE_MISSING",
+    message: `This call needs the scope "${scope}", which you do not hold.`,
+    metadata: { scope },
+  });
+
+/** What was thrown, as the one error type. A call that was ended from outside says by what. */
+function asSignalboxError(thrown: unknown, context: HandlerContext): SignalboxError {
+  if (thrown instanceof SignalboxError) return thrown;
+  if (context.signal.aborted && context.signal.reason instanceof SignalboxError) return context.signal.reason;
+  if (thrown instanceof ConnectError) {
+    if (thrown.code === Code.DeadlineExceeded) return deadlineExceeded(thrown);
+    if (thrown.code === Code.Canceled) return cancelled(thrown);
+    if (thrown.code === Code.InvalidArgument) return invalidArgument([{ field: "", description: thrown.rawMessage }]);
+  }
+  if (context.signal.aborted) return (context.timeoutMs() ?? 1) <= 0 ? deadlineExceeded(thrown) : cancelled(thrown);
+  return internal(thrown);
+}
+
+/** An RPC's deadline ends the call, never the task. */
+export const deadlineExceeded = (cause?: unknown) =>
+  new SignalboxError({
+    code: "DEADLINE_EXCEEDED",
+    reason: "DEADLINE_EXCEEDED",
+    message: "The call's deadline passed. What it began goes on: look for the task with ListTasks.",
+    cause,
+  });
+
+export const cancelled = (cause?: unknown) =>
+  new SignalboxError({ code: "CANCELLED", reason: "CANCELLED", message: "The caller left.", cause });

@@ -1,0 +1,63 @@
+/** grpc.health.v1.Health: whether this server takes calls. */
+import type { ServiceImpl } from "@connectrpc/connect";
+import { create } from "@bufbuild/protobuf";
+import {
+  type Health,
+  type HealthCheckResponse,
+  HealthCheckResponse_ServingStatus as Status,
+  HealthCheckResponseSchema,
+} from "../../../gen/grpc/health/v1/health_pb.ts";
+import { clip, SignalboxError } from "../../domain/errors.ts";
+
+/** Whether the server is ready, and who wants to know when that changes. */
+export interface ServingState {
+  serving: boolean;
+  /** Calls `listener` after each change, until the returned function is called. */
+  onChange(listener: () => void): () => void;
+}
+
+/** `services` are the full names of the services that this server has. */
+export function createHealthService(state: ServingState, services: readonly string[]): ServiceImpl<typeof Health> {
+  const known = (service: string) => service === "" || services.includes(service);
+  const answers = new Map<Status, HealthCheckResponse>(
+    [Status.SERVING, Status.NOT_SERVING, Status.SERVICE_UNKNOWN].map((status) => [
+      status,
+      create(HealthCheckResponseSchema, { status }),
+    ]),
+  );
+  const current = () => (state.serving ? Status.SERVING : Status.NOT_SERVING);
+  const answer = (status: Status): HealthCheckResponse => answers.get(status)!;
+
+  return {
+    check({ service }) {
+      if (!known(service)) throw unknownService(service);
+      return answer(current());
+    },
+    async *watch({ service }, { signal }) {
+      let told: Status | undefined;
+      for (;;) {
+        const { promise, resolve } = Promise.withResolvers<void>();
+        const unsubscribe = state.onChange(resolve);
+        signal.addEventListener("abort", () => resolve(), { once: true });
+        const status = known(service) ? current() : Status.SERVICE_UNKNOWN;
+        try {
+          if (status !== told) yield answer(status);
+          told = status;
+          signal.throwIfAborted();
+          await promise;
+          signal.throwIfAborted();
+        } finally {
+          unsubscribe();
+        }
+      }
+    },
+  };
+}
+
+const unknownService = (service: string) =>
+  new SignalboxError({
+    code: "NOT_FOUND",
+    reason: "SERVICE_UNKNOWN",
+    message: `This server has no service "${clip(service)}".`,
+    metadata: { service: clip(service) },
+  });

@@ -1,0 +1,20 @@
+/** signalbox.v1.RegistryService over the registry. */
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
+import type { Registry } from "../../services/registry.ts";
+import { requestContextOf } from "./bind.ts";
+
+export function createRegistryService(registry: Registry): ServiceImpl<typeof RegistryService> {
+  return {
+    registerAgent: (request, context) => registry.register(requestContextOf(context), request),
+    updateAgent: (request, context) => registry.update(requestContextOf(context), request),
+    deregisterAgent: async (request, context) => {
+      await registry.remove(requestContextOf(context), request.agentId);
+      return {};
+    },
+    getAgent: (request, context) => registry.get(requestContextOf(context), request.agentId),
+    listAgents: (request, context) => registry.list(requestContextOf(context), request),
+    refreshAgentCard: (request, context) => registry.refreshCard(requestContextOf(context), request.agentId),
+    setDefaultAgent: (request, context) => registry.setDefault(requestContextOf(context), request.agentId),
+  };
+}
