@@ -184,11 +184,11 @@ export function createSender(deps: SendDeps): Sender {
         }
         shown = true;
         yield showTask(image, request.configuration?.historyLength);
+        // What was shown may still be on its way out: from here the image stays as it is.
         for (; ; pending = updates.next()) {
           const { value } = await pending;
-          applyUpdate(image, value);
           if (isVisible(value)) yield { sequence: value.seq, response: value.body };
-          if (endsStream(image)) return;
+          if (endsStream(stateIn(value))) return;
         }
       } finally {
         await leave(updates);
@@ -208,9 +208,8 @@ export function createSender(deps: SendDeps): Sender {
       try {
         yield showTask(image);
         for await (const update of updates) {
-          applyUpdate(image, update);
           if (isVisible(update)) yield { sequence: update.seq, response: update.body };
-          if (isTerminal(stateOf(image))) return;
+          if (isTerminal(stateIn(update))) return;
         }
       } finally {
         await leave(updates);
@@ -237,8 +236,13 @@ function showTask(image: TaskImage, historyLength?: number): Numbered {
 const isVisible = (update: TaskUpdate): boolean => update.kind === "status" || update.kind === "artifact";
 
 /** SendStreamingMessage closes at INPUT_REQUIRED and stays open through AUTH_REQUIRED (sections 11.7 and 7.6.1). */
-const endsStream = (image: TaskImage): boolean =>
-  isTerminal(stateOf(image)) || stateOf(image) === TaskState.INPUT_REQUIRED;
+const endsStream = (state: TaskState): boolean => isTerminal(state) || state === TaskState.INPUT_REQUIRED;
+
+/** The state that an update brings; UNSPECIFIED when it brings none. */
+function stateIn({ kind, body: { payload } }: TaskUpdate): TaskState {
+  if (kind === "reply") return TaskState.COMPLETED;
+  return (payload.case === "statusUpdate" && payload.value.status?.state) || TaskState.UNSPECIFIED;
+}
 
 /** A caller who has not seen the task is told that the agent's answer was none; the task stays hidden. */
 function refuseRubbish(image: TaskImage, update: TaskUpdate): void {

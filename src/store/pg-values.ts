@@ -20,9 +20,9 @@ export const valueTypes: pg.CustomTypesConfig = {
       case BYTEA:
         return parseBytea;
       case INT8_ARRAY:
-        return (text: string) => pg.types.arrayParser(text, parseInt8);
+        return (text: string) => parseArray(text, parseInt8);
       case BYTEA_ARRAY:
-        return (text: string) => pg.types.arrayParser(text, parseBytea);
+        return (text: string) => parseArray(text, parseBytea);
       default:
         return pg.types.getTypeParser(oid, "text");
     }
@@ -40,4 +40,12 @@ function parseInt8(text: string): number {
 function parseBytea(text: string): Uint8Array {
   const buffer = Buffer.from(text.slice(2), "hex");
   return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+}
+
+function parseArray<T>(text: string, parse: (entry: string) => T): T[] {
+  // Its types call it a function; it is an object that makes parsers.
+  const { create } = pg.types.arrayParser as unknown as {
+    create(text: string, parse: (entry: string) => T): { parse(): T[] };
+  };
+  return create(text, parse).parse();
 }

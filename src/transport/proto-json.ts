@@ -154,10 +154,15 @@ function isWellKnown(desc: DescMessage): boolean {
 
 const badBody = (description: string, cause?: unknown) => invalidArgument([{ field: "", description }], cause);
 
-/** Protobuf-es says which field it is by its full name; the path says it better. */
-function badField(path: string, error: unknown) {
-  const description = clip((error as Error).message.replace(/^cannot decode .*? from JSON:? /, ""), 256);
-  return invalidArgument([{ field: path, description }], error);
+const badField = (path: string, error: unknown) =>
+  invalidArgument([{ field: path, description: clip(describe(path, (error as Error).message), 256) }], error);
+
+/** Protobuf-es names a field by its full name, in front of what is wrong with it. Where the path is known, that says it. */
+function describe(path: string, message: string): string {
+  const [, kind, name, what] = /^cannot decode (?:(\w+) )?(\S+) from JSON:? (.*)$/s.exec(message) ?? [];
+  if (name === undefined || what === undefined) return message;
+  if (path === "") return `${name}: ${what}`;
+  return kind === "enum" || kind === "message" ? `not a valid ${name.split(".").at(-1)}: ${what}` : what;
 }
 
 /**

@@ -19,12 +19,12 @@ export const NO_ID = "null";
  * Reads a body. `onId` learns the id as soon as it is known, so that an error can carry it.
  * Throws INVALID_JSON (-32700), INVALID_REQUEST (-32600), and INVALID_ARGUMENT (-32602) for params of another kind.
  */
-export function readRequest(body: Buffer, onId: (id: string | undefined) => void): JsonRpcRequest {
+export function readRequest(body: Buffer, onId: (id: string) => void): JsonRpcRequest {
   const json = readJson(body);
   if (Array.isArray(json)) throw invalidRequest("A2A has no batches: send one Request object a call.");
   if (!isObject(json)) throw invalidRequest("The body has to be a JSON-RPC 2.0 Request object.");
   const id = readId(json, body);
-  onId(id);
+  if (id !== undefined) onId(id);
   if (json.jsonrpc !== "2.0") throw invalidRequest('The member "jsonrpc" has to be "2.0".');
   const { method, params } = json;
   if (typeof method !== "string") throw invalidRequest('The member "method" has to be a string.');

@@ -68,6 +68,7 @@ export function createJsonRpcHandler(options: JsonRpcOptions): JsonRpcHandler {
       const request = readRequest(body, (known) => {
         id = known;
       });
+      id = request.id;
       const method = methods.get(request.method);
       if (method === undefined) throw methodNotFound(request.method, [...methods.keys()]);
       call = new HttpCall("json-rpc", method.rpc, req, res, queryOf(req), target);

@@ -1,0 +1,106 @@
+/** `signalbox agents`: the agents behind the server. */
+import { fromJsonString, toJson } from "@bufbuild/protobuf";
+import { timestampDate } from "@bufbuild/protobuf/wkt";
+import type { Command } from "commander";
+import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { type Agent, AgentSchema, type RegisterAgentRequest } from "../../gen/signalbox/v1/registry_pb.ts";
+import { age, facts, json, table } from "./printable.ts";
+import type { Cli } from "./run.ts";
+import { callServer, readGivenFile, type ServerOptions, withServer } from "./server-call.ts";
+
+export function addAgentsCommands(program: Command, cli: Cli): void {
+  const agents = program.command("agents").description("register, show and remove agents");
+  const { io } = cli;
+
+  const show = (agent: Agent, options: ServerOptions) =>
+    io.out(options.json ? json(toJson(AgentSchema, agent)) : agentText(agent));
+
+  const register = agents
+    .command("register <source>")
+    .description("register an agent by its URL, the URL of its card (ending in .json), or a file with its card")
+    .option("--id <id>", "id to register it under (default: made from the card's name)");
+  withServer(register).action((given: string, options: ServerOptions & { id?: string }) => {
+    const source = sourceOf(register, given);
+    return callServer(cli, options, async ({ registry }) => {
+      show(await registry.registerAgent({ agentId: options.id ?? "", source }), options);
+    });
+  });
+
+  withServer(agents.command("list").description("list the agents")).action((options: ServerOptions) =>
+    callServer(cli, options, async ({ registry }) => {
+      const found: Agent[] = [];
+      let pageToken = "";
+      do {
+        const page = await registry.listAgents({ pageSize: 100, pageToken });
+        found.push(...page.agents);
+        pageToken = page.nextPageToken;
+      } while (pageToken !== "");
+      io.out(options.json ? json({ agents: found.map((agent) => toJson(AgentSchema, agent)) }) : agentTable(found));
+    }),
+  );
+
+  withServer(agents.command("show <id>").description("show one agent")).action(
+    (agentId: string, options: ServerOptions) =>
+      callServer(cli, options, async ({ registry }) => show(await registry.getAgent({ agentId }), options)),
+  );
+
+  withServer(agents.command("remove <id>").description("remove an agent; its running tasks go on")).action(
+    (agentId: string, options: ServerOptions) =>
+      callServer(cli, options, async ({ registry }) => {
+        await registry.deregisterAgent({ agentId });
+        io.out(options.json ? json({}) : `Agent ${agentId} is removed.\n`);
+      }),
+  );
+
+  withServer(agents.command("default <id>").description("make an agent the one for messages that name none")).action(
+    (agentId: string, options: ServerOptions) =>
+      callServer(cli, options, async ({ registry }) => show(await registry.setDefaultAgent({ agentId }), options)),
+  );
+}
+
+function sourceOf(command: Command, given: string): RegisterAgentRequest["source"] {
+  if (/^https?:\/\//i.test(given)) {
+    const isCard = URL.parse(given)?.pathname.endsWith(".json");
+    return { case: isCard ? "cardUrl" : "baseUrl", value: given };
+  }
+  return { case: "card", value: readCard(command, given) };
+}
+
+function readCard(command: Command, path: string): AgentCard {
+  const text = readGivenFile(command, path).toString();
+  try {
+    return fromJsonString(AgentCardSchema, text, { ignoreUnknownFields: true });
+  } catch (error) {
+    return command.error(`error: ${path} holds no agent card: ${(error as Error).message}`);
+  }
+}
+
+function agentTable(agents: readonly Agent[]): string {
+  if (agents.length === 0) return 'No agents yet. Register one with "signalbox agents register <url>".\n';
+  const now = new Date();
+  const rows = agents.map((agent) => [
+    agent.agentId,
+    agent.card?.name ?? "",
+    agent.isDefault ? "yes" : "",
+    agent.interface?.protocolBinding ?? "",
+    agent.interface?.url ?? "",
+    agent.updateTime ? age(timestampDate(agent.updateTime), now) : "",
+  ]);
+  return table(["ID", "NAME", "DEFAULT", "BINDING", "URL", "UPDATED"], rows);
+}
+
+function agentText(agent: Agent): string {
+  const { card } = agent;
+  const skills = card?.skills.map(({ id, description }) => `\n  ${id}   ${description}`).join("") ?? "";
+  return facts([
+    ["Agent", agent.agentId],
+    ["Name", card?.name],
+    ["About", card?.description],
+    ["Version", card?.version],
+    ["Default", agent.isDefault ? "yes" : "no"],
+    ["Interface", agent.interface && `${agent.interface.protocolBinding} ${agent.interface.url}`],
+    ["Card", agent.cardUrl],
+    ["Streaming", card?.capabilities?.streaming ? "yes" : "no"],
+    ["Skills", skills],
+  ]);
+}

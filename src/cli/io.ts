@@ -1,0 +1,39 @@
+/** What a command reads and writes. Given from outside, so that a test can be the terminal. */
+import type { ConfigSources } from "../config/load.ts";
+
+/** Exit codes: done, failed, wrong use. */
+export type ExitCode = 0 | 1 | 2;
+
+export interface Io {
+  /** Takes results. */
+  out(text: string): void;
+  /** Takes logs and errors. */
+  err(text: string): void;
+  /** Aborts when the user wants the command to stop. */
+  readonly stop: AbortSignal;
+  /** The environment of the process, unless given. */
+  readonly env?: NonNullable<ConfigSources["env"]>;
+  /** The working folder, unless given. */
+  readonly cwd?: string;
+}
+
+/** The terminal of this process. The first SIGINT or SIGTERM asks the command to stop, the second ends it at once. */
+export function processIo(): Io {
+  const stop = new AbortController();
+  const onSignal = () => {
+    if (stop.signal.aborted) process.exit(1);
+    stop.abort();
+  };
+  process.on("SIGINT", onSignal);
+  process.on("SIGTERM", onSignal);
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    // Who reads the results has seen enough, as `head` does.
+    if (error.code === "EPIPE") process.exit(0);
+    throw error;
+  });
+  return {
+    out: (text) => process.stdout.write(text),
+    err: (text) => process.stderr.write(text),
+    stop: stop.signal,
+  };
+}

@@ -1,0 +1,76 @@
+/** `signalbox serve`: the server itself. The one command that does not go through the public API. */
+import { once } from "node:events";
+import { type Command, Option } from "commander";
+import { type RunningApp, startApp } from "../app.ts";
+import { type ConfigSources, loadConfig } from "../config/load.ts";
+import { maskedUrl } from "../config/masked-url.ts";
+import { type Config, defaultText, flagName, PACKAGE_VERSION, SETTING_KEYS, settingOf } from "../config/settings.ts";
+import type { Io } from "./io.ts";
+import type { Cli } from "./run.ts";
+
+export function addServeCommand(program: Command, cli: Cli): void {
+  const command = program.command("serve").description("start the server");
+  addConfigOptions(command).action(async () => {
+    const config = configOf(command, cli.io);
+    await serve(config, cli.io, (app) => cli.io.out(banner(config, app)));
+  });
+}
+
+/** Adds a flag for every setting. */
+export function addConfigOptions(command: Command): Command {
+  for (const key of SETTING_KEYS) {
+    const { about, placeholder, type } = settingOf(key);
+    const value = type.safeParse(true).success ? `[${placeholder}]` : `<${placeholder}>`;
+    const fallback = defaultText(key);
+    const text = `${about}${fallback ? ` (default: ${fallback})` : ""}`.replaceAll("`", "");
+    // The default is only told: a value here would hide the environment and the file.
+    command.addOption(new Option(`${flagName(key)} ${value}`, text));
+  }
+  return command.addHelpText(
+    "after",
+    "\nEvery flag can also be an environment variable (--http-port is SIGNALBOX_HTTP_PORT) or a line of the YAML file\n(http.port). Flags win over the environment, the environment over the file.",
+  );
+}
+
+/** The configuration that the flags of this command and their environment make. Throws ConfigError. */
+export function configOf(command: Command, io: Io, defaults: ConfigSources["defaults"] = {}): Config {
+  const given = command.opts<Record<string, string | boolean>>();
+  const flags: Record<string, string | boolean> = {};
+  for (const key of SETTING_KEYS) {
+    const value = given[new Option(flagName(key)).attributeName()];
+    if (value !== undefined) flags[key] = value;
+  }
+  return loadConfig({ flags, defaults, ...(io.env && { env: io.env }), ...(io.cwd !== undefined && { cwd: io.cwd }) });
+}
+
+/** Runs a server until `io.stop` aborts, then drains it. Throws SignalboxError when it cannot start. */
+export async function serve(config: Config, io: Io, onStarted: (app: RunningApp) => unknown): Promise<void> {
+  let app: RunningApp;
+  try {
+    app = await startApp(config, { signal: io.stop });
+  } catch (error) {
+    // Stopped before it had started, which is no failure.
+    if (io.stop.aborted) return;
+    throw error;
+  }
+  try {
+    await onStarted(app);
+    if (!io.stop.aborted) await once(io.stop, "abort");
+  } finally {
+    await app.drain();
+  }
+}
+
+/** Where a running server is found, for a person. */
+export function banner(config: Config, app: RunningApp): string {
+  const { url } = config.database;
+  return [
+    `Signalbox ${PACKAGE_VERSION} is serving.`,
+    `  HTTP      ${app.httpUrl}   (Connect, gRPC-Web, HTTP+JSON, JSON-RPC)`,
+    `  gRPC      ${app.grpcAddress}`,
+    `  Card      ${app.httpUrl}/.well-known/agent-card.json`,
+    `  Database  ${url === undefined ? `PGlite in ${config.data.dir}` : maskedUrl(url)}`,
+    "Ctrl-C stops it.",
+    "",
+  ].join("\n");
+}

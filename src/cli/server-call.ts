@@ -1,0 +1,100 @@
+/** What the commands that call a server share: their options, their client, and what is said when a call fails. */
+import { readFileSync } from "node:fs";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Command } from "commander";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import { serverUrl } from "../config/load.ts";
+import { createSignalboxClient, type SignalboxClient } from "../sdk/client.ts";
+import { printable } from "./printable.ts";
+import type { Cli } from "./run.ts";
+
+export interface ServerOptions {
+  server?: string;
+  json?: boolean;
+}
+
+/** Adds the options that every command with a server has. */
+export function withServer(command: Command): Command {
+  return command
+    .option(
+      "--server <url>",
+      "address of the server's HTTP listener (SIGNALBOX_SERVER; default: http://127.0.0.1:8080)",
+    )
+    .option("--json", "print JSON for programs");
+}
+
+/** Calls the server; a call that fails is explained on `io.err` and makes the exit code 1. */
+export async function callServer(
+  cli: Cli,
+  options: ServerOptions,
+  call: (client: SignalboxClient) => Promise<void>,
+): Promise<void> {
+  const { io } = cli;
+  const baseUrl = serverUrl(options.server, io.env);
+  try {
+    await call(createSignalboxClient({ baseUrl, signal: io.stop }));
+  } catch (error) {
+    if (!(error instanceof ConnectError)) throw error;
+    cli.exitCode = 1;
+    if (io.stop.aborted) io.err("Stopped. What the server has begun goes on.\n");
+    else if (options.json) io.err(`${JSON.stringify({ error: facts(error, baseUrl) })}\n`);
+    else io.err(sentences(facts(error, baseUrl)));
+  }
+}
+
+/** What an error says, for programs. */
+interface ErrorFacts {
+  code: string;
+  message: string;
+  reason?: string;
+  violations?: { field: string; description: string }[];
+  retryAfterMs?: number;
+}
+
+function facts(error: ConnectError, baseUrl: string): ErrorFacts {
+  const code = Code[error.code].replace(/(?<=[a-z])(?=[A-Z])/g, "_").toUpperCase();
+  if (cannotConnect(error)) {
+    const message = `Nothing answers at ${baseUrl}. Start a server with "signalbox serve", or name another with --server or SIGNALBOX_SERVER.`;
+    return { code, message, reason: "SERVER_UNREACHABLE" };
+  }
+  const [info] = error.findDetails(ErrorInfoSchema);
+  const [request] = error.findDetails(BadRequestSchema);
+  const [retry] = error.findDetails(RetryInfoSchema);
+  const delay = retry?.retryDelay;
+  return {
+    code,
+    message: error.rawMessage || `The server at ${baseUrl} gave no reason.`,
+    ...(info && { reason: info.reason }),
+    ...(request && { violations: request.fieldViolations.map(({ field, description }) => ({ field, description })) }),
+    ...(delay && { retryAfterMs: Number(delay.seconds) * 1000 + Math.ceil(delay.nanos / 1e6) }),
+  };
+}
+
+/** The same for people. */
+function sentences({ code, message, reason, violations = [], retryAfterMs }: ErrorFacts): string {
+  const lines = [`error: ${message}`, `  ${reason === undefined ? code : `${reason} (${code})`}`];
+  for (const { field, description } of violations) lines.push(`  ${field}: ${description}`);
+  if (retryAfterMs !== undefined) lines.push(`  Try again in ${Math.ceil(retryAfterMs / 1000)} s.`);
+  return `${lines.map(printable).join("\n")}\n`;
+}
+
+function cannotConnect(error: unknown): boolean {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    if (
+      /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH)$/.test((at as NodeJS.ErrnoException).code ?? "")
+    ) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/** The bytes of a file that the user named. A file that cannot be read is wrong use of the command. */
+export function readGivenFile(command: Command, path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    return command.error(`error: ${path} ${code === "ENOENT" ? "does not exist" : `cannot be read (${code})`}.`);
+  }
+}

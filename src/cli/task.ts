@@ -1,0 +1,120 @@
+/** `signalbox task`: look at tasks, follow them, cancel them. */
+import { toJson } from "@bufbuild/protobuf";
+import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { type Command, InvalidArgumentError } from "commander";
+import {
+  type StreamResponse,
+  StreamResponseSchema,
+  type Task,
+  TaskSchema,
+  TaskState,
+} from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { stateName } from "../domain/task-state.ts";
+import { age, json, jsonLine, table } from "./printable.ts";
+import type { Cli } from "./run.ts";
+import { callServer, type ServerOptions, withServer } from "./server-call.ts";
+import { answerHint, createUpdateTeller, isFailure, taskText } from "./task-text.ts";
+
+interface ListFlags extends ServerOptions {
+  state?: TaskState;
+  context?: string;
+  limit: number;
+}
+
+export function addTaskCommands(program: Command, cli: Cli): void {
+  const task = program.command("task").description("show, follow and cancel tasks");
+  const { io } = cli;
+
+  const show = (found: Task, options: ServerOptions) =>
+    io.out(options.json ? json(toJson(TaskSchema, found)) : taskText(found));
+
+  withServer(task.command("get <id>").description("show a task")).action((id: string, options: ServerOptions) =>
+    callServer(cli, options, async ({ a2a }) => show(await a2a.getTask({ id }), options)),
+  );
+
+  const list = task
+    .command("list")
+    .description("list tasks, the latest first")
+    .option("--state <state>", "only tasks in this state, as WORKING", parseState)
+    .option("--context <id>", "only tasks of this context")
+    .option("--limit <number>", "how many, 1 to 100", parseLimit, 50);
+  withServer(list).action((flags: ListFlags) =>
+    callServer(cli, flags, async ({ a2a }) => {
+      const page = await a2a.listTasks({
+        contextId: flags.context ?? "",
+        status: flags.state ?? TaskState.UNSPECIFIED,
+        pageSize: flags.limit,
+        historyLength: 0,
+      });
+      const { tasks, totalSize } = page;
+      if (flags.json) return io.out(json({ tasks: tasks.map((found) => toJson(TaskSchema, found)), totalSize }));
+      io.out(taskTable(tasks));
+      if (totalSize > tasks.length) io.err(`${tasks.length} of ${totalSize} tasks.\n`);
+    }),
+  );
+
+  withServer(task.command("cancel <id>").description("cancel a task")).action((id: string, options: ServerOptions) =>
+    callServer(cli, options, async ({ a2a }) => show(await a2a.cancelTask({ id }), options)),
+  );
+
+  withServer(task.command("watch <id>").description("follow a task until it ends")).action(
+    (id: string, options: ServerOptions) =>
+      callServer(cli, options, (client) => showUpdates(cli, client.watch(id), options)),
+  );
+}
+
+/** Shows the items of a stream as they come. A task that ends without what was asked of it makes the exit code 1. */
+export async function showUpdates(
+  cli: Cli,
+  updates: AsyncIterable<StreamResponse>,
+  options: ServerOptions,
+): Promise<void> {
+  const { io } = cli;
+  const teller = createUpdateTeller();
+  let taskId = "";
+  let state = TaskState.UNSPECIFIED;
+  try {
+    for await (const update of updates) {
+      io.out(options.json ? jsonLine(toJson(StreamResponseSchema, update)) : teller.tell(update));
+      const { case: kind, value } = update.payload;
+      if (kind !== "task" && kind !== "statusUpdate") continue;
+      taskId = kind === "task" ? value.id : value.taskId;
+      state = value.status?.state ?? state;
+    }
+  } finally {
+    if (!options.json) io.out(teller.end());
+  }
+  if (!options.json) io.err(answerHint(taskId, state));
+  if (isFailure(state)) cli.exitCode = 1;
+}
+
+function taskTable(tasks: readonly Task[]): string {
+  if (tasks.length === 0) return "No tasks.\n";
+  const now = new Date();
+  const rows = tasks.map(({ id, contextId, status }) => [
+    id,
+    contextId,
+    status ? stateName(status.state) : "",
+    status?.timestamp ? age(timestampDate(status.timestamp), now) : "",
+  ]);
+  return table(["ID", "CONTEXT", "STATE", "UPDATED"], rows);
+}
+
+function parseState(text: string): TaskState {
+  const name = text
+    .toUpperCase()
+    .replaceAll("-", "_")
+    .replace(/^TASK_STATE_/, "");
+  const state = TaskState[name as keyof typeof TaskState];
+  if (!state) {
+    const names = Object.keys(TaskState).filter((key) => /^[A-Z]/.test(key) && key !== "UNSPECIFIED");
+    throw new InvalidArgumentError(`It is one of ${names.join(", ")}.`);
+  }
+  return state;
+}
+
+function parseLimit(text: string): number {
+  const limit = Number(text);
+  if (!Number.isInteger(limit) || limit < 1 || limit > 100) throw new InvalidArgumentError("It is 1 to 100.");
+  return limit;
+}

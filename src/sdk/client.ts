@@ -1,0 +1,155 @@
+/** A small client of a Signalbox server, over the Connect protocol. */
+import { randomUUID } from "node:crypto";
+import { create, type JsonObject } from "@bufbuild/protobuf";
+import { type CallOptions, type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
+import {
+  A2AService,
+  type Message,
+  MessageSchema,
+  Role,
+  type SendMessageRequest,
+  SendMessageRequestSchema,
+  type StreamResponse,
+  StreamResponseSchema,
+  type Task,
+  TaskState,
+} from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
+
+export interface ClientOptions {
+  /** Address of the server's HTTP listener, with its base path if it has one. */
+  baseUrl: string;
+  /** Ends every call of this client when it aborts. */
+  signal?: AbortSignal;
+  /** Sent with every call. */
+  headers?: Readonly<Record<string, string>>;
+}
+
+export interface SendOptions {
+  /** Id of the agent that the message is for; without it the server's default agent gets it. */
+  agent?: string;
+  /** The task to go on with, if the message is text. */
+  taskId?: string;
+  /** The context to go on in, if the message is text. */
+  contextId?: string;
+  /** Metadata of the request. */
+  metadata?: JsonObject;
+  signal?: AbortSignal;
+}
+
+/** Every method throws ConnectError, with the details of google.rpc in it, when the server refuses a call. */
+export interface SignalboxClient {
+  /** All of A2A. */
+  readonly a2a: Client<typeof A2AService>;
+  /** The agents behind the server. */
+  readonly registry: Client<typeof RegistryService>;
+
+  /**
+   * Sends a message. Waits until the task ends or needs something, unless `wait` is false. Some agents answer with a
+   * message instead of a task.
+   */
+  send(message: string | Message, options?: SendOptions & { wait?: boolean }): Promise<Task | Message>;
+
+  /** Sends a message and yields the answer as it comes: the task, then its updates; or one message. */
+  stream(message: string | Message, options?: SendOptions): AsyncIterable<StreamResponse>;
+
+  /** Yields the task, then its updates until it ends. Of a task that has ended, the task alone. */
+  watch(taskId: string, options?: CallOptions): AsyncIterable<StreamResponse>;
+
+  /** Waits until a task ends or needs something of the client (input, authentication). */
+  waitFor(taskId: string, options?: CallOptions): Promise<Task>;
+}
+
+/** Makes a client. It connects with the first call and holds nothing that needs closing. */
+export function createSignalboxClient(options: ClientOptions): SignalboxClient {
+  const { baseUrl, signal, headers = {} } = options;
+  const intercept: Interceptor = (next) => (request) => {
+    request.header.set("A2A-Version", "1.0");
+    for (const [name, value] of Object.entries(headers)) request.header.set(name, value);
+    return next(signal ? { ...request, signal: AbortSignal.any([request.signal, signal]) } : request);
+  };
+  const transport = createConnectTransport({ baseUrl, httpVersion: "1.1", interceptors: [intercept] });
+  const a2a = createClient(A2AService, transport);
+  const registry = createClient(RegistryService, transport);
+
+  async function send(message: string | Message, options: SendOptions & { wait?: boolean } = {}) {
+    const request = sendRequest(message, options);
+    request.configuration!.returnImmediately = options.wait === false;
+    const { payload } = await a2a.sendMessage(request, callOptions(options));
+    if (payload.case === undefined) throw new ConnectError("The server answered with nothing.", Code.Internal);
+    return payload.value;
+  }
+
+  function stream(message: string | Message, options: SendOptions = {}) {
+    return a2a.sendStreamingMessage(sendRequest(message, options), callOptions(options));
+  }
+
+  async function* watch(taskId: string, options?: CallOptions) {
+    let begun = false;
+    try {
+      for await (const update of a2a.subscribeToTask({ id: taskId }, options)) {
+        begun = true;
+        yield update;
+      }
+    } catch (error) {
+      // A task that has ended is refused before the stream begins (A2A 3.1.6).
+      if (begun || ConnectError.from(error).code !== Code.FailedPrecondition) throw error;
+      const task = await a2a.getTask({ id: taskId }, options);
+      if (!isTerminal(stateOf(task))) throw error;
+      yield create(StreamResponseSchema, { payload: { case: "task", value: task } });
+    }
+  }
+
+  async function waitFor(taskId: string, options?: CallOptions) {
+    for await (const { payload } of watch(taskId, options)) {
+      if (payload.case !== "task" && payload.case !== "statusUpdate") continue;
+      if (isSettled(stateOf(payload.value))) break;
+    }
+    return a2a.getTask({ id: taskId }, options);
+  }
+
+  return { a2a, registry, send, stream, watch, waitFor };
+}
+
+/** A message of the user with one text part. */
+export function userMessage(text: string, ids: { taskId?: string; contextId?: string } = {}): Message {
+  return create(MessageSchema, {
+    messageId: randomUUID(),
+    role: Role.USER,
+    parts: [{ content: { case: "text", value: text } }],
+    taskId: ids.taskId ?? "",
+    contextId: ids.contextId ?? "",
+  });
+}
+
+/** Whether a task in this state has ended. */
+export function isTerminal(state: TaskState): boolean {
+  return TERMINAL.has(state);
+}
+
+/** Whether a task in this state has ended, or waits for its client. */
+export function isSettled(state: TaskState): boolean {
+  return isTerminal(state) || state === TaskState.INPUT_REQUIRED || state === TaskState.AUTH_REQUIRED;
+}
+
+const TERMINAL: ReadonlySet<TaskState> = new Set([
+  TaskState.COMPLETED,
+  TaskState.FAILED,
+  TaskState.CANCELED,
+  TaskState.REJECTED,
+]);
+
+const stateOf = (holder: Pick<Task, "status">): TaskState => holder.status?.state ?? TaskState.UNSPECIFIED;
+
+const callOptions = ({ signal }: SendOptions): CallOptions => (signal ? { signal } : {});
+
+function sendRequest(message: string | Message, options: SendOptions): SendMessageRequest {
+  return create(SendMessageRequestSchema, {
+    // The tenant of A2A names the target.
+    tenant: options.agent === undefined ? "" : `a.${options.agent}`,
+    message: typeof message === "string" ? userMessage(message, options) : message,
+    configuration: {},
+    ...(options.metadata && { metadata: options.metadata }),
+  });
+}

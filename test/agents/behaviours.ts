@@ -1,0 +1,164 @@
+/**
+ * What the agents of the tests do, chosen by the first word of the message:
+ *
+ * | text         | what happens                                                                                   |
+ * | ------------ | ---------------------------------------------------------------------------------------------- |
+ * | `complete`   | works, shows the artifact "result", completes                                                  |
+ * | `chunks N`   | works, sends the artifact "story" in N chunks, completes                                       |
+ * | `large N`    | completes with an artifact of N characters                                                     |
+ * | `ask`        | asks for input; whatever comes next is what it completes with                                  |
+ * | `auth`       | asks for authentication, and goes on likewise                                                  |
+ * | `reject`     | rejects the task                                                                               |
+ * | `fail`       | works, then fails                                                                              |
+ * | `throw`      | throws, as an agent with a bug does                                                            |
+ * | `message`    | answers with a bare Message and no task                                                        |
+ * | `slow`       | works until released, then completes                                                           |
+ * | `cancel-me`  | the same; canceled by CancelTask, as `slow` and `hang` are                                     |
+ * | `hang`       | says nothing at all until released                                                             |
+ * | else         | completes with the artifact "echo", which holds the text                                       |
+ */
+import { randomUUID } from "node:crypto";
+import { Message, Task, TaskArtifactUpdateEvent, TaskState, TaskStatusUpdateEvent } from "@a2a-js/sdk";
+import { AgentEvent, type AgentExecutor, type ExecutionEventBus, type RequestContext } from "@a2a-js/sdk/server";
+
+type State = "WORKING" | "COMPLETED" | "FAILED" | "REJECTED" | "CANCELED" | "INPUT_REQUIRED" | "AUTH_REQUIRED";
+type Outcome = "released" | "canceled";
+
+export interface BehavingExecutor extends AgentExecutor {
+  /** Lets a task that waits go on; without an id, all that wait now. */
+  release(taskId?: string): void;
+}
+
+export function createBehaviours(): BehavingExecutor {
+  /** The tasks that wait, by id, with what ends their waiting. */
+  const waiting = new Map<string, (outcome: Outcome) => void>();
+
+  function settle(taskId: string, outcome: Outcome): boolean {
+    const end = waiting.get(taskId);
+    waiting.delete(taskId);
+    end?.(outcome);
+    return end !== undefined;
+  }
+
+  return {
+    async execute(context, bus) {
+      const turn = createTurn(context, bus);
+      const text = context.userMessage.parts
+        .map((part) => (part.content?.$case === "text" ? part.content.value : ""))
+        .join("");
+      const wait = () => new Promise<Outcome>((resolve) => waiting.set(context.taskId, resolve));
+      await behave(turn, text, wait);
+    },
+
+    async cancelTask(taskId, bus) {
+      if (settle(taskId, "canceled")) return;
+      // The turn is over, as while the task waits for its client: nobody else would say it.
+      bus.publish(AgentEvent.statusUpdate(statusUpdate(taskId, "", "CANCELED")));
+      bus.finished();
+    },
+
+    release(taskId) {
+      for (const id of taskId === undefined ? [...waiting.keys()] : [taskId]) settle(id, "released");
+    },
+  };
+}
+
+async function behave(turn: Turn, text: string, wait: () => Promise<Outcome>): Promise<void> {
+  const [word, argument] = text.split(" ", 2);
+  if (turn.continues) {
+    turn.begin();
+    turn.artifact("answer", text);
+    return turn.status("COMPLETED", `You said: ${text}`);
+  }
+  switch (word) {
+    case "message":
+      return turn.reply("Hello from the agent.");
+    case "throw":
+      throw new Error("a bug in the agent");
+    case "reject":
+      turn.begin();
+      return turn.status("REJECTED", "Not this one.");
+    case "ask":
+      turn.begin();
+      return turn.status("INPUT_REQUIRED", "What else?");
+    case "auth":
+      turn.begin();
+      return turn.status("AUTH_REQUIRED", "Who are you?");
+    case "fail":
+      turn.begin();
+      turn.status("WORKING");
+      return turn.status("FAILED", "It broke.");
+    case "hang": {
+      const outcome = await wait();
+      turn.begin();
+      return turn.status(outcome === "released" ? "COMPLETED" : "CANCELED");
+    }
+    case "slow":
+    case "cancel-me": {
+      // Waits before it speaks: who has seen that it works may release or cancel it.
+      const outcome = wait();
+      turn.begin();
+      turn.status("WORKING", "At it.");
+      return turn.status((await outcome) === "released" ? "COMPLETED" : "CANCELED");
+    }
+    case "chunks": {
+      const count = Number(argument);
+      turn.begin();
+      turn.status("WORKING");
+      for (let i = 1; i <= count; i++) turn.artifact("story", `chunk ${i};`, { append: i > 1, lastChunk: i === count });
+      return turn.status("COMPLETED", "The end.");
+    }
+    default:
+      turn.begin();
+      turn.status("WORKING");
+      if (word === "large") turn.artifact("large", "x".repeat(Number(argument)));
+      else turn.artifact(word === "complete" ? "result" : "echo", text);
+      return turn.status("COMPLETED", "Done.");
+  }
+}
+
+type Turn = ReturnType<typeof createTurn>;
+
+/** What an agent may say in one turn. */
+function createTurn({ taskId, contextId, task, userMessage }: RequestContext, bus: ExecutionEventBus) {
+  return {
+    continues: task !== undefined,
+    /** The Task with which the turn begins. */
+    begin() {
+      const status = { state: "TASK_STATE_SUBMITTED", timestamp: new Date().toISOString() };
+      const fresh = () => Task.fromJSON({ id: taskId, contextId, status, history: [Message.toJSON(userMessage)] });
+      bus.publish(AgentEvent.task(task ?? fresh()));
+    },
+    status(state: State, text?: string) {
+      bus.publish(AgentEvent.statusUpdate(statusUpdate(taskId, contextId, state, text)));
+    },
+    artifact(name: string, text: string, chunk: { append?: boolean; lastChunk?: boolean } = {}) {
+      const artifact = { artifactId: name, name, parts: [{ text }] };
+      bus.publish(
+        AgentEvent.artifactUpdate(TaskArtifactUpdateEvent.fromJSON({ taskId, contextId, artifact, ...chunk })),
+      );
+    },
+    reply(text: string) {
+      bus.publish(AgentEvent.message(Message.fromJSON(agentMessage(contextId, text))));
+    },
+  };
+}
+
+function statusUpdate(taskId: string, contextId: string, state: State, text?: string): TaskStatusUpdateEvent {
+  return TaskStatusUpdateEvent.fromJSON({
+    taskId,
+    contextId,
+    status: {
+      state: TaskState[`TASK_STATE_${state}`],
+      timestamp: new Date().toISOString(),
+      ...(text !== undefined && { message: { ...agentMessage(contextId, text), taskId } }),
+    },
+  });
+}
+
+const agentMessage = (contextId: string, text: string) => ({
+  messageId: randomUUID(),
+  contextId,
+  role: "ROLE_AGENT",
+  parts: [{ text }],
+});

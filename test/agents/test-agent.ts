@@ -1,0 +1,132 @@
+/** A real A2A agent of @a2a-js/sdk on loopback ports, that does what behaviours.ts says. */
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { type Message, AgentCard as SdkAgentCard, type SendMessageRequest } from "@a2a-js/sdk";
+import {
+  DefaultRequestHandler,
+  InMemoryTaskStore,
+  type ServerCallContext,
+  STATE_HEADERS_KEY,
+} from "@a2a-js/sdk/server";
+import { agentCardHandler, jsonRpcHandler, restHandler, UserBuilder } from "@a2a-js/sdk/server/express";
+import { A2AService, UserBuilder as GrpcUserBuilder, grpcService } from "@a2a-js/sdk/server/grpc";
+import { fromJson } from "@bufbuild/protobuf";
+import { Server, ServerCredentials } from "@grpc/grpc-js";
+import express from "express";
+import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { createBehaviours } from "./behaviours.ts";
+
+export type Binding = "GRPC" | "JSONRPC" | "HTTP+JSON";
+
+export interface TestAgentOptions {
+  /** In the order of the card's preference. Default: all three. */
+  bindings?: readonly Binding[];
+  name?: string;
+  /** Default true. */
+  streaming?: boolean;
+  /** Default false. */
+  pushNotifications?: boolean;
+  /** Of every interface. */
+  tenant?: string;
+  extensions?: readonly { uri: string; required?: boolean }[];
+  skills?: readonly { id: string; name: string; description: string; tags: string[] }[];
+}
+
+/** A request as the agent received it. */
+export interface ReceivedRequest {
+  params: SendMessageRequest;
+  headers: Record<string, string | string[] | undefined>;
+  extensions: string[];
+}
+
+export interface TestAgent {
+  card: AgentCard;
+  cardUrl: string;
+  /** The messages that were sent to the agent, as they arrived. */
+  received: Message[];
+  /** The same with all that came along. */
+  requests: ReceivedRequest[];
+  /** Lets a task that waits go on; without an id, all that wait now. */
+  release(taskId?: string): void;
+  close(): Promise<void>;
+}
+
+const DEFAULT_SKILL = { id: "behave", name: "Behave", description: "Does as it is told.", tags: ["test"] };
+
+export async function startTestAgent(options: TestAgentOptions = {}): Promise<TestAgent> {
+  const { bindings = ["GRPC", "JSONRPC", "HTTP+JSON"] } = options;
+  const app = express();
+  const http = createServer(app).listen(0, "127.0.0.1");
+  await new Promise((resolve) => http.once("listening", resolve));
+  const base = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
+  const grpc = new Server({ "grpc.max_receive_message_length": -1 });
+  const grpcPort = await new Promise<number>((resolve, reject) => {
+    grpc.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, port) =>
+      error ? reject(error) : resolve(port),
+    );
+  });
+
+  const urls = { GRPC: `127.0.0.1:${grpcPort}`, JSONRPC: `${base}/rpc`, "HTTP+JSON": `${base}/rest` };
+  const json = {
+    name: options.name ?? "Test agent",
+    description: "An agent for tests.",
+    version: "1.0.0",
+    supportedInterfaces: bindings.map((protocolBinding) => ({
+      url: urls[protocolBinding],
+      protocolBinding,
+      protocolVersion: "1.0",
+      ...(options.tenant !== undefined && { tenant: options.tenant }),
+    })),
+    capabilities: {
+      streaming: options.streaming ?? true,
+      pushNotifications: options.pushNotifications ?? false,
+      extensions: (options.extensions ?? []).map((extension) => ({ ...extension })),
+    },
+    defaultInputModes: ["text/plain"],
+    defaultOutputModes: ["text/plain"],
+    skills: (options.skills ?? [DEFAULT_SKILL]).map((skill) => ({ ...skill })),
+  };
+
+  const requests: ReceivedRequest[] = [];
+  const received: Message[] = [];
+  function record(params: SendMessageRequest, context: ServerCallContext): void {
+    const headers = (context.state.get(STATE_HEADERS_KEY) ?? {}) as ReceivedRequest["headers"];
+    const copy = structuredClone(params);
+    requests.push({ params: copy, headers, extensions: [...(context.requestedExtensions ?? [])] });
+    if (copy.message) received.push(copy.message);
+  }
+
+  /** The SDK's own handler; it only writes down what comes in. */
+  class RecordingHandler extends DefaultRequestHandler {
+    override sendMessage(params: SendMessageRequest, context: ServerCallContext) {
+      record(params, context);
+      return super.sendMessage(params, context);
+    }
+    override sendMessageStream(params: SendMessageRequest, context: ServerCallContext) {
+      record(params, context);
+      return super.sendMessageStream(params, context);
+    }
+  }
+
+  const behaviours = createBehaviours();
+  const requestHandler = new RecordingHandler(SdkAgentCard.fromJSON(json), new InMemoryTaskStore(), behaviours);
+  const userBuilder = UserBuilder.noAuthentication;
+  app.use("/.well-known/agent-card.json", agentCardHandler({ agentCardProvider: requestHandler }));
+  app.use("/rpc", jsonRpcHandler({ requestHandler, userBuilder }));
+  app.use("/rest", restHandler({ requestHandler, userBuilder }));
+  grpc.addService(A2AService, grpcService({ requestHandler, userBuilder: GrpcUserBuilder.noAuthentication }));
+
+  return {
+    card: fromJson(AgentCardSchema, json),
+    cardUrl: `${base}/.well-known/agent-card.json`,
+    received,
+    requests,
+    release: behaviours.release,
+    async close() {
+      behaviours.release();
+      grpc.forceShutdown();
+      http.closeAllConnections();
+      await new Promise((resolve) => http.close(resolve));
+    },
+  };
+}
