@@ -28,7 +28,10 @@ async function answer(connection: number, bytes: Uint8Array): Promise<void> {
     current = connection;
     await resetSession();
   }
-  const reply = await db.execProtocolRaw(bytes);
+  const reply = await db.execProtocolRaw(bytes).catch((exit: unknown) => {
+    // What a WASM module throws when it exits is no Error, and would reach the owner without its words.
+    throw new Error(`PGlite has crashed: ${(exit as { message?: string }).message}`);
+  });
   // PGlite swallows the exceptions of a WASM module that crashed. What pg sends always asks for ReadyForQuery at the
   // end; where none comes, the module is beyond help.
   if (!endsReady(reply)) throw new Error("PGlite has crashed: it left a statement without an answer");

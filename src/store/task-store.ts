@@ -1,5 +1,6 @@
 /** Tasks and their logs. Every method takes the workspace first, alone or in its argument. */
 import type { Database } from "./database.ts";
+import { isDataError } from "./database-errors.ts";
 import { createGroupCommit } from "./group-commit.ts";
 import {
   findUpstreamContext,
@@ -48,6 +49,7 @@ export function createTaskStore(db: Database, options: { maxWaiting: number }): 
     name: "submit",
     maxBatch: 500,
     maxWaiting,
+    isolate: isDataError,
     flush: async (tasks) => {
       await submitBatch(db, tasks);
       return tasks.map(() => undefined);
@@ -57,6 +59,7 @@ export function createTaskStore(db: Database, options: { maxWaiting: number }): 
     name: "append",
     maxBatch: 500,
     maxWaiting,
+    isolate: isDataError,
     flush: (batch) => appendBatch(db, batch),
   });
   const loads = createGroupCommit<TaskKey, StoredTask | undefined>({

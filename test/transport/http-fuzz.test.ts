@@ -3,7 +3,8 @@ import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { createHttpJsonHandler } from "../../src/transport/http-json/handler.ts";
 import { createJsonRpcHandler } from "../../src/transport/json-rpc/handler.ts";
-import { MemoryService, PROTOCOLS, type Reply, serve, type TestServer } from "./http-fixture.ts";
+import { PROTOCOLS, type Reply, serve, type TestServer } from "./http-fixture.ts";
+import { MemoryService } from "./memory-service.ts";
 
 const RUNS = 250;
 const headers = { "content-type": "application/json" };

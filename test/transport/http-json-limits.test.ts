@@ -35,13 +35,15 @@ describe.each(PROTOCOLS)("HTTP+JSON limits over %s", (protocol) => {
 
     test("a large body of unknown length is refused while it comes", async () => {
       const body = "x".repeat(MAX_BYTES + 1);
-      const reply = await server.start({
-        method: "POST",
-        path: "/message:send",
-        body,
-        headers: JSON_HEADERS,
-        unfinished: true,
-      }).reply;
+      const reply = await server
+        .start({
+          method: "POST",
+          path: "/message:send",
+          body,
+          headers: JSON_HEADERS,
+          unfinished: true,
+        })
+        .reply();
       expectError(reply, 413, "RESOURCE_EXHAUSTED", "MESSAGE_TOO_LARGE");
     });
 
@@ -58,7 +60,7 @@ describe.each(PROTOCOLS)("HTTP+JSON limits over %s", (protocol) => {
         headers: JSON_HEADERS,
         unfinished: true,
       });
-      expectError(await slow.reply, 408, "DEADLINE_EXCEEDED", "BODY_TIMEOUT");
+      expectError(await slow.reply(), 408, "DEADLINE_EXCEEDED", "BODY_TIMEOUT");
     });
 
     test.each(["[", '{"message":', '{"metadata":{"a":[', '{"\\\\":["\\"[",'])("nesting bomb of %j", async (piece) => {

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { parsePathTemplate } from "../../src/transport/http-json/path-template.ts";
 import { createRouteTable } from "../../src/transport/http-json/route-table.ts";
 import { httpRoutes } from "../../src/transport/http-json/routes.ts";
-import { MemoryService } from "./http-fixture.ts";
+import { MemoryService } from "./memory-service.ts";
 
 describe("path templates", () => {
   test.each([

@@ -4,7 +4,8 @@ import { expect } from "vitest";
 import { errorBody, httpStatus, routeNotFound } from "../../src/transport/http-errors.ts";
 import { sendText } from "../../src/transport/http-exchange.ts";
 import { createHttpJsonHandler } from "../../src/transport/http-json/handler.ts";
-import { MemoryService, type Protocol, type Reply, serve } from "./http-fixture.ts";
+import { type Protocol, type Reply, serve } from "./http-fixture.ts";
+import { MemoryService } from "./memory-service.ts";
 
 export const MAX_BYTES = 64 * 1024;
 export const JSON_HEADERS = { "content-type": "application/json" };

@@ -115,7 +115,7 @@ describe.each(PROTOCOLS)("HTTP+JSON over %s", (protocol) => {
       await server.get("/tasks/t1", { "x-test-target": "a.x", authorization: "Bearer b" });
       expect(server.service.last.context.values.get(addressTargetKey)).toBe("a.x");
       expect(server.service.last.context.requestHeader.get("authorization")).toBe("Bearer b");
-      expect([...service.last.context.requestHeader.keys()].some((name) => name.startsWith(":"))).toBe(false);
+      expect([...server.service.last.context.requestHeader.keys()].some((name) => name.startsWith(":"))).toBe(false);
     });
   });
 

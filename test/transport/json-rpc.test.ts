@@ -3,7 +3,8 @@ import { toJson } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createJsonRpcHandler } from "../../src/transport/json-rpc/handler.ts";
 import { addressTargetKey } from "../../src/transport/rpc/bound.ts";
-import { framesOf, MemoryService, PROTOCOLS, type Reply, serve, type TestServer } from "./http-fixture.ts";
+import { framesOf, PROTOCOLS, type Reply, serve, type TestServer } from "./http-fixture.ts";
+import { MemoryService } from "./memory-service.ts";
 
 const MAX_BYTES = 64 * 1024;
 const JSON_HEADERS = { "content-type": "application/json" };
@@ -177,7 +178,7 @@ describe.each(PROTOCOLS)("JSON-RPC over %s", (protocol) => {
       });
       expectError(await post("x".repeat(MAX_BYTES + 1)), -32052, "MESSAGE_TOO_LARGE", { status: 413 });
       const slow = server.start({ method: "POST", path: "/", body: "{", headers: JSON_HEADERS, unfinished: true });
-      expectError(await slow.reply, -32054, "BODY_TIMEOUT", { status: 408 });
+      expectError(await slow.reply(), -32054, "BODY_TIMEOUT", { status: 408 });
       const reply = await server.send({ path: "/rpc" });
       expectError(reply, -32600, "METHOD_NOT_ALLOWED", { status: 405 });
       expect(reply.headers.allow).toBe("POST");
