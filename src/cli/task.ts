@@ -72,7 +72,7 @@ export async function showUpdates(
   const { io } = cli;
   const teller = createUpdateTeller();
   let taskId = "";
-  let state = TaskState.UNSPECIFIED;
+  let state: TaskState = TaskState.UNSPECIFIED;
   try {
     for await (const update of updates) {
       io.out(options.json ? jsonLine(toJson(StreamResponseSchema, update)) : teller.tell(update));

@@ -20,8 +20,8 @@ import {
   type TaskStatusUpdateEvent,
   TaskStatusUpdateEventSchema,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { isTerminal, stateAfterReport } from "./task-state.ts";
 import { holdsArtifact, type NewUpdate, stateOf, type TaskHeader, type TaskImage } from "./task-log.ts";
+import { isTerminal, stateAfterReport } from "./task-state.ts";
 
 type Ids = Pick<TaskHeader, "taskId" | "contextId">;
 
@@ -72,7 +72,8 @@ export function updatesFromSnapshot(image: TaskImage, upstream: Task, known: Ups
     updates.push(messageUpdate(ownMessage(header, message, known)));
   }
   for (const artifact of upstream.artifacts) {
-    if (!holdsArtifact(image, artifact)) updates.push(artifactUpdate(header, { artifact, append: false, lastChunk: true }));
+    if (!holdsArtifact(image, artifact))
+      updates.push(artifactUpdate(header, { artifact, append: false, lastChunk: true }));
   }
   if (upstream.metadata && !equalStructs(upstream.metadata, image.task.metadata)) {
     updates.push({ kind: "metadata", body: response("task", create(TaskSchema, { metadata: upstream.metadata })) });

@@ -134,7 +134,8 @@ export function databaseOutcomeUnknown(cause?: unknown): SignalboxError {
   return new SignalboxError({
     code: "UNAVAILABLE",
     reason: "DATABASE_UNAVAILABLE",
-    message: "The connection to the database was lost. Whether anything was stored is not known; read before you try again.",
+    message:
+      "The connection to the database was lost. Whether anything was stored is not known; read before you try again.",
     metadata: { outcome: "unknown" },
     retryAfterMs: 1000,
     cause,

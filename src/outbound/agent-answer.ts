@@ -9,6 +9,7 @@ import {
   toJsonString,
 } from "@bufbuild/protobuf";
 import { clip } from "../domain/errors.ts";
+import { MAX_BINARY_DEPTH, MAX_JSON_MESSAGE_DEPTH } from "../domain/nesting.ts";
 import { missingFields } from "../domain/required-fields.ts";
 import { AgentCallError } from "../services/agent-port.ts";
 
@@ -21,7 +22,7 @@ export function decodeJson<Desc extends DescMessage>(
 ): MessageShape<Desc> {
   let message: MessageShape<Desc>;
   try {
-    message = fromJson(schema, json, { ignoreUnknownFields: true });
+    message = fromJson(schema, json, { ignoreUnknownFields: true, recursionLimit: MAX_JSON_MESSAGE_DEPTH });
   } catch (cause) {
     throw invalidAnswer(rpc, `is no ${schema.name} of A2A 1.0`, raw, cause);
   }
@@ -36,7 +37,7 @@ export function decodeBinary<Desc extends DescMessage>(
 ): MessageShape<Desc> {
   let message: MessageShape<Desc>;
   try {
-    message = fromBinary(schema, bytes);
+    message = fromBinary(schema, bytes, { recursionLimit: MAX_BINARY_DEPTH });
   } catch (cause) {
     const raw = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.byteLength, 6144)).toString("base64");
     throw invalidAnswer(rpc, `is no ${schema.name} of A2A 1.0`, raw, cause);

@@ -83,7 +83,8 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     running.set(key, entry);
     entry.done = work(runner)
       .catch((error: unknown) => {
-        if (!stop.signal.aborted) log.error({ err: error, taskId: runner.writer.image.header.taskId }, "a runner broke");
+        if (!stop.signal.aborted)
+          log.error({ err: error, taskId: runner.writer.image.header.taskId }, "a runner broke");
       })
       .finally(() => {
         if (running.get(key) === entry) running.delete(key);

@@ -14,7 +14,14 @@ import {
 import { invalidAgentResponse, invalidArgument, unsupportedOperation } from "../domain/errors.ts";
 import { checkExtensions, checkMediaTypes, sendViolations } from "../domain/message-rules.ts";
 import { missingFields } from "../domain/required-fields.ts";
-import { applyUpdate, stateOf, type TaskHeader, type TaskImage, type TaskUpdate, viewTask } from "../domain/task-log.ts";
+import {
+  applyUpdate,
+  stateOf,
+  type TaskHeader,
+  type TaskImage,
+  type TaskUpdate,
+  viewTask,
+} from "../domain/task-log.ts";
 import { isInterrupted, isTerminal, stateName } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { type Dispatcher, messageToEnded } from "./dispatcher.ts";
@@ -265,7 +272,13 @@ async function within(
     () => true,
   );
   try {
-    return await Promise.race([pending.then(() => true, () => true), silence]);
+    return await Promise.race([
+      pending.then(
+        () => true,
+        () => true,
+      ),
+      silence,
+    ]);
   } finally {
     timer.abort();
   }

@@ -306,7 +306,9 @@ export function createTaskRunner(
         callSignal.throwIfAborted();
         const failure = asCallError(error);
         if (failure.kind === "refused") {
-          await look(upstreamTaskId).catch((e: unknown) => log.info({ err: e }, "no look at the task after a refused cancel"));
+          await look(upstreamTaskId).catch((e: unknown) =>
+            log.info({ err: e }, "no look at the task after a refused cancel"),
+          );
           if (state() !== TaskState.CANCELED) throw taskNotCancelable(taskId, failure.message);
         } else {
           await writer.append(canceled("The agent could not be told of the cancellation."), {}, callSignal);

@@ -5,8 +5,8 @@
 import { equals } from "@bufbuild/protobuf";
 import { StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { SignalboxError } from "../domain/errors.ts";
-import { isTerminal } from "../domain/task-state.ts";
 import { applyUpdate, foldTask, type NewUpdate, stateOf, type TaskImage, type TaskUpdate } from "../domain/task-log.ts";
+import { isTerminal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { backoffMs, type Runtime } from "./runtime.ts";
 import type { UpdateHub } from "./update-hub.ts";
@@ -62,7 +62,8 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
     if (!stored) throw new Error(`task ${taskId} is gone from the database`);
     const news = stored.updates.slice(image.seq);
     image = foldTask(stored.header, stored.updates);
-    if (news.length > 0) deps.hub.publish({ workspaceId, taskId, agentId, updates: news, hasPush: stored.header.hasPush });
+    if (news.length > 0)
+      deps.hub.publish({ workspaceId, taskId, agentId, updates: news, hasPush: stored.header.hasPush });
     return news;
   }
 
@@ -104,7 +105,8 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
         header.upstreamContextId = options.upstreamContextId ?? header.upstreamContextId;
         const numbered = updates.map((update, i) => ({ ...update, seq: image.seq + 1 + i }));
         for (const update of numbered) applyUpdate(image, update);
-        if (numbered.length > 0) deps.hub.publish({ workspaceId, taskId, agentId, updates: numbered, hasPush: done.hasPush });
+        if (numbered.length > 0)
+          deps.hub.publish({ workspaceId, taskId, agentId, updates: numbered, hasPush: done.hasPush });
         return "stored";
       } catch (error) {
         if (options.once || !isTransient(error)) throw error;
@@ -130,13 +132,16 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
       return image;
     },
     append: (make, options, signal) => inTurn(() => appendNow(make, options, signal)),
-    refresh: (signal) =>
-      inTurn(() => whenDatabaseAnswers(deps.runtime, signal, async () => void (await reload()))),
+    refresh: (signal) => inTurn(() => whenDatabaseAnswers(deps.runtime, signal, async () => void (await reload()))),
   };
 }
 
 /** Repeats what only reads until the database answers. */
-export async function whenDatabaseAnswers<T>(runtime: Runtime, signal: AbortSignal, read: () => Promise<T>): Promise<T> {
+export async function whenDatabaseAnswers<T>(
+  runtime: Runtime,
+  signal: AbortSignal,
+  read: () => Promise<T>,
+): Promise<T> {
   for (let attempt = 0; ; attempt++) {
     try {
       return await read();
@@ -149,9 +154,7 @@ export async function whenDatabaseAnswers<T>(runtime: Runtime, signal: AbortSign
 
 /** The database is away, or has more to write than it can hold: trying again can help. */
 function isTransient(error: unknown): boolean {
-  return (
-    error instanceof SignalboxError && (error.reason === "DATABASE_UNAVAILABLE" || error.reason === "QUEUE_FULL")
-  );
+  return error instanceof SignalboxError && (error.reason === "DATABASE_UNAVAILABLE" || error.reason === "QUEUE_FULL");
 }
 
 function holds(stored: readonly TaskUpdate[], updates: readonly NewUpdate[]): boolean {

@@ -1,7 +1,8 @@
 /** Reading, listing and canceling tasks (A2A specification, sections 3.1.3 to 3.1.5). */
+
+import { createHash } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import { createHash } from "node:crypto";
 import {
   type CancelTaskRequest,
   type GetTaskRequest,
@@ -72,12 +73,17 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
         ...idViolations("contextId", request.contextId),
         ...historyViolations("historyLength", request.historyLength),
         ...pageSizeViolations(request.pageSize),
-        ...(stateName(request.status).startsWith("STATE_") ? [{ field: "status", description: "is no task state" }] : []),
+        ...(stateName(request.status).startsWith("STATE_")
+          ? [{ field: "status", description: "is no task state" }]
+          : []),
       ]);
       const limit = request.pageSize ?? DEFAULT_PAGE;
       const fingerprint = createHash("sha256").update(JSON.stringify(filter)).digest("base64url").slice(0, 8);
       const after = request.pageToken === "" ? undefined : readToken(request.pageToken, fingerprint);
-      const { tasks, total } = await store.list(context.workspaceId, filter, { limit: limit + 1, ...(after && { after }) });
+      const { tasks, total } = await store.list(context.workspaceId, filter, {
+        limit: limit + 1,
+        ...(after && { after }),
+      });
       const page = tasks.slice(0, limit);
       const last = page.at(-1);
       const wantsLog = request.includeArtifacts === true || request.historyLength !== 0;
@@ -107,7 +113,13 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
       if (isTerminal(stateOf(image))) throw taskNotCancelable(taskId, `it is ${stateName(stateOf(image))} already.`);
       const agent = await router.agent(context, agentId);
       if (agent) await dispatcher.cancel(image, agent, context.signal);
-      else await dispatcher.end(image, TaskState.CANCELED, "The agent has left; it could not be told.", "canceled by its client");
+      else
+        await dispatcher.end(
+          image,
+          TaskState.CANCELED,
+          "The agent has left; it could not be told.",
+          "canceled by its client",
+        );
       return viewTask((await load(context.workspaceId, taskId)) ?? image);
     },
   };
@@ -134,7 +146,10 @@ function readToken(token: string, fingerprint: string): TaskCursor {
   const statusAt = new Date(Number(time));
   if (print !== fingerprint || !taskId || Number.isNaN(statusAt.getTime()) || taskId.includes("\0")) {
     throw invalidArgument([
-      { field: "pageToken", description: "is not of this list: send the nextPageToken of a page with the same filters" },
+      {
+        field: "pageToken",
+        description: "is not of this list: send the nextPageToken of a page with the same filters",
+      },
     ]);
   }
   return { statusAt, taskId };

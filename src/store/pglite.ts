@@ -62,7 +62,11 @@ interface PgliteWorker {
 async function startWorker(dataDir: string, log: Logger): Promise<PgliteWorker> {
   // This module runs as it is, and emitted as JavaScript; so does the worker's.
   const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
-  const worker = new Worker(new URL(`./pglite-worker.${extension}`, import.meta.url), { workerData: { dataDir } });
+  const worker = new Worker(new URL(`./pglite-worker.${extension}`, import.meta.url), {
+    workerData: { dataDir },
+    // Not this process's own flags: what suits it, such as --input-type, need not suit a thread.
+    execArgv: [],
+  });
   const tell = (message: ToWorker, transfer: ArrayBuffer[] = []) => worker.postMessage(message, transfer);
 
   const ready = Promise.withResolvers<void>();

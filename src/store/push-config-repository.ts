@@ -1,9 +1,6 @@
 /** Push notification configs, keyed by task and id: ids repeat over tasks. */
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
-import {
-  type TaskPushNotificationConfig,
-  TaskPushNotificationConfigSchema,
-} from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { type TaskPushNotificationConfig, TaskPushNotificationConfigSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { Database } from "./database.ts";
 
 export interface PushConfigRepository {
@@ -23,7 +20,11 @@ export interface PushConfigRepository {
 export function createPushConfigRepository(db: Database): PushConfigRepository {
   const { kysely } = db;
   const ofTask = (workspaceId: string, taskId: string) =>
-    kysely.selectFrom("push_configs").select("body").where("workspace_id", "=", workspaceId).where("task_id", "=", taskId);
+    kysely
+      .selectFrom("push_configs")
+      .select("body")
+      .where("workspace_id", "=", workspaceId)
+      .where("task_id", "=", taskId);
   const decode = (row: { body: Uint8Array }) => fromBinary(TaskPushNotificationConfigSchema, row.body);
 
   return {

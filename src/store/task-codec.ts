@@ -1,10 +1,6 @@
 /** Rows of the task tables to domain values and back. */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import {
-  StreamResponseSchema,
-  type TaskStatus,
-  TaskStatusSchema,
-} from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { StreamResponseSchema, type TaskStatus, TaskStatusSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { NewUpdate, TaskHeader, TaskUpdate, UpdateKind } from "../domain/task-log.ts";
 import type { Row } from "./database.ts";
 

@@ -1,4 +1,6 @@
 /** Tasks and their logs. Every method takes the workspace first, alone or in its argument. */
+
+import type { TaskUpdate } from "../domain/task-log.ts";
 import type { Database } from "./database.ts";
 import { isDataError } from "./database-errors.ts";
 import { createGroupCommit } from "./group-commit.ts";
@@ -15,7 +17,6 @@ import {
   type TaskKey,
 } from "./task-reads.ts";
 import { type Append, type Appended, appendBatch, type NewTask, submitBatch } from "./task-writes.ts";
-import type { TaskUpdate } from "../domain/task-log.ts";
 
 export interface TaskStore {
   /** Resolves when the task is durable. Making the same submit again changes nothing. */

@@ -1,7 +1,7 @@
 /** The two hot writes of the task tables: submit and append. Each batch is one statement and one commit. */
 import { toBinary } from "@bufbuild/protobuf";
 import { TaskSchema, TaskState, type TaskStatus } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { newImage, type NewUpdate, type TaskHeader } from "../domain/task-log.ts";
+import { type NewUpdate, newImage, type TaskHeader } from "../domain/task-log.ts";
 import type { Database, Row } from "./database.ts";
 import { encodeBody, encodeCause, encodeStatus, kindNumber } from "./task-codec.ts";
 
@@ -119,7 +119,9 @@ const APPEND = {
 /** Appends a batch. An entry is undefined where the task was not as its writer believed; its neighbours are stored. */
 export async function appendBatch(db: Database, appends: readonly Append[]): Promise<(Appended | undefined)[]> {
   const after = appends.map((append) => changedBy(append.updates));
-  const rows = appends.flatMap(({ updates }, i) => updates.map((update, p) => ({ update, ord: i + 1, position: p + 1 })));
+  const rows = appends.flatMap(({ updates }, i) =>
+    updates.map((update, p) => ({ update, ord: i + 1, position: p + 1 })),
+  );
   const stored = await db.query(APPEND, [
     appends.map((a) => a.workspaceId),
     appends.map((a) => a.taskId),

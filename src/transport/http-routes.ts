@@ -1,8 +1,9 @@
 /** Everything on the HTTP listener, in the order in which it is looked for. */
-import type { Cards } from "../services/cards.ts";
-import { agentTenant } from "../domain/target.ts";
-import { isDnsLabel } from "../domain/identifiers.ts";
+
 import { internal, SignalboxError } from "../domain/errors.ts";
+import { isDnsLabel } from "../domain/identifiers.ts";
+import { agentTenant } from "../domain/target.ts";
+import type { Cards } from "../services/cards.ts";
 import { sendCard } from "./card-routes.ts";
 import { createConnectLane } from "./connect/connect-lane.ts";
 import { handleCors } from "./cors.ts";

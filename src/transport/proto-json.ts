@@ -16,17 +16,13 @@ import {
 } from "@bufbuild/protobuf";
 import { FieldBehavior, field_behavior } from "../../gen/google/api/field_behavior_pb.ts";
 import { clip, invalidArgument } from "../domain/errors.ts";
+import { MAX_JSON_MESSAGE_DEPTH } from "../domain/nesting.ts";
 import { detailRegistry } from "./error-details.ts";
 
 /** How deep objects and arrays may nest in JSON text, read or not. */
 export const MAX_JSON_DEPTH = 100;
 
-/**
- * How deep messages may nest, each level of free-form data being one. Protobuf decoders stop at 100, and in binary a
- * level of data is two messages: what passes here can be stored, read back and sent on, inside of other messages too.
- */
-const MAX_MESSAGE_DEPTH = 48;
-const readOptions = { recursionLimit: MAX_MESSAGE_DEPTH };
+const readOptions = { recursionLimit: MAX_JSON_MESSAGE_DEPTH };
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 const [QUOTE, BACKSLASH, OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = Buffer.from('"\\[]{}');

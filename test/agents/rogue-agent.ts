@@ -53,7 +53,7 @@ async function start(server: Server): Promise<RogueAgent> {
     port: (server.address() as AddressInfo).port,
     sockets,
     async idle() {
-      for (const socket of sockets) await once(socket, "close");
+      for (const socket of sockets) await new Promise((resolve) => socket.once("close", resolve));
     },
     async close() {
       for (const socket of sockets) socket.destroy();

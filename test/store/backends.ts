@@ -1,11 +1,14 @@
 /** Runs a suite on every database that Signalbox has: PGlite, and a real PostgreSQL. */
 import { randomBytes } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { cp, mkdtemp, rename, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import pg from "pg";
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, inject } from "vitest";
+import project from "../../package.json" with { type: "json" };
 import type { Database } from "../../src/store/database.ts";
 import { migrate } from "../../src/store/migrate.ts";
 import { openPglite } from "../../src/store/pglite.ts";
@@ -46,7 +49,7 @@ export function describeEachBackend(
 }
 
 async function temporaryPglite() {
-  const dataDir = await temporaryDirectory();
+  const dataDir = await pgliteDirectory();
   const db = await openPglite({ dataDir, log: silent });
   return {
     db,
@@ -55,6 +58,25 @@ async function temporaryPglite() {
       await rm(dataDir, { recursive: true });
     },
   };
+}
+
+/** A data directory in which PGlite has an empty database already: making one takes seconds, a copy does not. */
+export async function pgliteDirectory(): Promise<string> {
+  const version = project.dependencies["@electric-sql/pglite"];
+  const template = fileURLToPath(new URL(`../../node_modules/.cache/signalbox/pglite-${version}`, import.meta.url));
+  if (!existsSync(template)) {
+    const made = await temporaryDirectory();
+    await (await openPglite({ dataDir: made, log: silent })).close();
+    // Under another name first, so that the template is there whole or not at all.
+    const copy = `${template}.${process.pid}`;
+    await cp(join(made, "pglite"), join(copy, "pglite"), { recursive: true });
+    await rm(made, { recursive: true });
+    // Another process may have been faster; its template is as good.
+    await rename(copy, template).catch(() => rm(copy, { recursive: true }));
+  }
+  const dataDir = await temporaryDirectory();
+  await cp(template, dataDir, { recursive: true });
+  return dataDir;
 }
 
 async function temporaryPostgres() {

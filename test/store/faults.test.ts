@@ -11,7 +11,7 @@ import { isOutcomeUnknown, isUnavailable } from "../../src/store/database-errors
 import { openPglite } from "../../src/store/pglite.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
 import { startEmbeddedPostgres } from "../setup/embedded-postgres.ts";
-import { administer, createDatabase, silent, temporaryDirectory } from "./backends.ts";
+import { administer, createDatabase, pgliteDirectory, silent } from "./backends.ts";
 import { type LogLines, logLines } from "./log-lines.ts";
 
 const one = { name: "one", text: "select 1 as one" };
@@ -117,7 +117,7 @@ test("postgres goes and comes back", async () => {
 });
 
 test("pglite whose thread ends is unavailable to all, now and later, and says so once", async () => {
-  const dataDir = await temporaryDirectory();
+  const dataDir = await pgliteDirectory();
   onTestFinished(() => rm(dataDir, { recursive: true }));
   const logged = logLines();
   const started = once(process, "worker") as Promise<[Worker]>;
@@ -143,7 +143,7 @@ test("pglite whose thread ends is unavailable to all, now and later, and says so
 });
 
 test("pglite keeps what it acknowledged when its process is killed", async () => {
-  const dataDir = await temporaryDirectory();
+  const dataDir = await pgliteDirectory();
   onTestFinished(() => rm(dataDir, { recursive: true }));
   const writer = `
     const { openPglite } = await import("${new URL("../../src/store/pglite.ts", import.meta.url).href}");

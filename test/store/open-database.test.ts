@@ -2,14 +2,14 @@ import { rm } from "node:fs/promises";
 import { expect, inject, onTestFinished, test } from "vitest";
 import { openDatabase } from "../../src/store/open-database.ts";
 import { startEmbeddedPostgres } from "../setup/embedded-postgres.ts";
-import { silent, temporaryDirectory } from "./backends.ts";
+import { pgliteDirectory, silent } from "./backends.ts";
 import { logLines } from "./log-lines.ts";
 
 const forever = new AbortController().signal;
 const options = { dataDir: "unused", poolSize: 2, log: silent, signal: forever };
 
 test("without a URL the database is PGlite, in its directory", async () => {
-  const dataDir = await temporaryDirectory();
+  const dataDir = await pgliteDirectory();
   onTestFinished(() => rm(dataDir, { recursive: true }));
   const db = await openDatabase({ ...options, dataDir });
   expect(db.backend).toBe("pglite");

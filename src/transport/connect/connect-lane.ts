@@ -1,8 +1,10 @@
 /** Connect, gRPC-Web and gRPC on the HTTP listener, by connect-node, over the same bound RPCs. */
+
+import type { DescService } from "@bufbuild/protobuf";
 import { type Code, ConnectError, type ConnectRouter, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
-import type { DescService } from "@bufbuild/protobuf";
 import { internal, SignalboxError } from "../../domain/errors.ts";
+import { MAX_BINARY_DEPTH, MAX_JSON_MESSAGE_DEPTH } from "../../domain/nesting.ts";
 import { GRPC_CODE, packedErrorDetails } from "../error-details.ts";
 import type { HttpRequest, HttpResponse } from "../http-exchange.ts";
 import type { BoundRpc, BoundRpcs } from "../rpc/bound.ts";
@@ -27,6 +29,8 @@ export function createConnectLane(options: ConnectLaneOptions): (req: HttpReques
     routes: (router) => addRoutes(router, options.rpcs),
     readMaxBytes: options.maxBytes,
     compressMinBytes: options.compress ? 1024 : Number.MAX_SAFE_INTEGER,
+    binaryOptions: { recursionLimit: MAX_BINARY_DEPTH },
+    jsonOptions: { ignoreUnknownFields: true, recursionLimit: MAX_JSON_MESSAGE_DEPTH },
     maxTimeoutMs: options.maxTimeoutMs ?? ONE_DAY_MS,
     fallback: options.fallback as NodeHandler,
   });

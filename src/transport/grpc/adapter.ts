@@ -2,10 +2,12 @@
  * The generic adapter: any bound service on grpc-js. Messages are decoded and encoded with the code that was generated for
  * them, so there is no second code generation.
  */
-import * as grpc from "@grpc/grpc-js";
+
 import { create, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
+import * as grpc from "@grpc/grpc-js";
 import { StatusSchema } from "../../../gen/google/rpc/status_pb.ts";
 import { internal, invalidArgument, SignalboxError } from "../../domain/errors.ts";
+import { MAX_BINARY_DEPTH } from "../../domain/nesting.ts";
 import { GRPC_CODE, packedErrorDetails } from "../error-details.ts";
 import type { BoundRpc, BoundRpcs } from "../rpc/bound.ts";
 import { GrpcCallContext } from "./call-context.ts";
@@ -42,7 +44,8 @@ function handlerOf(rpc: BoundRpc): grpc.UntypedHandleCall {
     case "unary":
       return unary(rpc);
     case "server_streaming":
-      return (call: grpc.ServerWritableStream<Buffer, Message>) => void pump(rpc, call, () => decode(rpc, call.request));
+      return (call: grpc.ServerWritableStream<Buffer, Message>) =>
+        void pump(rpc, call, () => decode(rpc, call.request));
     case "bidi_streaming":
       return (call: grpc.ServerDuplexStream<Buffer, Message>) => void pump(rpc, call, () => decodeAll(rpc, call));
     case "client_streaming":
@@ -105,7 +108,7 @@ function drained(call: StreamingCall, signal: AbortSignal): Promise<void> {
 
 function decode(rpc: BoundRpc, bytes: Buffer): Message {
   try {
-    return fromBinary(rpc.method.input, bytes);
+    return fromBinary(rpc.method.input, bytes, { recursionLimit: MAX_BINARY_DEPTH });
   } catch (error) {
     const description = `The request is no ${rpc.method.input.typeName} in Protobuf's binary form.`;
     throw invalidArgument([{ field: "", description }], error);

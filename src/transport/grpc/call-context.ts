@@ -1,10 +1,14 @@
 /** What an implementation sees of a call that came over grpc-js. Everything dear is made when it is first asked for. */
-import type * as grpc from "@grpc/grpc-js";
-import { type ContextValues, createContextValues, type HandlerContext } from "@connectrpc/connect";
+
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
+import { type ContextValues, createContextValues, type HandlerContext } from "@connectrpc/connect";
+import type * as grpc from "@grpc/grpc-js";
 import { cancelled, deadlineExceeded } from "../rpc/bind.ts";
 
-type Call = grpc.ServerUnaryCall<unknown, unknown> | grpc.ServerWritableStream<unknown, unknown> | grpc.ServerDuplexStream<unknown, unknown>;
+type Call =
+  | grpc.ServerUnaryCall<unknown, unknown>
+  | grpc.ServerWritableStream<unknown, unknown>
+  | grpc.ServerDuplexStream<unknown, unknown>;
 
 export class GrpcCallContext implements HandlerContext {
   readonly service: DescService;

@@ -1,5 +1,5 @@
 /** Metrics after Prometheus conventions: `signalbox_*`, seconds and bytes. */
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 
 export interface Metrics {
   readonly contentType: string;

@@ -1,7 +1,8 @@
 /** lf.a2a.v1.A2AService: the standard's service over the use cases. */
-import type { ServiceImpl } from "@connectrpc/connect";
+
 import { create } from "@bufbuild/protobuf";
 import { EmptySchema } from "@bufbuild/protobuf/wkt";
+import type { ServiceImpl } from "@connectrpc/connect";
 import type { A2AService, StreamResponse } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { Cards } from "../../services/cards.ts";
 import type { PushConfigs } from "../../services/push-configs.ts";
@@ -17,7 +18,12 @@ export interface A2AServiceDeps {
   cards: Cards;
 }
 
-export function createA2AService({ sender, tasks, pushConfigs, cards }: A2AServiceDeps): ServiceImpl<typeof A2AService> {
+export function createA2AService({
+  sender,
+  tasks,
+  pushConfigs,
+  cards,
+}: A2AServiceDeps): ServiceImpl<typeof A2AService> {
   return {
     sendMessage: (request, context) => sender.send(requestContextOf(context), request),
     sendStreamingMessage: (request, context) => numbered(sender.stream(requestContextOf(context), request)),

@@ -2,14 +2,9 @@
  * Surrounds service implementations with what every RPC needs, once for all transports: who calls, what they may do, until
  * when, what is counted and logged, and one error type.
  */
-import {
-  Code,
-  ConnectError,
-  createContextKey,
-  type HandlerContext,
-  type ServiceImpl,
-} from "@connectrpc/connect";
+
 import { create, type DescMessage, type DescMethod, type DescService, type Message } from "@bufbuild/protobuf";
+import { Code, ConnectError, createContextKey, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import { internal, invalidArgument, SignalboxError, versionNotSupported, withMetadata } from "../../domain/errors.ts";
@@ -34,10 +29,10 @@ export interface Registration<Desc extends DescService = DescService> {
   implementation: ServiceImpl<Desc>;
 }
 
-export const register = <Desc extends DescService>(
-  service: Desc,
-  implementation: ServiceImpl<Desc>,
-): Registration => ({ service, implementation: implementation as ServiceImpl<DescService> });
+export const register = <Desc extends DescService>(service: Desc, implementation: ServiceImpl<Desc>): Registration => ({
+  service,
+  implementation: implementation as ServiceImpl<DescService>,
+});
 
 const requestContextKey = createContextKey<RequestContext | undefined>(undefined, {
   description: "who asks, for which workspace, until when",
@@ -66,7 +61,12 @@ export function bindServices(deps: BindDeps, registrations: readonly Registratio
 
 type Implementation = (request: unknown, context: HandlerContext) => unknown;
 
-function bind(deps: BindDeps, service: DescService, method: DescMethod, implementation: ServiceImpl<DescService>): BoundRpc {
+function bind(
+  deps: BindDeps,
+  service: DescService,
+  method: DescMethod,
+  implementation: ServiceImpl<DescService>,
+): BoundRpc {
   const call = (implementation as Record<string, Implementation>)[method.localName]!.bind(implementation);
   const scope = scopeOf(method);
   const isA2A = service.typeName === A2AService.typeName;
@@ -86,7 +86,13 @@ function bind(deps: BindDeps, service: DescService, method: DescMethod, implemen
     deps.onCall({ service: service.typeName, method: method.name, protocol, code: error?.code ?? "OK", seconds });
     if (deps.log.isLevelEnabled("debug") || error?.code === "INTERNAL") {
       const requestId = scope === undefined ? undefined : context.values.get(requestContextKey)?.requestId;
-      const facts = { rpc: `${service.typeName}/${method.name}`, protocol, code: error?.code ?? "OK", seconds, requestId };
+      const facts = {
+        rpc: `${service.typeName}/${method.name}`,
+        protocol,
+        code: error?.code ?? "OK",
+        seconds,
+        requestId,
+      };
       if (error?.code === "INTERNAL") deps.log.error({ ...facts, err: error }, "call failed");
       else deps.log.debug({ ...facts, ...(error && { reason: error.reason }) }, "call ended");
     }
@@ -132,7 +138,9 @@ function bind(deps: BindDeps, service: DescService, method: DescMethod, implemen
 
 /** Implementations may give the fields of a message instead of one. */
 function complete(schema: DescMessage, value: unknown): Message {
-  return (value as Partial<Message>).$typeName === undefined ? create(schema, value as Record<string, unknown>) : (value as Message);
+  return (value as Partial<Message>).$typeName === undefined
+    ? create(schema, value as Record<string, unknown>)
+    : (value as Message);
 }
 
 /** A header of the call. Contexts that can look one up without building all of them do. */
@@ -169,7 +177,10 @@ class CallContext implements RequestContext {
 
   get extensions(): readonly string[] {
     const named = headerOf(this.#context, "a2a-extensions")?.split(",") ?? [];
-    return named.map((uri) => uri.trim()).filter((uri) => uri !== "").slice(0, MAX_EXTENSIONS);
+    return named
+      .map((uri) => uri.trim())
+      .filter((uri) => uri !== "")
+      .slice(0, MAX_EXTENSIONS);
   }
 
   get traceparent(): string | undefined {

@@ -1,11 +1,12 @@
 /** grpc.health.v1.Health: whether this server takes calls. */
-import type { ServiceImpl } from "@connectrpc/connect";
+
 import { create } from "@bufbuild/protobuf";
+import type { ServiceImpl } from "@connectrpc/connect";
 import {
   type Health,
   type HealthCheckResponse,
-  HealthCheckResponse_ServingStatus as Status,
   HealthCheckResponseSchema,
+  HealthCheckResponse_ServingStatus as Status,
 } from "../../../gen/grpc/health/v1/health_pb.ts";
 import { clip, SignalboxError } from "../../domain/errors.ts";
 

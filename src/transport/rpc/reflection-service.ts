@@ -2,9 +2,10 @@
  * Server reflection, v1 and v1alpha: equal messages under two names, so one function answers both. It tells the descriptors
  * that the services were generated from.
  */
-import type { ServiceImpl } from "@connectrpc/connect";
+
 import { create, type DescFile, type DescMessage, type DescService, toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
+import type { ServiceImpl } from "@connectrpc/connect";
 import {
   type ServerReflection,
   type ServerReflectionRequest,
@@ -12,8 +13,8 @@ import {
   ServerReflectionResponseSchema,
 } from "../../../gen/grpc/reflection/v1/reflection_pb.ts";
 import {
-  type ServerReflection as ServerReflectionAlpha,
   ServerReflectionResponseSchema as AlphaResponseSchema,
+  type ServerReflection as ServerReflectionAlpha,
 } from "../../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { clip } from "../../domain/errors.ts";
 
@@ -33,7 +34,10 @@ export function createReflection(services: readonly DescService[]): {
 
   const files = (file: DescFile | undefined, asked: string): Answer =>
     file
-      ? { case: "fileDescriptorResponse", value: { $typeName: "grpc.reflection.v1.FileDescriptorResponse", fileDescriptorProto: encoded(file) } }
+      ? {
+          case: "fileDescriptorResponse",
+          value: { $typeName: "grpc.reflection.v1.FileDescriptorResponse", fileDescriptorProto: encoded(file) },
+        }
       : notFound(asked);
 
   function answer(question: Question): Answer {
@@ -61,7 +65,10 @@ export function createReflection(services: readonly DescService[]): {
           $typeName: "grpc.reflection.v1.ServiceResponse" as const,
           name: typeName,
         }));
-        return { case: "listServicesResponse", value: { $typeName: "grpc.reflection.v1.ListServiceResponse", service } };
+        return {
+          case: "listServicesResponse",
+          value: { $typeName: "grpc.reflection.v1.ListServiceResponse", service },
+        };
       }
       default:
         return refusal(INVALID_ARGUMENT, "The request asks for nothing that this server knows.");
@@ -73,7 +80,11 @@ export function createReflection(services: readonly DescService[]): {
       async *serverReflectionInfo(requests) {
         for await (const originalRequest of requests) {
           const messageResponse = answer(originalRequest.messageRequest);
-          yield create(ServerReflectionResponseSchema, { validHost: originalRequest.host, originalRequest, messageResponse });
+          yield create(ServerReflectionResponseSchema, {
+            validHost: originalRequest.host,
+            originalRequest,
+            messageResponse,
+          });
         }
       },
     },

@@ -1,0 +1,70 @@
+/** A whole server for tests: real listeners on free ports of 127.0.0.1, and a PGlite in a folder of its own. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { startApp } from "../../src/app.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
+
+export interface TestAppOptions {
+  /** Settings by name, as `{"http.base-path": "/sb"}`, over those of the tests. */
+  flags?: Readonly<Record<string, string>>;
+  /** Agents that are functions, by id; each is registered under it. */
+  agents?: Readonly<Record<string, AgentHandler>>;
+}
+
+export interface TestApp {
+  readonly httpUrl: string;
+  readonly grpcAddress: string;
+  readonly dataDir: string;
+  /** Registers an agent through the API and returns it. `source` is one of card, card_url and base_url. */
+  register(agentId: string, source: Readonly<Record<string, unknown>>): Promise<unknown>;
+  /** Drains it and deletes its data. */
+  stop(): Promise<void>;
+}
+
+export async function startTestApp({ flags = {}, agents = {} }: TestAppOptions = {}): Promise<TestApp> {
+  const dataDir = await mkdtemp(join(tmpdir(), "signalbox-test-"));
+  const settings = { "http.port": "0", "grpc.port": "0", "data.dir": dataDir, "drain.ms": "1000", "log.level": "silent" };
+  const config = loadConfig({ flags: { ...settings, ...flags }, env: {}, cwd: dataDir });
+  const app = await startApp(config, { inProcess: new Map(Object.entries(agents)) }).catch(async (error: unknown) => {
+    await rm(dataDir, { recursive: true, force: true });
+    throw error;
+  });
+
+  async function register(agentId: string, source: Readonly<Record<string, unknown>>): Promise<unknown> {
+    const response = await fetch(`${app.httpUrl}/v1/agents`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ agentId, ...source }),
+    });
+    if (!response.ok) throw new Error(`${agentId} was not registered: ${await response.text()}`);
+    return response.json();
+  }
+
+  for (const agentId of Object.keys(agents)) await register(agentId, { card: inProcessCard(agentId) });
+  return {
+    httpUrl: app.httpUrl,
+    grpcAddress: app.grpcAddress,
+    dataDir,
+    register,
+    async stop() {
+      await app.drain();
+      await rm(dataDir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** The card of an agent that is a function of this name, in ProtoJSON. */
+export function inProcessCard(name: string): Record<string, unknown> {
+  return {
+    name,
+    description: `The agent ${name} of the tests.`,
+    version: "1.0.0",
+    supportedInterfaces: [{ url: `in-process:${name}`, protocolBinding: "IN-PROCESS", protocolVersion: "1.0" }],
+    capabilities: { streaming: true },
+    defaultInputModes: ["text/plain"],
+    defaultOutputModes: ["text/plain"],
+    skills: [{ id: name, name, description: `What ${name} does.`, tags: ["test"] }],
+  };
+}
