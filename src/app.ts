@@ -81,7 +81,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     log,
     signal: options.signal ?? new AbortController().signal,
   });
-  const closing: (() => Promise<unknown> | void)[] = [() => db.close()];
+  const closing: (() => unknown)[] = [() => db.close()];
   try {
     await migrate(db, log);
 
@@ -261,7 +261,7 @@ function createLog(level: string): Logger {
 const LAST_WORDS_MS = 500;
 
 /** The last that was opened is closed first. */
-async function closeAll(closing: readonly (() => Promise<unknown> | void)[]): Promise<void> {
+async function closeAll(closing: readonly (() => unknown)[]): Promise<void> {
   for (const close of [...closing].reverse()) await close();
 }
 

@@ -6,12 +6,13 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.ts";
 import { announce } from "./announce.ts";
 
-const handler = connectNodeAdapter({
-  connect: false,
-  grpcWeb: false,
-  routes: (router) => router.service(Health, { check: () => ({ status: Status.SERVING }) }),
-});
-const server = createServer(handler);
+const server = createServer(
+  connectNodeAdapter({
+    connect: false,
+    grpcWeb: false,
+    routes: (router) => router.service(Health, { check: () => ({ status: Status.SERVING }) }),
+  }),
+);
 server.listen(0, "127.0.0.1");
 await once(server, "listening");
 announce({ authority: `127.0.0.1:${(server.address() as AddressInfo).port}` });

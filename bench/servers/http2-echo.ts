@@ -1,4 +1,4 @@
-/** The limit on Node: an HTTP/2 server that answers with what it was sent, and does nothing else. */
+/** The limit on this machine: an HTTP/2 server of Node that answers with what it was sent, and does nothing else. */
 import { once } from "node:events";
 import { createServer } from "node:http2";
 import type { AddressInfo } from "node:net";
@@ -10,8 +10,9 @@ server.on("stream", (stream) => {
   stream.on("data", (chunk: Buffer) => chunks.push(chunk));
   stream.on("end", () => {
     stream.respond({ ":status": 200 });
-    stream.end(Buffer.concat(chunks));
+    stream.end(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks));
   });
+  // A client that leaves.
   stream.on("error", () => {});
 });
 server.listen(0, "127.0.0.1");

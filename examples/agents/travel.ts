@@ -42,12 +42,10 @@ function createExecutor(): AgentExecutor {
         turn.piece(artifact, plan(turn.said), { first: true, last: true });
         turn.report(TaskState.TASK_STATE_COMPLETED, `Have a good journey to ${turn.said}.`);
       }
-      bus.finished();
     },
     async cancelTask(taskId, bus) {
       reportCanceled(taskId, waiting.get(taskId) ?? "", bus);
       waiting.delete(taskId);
-      bus.finished();
     },
   };
 }

@@ -46,7 +46,6 @@ function createExecutor(): AgentExecutor {
         turn.report(TaskState.TASK_STATE_CANCELED);
       } finally {
         writing.delete(turn.taskId);
-        bus.finished();
       }
     },
     async cancelTask(taskId) {

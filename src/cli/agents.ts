@@ -91,8 +91,7 @@ function agentTable(agents: readonly Agent[]): string {
 
 function agentText(agent: Agent): string {
   const { card } = agent;
-  const skills = card?.skills.map(({ id, description }) => `\n  ${id}   ${description}`).join("") ?? "";
-  return facts([
+  const summary = facts([
     ["Agent", agent.agentId],
     ["Name", card?.name],
     ["About", card?.description],
@@ -101,6 +100,7 @@ function agentText(agent: Agent): string {
     ["Interface", agent.interface && `${agent.interface.protocolBinding} ${agent.interface.url}`],
     ["Card", agent.cardUrl],
     ["Streaming", card?.capabilities?.streaming ? "yes" : "no"],
-    ["Skills", skills],
   ]);
+  const skills = card?.skills.map(({ id, description }) => [id, description]) ?? [];
+  return skills.length === 0 ? summary : `${summary}\n${table(["SKILL", "DESCRIPTION"], skills)}`;
 }

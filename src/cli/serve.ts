@@ -1,7 +1,7 @@
 /** `signalbox serve`: the server itself. The one command that does not go through the public API. */
 import { once } from "node:events";
 import { type Command, Option } from "commander";
-import { type RunningApp, startApp } from "../app.ts";
+import type { RunningApp } from "../app.ts";
 import { type ConfigSources, loadConfig } from "../config/load.ts";
 import { maskedUrl } from "../config/masked-url.ts";
 import { type Config, defaultText, flagName, PACKAGE_VERSION, SETTING_KEYS, settingOf } from "../config/settings.ts";
@@ -45,6 +45,8 @@ export function configOf(command: Command, io: Io, defaults: ConfigSources["defa
 
 /** Runs a server until `io.stop` aborts, then drains it. Throws SignalboxError when it cannot start. */
 export async function serve(config: Config, io: Io, onStarted: (app: RunningApp) => unknown): Promise<void> {
+  // Loaded here, so that the commands that only call a server start in a third of the time.
+  const { startApp } = await import("../app.ts");
   let app: RunningApp;
   try {
     app = await startApp(config, { signal: io.stop });

@@ -75,7 +75,8 @@ export function serverUrl(flag: string | undefined, env: ConfigSources["env"] = 
   throw new ConfigError([{ where, message }]);
 }
 
-const DEFAULT_SERVER = "http://127.0.0.1:8080";
+/** Where a server listens by default. */
+export const DEFAULT_SERVER = "http://127.0.0.1:8080";
 
 function readFlags(flags: Readonly<Record<string, string | boolean>>, problems: ConfigProblem[]): Layer {
   const layer: Layer = new Map();

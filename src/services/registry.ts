@@ -1,7 +1,7 @@
 /** The registry: agents come, change and leave. */
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
   type Agent,
   AgentSchema,

@@ -25,7 +25,13 @@ export interface TestApp {
 
 export async function startTestApp({ flags = {}, agents = {} }: TestAppOptions = {}): Promise<TestApp> {
   const dataDir = await mkdtemp(join(tmpdir(), "signalbox-test-"));
-  const settings = { "http.port": "0", "grpc.port": "0", "data.dir": dataDir, "drain.ms": "1000", "log.level": "silent" };
+  const settings = {
+    "http.port": "0",
+    "grpc.port": "0",
+    "data.dir": dataDir,
+    "drain.ms": "1000",
+    "log.level": "silent",
+  };
   const config = loadConfig({ flags: { ...settings, ...flags }, env: {}, cwd: dataDir });
   const app = await startApp(config, { inProcess: new Map(Object.entries(agents)) }).catch(async (error: unknown) => {
     await rm(dataDir, { recursive: true, force: true });

@@ -11,7 +11,7 @@ import { createUrlGuard, type Lookup } from "../../src/outbound/url-guard.ts";
 import { AgentCallError } from "../../src/services/agent-port.ts";
 import { cardOf, startRogueHttp, startRogueHttp2 } from "../agents/rogue-agent.ts";
 
-let cleanUp: (() => Promise<unknown> | void)[] = [];
+let cleanUp: (() => unknown)[] = [];
 afterEach(async () => {
   for (const step of cleanUp.reverse()) await step();
   cleanUp = [];

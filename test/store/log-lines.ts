@@ -13,17 +13,20 @@ export interface LogLines {
   lines: LogLine[];
   /** Resolves with the first line, written already or still to come, whose message has these words. */
   until(words: string): Promise<LogLine>;
+  /** Takes a line that came another way, as that of another process. Anything but JSON is a line too. */
+  write(line: string): void;
 }
 
 export function logLines(): LogLines {
   const lines: LogLine[] = [];
   const written = new EventEmitter();
   const write = (line: string) => {
-    lines.push(JSON.parse(line) as LogLine);
+    lines.push(parse(line));
     written.emit("line");
   };
   return {
     log: pino({ level: "trace" }, { write }),
+    write,
     lines,
     async until(words) {
       for (;;) {
@@ -33,4 +36,12 @@ export function logLines(): LogLines {
       }
     },
   };
+}
+
+function parse(line: string): LogLine {
+  try {
+    return JSON.parse(line) as LogLine;
+  } catch {
+    return { level: 0, msg: line };
+  }
 }

@@ -1,0 +1,76 @@
+/** gRPC, gRPC-Web and Connect by connect-node's own clients, at the HTTP listener. */
+import { create, type DescMethod, fromJson, type Message, toJson } from "@bufbuild/protobuf";
+import { AnySchema } from "@bufbuild/protobuf/wkt";
+import { ConnectError, type Transport } from "@connectrpc/connect";
+import {
+  createConnectTransport,
+  createGrpcTransport,
+  createGrpcWebTransport,
+  Http2SessionManager,
+} from "@connectrpc/connect-node";
+import { status } from "@grpc/grpc-js";
+import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
+import { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
+import { type Binding, detailsToJson, RpcError } from "./binding.ts";
+
+export function createConnectBindings(baseUrl: string): Binding[] {
+  const session = () => new Http2SessionManager(baseUrl);
+  const [forGrpc, forConnect] = [session(), session()];
+  return [
+    binding("gRPC at the HTTP port", createGrpcTransport({ baseUrl, sessionManager: forGrpc }), forGrpc),
+    binding("Connect in JSON over HTTP/1.1", createConnectTransport({ baseUrl, httpVersion: "1.1" })),
+    binding(
+      "Connect in binary over HTTP/2",
+      createConnectTransport({ baseUrl, httpVersion: "2", sessionManager: forConnect, useBinaryFormat: true }),
+      forConnect,
+    ),
+    binding("gRPC-Web", createGrpcWebTransport({ baseUrl, httpVersion: "1.1" })),
+  ];
+}
+
+function binding(name: string, transport: Transport, session?: Http2SessionManager): Binding {
+  return {
+    name,
+    services: [A2AService, RegistryService],
+    codes: "grpc",
+    async *call({ method, request, headers, signal }) {
+      const left = new AbortController();
+      const ends = AbortSignal.any([signal, left.signal]);
+      try {
+        for await (const message of start(transport, method, fromJson(method.input, request), headers, ends)) {
+          yield toJson(method.output, message);
+        }
+      } catch (error) {
+        throw error instanceof ConnectError ? rpcError(error) : error;
+      } finally {
+        left.abort();
+      }
+    },
+    close: () => session?.abort(),
+  };
+}
+
+async function* start(
+  transport: Transport,
+  method: DescMethod,
+  request: Message,
+  headers: Readonly<Record<string, string>>,
+  signal: AbortSignal,
+): AsyncGenerator<Message, void> {
+  if (method.methodKind === "unary") {
+    yield (await transport.unary(method, signal, undefined, headers, request)).message;
+  } else {
+    const requests = (async function* () {
+      yield request;
+    })();
+    yield* (await transport.stream(method, signal, undefined, headers, requests)).message;
+  }
+}
+
+function rpcError(error: ConnectError): RpcError {
+  const packed = error.details.map((detail) => {
+    if (!("type" in detail)) throw new Error("a detail of the client's own making");
+    return create(AnySchema, { typeUrl: `type.googleapis.com/${detail.type}`, value: detail.value });
+  });
+  return new RpcError(status[error.code] ?? String(error.code), error.rawMessage, detailsToJson(packed));
+}

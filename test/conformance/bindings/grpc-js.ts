@@ -1,0 +1,54 @@
+/** gRPC by grpc-js' own client, at the gRPC listener. */
+import { fromBinary, fromJson, type Message, toBinary, toJson } from "@bufbuild/protobuf";
+import * as grpc from "@grpc/grpc-js";
+import { StatusSchema } from "../../../gen/google/rpc/status_pb.ts";
+import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
+import { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
+import { type Binding, type Call, detailsToJson, RpcError } from "./binding.ts";
+
+export function createGrpcJsBinding(address: string): Binding {
+  const client = new grpc.Client(address, grpc.credentials.createInsecure());
+
+  function start({ method, request, headers }: Call): AsyncIterable<Message> & { cancel(): void } {
+    const path = `/${method.parent.typeName}/${method.name}`;
+    const metadata = new grpc.Metadata();
+    for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
+    const serialize = (message: Message) => Buffer.from(toBinary(method.input, message));
+    const deserialize = (bytes: Buffer) => fromBinary(method.output, bytes);
+    const message = fromJson(method.input, request);
+    // A unary RPC is a stream of one item.
+    return client.makeServerStreamRequest(path, serialize, deserialize, message, metadata);
+  }
+
+  return {
+    name: "gRPC",
+    services: [A2AService, RegistryService],
+    codes: "grpc",
+    async *call(call) {
+      const answers = start(call);
+      const cancel = () => answers.cancel();
+      call.signal.addEventListener("abort", cancel);
+      try {
+        for await (const message of answers) yield toJson(call.method.output, message);
+      } catch (error) {
+        throw isServiceError(error) ? rpcError(error) : error;
+      } finally {
+        call.signal.removeEventListener("abort", cancel);
+        cancel();
+      }
+    },
+    close: () => client.close(),
+  };
+}
+
+const isServiceError = (error: unknown): error is grpc.ServiceError => error instanceof Error && "metadata" in error;
+
+function rpcError({ code, details, metadata }: grpc.ServiceError): RpcError {
+  const [packed] = metadata.get("grpc-status-details-bin");
+  if (packed === undefined) return new RpcError(grpc.status[code], details, []);
+  const status = fromBinary(StatusSchema, packed as Buffer);
+  if (status.code !== code || status.message !== details) {
+    throw new Error(`grpc-status-details-bin says ${status.code} ${status.message}, the call ${code} ${details}`);
+  }
+  return new RpcError(grpc.status[code], details, detailsToJson(status.details));
+}

@@ -1,0 +1,109 @@
+/** HTTP+JSON by fetch. Routes are the standard's own table, not what the server made of it. */
+import { readFileSync } from "node:fs";
+import { fromJson, type JsonObject, type JsonValue, toJson } from "@bufbuild/protobuf";
+import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
+import { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
+import { type Binding, type Call, RpcError } from "./binding.ts";
+import { readEvents } from "./server-sent-events.ts";
+
+const contract = JSON.parse(readFileSync(new URL("../../fixtures/a2a-v1-contract.json", import.meta.url), "utf8")) as {
+  service: Record<string, { http: string[] }>;
+};
+
+/** By RPC, as `VERB /path body=field`. */
+const ROUTES: Readonly<Record<string, string[]>> = {
+  ...Object.fromEntries(Object.entries(contract.service).map(([rpc, { http }]) => [rpc, http])),
+  RegisterAgent: ["POST /v1/agents body=*"],
+  UpdateAgent: ["PATCH /v1/agents/{agent.agent_id} body=agent"],
+  DeregisterAgent: ["DELETE /v1/agents/{agent_id}"],
+  GetAgent: ["GET /v1/agents/{agent_id}"],
+  ListAgents: ["GET /v1/agents"],
+  RefreshAgentCard: ["POST /v1/agents/{agent_id}:refreshCard body=*"],
+  SetDefaultAgent: ["POST /v1/agents/{agent_id}:setDefault body=*"],
+};
+
+export function createHttpJsonBinding(baseUrl: string): Binding {
+  return {
+    name: "HTTP+JSON",
+    services: [A2AService, RegistryService],
+    codes: "http",
+    async *call(call) {
+      const { method } = call;
+      const left = new AbortController();
+      const { verb, target, body } = httpRequest(call);
+      const response = await fetch(baseUrl + target, {
+        method: verb,
+        headers: { ...(body !== undefined && { "content-type": "application/json" }), ...call.headers },
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+        signal: AbortSignal.any([call.signal, left.signal]),
+      });
+      const message = (json: JsonValue) => toJson(method.output, fromJson(method.output, json));
+      try {
+        const type = response.headers.get("content-type");
+        if (type === "text/event-stream") {
+          let first = true;
+          for await (const { event, data } of readEvents(response.body!)) {
+            if (event === "error" && first) throw new Error(`the stream opened before the call was refused: ${data}`);
+            if (event === "error") throw errorOf(JSON.parse(data));
+            first = false;
+            yield message(JSON.parse(data));
+          }
+          return;
+        }
+        if (type !== "application/json") throw new Error(`Content-Type ${type}: ${await response.text()}`);
+        const json = (await response.json()) as JsonObject;
+        if (!response.ok) throw errorOf(json, response.status);
+        yield message(json);
+      } finally {
+        left.abort();
+      }
+    },
+    close() {},
+  };
+}
+
+/** Spreads a request over path, query and body. */
+function httpRequest({ method, request }: Call): { verb: string; target: string; body?: JsonValue } {
+  const rest = structuredClone(request);
+  const names = (field: string) => field.split(".").map(camelCase);
+  const isTargeted = typeof rest.tenant === "string" && rest.tenant !== "";
+  const rule = ROUTES[method.name]?.find((route) => route.includes("{tenant}") === isTargeted);
+  const [, verb = "", template = "", bodyField] = /^(\w+) (\S+)(?: body=(\S+))?$/.exec(rule ?? "") ?? [];
+  if (!isTargeted) delete rest.tenant;
+  const path = template.replace(/\{([\w.]+)(?:=\*)?\}/g, (_, field: string) => {
+    const value = take(rest, names(field));
+    if (value === undefined || value === "") throw new Error(`${method.name}: ${field} is empty, and part of the path`);
+    return encodeURIComponent(String(value));
+  });
+  if (bodyField === "*") return { verb, target: path, body: rest };
+  const body = bodyField === undefined ? undefined : (take(rest, names(bodyField)) ?? {});
+  const query = new URLSearchParams(parameters(rest)).toString();
+  return { verb, target: query === "" ? path : `${path}?${query}`, ...(body !== undefined && { body }) };
+}
+
+const camelCase = (name: string): string => name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+
+/** Takes a field out of a request. */
+function take(json: JsonObject, [name, ...inner]: string[]): JsonValue | undefined {
+  if (inner.length > 0) return take((json[name!] ?? {}) as JsonObject, inner);
+  const value = json[name!];
+  delete json[name!];
+  return value;
+}
+
+function parameters(json: JsonObject, prefix = ""): [string, string][] {
+  return Object.entries(json).flatMap(([name, value]): [string, string][] => {
+    if (Array.isArray(value)) return value.map((item) => [prefix + name, String(item)]);
+    if (typeof value === "object" && value !== null) return parameters(value, `${prefix}${name}.`);
+    return [[prefix + name, String(value)]];
+  });
+}
+
+/** Reads an AIP-193 body. `status` is that of the response; a stream that broke had 200. */
+function errorOf(json: JsonObject, status?: number): RpcError {
+  const { error } = json as { error?: { code: number; status: string; message: string; details: JsonObject[] } };
+  if (!error || (status !== undefined && error.code !== status)) {
+    throw new Error(`HTTP ${status} with the body ${JSON.stringify(json)}`);
+  }
+  return new RpcError(`${error.code} ${error.status}`, error.message, error.details);
+}

@@ -1,0 +1,134 @@
+/**
+ * The agents behind the server. What they do is the first word of the message, and is the same every time:
+ *
+ * | text       | what happens                                                                     |
+ * | ---------- | -------------------------------------------------------------------------------- |
+ * | `complete` | works, gives the artifact "result", completes                                    |
+ * | `chunks`   | works, gives the artifact "story" in three pieces, completes                     |
+ * | `echo`     | completes with the artifact "echo", which holds the parts of the message         |
+ * | `ask`      | asks for input; whatever comes next becomes the artifact "answer"                |
+ * | `auth`     | asks for authorization, and goes on likewise                                     |
+ * | `reject`   | rejects the task                                                                 |
+ * | `fail`     | works, then fails                                                                |
+ * | `throw`    | throws, as an agent with a bug does                                              |
+ * | `message`  | answers with a bare Message and no task                                          |
+ * | `work`     | works until it is canceled                                                       |
+ * | `rubbish`  | answers with something that is no A2A                                            |
+ * | `spoil`    | works, then sends something that is no A2A                                       |
+ */
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { create, fromJson, type JsonObject, type JsonValue } from "@bufbuild/protobuf";
+import { AgentCardSchema, type AgentCard, type StreamResponse, StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
+
+/** One handler serves all agents; what sets them apart is their cards. */
+export const handlers: ReadonlyMap<string, AgentHandler> = new Map([["actor", act]]);
+
+/**
+ * - `actor` does what the table says, and is the default.
+ * - `strict` too, but streams nothing and takes only who names its extension.
+ */
+export const agentCards: Readonly<Record<string, AgentCard>> = {
+  actor: card("Actor", { streaming: true }),
+  strict: card("Strict", { streaming: false, extensions: [{ uri: "urn:example:tone", required: true }] }),
+};
+
+function card(name: string, capabilities: JsonObject): AgentCard {
+  return fromJson(AgentCardSchema, {
+    name,
+    description: `${name} does as it is told.`,
+    version: "1.0.0",
+    supportedInterfaces: [{ url: "in-process:actor", protocolBinding: "IN-PROCESS", protocolVersion: "1.0" }],
+    capabilities,
+    defaultInputModes: ["text/plain", "application/json"],
+    defaultOutputModes: ["text/plain"],
+    skills: [{ id: "act", name: "Act", description: "Does as it is told.", tags: ["test"] }],
+  });
+}
+
+async function* act(...[message, { task, signal }]: Parameters<AgentHandler>): AsyncGenerator<StreamResponse, void> {
+  const ids = { taskId: task?.id ?? randomUUID(), contextId: task?.contextId ?? randomUUID() };
+  const { content } = message.parts[0]!;
+  const text = content.case === "text" ? content.value : "";
+  const word = text.split(" ", 1)[0];
+
+  const says = (text: string): JsonObject => ({
+    messageId: `agent-${text.length}`,
+    ...ids,
+    role: "ROLE_AGENT",
+    parts: [{ text }],
+  });
+  const status = (state: string, text?: string) =>
+    item({ statusUpdate: { ...ids, status: { state: `TASK_STATE_${state}`, ...(text && { message: says(text) }) } } });
+  const artifact = (artifactId: string, parts: JsonValue[], chunk: { append?: boolean; lastChunk?: boolean } = {}) =>
+    item({ artifactUpdate: { ...ids, artifact: { artifactId, name: artifactId, parts }, lastChunk: true, ...chunk } });
+
+  if (word === "message") {
+    yield item({ message: { messageId: "agent-bare", role: "ROLE_AGENT", parts: [{ text: "Just this." }] } });
+    return;
+  }
+  if (word === "rubbish") {
+    yield create(StreamResponseSchema);
+    return;
+  }
+  if (word === "throw") throw new Error("a bug");
+  if (!task) {
+    const { taskId: id, contextId } = ids;
+    yield item({ task: { id, contextId, status: { state: "TASK_STATE_SUBMITTED" } } });
+  }
+  if (task) {
+    yield status("WORKING");
+    yield artifact("answer", [{ text }]);
+    yield status("COMPLETED", `You said: ${text}`);
+    return;
+  }
+  switch (word) {
+    case "complete":
+      yield status("WORKING", "On it.");
+      yield artifact("result", [{ text: "All done." }]);
+      yield status("COMPLETED", "Done.");
+      return;
+    case "chunks":
+      yield status("WORKING");
+      yield artifact("story", [{ text: "Once " }], { lastChunk: false });
+      yield artifact("story", [{ text: "upon " }], { append: true, lastChunk: false });
+      yield artifact("story", [{ text: "a time." }], { append: true });
+      yield status("COMPLETED");
+      return;
+    case "echo":
+      yield create(StreamResponseSchema, {
+        payload: {
+          case: "artifactUpdate",
+          value: { ...ids, artifact: { artifactId: "echo", parts: message.parts }, lastChunk: true },
+        },
+      });
+      yield status("COMPLETED");
+      return;
+    case "ask":
+      yield status("INPUT_REQUIRED", "Where to?");
+      return;
+    case "auth":
+      yield status("AUTH_REQUIRED", "Who are you?");
+      return;
+    case "reject":
+      yield status("REJECTED", "Not this one.");
+      return;
+    case "fail":
+      yield status("WORKING");
+      yield status("FAILED", "It broke.");
+      return;
+    case "work":
+      yield status("WORKING");
+      await once(signal, "abort");
+      return;
+    case "spoil":
+      yield status("WORKING");
+      yield create(StreamResponseSchema);
+      return;
+    default:
+      throw new Error(`there is no script "${word}"`);
+  }
+}
+
+const item = (json: JsonValue): StreamResponse => fromJson(StreamResponseSchema, json);

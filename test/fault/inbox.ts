@@ -1,0 +1,27 @@
+/** Things that come one after another, and a test that waits for each. */
+export interface Inbox<T> {
+  put(item: T): void;
+  /** The next one, which may have come already. */
+  next(): Promise<T>;
+  /** What has come and was not taken. */
+  readonly waiting: number;
+}
+
+export function createInbox<T>(): Inbox<T> {
+  const items: T[] = [];
+  const readers: ((item: T) => void)[] = [];
+  return {
+    put(item) {
+      const reader = readers.shift();
+      if (reader) reader(item);
+      else items.push(item);
+    },
+    next() {
+      if (items.length > 0) return Promise.resolve(items.shift() as T);
+      return new Promise((resolve) => readers.push(resolve));
+    },
+    get waiting() {
+      return items.length;
+    },
+  };
+}

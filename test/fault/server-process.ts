@@ -1,0 +1,59 @@
+/** `signalbox serve` as a process of its own, which a test can kill. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { createSignalboxClient, type SignalboxClient } from "../../src/sdk/client.ts";
+import { type LogLines, logLines } from "../store/log-lines.ts";
+
+export interface ServerProcess {
+  readonly httpUrl: string;
+  readonly grpcAddress: string;
+  readonly client: SignalboxClient;
+  /** What it writes to standard error. */
+  readonly logged: LogLines;
+  signal(name: NodeJS.Signals): void;
+  /** How it ended. Resolves when its output has ended too. */
+  readonly exit: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
+}
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+
+/** Processes that a test left behind end with the tests. */
+const alive = new Set<ChildProcess>();
+process.on("exit", () => {
+  for (const child of alive) child.kill("SIGKILL");
+});
+
+/** Starts a server on free ports. `flags` are settings by name, as `{"data.dir": "/tmp/x"}`. */
+export async function startServer(flags: Readonly<Record<string, string>>): Promise<ServerProcess> {
+  const process = launch(flags);
+  const serving = await Promise.race([
+    process.logged.until("serving"),
+    process.exit.then(({ code }) => {
+      throw new Error(`the server ended with ${code}: ${JSON.stringify(process.logged.lines)}`);
+    }),
+  ]);
+  const httpUrl = String(serving.http);
+  return { ...process, httpUrl, grpcAddress: String(serving.grpc), client: createSignalboxClient({ baseUrl: httpUrl }) };
+}
+
+/** The same without waiting until it serves. */
+export function launch(flags: Readonly<Record<string, string>>) {
+  const settings = { "http.port": "0", "grpc.port": "0", ...flags };
+  const args = Object.entries(settings).map(([name, value]) => `--${name.replaceAll(".", "-")}=${value}`);
+  const environment = Object.entries(process.env).filter(([name]) => !name.startsWith("SIGNALBOX_"));
+  const child = spawn(process.execPath, ["src/main.ts", "serve", ...args], {
+    cwd: ROOT,
+    env: Object.fromEntries(environment),
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  alive.add(child);
+  const logged = logLines();
+  createInterface(child.stderr).on("line", logged.write);
+  const exit = once(child, "close").then(([code, signal]) => {
+    alive.delete(child);
+    return { code: code as number | null, signal: signal as NodeJS.Signals | null };
+  });
+  return { logged, exit, signal: (name: NodeJS.Signals) => void child.kill(name) };
+}

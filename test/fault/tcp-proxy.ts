@@ -1,0 +1,61 @@
+/** The wire between two programs, which a test can cut. */
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+
+export interface TcpProxy {
+  readonly port: number;
+  /** Connections that are open now. */
+  readonly open: number;
+  /** Breaks every connection; new ones work. */
+  cut(): void;
+  /** Breaks every connection, and new ones at once, until `mend`. */
+  sever(): void;
+  mend(): void;
+  close(): Promise<void>;
+}
+
+/** Passes everything on to a port of 127.0.0.1. */
+export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
+  const sockets = new Set<Socket>();
+  let severed = false;
+  const server = createServer((from) => {
+    if (severed) return void from.resetAndDestroy();
+    const to = connect(targetPort, "127.0.0.1");
+    for (const [a, b] of [
+      [from, to],
+      [to, from],
+    ] as const) {
+      sockets.add(a);
+      a.on("error", () => {});
+      a.once("close", () => {
+        sockets.delete(a);
+        b.destroy();
+      });
+      a.pipe(b);
+    }
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const cut = () => {
+    for (const socket of sockets) socket.resetAndDestroy();
+  };
+  return {
+    port: (server.address() as AddressInfo).port,
+    get open() {
+      return sockets.size / 2;
+    },
+    cut,
+    sever() {
+      severed = true;
+      cut();
+    },
+    mend() {
+      severed = false;
+    },
+    async close() {
+      server.close();
+      cut();
+      await once(server, "close");
+    },
+  };
+}

@@ -1,0 +1,222 @@
+import { create } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import fc from "fast-check";
+import { beforeAll, describe, expect, it } from "vitest";
+import { MessageSchema, Role, TaskState, TaskArtifactUpdateEventSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { messageUpdate, replyUpdate, statusUpdate, updatesFromArtifact } from "../../src/domain/agent-report.ts";
+import { foldTask, type NewUpdate, newImage, stateOf, type TaskHeader } from "../../src/domain/task-log.ts";
+import { isTerminal } from "../../src/domain/task-state.ts";
+import { systemRuntime } from "../../src/services/runtime.ts";
+import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
+import { describeEachBackend } from "./backends.ts";
+
+const { newId } = systemRuntime();
+const at = new Date("2026-01-01T00:00:00.123Z");
+
+const headerOf = (changes: Partial<TaskHeader> = {}): TaskHeader => ({
+  workspaceId: "default",
+  taskId: newId(),
+  contextId: newId(),
+  agentId: "agent",
+  createdAt: at,
+  disclosed: true,
+  hasPush: false,
+  upstreamTaskId: undefined,
+  upstreamContextId: undefined,
+  ...changes,
+});
+
+const hello = (text = "hello") =>
+  create(MessageSchema, { messageId: newId(), role: Role.USER, parts: [{ content: { case: "text", value: text } }] });
+
+const status = (header: TaskHeader, state: TaskState): NewUpdate =>
+  statusUpdate(header, { state, timestamp: timestampFromDate(at) }, "a test");
+
+const chunk = (header: TaskHeader, text: string): NewUpdate[] =>
+  updatesFromArtifact(
+    newImage(header),
+    create(TaskArtifactUpdateEventSchema, {
+      append: true,
+      artifact: { artifactId: "a", parts: [{ content: { case: "text", value: text } }] },
+    }),
+  );
+
+describeEachBackend("the task store", (context) => {
+  let store: TaskStore;
+  beforeAll(() => {
+    store = createTaskStore(context.db, { maxWaiting: 10_000 });
+    return () => store.close();
+  });
+
+  async function submitted(changes: Partial<TaskHeader> = {}): Promise<TaskHeader> {
+    const header = headerOf(changes);
+    await store.submit({ header, updates: [messageUpdate(hello())] });
+    return header;
+  }
+
+  const appendTo = (header: TaskHeader, expectedSeq: number, updates: NewUpdate[], more = {}) =>
+    store.append({ workspaceId: header.workspaceId, taskId: header.taskId, expectedSeq, updates, at, ...more });
+
+  const imageOf = async (header: TaskHeader) => {
+    const stored = await store.load(header.workspaceId, header.taskId);
+    return stored && foldTask(stored.header, stored.updates);
+  };
+
+  it("gives back what was stored, whatever characters it holds", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.string({ unit: "binary" }), async (text) => {
+        const header = headerOf();
+        await store.submit({ header, updates: [messageUpdate(hello(text))] });
+        const image = await imageOf(header);
+        expect(image?.header).toEqual(header);
+        // Protobuf holds well-formed UTF-8 only.
+        expect(image?.task.history[0]?.parts[0]?.content.value).toBe(text.toWellFormed());
+        expect(stateOf(image!)).toBe(TaskState.SUBMITTED);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it("stores a task once, however often its submit is made", async () => {
+    const header = await submitted();
+    await store.submit({ header, updates: [messageUpdate(hello()), messageUpdate(hello())] });
+    expect((await store.load("default", header.taskId))?.updates).toHaveLength(1);
+  });
+
+  it("lets exactly one of many writers follow a number, and numbers rows without gaps", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 1, maxLength: 6 }), async (rounds) => {
+        const header = await submitted();
+        let seq = 1;
+        for (const writers of rounds) {
+          const results = await Promise.all(
+            Array.from({ length: writers }, () => appendTo(header, seq, chunk(header, `after ${seq}`))),
+          );
+          expect(results.filter((result) => result !== undefined)).toHaveLength(1);
+          seq += 1;
+        }
+        const stored = await store.load("default", header.taskId);
+        expect(stored?.updates.map((u) => u.seq)).toEqual(Array.from({ length: seq }, (_, i) => i + 1));
+      }),
+      { numRuns: 15 },
+    );
+  });
+
+  it("takes nothing after a terminal state", async () => {
+    for (const end of [TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELED, TaskState.REJECTED]) {
+      const header = await submitted();
+      expect(await appendTo(header, 1, [status(header, end)])).toBeDefined();
+      expect(await appendTo(header, 2, [status(header, TaskState.WORKING)])).toBeUndefined();
+      const image = await imageOf(header);
+      expect(isTerminal(stateOf(image!))).toBe(true);
+      expect(image?.seq).toBe(2);
+    }
+  });
+
+  it("stores a batch's good appends beside its bad ones", async () => {
+    const headers = await Promise.all(Array.from({ length: 20 }, () => submitted()));
+    const results = await Promise.allSettled(
+      headers.map((header, i) =>
+        i % 4 === 0
+          ? appendTo({ ...header, taskId: `\0${header.taskId}` }, 1, chunk(header, "bad"))
+          : appendTo(header, i % 4 === 1 ? 7 : 1, chunk(header, "good")),
+      ),
+    );
+    results.forEach((result, i) => {
+      if (i % 4 === 0) expect(result.status).toBe("rejected");
+      else expect(result).toEqual({ status: "fulfilled", value: i % 4 === 1 ? undefined : expect.anything() });
+    });
+  });
+
+  it("keeps a task hidden until it is disclosed, and lets no hidden reply follow that", async () => {
+    const header = await submitted({ disclosed: false });
+    const reply = replyUpdate(header, hello("bare"), new Map());
+    expect((await store.list("default", { contextId: header.contextId }, { limit: 10 })).total).toBe(0);
+    expect(await appendTo(header, 1, [], { disclose: true })).toMatchObject({ disclosed: true });
+    expect((await store.list("default", { contextId: header.contextId }, { limit: 10 })).total).toBe(1);
+    expect(await appendTo(header, 1, [reply], { onlyIfHidden: true })).toBeUndefined();
+
+    const hidden = await submitted({ disclosed: false });
+    expect(await appendTo(hidden, 1, [reply], { onlyIfHidden: true })).toMatchObject({ disclosed: false });
+    expect((await imageOf(hidden))?.reply?.parts[0]?.content.value).toBe("bare");
+    expect((await store.list("default", { contextId: hidden.contextId }, { limit: 10 })).total).toBe(0);
+  });
+
+  it("walks a list by pages without a hole or a repetition, newest status first, ties included", async () => {
+    const contextId = newId();
+    const headers = await Promise.all(
+      Array.from({ length: 23 }, (_, i) => submitted({ contextId, createdAt: new Date(at.getTime() + (i % 5)) })),
+    );
+    const seen: string[] = [];
+    const times: number[] = [];
+    for (let after: { statusAt: Date; taskId: string } | undefined; ; ) {
+      const { tasks, total } = await store.list("default", { contextId }, { limit: 4, ...(after && { after }) });
+      expect(total).toBe(23);
+      seen.push(...tasks.map((t) => t.header.taskId));
+      times.push(...tasks.map((t) => t.statusAt.getTime()));
+      const last = tasks.at(-1);
+      if (!last) break;
+      after = { statusAt: last.statusAt, taskId: last.header.taskId };
+    }
+    expect(new Set(seen)).toEqual(new Set(headers.map((h) => h.taskId)));
+    expect(seen).toHaveLength(23);
+    expect(times).toEqual([...times].sort((a, b) => b - a));
+  });
+
+  it("filters a list by state, agent and time", async () => {
+    const contextId = newId();
+    const done = await submitted({ contextId, agentId: "one" });
+    await appendTo(done, 1, [status(done, TaskState.COMPLETED)], { at: new Date(at.getTime() + 1000) });
+    const open = await submitted({ contextId, agentId: "two" });
+    const ids = async (filter: object) =>
+      (await store.list("default", { contextId, ...filter }, { limit: 9 })).tasks.map((t) => t.header.taskId);
+    expect(await ids({})).toEqual([done.taskId, open.taskId]);
+    expect(await ids({ state: TaskState.SUBMITTED })).toEqual([open.taskId]);
+    expect(await ids({ agentId: "one" })).toEqual([done.taskId]);
+    expect(await ids({ statusFrom: new Date(at.getTime() + 500) })).toEqual([done.taskId]);
+    expect(await ids({ statusFrom: new Date(at.getTime() + 1001) })).toEqual([]);
+  });
+
+  it("maps ids both ways, for one agent only", async () => {
+    const header = await submitted();
+    await appendTo(header, 1, [], { upstreamTaskId: `up-${header.taskId}`, upstreamContextId: "up-context" });
+    const upstream = `up-${header.taskId}`;
+    expect(await store.mapTaskIds("default", "agent", [header.taskId, "x"], "to-upstream")).toEqual(
+      new Map([[header.taskId, upstream]]),
+    );
+    expect(await store.mapTaskIds("default", "agent", [upstream], "from-upstream")).toEqual(
+      new Map([[upstream, header.taskId]]),
+    );
+    expect(await store.mapTaskIds("default", "other", [upstream], "from-upstream")).toEqual(new Map());
+    expect(await store.findUpstreamContext("default", header.contextId, "agent")).toBe("up-context");
+    expect(await store.findUpstreamContext("default", header.contextId, "other")).toBeUndefined();
+  });
+
+  describe("another workspace", () => {
+    it("sees and changes nothing", async () => {
+      const header = await submitted();
+      await appendTo(header, 1, [], { upstreamTaskId: newId(), upstreamContextId: "c" });
+      const before = await store.load("default", header.taskId);
+      const stranger = { ...header, workspaceId: "stranger" };
+      expect(await store.load("stranger", header.taskId)).toBeUndefined();
+      expect(await store.readUpdates("stranger", header.taskId, 0, 10)).toEqual([]);
+      expect(await store.list("stranger", { contextId: header.contextId }, { limit: 10 })).toEqual({ tasks: [], total: 0 });
+      expect(await store.findUpstreamContext("stranger", header.contextId, "agent")).toBeUndefined();
+      expect(await store.mapTaskIds("stranger", "agent", [header.taskId], "to-upstream")).toEqual(new Map());
+      expect(await appendTo(stranger, 1, chunk(stranger, "x"))).toBeUndefined();
+      await store.submit({ header: stranger, updates: [messageUpdate(hello("theirs"))] });
+      expect(await store.load("default", header.taskId)).toEqual(before);
+    });
+
+    it("is named by every method of the store", () => {
+      // A method that takes neither a workspace first nor something that holds one cannot keep to it.
+      const closers = ["close"];
+      const takesKey = ["submit", "append"];
+      for (const name of Object.keys(store)) {
+        if (closers.includes(name) || takesKey.includes(name)) continue;
+        const source = String(store[name as keyof TaskStore]);
+        expect(source, name).toMatch(/^(?:async\s*)?\(?\s*workspaceId/);
+      }
+    });
+  });
+});
