@@ -27,15 +27,16 @@ process.on("exit", () => {
 
 /** Starts a server on free ports. `flags` are settings by name, as `{"data.dir": "/tmp/x"}`. */
 export async function startServer(flags: Readonly<Record<string, string>>): Promise<ServerProcess> {
-  const process = launch(flags);
+  const launched = launch(flags);
   const serving = await Promise.race([
-    process.logged.until("serving"),
-    process.exit.then(({ code }) => {
-      throw new Error(`the server ended with ${code}: ${JSON.stringify(process.logged.lines)}`);
+    launched.logged.until("serving"),
+    launched.exit.then(({ code }) => {
+      throw new Error(`the server ended with ${code}: ${JSON.stringify(launched.logged.lines)}`);
     }),
   ]);
   const httpUrl = String(serving.http);
-  return { ...process, httpUrl, grpcAddress: String(serving.grpc), client: createSignalboxClient({ baseUrl: httpUrl }) };
+  const client = createSignalboxClient({ baseUrl: httpUrl });
+  return { ...launched, httpUrl, grpcAddress: String(serving.grpc), client };
 }
 
 /** The same without waiting until it serves. */

@@ -1,0 +1,146 @@
+import { create } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import fc from "fast-check";
+import { beforeAll, expect, it } from "vitest";
+import { MessageSchema, Role, TaskArtifactUpdateEventSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { messageUpdate, statusUpdate, updatesFromArtifact } from "../../src/domain/agent-report.ts";
+import { databaseOutcomeUnknown, databaseUnavailable } from "../../src/domain/errors.ts";
+import { foldTask, stateOf, type TaskImage, type TaskUpdate } from "../../src/domain/task-log.ts";
+import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
+import { createTaskWriter } from "../../src/services/task-writer.ts";
+import { createUpdateHub, type UpdateHub } from "../../src/services/update-hub.ts";
+import { watchTask } from "../../src/services/watch.ts";
+import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
+import { describeEachBackend } from "../store/backends.ts";
+
+/** What happens to an append: nothing, lost before the database had it, or stored with the answer lost. */
+type Fault = "none" | "before" | "after";
+
+const runtime: Runtime = { ...systemRuntime(), wait: async (_ms, signal) => signal.throwIfAborted() };
+const never = new AbortController().signal;
+const now = () => timestampFromDate(new Date());
+
+const chunk = (image: TaskImage, text: string) =>
+  updatesFromArtifact(
+    image,
+    create(TaskArtifactUpdateEventSchema, {
+      append: true,
+      artifact: { artifactId: "a", parts: [{ content: { case: "text", value: text } }] },
+    }),
+  );
+const texts = (image: TaskImage) => image.task.artifacts[0]?.parts.map((p) => p.content.value) ?? [];
+
+describeEachBackend("the writer of a task", (context) => {
+  let store: TaskStore;
+  beforeAll(() => {
+    store = createTaskStore(context.db, { maxWaiting: 1000 });
+    return () => store.close();
+  });
+
+  async function begun(hub: UpdateHub, faults: Fault[] = []) {
+    const header = {
+      workspaceId: "default",
+      taskId: runtime.newId(),
+      contextId: "c",
+      agentId: "agent",
+      createdAt: new Date(),
+      disclosed: true,
+      hasPush: false,
+      upstreamTaskId: undefined,
+      upstreamContextId: undefined,
+    };
+    const hello = messageUpdate(create(MessageSchema, { messageId: "1", role: Role.USER }));
+    await store.submit({ header, updates: [hello] });
+    const faulty: TaskStore = {
+      ...store,
+      async append(append) {
+        const fault = faults.shift() ?? "none";
+        if (fault === "before") throw databaseUnavailable();
+        const result = await store.append(append);
+        if (fault === "after") throw databaseOutcomeUnknown(new Error("the connection was lost"));
+        return result;
+      },
+    };
+    const image = () => foldTask({ ...header }, [{ ...hello, seq: 1 }]);
+    const writer = () => createTaskWriter({ store: faulty, hub, runtime }, image());
+    const stored = async () => {
+      const found = await store.load("default", header.taskId);
+      return foldTask(found!.header, found!.updates);
+    };
+    return { header, writer, stored };
+  }
+
+  it("stores each update once and in order, whatever is lost on the way, and watchers see the same", async () => {
+    const fault = fc.constantFrom<Fault>("none", "none", "before", "after");
+    await fc.assert(
+      fc.asyncProperty(fc.array(fault, { maxLength: 12 }), async (faults) => {
+        const hub = createUpdateHub();
+        const { header, writer, stored } = await begun(hub, faults);
+        const seen: TaskUpdate[] = [];
+        const updates = watchTask(
+          { store, hub },
+          { workspaceId: "default", taskId: header.taskId, after: 1, fresh: true, signal: never },
+        );
+        const one = writer();
+        const said = ["a", "b", "c", "d", "e"];
+        // Not awaited one by one: the writer keeps their order itself.
+        await Promise.all(said.map((text) => one.append((image) => chunk(image, text), {}, never)));
+        const image = await stored();
+        expect(texts(image)).toEqual(said);
+        expect(texts(one.image)).toEqual(said);
+        while (seen.length < said.length) seen.push((await updates.next()).value);
+        await updates.return(undefined as never);
+        expect(seen.map((u) => u.seq)).toEqual([2, 3, 4, 5, 6]);
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  it("lets two writers add to one task without losing or repeating anything", async () => {
+    const { writer, stored } = await begun(createUpdateHub());
+    const [one, two] = [writer(), writer()];
+    const said = Array.from({ length: 20 }, (_, i) => `${i}`);
+    await Promise.all(said.map((text, i) => (i % 2 ? one : two).append((image) => chunk(image, text), {}, never)));
+    const image = await stored();
+    expect(new Set(texts(image))).toEqual(new Set(said));
+    expect(texts(image)).toHaveLength(20);
+    expect(image.seq).toBe(21);
+  });
+
+  it("knows exactly one end, whoever reports it first", async () => {
+    const { header, writer, stored } = await begun(createUpdateHub());
+    const ends = [TaskState.COMPLETED, TaskState.CANCELED, TaskState.FAILED];
+    const outcomes = await Promise.all(
+      ends.map((state) => writer().append(() => [statusUpdate(header, { state, timestamp: now() })], {}, never)),
+    );
+    expect(outcomes.filter((outcome) => outcome === "stored")).toHaveLength(1);
+    expect(outcomes.filter((outcome) => outcome === "ended")).toHaveLength(2);
+    expect(stateOf(await stored())).toBe(ends[outcomes.indexOf("stored")]);
+  });
+
+  it("waits for the database no longer than its signal lets it", async () => {
+    const { writer } = await begun(createUpdateHub(), Array.from({ length: 1000 }, () => "before" as const));
+    const stop = new AbortController();
+    const appended = writer().append((image) => chunk(image, "x"), {}, stop.signal);
+    stop.abort(new Error("enough"));
+    await expect(appended).rejects.toThrow("enough");
+  });
+
+  it("reads the log where a slow watcher missed what it heard", async () => {
+    const hub = createUpdateHub();
+    const { header, writer } = await begun(hub);
+    const updates = watchTask(
+      { store, hub },
+      { workspaceId: "default", taskId: header.taskId, after: 0, signal: never },
+    );
+    const one = writer();
+    const many = Array.from({ length: 700 }, (_, i) => `${i}`);
+    // More at once than a watcher holds: it hears the first and the last only through the log.
+    await one.append((image) => many.flatMap((text) => chunk(image, text)), {}, never);
+    await one.append((image) => chunk(image, "last"), {}, never);
+    const seqs: number[] = [];
+    while (seqs.length < 702) seqs.push((await updates.next()).value.seq);
+    await updates.return(undefined as never);
+    expect(seqs).toEqual(Array.from({ length: 702 }, (_, i) => i + 1));
+  });
+});
