@@ -31,7 +31,10 @@ const HEADERS = { "content-type": "application/grpc", te: "trailers" };
 /** h2load where the machine has it; a client in this process where not. */
 export async function createLoadGenerator(): Promise<LoadGenerator> {
   const shape = `${CONNECTIONS * STREAMS} calls in flight (${CONNECTIONS} connections of ${STREAMS} streams)`;
-  const version = await run("h2load", ["--version"]).then(({ stdout }) => stdout.trim(), () => undefined);
+  const version = await run("h2load", ["--version"]).then(
+    ({ stdout }) => stdout.trim(),
+    () => undefined,
+  );
   if (version === undefined) {
     return { description: `node:http2 of the bench, ${shape}`, run: runNodeClient, async [Symbol.asyncDispose]() {} };
   }
@@ -52,7 +55,15 @@ async function runH2load(
   await writeFile(bodyFile, body);
   const headers = Object.entries(HEADERS).flatMap(([name, value]) => ["--header", `${name}: ${value}`]);
   const shape = ["--clients", String(CONNECTIONS), "--max-concurrent-streams", String(STREAMS)];
-  const args = [...shape, "--duration", `${durationMs}ms`, "--data", bodyFile, ...headers, `http://${authority}${path}`];
+  const args = [
+    ...shape,
+    "--duration",
+    `${durationMs}ms`,
+    "--data",
+    bodyFile,
+    ...headers,
+    `http://${authority}${path}`,
+  ];
   const { stdout } = await run("h2load", args, { signal });
   const number = (pattern: RegExp) => Number(pattern.exec(stdout)?.[1]);
   const done = number(/, (\d+) done,/);

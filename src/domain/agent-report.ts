@@ -21,7 +21,7 @@ import {
   TaskStatusUpdateEventSchema,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { holdsArtifact, type NewUpdate, stateOf, type TaskHeader, type TaskImage } from "./task-log.ts";
-import { isTerminal, stateAfterReport } from "./task-state.ts";
+import { isInterrupted, isTerminal, stateAfterReport } from "./task-state.ts";
 
 type Ids = Pick<TaskHeader, "taskId" | "contextId">;
 
@@ -100,6 +100,16 @@ export function updatesFromArtifact(image: TaskImage, event: TaskArtifactUpdateE
   if (isTerminal(stateOf(image)) || !event.artifact) return [];
   const { artifact, append, lastChunk, metadata } = event;
   return [artifactUpdate(image.header, { artifact, append, lastChunk, ...(metadata && { metadata }) })];
+}
+
+/**
+ * Whether a report shows the task as it stood before the client's answer. Agents may begin the stream that answers a
+ * message with the task as they have it (section 3.1.2), which then still waits for that very message.
+ */
+export function repeatsQuestion(image: TaskImage, { payload }: StreamResponse): boolean {
+  if (payload.case !== "task" || !isInterrupted(payload.value.status?.state ?? TaskState.UNSPECIFIED)) return false;
+  const question = payload.value.status?.message;
+  return !question || image.task.history.some(({ messageId }) => messageId === question.messageId);
 }
 
 /** A message with our ids in place of the agent's. Everything else stays as it was said. */

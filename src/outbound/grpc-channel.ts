@@ -24,6 +24,8 @@ export function createGrpcChannel(
     // An agent that comes back is found soon: a call that comes during the back-off fails at once.
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 2000,
+    // An agent that nobody calls costs no connection, and no attempts at one.
+    "grpc.client_idle_timeout_ms": 60_000,
     // Connections belong to this channel and end with it. A proxy would resolve names behind the guard's back.
     "grpc.use_local_subchannel_pool": 1,
     "grpc.enable_http_proxy": 0,

@@ -2,6 +2,7 @@
  * Name resolution of grpc-js through the guard, so that a channel connects to checked addresses only, each time that it
  * connects. Targets are `signalbox:host:port`; the channel brings its guard along as an option.
  */
+import { isIP } from "node:net";
 import { type ChannelOptions, experimental, Metadata, status } from "@grpc/grpc-js";
 import type { UrlGuard } from "./url-guard.ts";
 
@@ -23,6 +24,9 @@ export function guardedTarget(
 
 type Listener = experimental.ResolverListener;
 
+/** Shortest time between two resolutions of a name, in milliseconds. */
+const PAUSE_MS = 1000;
+
 class GuardedResolver implements experimental.Resolver {
   readonly #guard: UrlGuard;
   readonly #listener: Listener;
@@ -30,6 +34,8 @@ class GuardedResolver implements experimental.Resolver {
   readonly #port: number;
   /** The resolution under way; another one in its place says that nobody waits for it any more. */
   #current: Promise<void> | undefined;
+  #pause: NodeJS.Timeout | undefined;
+  #askedAgain = false;
 
   constructor(target: experimental.GrpcUri, listener: Listener, options: ChannelOptions) {
     const { host, port } = experimental.splitHostPort(target.path)!;
@@ -40,7 +46,13 @@ class GuardedResolver implements experimental.Resolver {
   }
 
   updateResolution(): void {
-    if (this.#current) return;
+    // A channel whose connection fails asks at once, and tries again at once with what it is told: without a pause that
+    // would go round for ever. An address stays what it is; with it, the channel keeps to its own back-off.
+    if (this.#current || this.#pause) {
+      this.#askedAgain = isIP(this.#host) === 0;
+      return;
+    }
+    this.#askedAgain = false;
     const current = this.#guard.resolve(this.#host).then(
       (found) => {
         const endpoints = found.map(({ address }) => ({ addresses: [{ host: address, port: this.#port }] }));
@@ -49,6 +61,8 @@ class GuardedResolver implements experimental.Resolver {
       (error: NodeJS.ErrnoException) => {
         const details = `${RESOLUTION_FAILED} (${error.code}): ${error.message}`;
         const failure = { code: status.UNAVAILABLE, details, metadata: new Metadata() };
+        // Nobody else tries again after a failure.
+        this.#askedAgain = true;
         this.#tell(current, experimental.statusOrFromError(failure));
       },
     );
@@ -57,6 +71,8 @@ class GuardedResolver implements experimental.Resolver {
 
   destroy(): void {
     this.#current = undefined;
+    clearTimeout(this.#pause);
+    this.#pause = undefined;
   }
 
   static getDefaultAuthority(target: experimental.GrpcUri): string {
@@ -66,6 +82,10 @@ class GuardedResolver implements experimental.Resolver {
   #tell(resolution: Promise<void>, result: Parameters<Listener>[0]): void {
     if (this.#current !== resolution) return;
     this.#current = undefined;
+    this.#pause = setTimeout(() => {
+      this.#pause = undefined;
+      if (this.#askedAgain) this.updateResolution();
+    }, PAUSE_MS).unref();
     this.#listener(result, {}, null, "");
   }
 }

@@ -12,6 +12,7 @@ import {
   mentionedTaskIds,
   messageUpdate,
   ownMessage,
+  repeatsQuestion,
   replyUpdate,
   statusUpdate,
   type UpstreamIds,
@@ -174,13 +175,15 @@ export function createTaskRunner(
     );
   }
 
-  async function consume(stream: AsyncIterable<StreamResponse>, answersFirst: boolean): Promise<void> {
-    let first = answersFirst;
+  /** Writes down what a stream says, until the task rests. `answers` tells which message it answers; a subscription none. */
+  async function consume(stream: AsyncIterable<StreamResponse>, answers?: "first" | "further"): Promise<void> {
+    let opening = true;
     for await (const answer of stream) {
-      await report(answer, first);
-      first = false;
+      const stale = opening && answers === "further" && repeatsQuestion(writer.image, answer);
+      if (!stale) await report(answer, opening && answers === "first");
+      opening = false;
       // A task that was canceled before its agent named it is followed until it does.
-      if (atRest() && writer.image.header.upstreamTaskId !== undefined) return;
+      if (!stale && atRest() && writer.image.header.upstreamTaskId !== undefined) return;
     }
   }
 
@@ -239,7 +242,7 @@ export function createTaskRunner(
   /** Agents refuse to subscribe to what has ended, and some to subscribe at all: a look tells the rest. */
   async function resubscribe(upstreamTaskId: string): Promise<void> {
     try {
-      await consume(client.subscribe(upstreamTaskId, { signal: ends, timeoutMs: deps.agentTimeoutMs }), false);
+      await consume(client.subscribe(upstreamTaskId, { signal: ends, timeoutMs: deps.agentTimeoutMs }));
     } catch (error) {
       const failure = asCallError(error);
       if (failure.kind === "invalid") throw failure;
@@ -251,7 +254,7 @@ export function createTaskRunner(
   async function deliver(message: Message, delivery: Delivery, first: boolean): Promise<void> {
     const upstream = await upstreamMessage(message);
     const options = sending(delivery);
-    if (client.streaming) await consume(client.sendStream(upstream, options), first);
+    if (client.streaming) await consume(client.sendStream(upstream, options), first ? "first" : "further");
     else await report(await client.send(upstream, options), first);
   }
 

@@ -13,6 +13,8 @@ export interface HttpListenerOptions {
   /** 0 takes any free port. */
   port: number;
   handler: (req: HttpRequest, res: HttpResponse) => void;
+  /** A connection that does not say within this time which protocol it speaks is closed, in milliseconds. Default 10 s. */
+  silentMs?: number;
 }
 
 export interface HttpListener {
@@ -23,15 +25,14 @@ export interface HttpListener {
   close(): void;
 }
 
-/** A connection that says nothing for so long is closed, in milliseconds. */
-const SILENT_CONNECTION_MS = 10_000;
 /** Longest time that the headers of a request may take, in milliseconds. */
 const HEADERS_MS = 20_000;
 const HTTP2_PREFACE = Buffer.from("PRI");
 /** Bound of all headers of a request, in bytes. */
 const MAX_HEADER_BYTES = 32 * 1024;
 
-export async function openHttpListener({ host, port, handler }: HttpListenerOptions): Promise<HttpListener> {
+export async function openHttpListener(options: HttpListenerOptions): Promise<HttpListener> {
+  const { host, port, handler, silentMs = 10_000 } = options;
   const http1 = http.createServer(
     // How long a body may take is for its reader to say: streams have no end.
     { keepAlive: true, maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: HEADERS_MS, requestTimeout: 0 },
@@ -44,6 +45,8 @@ export async function openHttpListener({ host, port, handler }: HttpListenerOpti
     handler,
   );
   const sockets = new Set<net.Socket>();
+  /** Those of them whose protocol is not known yet: browsers open some in advance. */
+  const silent = new Set<net.Socket>();
   const sessions = new Set<http2.ServerHttp2Session>();
   let draining = false;
 
@@ -61,8 +64,15 @@ export async function openHttpListener({ host, port, handler }: HttpListenerOpti
 
   const server = net.createServer({ noDelay: true }, (socket) => {
     sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
-    sniff(socket, (isHttp2) => (isHttp2 ? h2 : http1).emit("connection", socket));
+    silent.add(socket);
+    socket.once("close", () => {
+      sockets.delete(socket);
+      silent.delete(socket);
+    });
+    sniff(socket, silentMs, (isHttp2) => {
+      silent.delete(socket);
+      (isHttp2 ? h2 : http1).emit("connection", socket);
+    });
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => reject(cannotListen("HTTP", host, port, "http.port", error)));
@@ -75,6 +85,7 @@ export async function openHttpListener({ host, port, handler }: HttpListenerOpti
       draining = true;
       const closed = new Promise((resolve) => server.close(resolve));
       for (const session of sessions) session.close();
+      for (const socket of silent) socket.destroy();
       // Connections that are between two requests end now, the others with their answer.
       http1.closeIdleConnections();
       const sweep = setInterval(() => http1.closeIdleConnections(), 50);
@@ -95,10 +106,10 @@ export async function openHttpListener({ host, port, handler }: HttpListenerOpti
 }
 
 /** Reads as many bytes as tell the protocol, puts them back and hands the connection on. */
-function sniff(socket: net.Socket, found: (isHttp2: boolean) => void): void {
+function sniff(socket: net.Socket, silentMs: number, found: (isHttp2: boolean) => void): void {
   let head = Buffer.alloc(0);
   const giveUp = () => socket.destroy();
-  const timer = setTimeout(giveUp, SILENT_CONNECTION_MS);
+  const timer = setTimeout(giveUp, silentMs);
   timer.unref();
   socket.on("error", giveUp);
   const look = () => {

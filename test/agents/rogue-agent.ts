@@ -23,14 +23,14 @@ export const startRogueTcp = (listener: (socket: Socket) => void): Promise<Rogue
   start(createTcpServer(listener));
 
 /** A server of HTTP/2 without TLS, for gRPC. */
-export async function startRogueHttp2(listener: (stream: ServerHttp2Stream) => void): Promise<RogueAgent> {
+export async function startRogueHttp2(listener: (stream: ServerHttp2Stream) => void, port = 0): Promise<RogueAgent> {
   const server = createHttp2Server();
   server.on("session", (session: ServerHttp2Session) => session.on("error", () => {}));
   server.on("stream", (stream) => {
     stream.on("error", () => {});
     listener(stream);
   });
-  return start(server as unknown as Server);
+  return start(server as unknown as Server, port);
 }
 
 /** A port of this machine at which nothing listens. */
@@ -40,14 +40,14 @@ export async function freePort(): Promise<number> {
   return agent.port;
 }
 
-async function start(server: Server): Promise<RogueAgent> {
+async function start(server: Server, port = 0): Promise<RogueAgent> {
   const sockets = new Set<Socket>();
   server.on("connection", (socket) => {
     sockets.add(socket);
     socket.on("error", () => {});
     socket.once("close", () => sockets.delete(socket));
   });
-  server.listen(0, "127.0.0.1");
+  server.listen(port, "127.0.0.1");
   await once(server, "listening");
   return {
     port: (server.address() as AddressInfo).port,

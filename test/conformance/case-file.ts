@@ -1,6 +1,6 @@
 /** The YAML files of `cases/`: what they may hold, and how they are read. `cases/README.md` explains them to writers. */
 import { readdirSync, readFileSync } from "node:fs";
-import type { DescMethod, JsonObject } from "@bufbuild/protobuf";
+import type { DescMethod } from "@bufbuild/protobuf";
 import { parse } from "yaml";
 import { z } from "zod";
 import { A2AService } from "../../gen/lf/a2a/v1/a2a_pb.ts";
@@ -55,6 +55,7 @@ const conformanceCase = z.strictObject({
 
 export type ExpectedError = z.infer<typeof expectedError>;
 export type CallStep = z.infer<typeof callStep>;
+export type Step = CallStep | z.infer<typeof restStep>;
 export type ConformanceCase = z.infer<typeof conformanceCase>;
 
 export interface CaseFile {
@@ -76,5 +77,3 @@ export function readCaseFiles(): CaseFile[] {
 
 /** The RPC of a step. */
 export const methodOf = ({ rpc }: CallStep): DescMethod => methods.get(rpc)!;
-
-export const asObject = (value: unknown): JsonObject => value as JsonObject;

@@ -50,7 +50,8 @@ export function substitute<T extends JsonValue>(value: T, variables: ReadonlyMap
 /** The value at a path such as `task.artifacts.0.name`. Throws when there is none. */
 export function valueAt(json: JsonValue, path: string): JsonValue {
   let value: JsonValue | undefined = json;
-  for (const key of path.split(".")) value = isObject(value) ? value[key] : Array.isArray(value) ? value[+key] : undefined;
+  for (const key of path.split("."))
+    value = isObject(value) ? value[key] : Array.isArray(value) ? value[+key] : undefined;
   if (value === undefined) throw new Error(`there is nothing to capture at ${path} in ${JSON.stringify(json)}`);
   return value;
 }

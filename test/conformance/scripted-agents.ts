@@ -19,7 +19,12 @@
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { create, fromJson, type JsonObject, type JsonValue } from "@bufbuild/protobuf";
-import { AgentCardSchema, type AgentCard, type StreamResponse, StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import {
+  type AgentCard,
+  AgentCardSchema,
+  type StreamResponse,
+  StreamResponseSchema,
+} from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
 
 /** One handler serves all agents; what sets them apart is their cards. */

@@ -2,6 +2,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { type Message, type StreamResponse, type Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { stateName } from "../../src/domain/task-state.ts";
 
 /** The text of a message, or of all artifacts of a task. */
 export function textOf(said: Message | Task | undefined): string {
@@ -12,7 +13,7 @@ export function textOf(said: Message | Task | undefined): string {
 /** `WORKING`, and what the status says after a colon. */
 export function statusOf({ status }: Pick<Task, "status">): string {
   const text = textOf(status?.message);
-  return TaskState[status?.state ?? TaskState.UNSPECIFIED] + (text === "" ? "" : `: ${text}`);
+  return stateName(status?.state ?? TaskState.UNSPECIFIED) + (text === "" ? "" : `: ${text}`);
 }
 
 /** An item of a stream in one line. */

@@ -85,8 +85,18 @@ describe("over gRPC", () => {
   test("a port at which nothing listens is unreachable, and found when something does", async () => {
     const port = await freePort();
     const client = connect(`127.0.0.1:${port}`);
+    let returned = false;
     for (const failure of await both(client)) {
       expect(failure).toMatchObject({ kind: "unreachable", message: expect.stringContaining("nothing listens") });
+    }
+    const agent = await startRogueHttp2((stream) => answer(stream, frame(ANSWER), { code: 0 }), port);
+    cleanUp.push(() => agent.close());
+    while (agent.sockets.size === 0) await new Promise(setImmediate);
+    while (!returned) {
+      returned = await client.send(message, options()).then(
+        () => true,
+        () => new Promise(setImmediate).then(() => false),
+      );
     }
   });
 
@@ -131,11 +141,8 @@ describe("over gRPC", () => {
     for (const failure of await both(client)) expect(failure.kind).toBe("invalid");
   });
 
-  test("no answer and two answers are invalid", async () => {
-    let body: Uint8Array = new Uint8Array();
-    const { client } = await rogue((stream) => answer(stream, body, { code: 0 }));
-    expect((await failureOf(client.send(message, options()))).kind).toBe("invalid");
-    body = Buffer.concat([frame(ANSWER), frame(ANSWER)]);
+  test("no answer is invalid", async () => {
+    const { client } = await rogue((stream) => answer(stream, new Uint8Array(), { code: 0 }));
     expect((await failureOf(client.send(message, options()))).kind).toBe("invalid");
   });
 

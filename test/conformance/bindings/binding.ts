@@ -20,16 +20,28 @@ export interface Call {
   signal: AbortSignal;
 }
 
+/** Where a server listens. */
+export interface ServerAddress {
+  /** URL of the HTTP listener. */
+  httpUrl: string;
+  /** `host:port` of the gRPC listener. */
+  grpcAddress: string;
+}
+
 export interface Binding {
   readonly name: string;
   readonly services: readonly DescService[];
   readonly codes: CodeTable;
+  connect(server: ServerAddress): Client;
+}
+
+export interface Client {
   /**
    * What the server answers, in ProtoJSON: one item for a unary RPC. Leaving the iteration ends the call.
    * Throws RpcError for an error of the server.
    */
   call(call: Call): AsyncGenerator<JsonValue, void>;
-  close(): void | Promise<void>;
+  close(): void;
 }
 
 /** An error as the server told it. */

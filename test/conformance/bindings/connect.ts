@@ -13,40 +13,48 @@ import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
 import { type Binding, detailsToJson, RpcError } from "./binding.ts";
 
-export function createConnectBindings(baseUrl: string): Binding[] {
-  const session = () => new Http2SessionManager(baseUrl);
-  const [forGrpc, forConnect] = [session(), session()];
-  return [
-    binding("gRPC at the HTTP port", createGrpcTransport({ baseUrl, sessionManager: forGrpc }), forGrpc),
-    binding("Connect in JSON over HTTP/1.1", createConnectTransport({ baseUrl, httpVersion: "1.1" })),
-    binding(
-      "Connect in binary over HTTP/2",
-      createConnectTransport({ baseUrl, httpVersion: "2", sessionManager: forConnect, useBinaryFormat: true }),
-      forConnect,
-    ),
-    binding("gRPC-Web", createGrpcWebTransport({ baseUrl, httpVersion: "1.1" })),
-  ];
-}
+export const grpcAtHttpPort = binding("gRPC at the HTTP port", ({ baseUrl, sessionManager }) =>
+  createGrpcTransport({ baseUrl, sessionManager }),
+);
 
-function binding(name: string, transport: Transport, session?: Http2SessionManager): Binding {
+export const connectInJson = binding("Connect in JSON over HTTP/1.1", ({ baseUrl }) =>
+  createConnectTransport({ baseUrl, httpVersion: "1.1" }),
+);
+
+export const connectInBinary = binding("Connect in binary over HTTP/2", ({ baseUrl, sessionManager }) =>
+  createConnectTransport({ baseUrl, httpVersion: "2", sessionManager, useBinaryFormat: true }),
+);
+
+export const grpcWeb = binding("gRPC-Web", ({ baseUrl }) => createGrpcWebTransport({ baseUrl, httpVersion: "1.1" }));
+
+function binding(
+  name: string,
+  createTransport: (options: { baseUrl: string; sessionManager: Http2SessionManager }) => Transport,
+): Binding {
   return {
     name,
     services: [A2AService, RegistryService],
     codes: "grpc",
-    async *call({ method, request, headers, signal }) {
-      const left = new AbortController();
-      const ends = AbortSignal.any([signal, left.signal]);
-      try {
-        for await (const message of start(transport, method, fromJson(method.input, request), headers, ends)) {
-          yield toJson(method.output, message);
-        }
-      } catch (error) {
-        throw error instanceof ConnectError ? rpcError(error) : error;
-      } finally {
-        left.abort();
-      }
+    connect({ httpUrl: baseUrl }) {
+      const sessionManager = new Http2SessionManager(baseUrl);
+      const transport = createTransport({ baseUrl, sessionManager });
+      return {
+        async *call({ method, request, headers, signal }) {
+          const left = new AbortController();
+          const ends = AbortSignal.any([signal, left.signal]);
+          try {
+            for await (const message of start(transport, method, fromJson(method.input, request), headers, ends)) {
+              yield toJson(method.output, message);
+            }
+          } catch (error) {
+            throw error instanceof ConnectError ? rpcError(error) : error;
+          } finally {
+            left.abort();
+          }
+        },
+        close: () => sessionManager.abort(),
+      };
     },
-    close: () => session?.abort(),
   };
 }
 

@@ -6,39 +6,39 @@ import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
 import { type Binding, type Call, detailsToJson, RpcError } from "./binding.ts";
 
-export function createGrpcJsBinding(address: string): Binding {
-  const client = new grpc.Client(address, grpc.credentials.createInsecure());
+export const grpcJs: Binding = {
+  name: "gRPC",
+  services: [A2AService, RegistryService],
+  codes: "grpc",
+  connect({ grpcAddress }) {
+    const client = new grpc.Client(grpcAddress, grpc.credentials.createInsecure());
+    return {
+      async *call(call) {
+        const answers = start(client, call);
+        const cancel = () => answers.cancel();
+        call.signal.addEventListener("abort", cancel);
+        try {
+          for await (const message of answers) yield toJson(call.method.output, message);
+        } catch (error) {
+          throw isServiceError(error) ? rpcError(error) : error;
+        } finally {
+          call.signal.removeEventListener("abort", cancel);
+          cancel();
+        }
+      },
+      close: () => client.close(),
+    };
+  },
+};
 
-  function start({ method, request, headers }: Call): AsyncIterable<Message> & { cancel(): void } {
-    const path = `/${method.parent.typeName}/${method.name}`;
-    const metadata = new grpc.Metadata();
-    for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
-    const serialize = (message: Message) => Buffer.from(toBinary(method.input, message));
-    const deserialize = (bytes: Buffer) => fromBinary(method.output, bytes);
-    const message = fromJson(method.input, request);
-    // A unary RPC is a stream of one item.
-    return client.makeServerStreamRequest(path, serialize, deserialize, message, metadata);
-  }
-
-  return {
-    name: "gRPC",
-    services: [A2AService, RegistryService],
-    codes: "grpc",
-    async *call(call) {
-      const answers = start(call);
-      const cancel = () => answers.cancel();
-      call.signal.addEventListener("abort", cancel);
-      try {
-        for await (const message of answers) yield toJson(call.method.output, message);
-      } catch (error) {
-        throw isServiceError(error) ? rpcError(error) : error;
-      } finally {
-        call.signal.removeEventListener("abort", cancel);
-        cancel();
-      }
-    },
-    close: () => client.close(),
-  };
+/** A unary RPC is a stream of one item. */
+function start(client: grpc.Client, { method, request, headers }: Call): grpc.ClientReadableStream<Message> {
+  const path = `/${method.parent.typeName}/${method.name}`;
+  const metadata = new grpc.Metadata();
+  for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
+  const serialize = (message: Message) => Buffer.from(toBinary(method.input, message));
+  const deserialize = (bytes: Buffer) => fromBinary(method.output, bytes);
+  return client.makeServerStreamRequest(path, serialize, deserialize, fromJson(method.input, request), metadata);
 }
 
 const isServiceError = (error: unknown): error is grpc.ServiceError => error instanceof Error && "metadata" in error;

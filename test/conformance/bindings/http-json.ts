@@ -22,44 +22,46 @@ const ROUTES: Readonly<Record<string, string[]>> = {
   SetDefaultAgent: ["POST /v1/agents/{agent_id}:setDefault body=*"],
 };
 
-export function createHttpJsonBinding(baseUrl: string): Binding {
-  return {
-    name: "HTTP+JSON",
-    services: [A2AService, RegistryService],
-    codes: "http",
+export const httpJson: Binding = {
+  name: "HTTP+JSON",
+  services: [A2AService, RegistryService],
+  codes: "http",
+  connect: ({ httpUrl }) => ({
     async *call(call) {
-      const { method } = call;
       const left = new AbortController();
       const { verb, target, body } = httpRequest(call);
-      const response = await fetch(baseUrl + target, {
+      const response = await fetch(httpUrl + target, {
         method: verb,
         headers: { ...(body !== undefined && { "content-type": "application/json" }), ...call.headers },
         ...(body !== undefined && { body: JSON.stringify(body) }),
         signal: AbortSignal.any([call.signal, left.signal]),
       });
-      const message = (json: JsonValue) => toJson(method.output, fromJson(method.output, json));
       try {
-        const type = response.headers.get("content-type");
-        if (type === "text/event-stream") {
-          let first = true;
-          for await (const { event, data } of readEvents(response.body!)) {
-            if (event === "error" && first) throw new Error(`the stream opened before the call was refused: ${data}`);
-            if (event === "error") throw errorOf(JSON.parse(data));
-            first = false;
-            yield message(JSON.parse(data));
-          }
-          return;
-        }
-        if (type !== "application/json") throw new Error(`Content-Type ${type}: ${await response.text()}`);
-        const json = (await response.json()) as JsonObject;
-        if (!response.ok) throw errorOf(json, response.status);
-        yield message(json);
+        for await (const json of read(response)) yield toJson(call.method.output, fromJson(call.method.output, json));
       } finally {
         left.abort();
       }
     },
     close() {},
-  };
+  }),
+};
+
+async function* read(response: Response): AsyncGenerator<JsonValue, void> {
+  const type = response.headers.get("content-type");
+  if (type === "text/event-stream") {
+    let isFirst = true;
+    for await (const { event, data } of readEvents(response.body!)) {
+      if (event === "error" && isFirst) throw new Error(`the stream opened before the call was refused: ${data}`);
+      if (event === "error") throw errorOf(JSON.parse(data));
+      yield JSON.parse(data);
+      isFirst = false;
+    }
+    return;
+  }
+  if (type !== "application/json") throw new Error(`Content-Type ${type}: ${await response.text()}`);
+  const json = (await response.json()) as JsonObject;
+  if (!response.ok) throw errorOf(json, response.status);
+  yield json;
 }
 
 /** Spreads a request over path, query and body. */

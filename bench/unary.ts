@@ -1,0 +1,152 @@
+/**
+ * What a unary call costs the gRPC listener: calls per second of Health.Check, and of GetTask of a stored task, beside a
+ * bare HTTP/2 echo and connect-node's own gRPC on the same core. Rounds are interleaved, so that a machine that slows down slows all.
+ */
+import {
+  create,
+  type DescMessage,
+  type DescMethodUnary,
+  fromBinary,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import { Client, credentials } from "@grpc/grpc-js";
+import {
+  Health,
+  HealthCheckRequestSchema,
+  HealthCheckResponse_ServingStatus as Status,
+} from "../gen/grpc/health/v1/health_pb.ts";
+import { A2AService, GetTaskRequestSchema, TaskState } from "../gen/lf/a2a/v1/a2a_pb.ts";
+import { divideCores } from "./lab/cores.ts";
+import { createScratchDatabase } from "./lab/database.ts";
+import { createLoadGenerator, type LoadRequest } from "./lab/load.ts";
+import { atLeast, type Benchmark, median } from "./lab/report.ts";
+import { type ServerAddress, startServer } from "./lab/server-process.ts";
+import { versions } from "./lab/versions.ts";
+
+const ROUNDS = 5;
+const ROUND_MS = 1_200;
+const WARM_UP_MS = 1_500;
+
+interface SignalboxAddress extends ServerAddress {
+  httpUrl: string;
+}
+
+export const bench: Benchmark = async (signal) => {
+  const cores = divideCores();
+  await using stack = new AsyncDisposableStack();
+  const start = async <A extends ServerAddress = ServerAddress>(name: string, ...args: string[]) =>
+    stack.use(await startServer<A>(name, { cores, args, signal })).address;
+
+  const load = stack.use(await createLoadGenerator());
+  const database = stack.use(await createScratchDatabase());
+  const echo = await start("http2-echo");
+  const connect = await start("connect-node");
+  const onPostgres = await start<SignalboxAddress>("signalbox", database.url);
+  const onPglite = await start<SignalboxAddress>("signalbox");
+
+  const measured = {
+    echo: { name: "raw HTTP/2 echo", request: { ...healthCheck(echo), path: "/echo" } },
+    connect: { name: "Health.Check, connect-node", request: await checkedHealth(connect) },
+    health: { name: "Health.Check, Signalbox", request: await checkedHealth(onPostgres) },
+    getTask: { name: "GetTask, Signalbox on PostgreSQL", request: await checkedGetTask(onPostgres) },
+    pgliteGetTask: { name: "GetTask, Signalbox on PGlite", request: await checkedGetTask(onPglite) },
+  };
+  type Target = keyof typeof measured;
+  const targets = Object.entries(measured) as [Target, { name: string; request: LoadRequest }][];
+
+  for (const [, { request }] of targets) await load.run(request, WARM_UP_MS, signal);
+  const rates = Object.fromEntries(targets.map(([target]) => [target, []])) as Record<Target, number[]>;
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const [target, { request }] of targets) rates[target].push(await load.run(request, ROUND_MS, signal));
+  }
+  for (const { httpUrl } of [onPostgres, onPglite]) await expectNoFailedCalls(httpUrl);
+
+  /** Of the echo in the same round. */
+  const share = (target: Target) => median(rates[target].map((rate, round) => rate / rates.echo[round]!));
+  return {
+    goals: [
+      atLeast("Health.Check / raw HTTP/2 echo", share("health"), 0.4, "ratio"),
+      atLeast("GetTask / raw HTTP/2 echo", share("getTask"), 0.2, "ratio"),
+    ],
+    figures: targets.map(([target, { name }]) => [
+      name,
+      `${Math.round(median(rates[target]))} calls/s, ${share(target).toFixed(2)} of the echo`,
+    ]),
+    conditions: [
+      ["database", `${database.description}; PGlite`],
+      ["cores", cores.description],
+      ["versions", versions("@grpc/grpc-js", "@connectrpc/connect-node", "pg", "@electric-sql/pglite")],
+      ["load", load.description],
+      ["rounds", `${ROUNDS} of ${ROUND_MS} ms each, interleaved; medians`],
+    ],
+  };
+};
+
+const healthCheck = ({ authority }: ServerAddress): LoadRequest => ({
+  authority,
+  path: pathOf(Health.method.check),
+  body: frame(toBinary(HealthCheckRequestSchema, create(HealthCheckRequestSchema))),
+});
+
+/** A gRPC server may answer HTTP 200 and fail: one call is looked at first. */
+async function checkedHealth(address: ServerAddress): Promise<LoadRequest> {
+  const { status } = await call(address, Health.method.check, create(HealthCheckRequestSchema));
+  if (status !== Status.SERVING) throw new Error(`Health.Check answers ${status}`);
+  return healthCheck(address);
+}
+
+/** Stores a task, as any client does, and makes the request that reads it. */
+async function checkedGetTask({ authority, httpUrl }: SignalboxAddress): Promise<LoadRequest> {
+  const message = { messageId: crypto.randomUUID(), role: "ROLE_USER", parts: [{ text: "Say it in one sentence." }] };
+  const answer = await fetch(`${httpUrl}/message:send`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ message }),
+  });
+  if (!answer.ok) throw new Error(`no task was made: ${await answer.text()}`);
+  const { task } = (await answer.json()) as { task: { id: string } };
+  const request = create(GetTaskRequestSchema, { id: task.id });
+  const { status, artifacts, history } = await call({ authority }, A2AService.method.getTask, request);
+  if (status?.state !== TaskState.COMPLETED || artifacts.length !== 1 || history.length !== 1) {
+    throw new Error("GetTask does not answer with the task as it was stored");
+  }
+  return { authority, path: pathOf(A2AService.method.getTask), body: frame(toBinary(GetTaskRequestSchema, request)) };
+}
+
+/** Throws when any call to a Signalbox did not end with OK, by its own metrics. */
+async function expectNoFailedCalls(httpUrl: string): Promise<void> {
+  const page = await (await fetch(`${httpUrl}/metrics`)).text();
+  const failed = page
+    .split("\n")
+    .filter((line) => line.startsWith("signalbox_rpc_duration_seconds_count") && !line.includes('code="OK"'));
+  if (failed.length > 0) throw new Error(`calls have failed under load:\n${failed.join("\n")}`);
+}
+
+/** One call by a real gRPC client. */
+function call<I extends DescMessage, O extends DescMessage>(
+  { authority }: ServerAddress,
+  method: DescMethodUnary<I, O>,
+  request: MessageShape<I>,
+): Promise<MessageShape<O>> {
+  const client = new Client(authority, credentials.createInsecure());
+  return new Promise<MessageShape<O>>((resolve, reject) => {
+    client.makeUnaryRequest(
+      pathOf(method),
+      (value: MessageShape<I>) => Buffer.from(toBinary(method.input, value)),
+      (bytes) => fromBinary(method.output, bytes),
+      request,
+      (error, value) => (error ? reject(error) : resolve(value!)),
+    );
+  }).finally(() => client.close());
+}
+
+const pathOf = (method: DescMethodUnary): string => `/${method.parent.typeName}/${method.name}`;
+
+/** A message as gRPC frames it: not compressed, its length in four bytes, itself. */
+function frame(message: Uint8Array): Uint8Array {
+  const framed = Buffer.alloc(5 + message.length);
+  framed.writeUInt32BE(message.length, 1);
+  framed.set(message, 5);
+  return framed;
+}
