@@ -186,6 +186,9 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     closing.push(() => push.stop());
     closing.push(() => dispatcher.stop());
 
+    // Before anybody can send: a task that is new would pass for one that an earlier run left.
+    await recoverTasks({ system: createSystemRepository(db), store, directory, dispatcher, log });
+
     const maxBytes = config.limits.messageBytes;
     const http = await openHttpListener({
       host: config.host,
@@ -220,7 +223,6 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     address.url = config.public.url === undefined ? httpUrl : trimSlash(config.public.url) + config.http.basePath;
     address.grpc = config.public.grpc ?? grpcAddress;
 
-    await recoverTasks({ system: createSystemRepository(db), store, directory, dispatcher, log });
     state.set(true);
     log.info({ http: httpUrl, grpc: grpcAddress, database: db.backend, version: PACKAGE_VERSION }, "serving");
 

@@ -107,8 +107,8 @@ export function updatesFromArtifact(image: TaskImage, event: TaskArtifactUpdateE
  * message with the task as they have it (section 3.1.2), which then still waits for that very message.
  */
 export function repeatsQuestion(image: TaskImage, { payload }: StreamResponse): boolean {
-  if (payload.case !== "task" || !isInterrupted(payload.value.status?.state ?? TaskState.UNSPECIFIED)) return false;
-  const question = payload.value.status?.message;
+  if (payload.case !== "task" || !payload.value.status || !isInterrupted(payload.value.status.state)) return false;
+  const question = payload.value.status.message;
   return !question || image.task.history.some(({ messageId }) => messageId === question.messageId);
 }
 

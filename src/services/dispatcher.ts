@@ -7,6 +7,7 @@ import { agentText, messageUpdate, statusUpdate } from "../domain/agent-report.t
 import { SignalboxError, unsupportedOperation } from "../domain/errors.ts";
 import { foldTask, stateOf, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
 import { stateName } from "../domain/task-state.ts";
+import { isOutcomeUnknown } from "../store/database-errors.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { AgentCallError, type AgentClient, type AgentConnector, type AgentEndpoint } from "./agent-port.ts";
 import type { Runtime } from "./runtime.ts";
@@ -129,11 +130,13 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       admit();
       const client = connect(agent);
       const update = messageUpdate(message);
+      let stored = false;
       try {
         await store.submit({ header, updates: [update] });
+        stored = true;
         await beforeStart?.();
       } catch (error) {
-        void endUnacknowledged(header);
+        if (stored || isOutcomeUnknown(error)) void endUnacknowledged(header);
         throw error;
       }
       // Two images: the runner moves its own on.

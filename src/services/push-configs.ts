@@ -65,7 +65,7 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
     },
 
     async create(context, config) {
-      if (config.taskId === "") throw invalidArgument([{ field: "taskId", description: "is required" }]);
+      refuse(missing({ taskId: config.taskId }));
       const { header } = await tasks.visible(context, config.tenant, config.taskId);
       await check(config, "");
       const result = stored(config, header.taskId);
@@ -74,8 +74,8 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
     },
 
     async get(context, request) {
+      refuse(missing({ taskId: request.taskId, id: request.id }));
       const { header } = await tasks.visible(context, request.tenant, request.taskId);
-      refuse(request.id === "" ? [{ field: "id", description: "is required" }] : []);
       const config = idViolations("id", request.id).length
         ? undefined
         : await repository.get(context.workspaceId, header.taskId, request.id);
@@ -84,6 +84,7 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
     },
 
     async list(context, request) {
+      refuse(missing({ taskId: request.taskId }));
       const { header } = await tasks.visible(context, request.tenant, request.taskId);
       if (request.pageSize < 0) throw invalidArgument([{ field: "pageSize", description: "must not be negative" }]);
       const limit = Math.min(request.pageSize || MAX_PAGE, MAX_PAGE);
@@ -102,12 +103,17 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
     },
 
     async remove(context, request) {
+      refuse(missing({ taskId: request.taskId, id: request.id }));
       const { header } = await tasks.visible(context, request.tenant, request.taskId);
-      refuse(request.id === "" ? [{ field: "id", description: "is required" }] : []);
       if (idViolations("id", request.id).length > 0) return;
       await repository.remove(context.workspaceId, header.taskId, request.id);
     },
   };
+}
+
+/** What names nothing. */
+function missing(ids: Record<string, string>): FieldViolation[] {
+  return Object.entries(ids).flatMap(([field, id]) => (id === "" ? [{ field, description: "is required" }] : []));
 }
 
 function configViolations(config: TaskPushNotificationConfig, at: string): FieldViolation[] {

@@ -31,8 +31,8 @@ export interface TaskWriter {
   /** The task as this writer knows it. */
   readonly image: TaskImage;
   /**
-   * Stores what `make` makes of the image. `make` is called again after another writer was faster, or when the database
-   * was away: it waits for the database as long as `signal` lets it.
+   * Stores what `make` makes of the image. `make` is called again when another writer was faster. Waits for a database
+   * that is away as long as `signal` lets it.
    */
   append(
     make: (image: TaskImage) => readonly NewUpdate[],
@@ -72,12 +72,16 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
     options: AppendOptions,
     signal: AbortSignal,
   ): Promise<AppendOutcome> {
+    let made: { after: number; updates: readonly NewUpdate[] } | undefined;
+    // Whether an answer was lost. The append may then be stored, or even be stored later, when it was tried again.
+    let inDoubt = false;
     for (let attempt = 0; ; ) {
       signal.throwIfAborted();
       if (isTerminal(stateOf(image))) return "ended";
       const { header } = image;
       if (options.hidden && header.disclosed) return "disclosed";
-      const updates = make(image);
+      if (made?.after !== image.seq) made = { after: image.seq, updates: make(image) };
+      const { updates } = made;
       const disclose = !options.hidden;
       const learns =
         (options.upstreamTaskId !== undefined && options.upstreamTaskId !== header.upstreamTaskId) ||
@@ -96,7 +100,8 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
           ...(options.upstreamContextId !== undefined && { upstreamContextId: options.upstreamContextId }),
         });
         if (!done) {
-          await reload();
+          const news = await reload();
+          if (inDoubt && holds(news, updates)) return "stored";
           continue;
         }
         header.disclosed = done.disclosed;
@@ -110,13 +115,13 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
         return "stored";
       } catch (error) {
         if (options.once || !isTransient(error)) throw error;
+        inDoubt = true;
         await deps.runtime.wait(backoffMs(attempt++, 100, 5_000, deps.runtime.random), signal);
-        // The answer may have been lost after the commit: what is stored already must not be stored twice.
         const news = await reload().catch((failure: unknown) => {
           if (!isTransient(failure)) throw failure;
           return undefined;
         });
-        if (news && updates.length > 0 && holds(news, updates)) return "stored";
+        if (news && holds(news, updates)) return "stored";
       }
     }
   }
@@ -157,7 +162,9 @@ function isTransient(error: unknown): boolean {
   return error instanceof SignalboxError && (error.reason === "DATABASE_UNAVAILABLE" || error.reason === "QUEUE_FULL");
 }
 
+/** Whether `stored` begins with these updates: what is stored already must not be stored twice. */
 function holds(stored: readonly TaskUpdate[], updates: readonly NewUpdate[]): boolean {
+  if (updates.length === 0) return false;
   return updates.every((update, i) => {
     const row = stored[i];
     return row !== undefined && row.kind === update.kind && equals(StreamResponseSchema, row.body, update.body);

@@ -1,9 +1,12 @@
 /**
  * A reader of one task's log with a cursor of its own: it gets every update after the cursor once, in order, whatever it
- * misses of the hub. Slow readers hold at most `BUFFER` updates in memory; beyond that they read the log.
+ * misses of the hub. Slow readers hold at most `BUFFER` updates in memory; beyond that they read the log, and wait for the
+ * database where it is away.
  */
 import type { TaskUpdate } from "../domain/task-log.ts";
 import type { TaskStore } from "../store/task-store.ts";
+import type { Runtime } from "./runtime.ts";
+import { whenDatabaseAnswers } from "./task-writer.ts";
 import type { UpdateHub } from "./update-hub.ts";
 
 /** Updates that one watcher holds at most. */
@@ -27,7 +30,7 @@ export interface WatchOptions {
  * with `return()` (or by leaving its `for await`); it never ends by itself.
  */
 export function watchTask(
-  deps: { store: TaskStore; hub: UpdateHub },
+  deps: { store: TaskStore; hub: UpdateHub; runtime: Runtime },
   options: WatchOptions,
 ): AsyncGenerator<TaskUpdate, never, void> {
   const { workspaceId, taskId, signal } = options;
@@ -69,7 +72,9 @@ export function watchTask(
         signal.throwIfAborted();
         if (mustRead) {
           mustRead = false;
-          const rows = await deps.store.readUpdates(workspaceId, taskId, cursor, BUFFER);
+          const rows = await whenDatabaseAnswers(deps.runtime, signal, () =>
+            deps.store.readUpdates(workspaceId, taskId, cursor, BUFFER),
+          );
           if (rows.length === BUFFER) mustRead = true;
           for (const row of rows) {
             cursor = row.seq;

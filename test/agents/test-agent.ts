@@ -14,7 +14,7 @@ import { fromJson } from "@bufbuild/protobuf";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import express from "express";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { createBehaviours } from "./behaviours.ts";
+import { type BehavingExecutor, createBehaviours } from "./behaviours.ts";
 
 export type Binding = "GRPC" | "JSONRPC" | "HTTP+JSON";
 
@@ -39,15 +39,13 @@ export interface ReceivedRequest {
   extensions: string[];
 }
 
-export interface TestAgent {
+export interface TestAgent extends Pick<BehavingExecutor, "turn" | "ids" | "release"> {
   card: AgentCard;
   cardUrl: string;
   /** The messages that were sent to the agent, as they arrived. */
   received: Message[];
   /** The same with all that came along. */
   requests: ReceivedRequest[];
-  /** Lets a task that waits go on; without an id, all that wait now. */
-  release(taskId?: string): void;
   close(): Promise<void>;
 }
 
@@ -121,6 +119,8 @@ export async function startTestAgent(options: TestAgentOptions = {}): Promise<Te
     cardUrl: `${base}/.well-known/agent-card.json`,
     received,
     requests,
+    turn: behaviours.turn,
+    ids: behaviours.ids,
     release: behaviours.release,
     async close() {
       behaviours.release();

@@ -35,8 +35,8 @@ export function mismatches(expected: JsonValue, actual: JsonValue | undefined, p
 }
 
 /** Puts variables where `$name` stands. Throws for a name that no step captured. */
-export function substitute<T extends JsonValue>(value: T, variables: ReadonlyMap<string, JsonValue>): T {
-  return mapStrings(value, (text) => {
+export function substitute<T>(value: T, variables: ReadonlyMap<string, JsonValue>): T {
+  return mapStrings(value as JsonValue, (text) => {
     const read = (name: string): JsonValue => {
       const known = variables.get(name);
       if (known === undefined) throw new Error(`$${name} is not captured by any step before`);

@@ -4,7 +4,7 @@ import http2 from "node:http2";
 import net from "node:net";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.ts";
 import { type HttpListener, openHttpListener } from "../../src/transport/http-listener.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
@@ -112,6 +112,7 @@ describe("a second server", () => {
     ["http.port", () => httpPort, "HTTP"],
     ["grpc.port", () => grpcPort, "gRPC"],
   ])("on the same %s says so in one sentence", async (setting, port, name) => {
+    const printed = vi.spyOn(console, "error");
     const start = startTestApp({ flags: { [setting]: String(port()) } });
     await expect(start).rejects.toMatchObject({
       name: "SignalboxError",
@@ -120,6 +121,8 @@ describe("a second server", () => {
         `Port ${port()} on 127.0.0.1 is in use, so the ${name} listener cannot open. ` +
         `Stop what uses it, or choose another ${setting} (0 takes any free port).`,
     });
+    expect(printed).not.toHaveBeenCalled();
+    printed.mockRestore();
     expect(await isAlive()).toBe(OK_BODY);
   });
 

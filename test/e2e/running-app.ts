@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Logger } from "pino";
 import { startApp } from "../../src/app.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
@@ -11,6 +12,8 @@ export interface TestAppOptions {
   flags?: Readonly<Record<string, string>>;
   /** Agents that are functions, by id; each is registered under it. */
   agents?: Readonly<Record<string, AgentHandler>>;
+  /** Takes the log, instead of nobody. */
+  log?: Logger;
 }
 
 export interface TestApp {
@@ -23,7 +26,7 @@ export interface TestApp {
   stop(): Promise<void>;
 }
 
-export async function startTestApp({ flags = {}, agents = {} }: TestAppOptions = {}): Promise<TestApp> {
+export async function startTestApp({ flags = {}, agents = {}, log }: TestAppOptions = {}): Promise<TestApp> {
   const dataDir = await mkdtemp(join(tmpdir(), "signalbox-test-"));
   const settings = {
     "http.port": "0",
@@ -33,7 +36,8 @@ export async function startTestApp({ flags = {}, agents = {} }: TestAppOptions =
     "log.level": "silent",
   };
   const config = loadConfig({ flags: { ...settings, ...flags }, env: {}, cwd: dataDir });
-  const app = await startApp(config, { inProcess: new Map(Object.entries(agents)) }).catch(async (error: unknown) => {
+  const inProcess = new Map(Object.entries(agents));
+  const app = await startApp(config, { inProcess, ...(log && { log }) }).catch(async (error: unknown) => {
     await rm(dataDir, { recursive: true, force: true });
     throw error;
   });
@@ -52,7 +56,7 @@ export async function startTestApp({ flags = {}, agents = {} }: TestAppOptions =
   return {
     httpUrl: app.httpUrl,
     grpcAddress: app.grpcAddress,
-    dataDir,
+    dataDir: config.data.dir,
     register,
     async stop() {
       await app.drain();

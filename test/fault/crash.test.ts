@@ -4,6 +4,7 @@ import { toJson } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Task, TaskSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { stateOf } from "../../src/domain/task-log.ts";
+import { isTerminal } from "../../src/domain/task-state.ts";
 import type { SignalboxClient } from "../../src/sdk/client.ts";
 import type { Database } from "../../src/store/database.ts";
 import { openPglite } from "../../src/store/pglite.ts";
@@ -14,7 +15,7 @@ import { checkLogs } from "./log-check.ts";
 import { asTask, statusOf, textOf } from "./said.ts";
 import { type ServerProcess, startServer } from "./server-process.ts";
 
-const { SUBMITTED, WORKING, INPUT_REQUIRED, COMPLETED, FAILED, REJECTED } = TaskState;
+const { SUBMITTED, WORKING, INPUT_REQUIRED, COMPLETED, FAILED } = TaskState;
 const UNCONFIRMED = "The router stopped before the agent confirmed the task.";
 
 describe.each(["pglite", "postgres"] as const)("kill -9 on %s", (backend) => {
@@ -140,7 +141,7 @@ describe.each(["pglite", "postgres"] as const)("kill -9 on %s", (backend) => {
     const images = await lookInside(checkLogs);
     console.log(`${images.length} tasks, ${acknowledged.size} acknowledged, ${unconfirmed.length} never confirmed`);
     expect(images.map((image) => image.header.taskId)).toEqual(expect.arrayContaining([...acknowledged.keys()]));
-    const open = images.filter((image) => ![COMPLETED, FAILED, REJECTED].includes(stateOf(image)));
+    const open = images.filter((image) => !isTerminal(stateOf(image)));
     expect(open.map(({ task }) => task)).toEqual([]);
   });
 });

@@ -42,7 +42,11 @@ export function createPuppet(): Puppet {
     turn: turns.next,
     handler: async function* (message, { task }) {
       let controller!: ReadableStreamDefaultController<StreamResponse>;
-      const said = new ReadableStream<StreamResponse>({ start: (c) => void (controller = c) });
+      const said = new ReadableStream<StreamResponse>({
+        start(given) {
+          controller = given;
+        },
+      });
       const taskId = task?.id ?? randomUUID();
       turns.put(createTurn(message, taskId, task !== undefined, controller));
       yield* said;

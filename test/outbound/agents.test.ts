@@ -1,45 +1,13 @@
 /** The connector against real agents of @a2a-js/sdk, over each binding. */
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Message, MessageSchema, Role, type StreamResponse, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { MessageSchema, Role, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { createAgentConnector } from "../../src/outbound/agent-connector.ts";
-import { AgentCallError, type AgentClient } from "../../src/services/agent-port.ts";
+import type { AgentClient } from "../../src/services/agent-port.ts";
+import { collect, failureOf, patiently, say, stateOf, taskOf } from "../agents/calling.ts";
 import { type Binding, startTestAgent, type TestAgent } from "../agents/test-agent.ts";
 
 const connector = createAgentConnector({ allowPrivateUrls: true });
-const options = () => ({ signal: new AbortController().signal, timeoutMs: 10_000 });
-let lastId = 0;
-
-function say(text: string, init: { taskId?: string; contextId?: string } = {}): Message {
-  const parts = [{ content: { case: "text" as const, value: text } }];
-  return create(MessageSchema, { messageId: `m${++lastId}`, role: Role.USER, parts, ...init });
-}
-
-async function collect(items: AsyncIterable<StreamResponse>): Promise<StreamResponse[]> {
-  const all: StreamResponse[] = [];
-  for await (const item of items) all.push(item);
-  return all;
-}
-
-function taskOf(response: StreamResponse) {
-  if (response.payload.case !== "task") throw new Error(`${response.payload.case} instead of a task`);
-  return response.payload.value;
-}
-
-const stateOf = ({ payload }: StreamResponse): TaskState | undefined =>
-  payload.case === "task" || payload.case === "statusUpdate" ? payload.value.status?.state : undefined;
-
-const failureOf = (call: Promise<unknown>): Promise<AgentCallError> =>
-  call.then(
-    () => {
-      throw new Error("nothing failed");
-    },
-    (error) => {
-      expect(error).toBeInstanceOf(AgentCallError);
-      return error;
-    },
-  );
-
 afterAll(() => connector.close());
 
 describe.each<Binding>(["GRPC", "JSONRPC", "HTTP+JSON"])("an agent over %s", (binding) => {
@@ -53,20 +21,20 @@ describe.each<Binding>(["GRPC", "JSONRPC", "HTTP+JSON"])("an agent over %s", (bi
   afterAll(() => agent.close());
 
   test("completes a task", async () => {
-    const task = taskOf(await client.send(say("complete"), options()));
+    const task = taskOf(await client.send(say("complete"), patiently()));
     expect(task.status?.state).toBe(TaskState.COMPLETED);
     expect(task.artifacts[0]?.parts[0]?.content).toEqual({ case: "text", value: "complete" });
-    expect((await client.get(task.id, options())).status?.state).toBe(TaskState.COMPLETED);
+    expect((await client.get(task.id, patiently())).status?.state).toBe(TaskState.COMPLETED);
   });
 
   test("answers at once when asked to", async () => {
-    const task = taskOf(await client.sendAndReturn(say("slow"), options()));
+    const task = taskOf(await client.sendAndReturn(say("slow"), patiently()));
     expect(task.status?.state).not.toBe(TaskState.COMPLETED);
     agent.release(task.id);
   });
 
   test("streams each item in order", async () => {
-    const items = await collect(client.sendStream(say("chunks 20"), options()));
+    const items = await collect(client.sendStream(say("chunks 20"), patiently()));
     expect(items[0]?.payload.case).toBe("task");
     const chunks = items.flatMap(({ payload }) => (payload.case === "artifactUpdate" ? [payload.value] : []));
     expect(chunks.map((chunk) => chunk.artifact?.parts[0]?.content.value)).toEqual(
@@ -78,36 +46,36 @@ describe.each<Binding>(["GRPC", "JSONRPC", "HTTP+JSON"])("an agent over %s", (bi
 
   test("carries text of every kind and size unharmed", async () => {
     const text = `"quotes" \\ \u0000\u2028 ${"ü€😀".repeat(50)} \r\n`;
-    const echoed = taskOf(await client.send(say(text), options()));
+    const echoed = taskOf(await client.send(say(text), patiently()));
     expect(echoed.artifacts[0]?.parts[0]?.content.value).toBe(text);
-    const items = await collect(client.sendStream(say("large 1000000"), options()));
+    const items = await collect(client.sendStream(say("large 1000000"), patiently()));
     const large = items.find(({ payload }) => payload.case === "artifactUpdate")?.payload;
     expect(large?.case === "artifactUpdate" && large.value.artifact?.parts[0]?.content.value).toHaveLength(1_000_000);
   });
 
   test("answers with a bare Message", async () => {
-    expect((await client.send(say("message"), options())).payload.case).toBe("message");
-    const items = await collect(client.sendStream(say("message"), options()));
+    expect((await client.send(say("message"), patiently())).payload.case).toBe("message");
+    const items = await collect(client.sendStream(say("message"), patiently()));
     expect(items.map((item) => item.payload.case)).toEqual(["message"]);
   });
 
   test("asks, and goes on with the answer", async () => {
-    const asked = taskOf(await client.send(say("ask"), options()));
+    const asked = taskOf(await client.send(say("ask"), patiently()));
     expect(asked.status?.state).toBe(TaskState.INPUT_REQUIRED);
     const answered = taskOf(
-      await client.send(say("blue", { taskId: asked.id, contextId: asked.contextId }), options()),
+      await client.send(say("blue", { taskId: asked.id, contextId: asked.contextId }), patiently()),
     );
     expect(answered.id).toBe(asked.id);
     expect(answered.status?.state).toBe(TaskState.COMPLETED);
   });
 
   test("is canceled, and its watchers see it", async () => {
-    const stream = client.sendStream(say("cancel-me"), options())[Symbol.asyncIterator]();
+    const stream = client.sendStream(say("cancel-me"), patiently())[Symbol.asyncIterator]();
     const first = await stream.next();
     const { id } = taskOf(first.value);
     await stream.next();
-    const watched = collect(client.subscribe(id, options()));
-    const canceled = await client.cancel(id, options());
+    const watched = collect(client.subscribe(id, patiently()));
+    const canceled = await client.cancel(id, patiently());
     expect(canceled.status?.state).toBe(TaskState.CANCELED);
     expect(stateOf((await stream.next()).value)).toBe(TaskState.CANCELED);
     expect((await stream.next()).done).toBe(true);
@@ -115,10 +83,10 @@ describe.each<Binding>(["GRPC", "JSONRPC", "HTTP+JSON"])("an agent over %s", (bi
   });
 
   test("a second watcher sees the rest", async () => {
-    const stream = client.sendStream(say("slow"), options())[Symbol.asyncIterator]();
+    const stream = client.sendStream(say("slow"), patiently())[Symbol.asyncIterator]();
     const { id } = taskOf((await stream.next()).value);
     await stream.next();
-    const watcher = client.subscribe(id, options())[Symbol.asyncIterator]();
+    const watcher = client.subscribe(id, patiently())[Symbol.asyncIterator]();
     expect(taskOf((await watcher.next()).value).id).toBe(id);
     const rest = watcher.next();
     agent.release(id);
@@ -127,11 +95,15 @@ describe.each<Binding>(["GRPC", "JSONRPC", "HTTP+JSON"])("an agent over %s", (bi
   });
 
   test.each([
-    ["get", (c: AgentClient) => c.get("nowhere", options()), "TASK_NOT_FOUND"],
-    ["cancel", (c: AgentClient) => c.cancel("nowhere", options()), "TASK_NOT_FOUND"],
-    ["subscribe", (c: AgentClient) => collect(c.subscribe("nowhere", options())), "TASK_NOT_FOUND"],
-    ["send", (c: AgentClient) => c.send(say("x", { taskId: "nowhere" }), options()), "TASK_NOT_FOUND"],
-    ["stream", (c: AgentClient) => collect(c.sendStream(say("x", { taskId: "nowhere" }), options())), "TASK_NOT_FOUND"],
+    ["get", (c: AgentClient) => c.get("nowhere", patiently()), "TASK_NOT_FOUND"],
+    ["cancel", (c: AgentClient) => c.cancel("nowhere", patiently()), "TASK_NOT_FOUND"],
+    ["subscribe", (c: AgentClient) => collect(c.subscribe("nowhere", patiently())), "TASK_NOT_FOUND"],
+    ["send", (c: AgentClient) => c.send(say("x", { taskId: "nowhere" }), patiently()), "TASK_NOT_FOUND"],
+    [
+      "stream",
+      (c: AgentClient) => collect(c.sendStream(say("x", { taskId: "nowhere" }), patiently())),
+      "TASK_NOT_FOUND",
+    ],
   ])("%s of an unknown task is refused with the agent's reason", async (_name, act, reason) => {
     const failure = await failureOf(act(client) as Promise<unknown>);
     expect({ kind: failure.kind, reason: failure.reason }).toEqual({ kind: "refused", reason });
@@ -139,13 +111,13 @@ describe.each<Binding>(["GRPC", "JSONRPC", "HTTP+JSON"])("an agent over %s", (bi
   });
 
   test("a finished task can be neither canceled nor watched", async () => {
-    const { id } = taskOf(await client.send(say("complete"), options()));
-    expect((await failureOf(client.cancel(id, options()))).reason).toBe("TASK_NOT_CANCELABLE");
-    expect((await failureOf(collect(client.subscribe(id, options())))).reason).toBe("UNSUPPORTED_OPERATION");
+    const { id } = taskOf(await client.send(say("complete"), patiently()));
+    expect((await failureOf(client.cancel(id, patiently()))).reason).toBe("TASK_NOT_CANCELABLE");
+    expect((await failureOf(collect(client.subscribe(id, patiently())))).reason).toBe("UNSUPPORTED_OPERATION");
   });
 
   test.each(["reject", "fail", "throw"])("tells of %s", async (text) => {
-    const task = taskOf(await client.send(say(text), options()));
+    const task = taskOf(await client.send(say(text), patiently()));
     expect(task.status?.state).toBe(text === "reject" ? TaskState.REJECTED : TaskState.FAILED);
   });
 
@@ -163,7 +135,7 @@ describe.each<Binding>(["GRPC", "JSONRPC", "HTTP+JSON"])("an agent over %s", (bi
       extensions: ["urn:x:1"],
     });
     await client.send(message, {
-      ...options(),
+      ...patiently(),
       acceptedOutputModes: ["text/plain"],
       metadata: { request: { deep: true } },
       extensions: ["urn:x:1", "urn:x:2"],
@@ -191,29 +163,29 @@ describe.each<Binding>(["GRPC", "JSONRPC", "HTTP+JSON"])("an agent over %s", (bi
   test("echoes the tenant of its interface", async () => {
     const tenants = await startTestAgent({ bindings: [binding], tenant: "a.other" });
     const other = connector.connect({ workspaceId: "w", agentId: `${binding}-tenant`, card: tenants.card });
-    const { id } = taskOf(await other.send(say("complete"), options()));
-    await collect(other.sendStream(say("complete"), options()));
-    expect((await other.get(id, options())).id).toBe(id);
+    const { id } = taskOf(await other.send(say("complete"), patiently()));
+    await collect(other.sendStream(say("complete"), patiently()));
+    expect((await other.get(id, patiently())).id).toBe(id);
     expect(tenants.requests.map((request) => request.params.tenant)).toEqual(["a.other", "a.other"]);
     await tenants.close();
   });
 
   test("its silence ends the call, and the signal does at once", async () => {
-    const silent = await failureOf(client.send(say("hang"), { ...options(), timeoutMs: 100 }));
+    const silent = await failureOf(client.send(say("hang"), { ...patiently(), timeoutMs: 100 }));
     expect(silent.kind).toBe("timeout");
     expect(silent.message).toContain("100 ms during SendMessage");
 
-    const stream = client.sendStream(say("slow"), { ...options(), timeoutMs: 200 })[Symbol.asyncIterator]();
+    const stream = client.sendStream(say("slow"), { ...patiently(), timeoutMs: 200 })[Symbol.asyncIterator]();
     await stream.next();
     await stream.next();
     expect((await failureOf(stream.next())).kind).toBe("timeout");
 
     const controller = new AbortController();
-    const waiting = client.send(say("hang"), { ...options(), signal: controller.signal });
+    const waiting = client.send(say("hang"), { ...patiently(), signal: controller.signal });
     const reason = new Error("enough");
     controller.abort(reason);
     await expect(waiting).rejects.toBe(reason);
-    await expect(client.send(say("hang"), { ...options(), signal: controller.signal })).rejects.toBe(reason);
+    await expect(client.send(say("hang"), { ...patiently(), signal: controller.signal })).rejects.toBe(reason);
     agent.release();
   });
 });

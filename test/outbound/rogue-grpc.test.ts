@@ -3,26 +3,20 @@ import { constants, type ServerHttp2Stream } from "node:http2";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { afterEach, describe, expect, test } from "vitest";
 import {
-  MessageSchema,
-  Role,
   SendMessageResponseSchema,
   type StreamResponse,
   StreamResponseSchema,
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { createAgentConnector } from "../../src/outbound/agent-connector.ts";
-import { AgentCallError, type AgentClient } from "../../src/services/agent-port.ts";
+import type { AgentCallError, AgentClient } from "../../src/services/agent-port.ts";
+import { collect, failureOf, patiently, say } from "../agents/calling.ts";
 import { cardOf, freePort, startRogueHttp, startRogueHttp2, startRogueTcp } from "../agents/rogue-agent.ts";
 
-const message = create(MessageSchema, {
-  messageId: "m",
-  role: Role.USER,
-  parts: [{ content: { case: "text", value: "hello" } }],
-});
+const message = say("hello");
 const payload = { case: "task" as const, value: { id: "t", status: { state: TaskState.WORKING } } };
 const ANSWER = toBinary(SendMessageResponseSchema, create(SendMessageResponseSchema, { payload } as object));
 const ITEM = toBinary(StreamResponseSchema, create(StreamResponseSchema, { payload } as object));
-const options = (timeoutMs = 10_000) => ({ signal: new AbortController().signal, timeoutMs });
 
 let cleanUp: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -62,23 +56,9 @@ function answer(stream: ServerHttp2Stream, body: Uint8Array, status?: { code: nu
   stream.end(body);
 }
 
-async function failureOf(call: Promise<unknown>): Promise<AgentCallError> {
-  const error = await call.then(
-    (value) => new Error(`nothing failed: ${JSON.stringify(value)}`),
-    (failure) => failure,
-  );
-  if (!(error instanceof AgentCallError)) throw error;
-  return error;
-}
-
-async function collect(items: AsyncIterable<StreamResponse>, into: StreamResponse[] = []): Promise<StreamResponse[]> {
-  for await (const item of items) into.push(item);
-  return into;
-}
-
 const both = async (client: AgentClient): Promise<AgentCallError[]> => [
-  await failureOf(client.send(message, options())),
-  await failureOf(collect(client.sendStream(message, options()))),
+  await failureOf(client.send(message, patiently())),
+  await failureOf(collect(client.sendStream(message, patiently()))),
 ];
 
 describe("over gRPC", () => {
@@ -93,7 +73,7 @@ describe("over gRPC", () => {
     cleanUp.push(() => agent.close());
     while (agent.sockets.size === 0) await new Promise(setImmediate);
     while (!returned) {
-      returned = await client.send(message, options()).then(
+      returned = await client.send(message, patiently()).then(
         () => true,
         () => new Promise(setImmediate).then(() => false),
       );
@@ -128,7 +108,7 @@ describe("over gRPC", () => {
       setImmediate(() => stream.close(constants.NGHTTP2_INTERNAL_ERROR));
     });
     const items: StreamResponse[] = [];
-    expect((await failureOf(collect(client.sendStream(message, options()), items))).kind).toBe("broken");
+    expect((await failureOf(collect(client.sendStream(message, patiently()), items))).kind).toBe("broken");
     expect(items).toHaveLength(1);
   });
 
@@ -143,7 +123,7 @@ describe("over gRPC", () => {
 
   test("no answer is invalid", async () => {
     const { client } = await rogue((stream) => answer(stream, new Uint8Array(), { code: 0 }));
-    expect((await failureOf(client.send(message, options()))).kind).toBe("invalid");
+    expect((await failureOf(client.send(message, patiently()))).kind).toBe("invalid");
   });
 
   test("the agent's own status is a refusal, UNAVAILABLE too", async () => {
@@ -167,7 +147,7 @@ describe("over gRPC", () => {
 
   test("a stream that ends without an item is broken", async () => {
     const { client } = await rogue((stream) => answer(stream, new Uint8Array(), { code: 0 }));
-    expect((await failureOf(collect(client.sendStream(message, options())))).kind).toBe("broken");
+    expect((await failureOf(collect(client.sendStream(message, patiently())))).kind).toBe("broken");
   });
 
   test("silence and the signal reset the stream", async () => {
@@ -176,11 +156,11 @@ describe("over gRPC", () => {
       closed.push(new Promise((resolve) => stream.once("close", () => resolve(stream.rstCode))));
       answer(stream, frame(ITEM));
     });
-    expect((await failureOf(collect(client.sendStream(message, options(100))))).kind).toBe("timeout");
+    expect((await failureOf(collect(client.sendStream(message, patiently(100))))).kind).toBe("timeout");
     expect(await closed[0]).toBe(constants.NGHTTP2_CANCEL);
-    for await (const _item of client.sendStream(message, options())) break;
+    for await (const _item of client.sendStream(message, patiently())) break;
     expect(await closed[1]).toBe(constants.NGHTTP2_CANCEL);
-    expect((await failureOf(client.send(message, options(100)))).kind).toBe("timeout");
+    expect((await failureOf(client.send(message, patiently(100)))).kind).toBe("timeout");
     expect(await closed[2]).toBe(constants.NGHTTP2_CANCEL);
   });
 
@@ -193,11 +173,33 @@ describe("over gRPC", () => {
       agentId: "a",
       card: cardOf("GRPC", `127.0.0.1:${agent.port}`),
     });
-    const items = client.sendStream(message, options())[Symbol.asyncIterator]();
+    const items = client.sendStream(message, patiently())[Symbol.asyncIterator]();
     await items.next();
     const next = failureOf(items.next());
     await connector.close();
     expect(await next).toMatchObject({ kind: "broken", message: "The router stopped during the call." });
+    await agent.idle();
+  });
+
+  test("an agent that is forgotten keeps its running calls, and its connection no longer than they last", async () => {
+    const { promise: mayEnd, resolve: end } = Promise.withResolvers<void>();
+    const agent = await startRogueHttp2((stream) => {
+      stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+      stream.once("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
+      stream.write(frame(ITEM));
+      void mayEnd.then(() => stream.end(frame(ITEM)));
+    });
+    cleanUp.push(() => agent.close());
+    const connector = createAgentConnector({ allowPrivateUrls: true });
+    cleanUp.push(() => connector.close());
+    const card = cardOf("GRPC", `127.0.0.1:${agent.port}`);
+    const client = connector.connect({ workspaceId: "w", agentId: "a", card });
+    const items = client.sendStream(message, patiently())[Symbol.asyncIterator]();
+    await items.next();
+    connector.forget("w", "a");
+    end();
+    expect((await items.next()).done).toBe(false);
+    expect((await items.next()).done).toBe(true);
     await agent.idle();
   });
 });

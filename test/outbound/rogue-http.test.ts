@@ -1,20 +1,15 @@
 /** The two HTTP bindings against agents that misbehave. */
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
-import { create } from "@bufbuild/protobuf";
 import { afterEach, describe, expect, test } from "vitest";
-import { MessageSchema, Role, type StreamResponse } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { StreamResponse } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { createAgentConnector } from "../../src/outbound/agent-connector.ts";
-import { AgentCallError, type AgentClient } from "../../src/services/agent-port.ts";
+import type { AgentClient } from "../../src/services/agent-port.ts";
+import { collect, failureOf, patiently, say } from "../agents/calling.ts";
 import { cardOf, freePort, type RogueAgent, startRogueHttp, startRogueTcp } from "../agents/rogue-agent.ts";
 
 const MAX_BYTES = 64 * 1024;
-const message = create(MessageSchema, {
-  messageId: "m",
-  role: Role.USER,
-  parts: [{ content: { case: "text", value: "hello" } }],
-});
+const message = say("hello");
 const TASK = { id: "t", contextId: "c", status: { state: "TASK_STATE_WORKING" } };
-const options = (timeoutMs = 10_000) => ({ signal: new AbortController().signal, timeoutMs });
 
 let cleanUp: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -34,20 +29,6 @@ async function rogue(binding: Binding, listener: RequestListener): Promise<{ cli
   const agent = await startRogueHttp(listener);
   cleanUp.push(() => agent.close());
   return { client: connect(binding, `http://127.0.0.1:${agent.port}/agent`), agent };
-}
-
-async function failureOf(call: Promise<unknown>): Promise<AgentCallError> {
-  const error = await call.then(
-    (value) => new Error(`nothing failed: ${JSON.stringify(value)}`),
-    (failure) => failure,
-  );
-  if (!(error instanceof AgentCallError)) throw error;
-  return error;
-}
-
-async function collect(items: AsyncIterable<StreamResponse>, into: StreamResponse[] = []): Promise<StreamResponse[]> {
-  for await (const item of items) into.push(item);
-  return into;
 }
 
 /** Reads the request and answers its JSON-RPC id with what the binding puts around a result. */
@@ -71,8 +52,8 @@ async function events(binding: Binding, request: IncomingMessage, response: Serv
 }
 
 describe.each<Binding>(["JSONRPC", "HTTP+JSON"])("over %s", (binding) => {
-  const send = (client: AgentClient) => client.send(message, options());
-  const stream = (client: AgentClient) => collect(client.sendStream(message, options()));
+  const send = (client: AgentClient) => client.send(message, patiently());
+  const stream = (client: AgentClient) => collect(client.sendStream(message, patiently()));
 
   test("a port at which nothing listens is unreachable", async () => {
     const failure = await failureOf(send(connect(binding, `http://127.0.0.1:${await freePort()}`)));
@@ -198,7 +179,7 @@ describe.each<Binding>(["JSONRPC", "HTTP+JSON"])("over %s", (binding) => {
       response.writeHead(200, { "content-type": "application/json" });
       drip = setInterval(() => response.write(" "), 20);
     });
-    expect((await failureOf(client.send(message, options(150)))).kind).toBe("timeout");
+    expect((await failureOf(client.send(message, patiently(150)))).kind).toBe("timeout");
     await agent.idle();
     clearInterval(drip);
   });
@@ -211,7 +192,7 @@ describe.each<Binding>(["JSONRPC", "HTTP+JSON"])("over %s", (binding) => {
       setImmediate(() => response.destroy());
     });
     const items: StreamResponse[] = [];
-    const failure = await failureOf(collect(client.sendStream(message, options()), items));
+    const failure = await failureOf(collect(client.sendStream(message, patiently()), items));
     expect(failure).toMatchObject({
       kind: "broken",
       message: "The connection to the agent broke during SendStreamingMessage.",
@@ -248,7 +229,7 @@ describe.each<Binding>(["JSONRPC", "HTTP+JSON"])("over %s", (binding) => {
     const { client, agent } = await rogue(binding, async (request, response) => {
       (await events(binding, request, response))({ task: TASK });
     });
-    for await (const item of client.sendStream(message, options())) {
+    for await (const item of client.sendStream(message, patiently())) {
       expect(item.payload.case).toBe("task");
       break;
     }
@@ -268,7 +249,7 @@ describe("JSON-RPC alone", () => {
     const { client } = await rogue("JSONRPC", async (request, response) => {
       response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body(await idOf(request))));
     });
-    return failureOf(client.send(message, options()));
+    return failureOf(client.send(message, patiently()));
   };
 
   test.each([
@@ -302,7 +283,7 @@ describe("JSON-RPC alone", () => {
       response.write(`data: ${JSON.stringify({ jsonrpc: "2.0", id, result: { task: TASK } })}\n\n`);
       response.end(`event: error\ndata: ${JSON.stringify({ id, error: { code: -32603, message: "boom" } })}\n\n`);
     });
-    expect(await failureOf(collect(client.sendStream(message, options())))).toMatchObject({
+    expect(await failureOf(collect(client.sendStream(message, patiently())))).toMatchObject({
       kind: "refused",
       reason: "INTERNAL_ERROR",
     });
@@ -316,9 +297,9 @@ describe("HTTP+JSON alone", () => {
       const error = { code: 404, status: "NOT_FOUND", message: "No tea.", details };
       response.writeHead(404, { "content-type": "application/json" }).end(JSON.stringify({ error }));
     });
-    expect(await failureOf(client.get("t", options()))).toMatchObject({ kind: "refused", reason: "NO_TEA" });
+    expect(await failureOf(client.get("t", patiently()))).toMatchObject({ kind: "refused", reason: "NO_TEA" });
     details = [];
-    expect((await failureOf(client.get("t", options()))).reason).toBe("NOT_FOUND");
+    expect((await failureOf(client.get("t", patiently()))).reason).toBe("NOT_FOUND");
   });
 
   test("subscribes by GET where POST is not served, and keeps to it", async () => {
@@ -329,7 +310,7 @@ describe("HTTP+JSON alone", () => {
       (await events("HTTP+JSON", request, response))({ task: TASK });
       response.end();
     });
-    for (let i = 0; i < 2; i++) expect(await collect(client.subscribe("a/b", options()))).toHaveLength(1);
+    for (let i = 0; i < 2; i++) expect(await collect(client.subscribe("a/b", patiently()))).toHaveLength(1);
     expect(asked).toEqual([
       "POST /agent/tasks/a%2Fb:subscribe",
       "GET /agent/tasks/a%2Fb:subscribe",
@@ -345,7 +326,7 @@ describe("HTTP+JSON alone", () => {
       write({ error: { code: 500, status: "INTERNAL", message: "boom" } });
       response.end();
     });
-    expect(await failureOf(collect(client.sendStream(message, options())))).toMatchObject({
+    expect(await failureOf(collect(client.sendStream(message, patiently())))).toMatchObject({
       kind: "refused",
       reason: "INTERNAL",
     });

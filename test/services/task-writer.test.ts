@@ -13,8 +13,11 @@ import { watchTask } from "../../src/services/watch.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
 import { describeEachBackend } from "../store/backends.ts";
 
-/** What happens to an append: nothing, lost before the database had it, or stored with the answer lost. */
-type Fault = "none" | "before" | "after";
+/**
+ * What happens to an append: nothing; lost before the database had it; stored with the answer lost, after which the
+ * database may be away for the next look (`blind`); or stored only when the next one comes (`late`).
+ */
+type Fault = "none" | "before" | "after" | "blind" | "late";
 
 const runtime: Runtime = { ...systemRuntime(), wait: async (_ms, signal) => signal.throwIfAborted() };
 const never = new AbortController().signal;
@@ -51,14 +54,25 @@ describeEachBackend("the writer of a task", (context) => {
     };
     const hello = messageUpdate(create(MessageSchema, { messageId: "1", role: Role.USER }));
     await store.submit({ header, updates: [hello] });
+    let blind = false;
+    let late: (() => Promise<unknown>) | undefined;
     const faulty: TaskStore = {
       ...store,
       async append(append) {
+        await late?.();
+        late = undefined;
         const fault = faults.shift() ?? "none";
         if (fault === "before") throw databaseUnavailable();
-        const result = await store.append(append);
-        if (fault === "after") throw databaseOutcomeUnknown(new Error("the connection was lost"));
+        if (fault === "late") late = () => store.append(append);
+        const result = fault === "late" ? undefined : await store.append(append);
+        blind = fault === "blind";
+        if (fault !== "none") throw databaseOutcomeUnknown(new Error("the connection was lost"));
         return result;
+      },
+      async load(workspaceId, taskId) {
+        if (!blind) return store.load(workspaceId, taskId);
+        blind = false;
+        throw databaseUnavailable();
       },
     };
     const image = () => foldTask({ ...header }, [{ ...hello, seq: 1 }]);
@@ -71,14 +85,14 @@ describeEachBackend("the writer of a task", (context) => {
   }
 
   it("stores each update once and in order, whatever is lost on the way, and watchers see the same", async () => {
-    const fault = fc.constantFrom<Fault>("none", "none", "before", "after");
+    const fault = fc.constantFrom<Fault>("none", "none", "before", "after", "blind", "late");
     await fc.assert(
       fc.asyncProperty(fc.array(fault, { maxLength: 12 }), async (faults) => {
         const hub = createUpdateHub();
         const { header, writer, stored } = await begun(hub, faults);
         const seen: TaskUpdate[] = [];
         const updates = watchTask(
-          { store, hub },
+          { store, hub, runtime },
           { workspaceId: "default", taskId: header.taskId, after: 1, fresh: true, signal: never },
         );
         const one = writer();
@@ -119,7 +133,10 @@ describeEachBackend("the writer of a task", (context) => {
   });
 
   it("waits for the database no longer than its signal lets it", async () => {
-    const { writer } = await begun(createUpdateHub(), Array.from({ length: 1000 }, () => "before" as const));
+    const { writer } = await begun(
+      createUpdateHub(),
+      Array.from({ length: 1000 }, () => "before" as const),
+    );
     const stop = new AbortController();
     const appended = writer().append((image) => chunk(image, "x"), {}, stop.signal);
     stop.abort(new Error("enough"));
@@ -130,7 +147,7 @@ describeEachBackend("the writer of a task", (context) => {
     const hub = createUpdateHub();
     const { header, writer } = await begun(hub);
     const updates = watchTask(
-      { store, hub },
+      { store, hub, runtime },
       { workspaceId: "default", taskId: header.taskId, after: 0, signal: never },
     );
     const one = writer();

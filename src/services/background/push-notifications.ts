@@ -11,6 +11,7 @@ import type { PushConfigRepository } from "../../store/push-config-repository.ts
 import type { TaskStore } from "../../store/task-store.ts";
 import type { WebhookSender } from "../agent-port.ts";
 import { backoffMs, type Runtime } from "../runtime.ts";
+import { whenDatabaseAnswers } from "../task-writer.ts";
 import type { Commit, UpdateHub } from "../update-hub.ts";
 
 /** Pause before the second try, and the longest pause, in milliseconds. */
@@ -81,16 +82,19 @@ export function startPushNotifications(deps: PushDeps): PushNotifications {
     }
   }
 
+  const read = <T>(work: () => Promise<T>): Promise<T> => whenDatabaseAnswers(runtime, stop.signal, work);
+
   async function serve(duty: Duty): Promise<void> {
     const { workspaceId, taskId } = duty;
     try {
       while (duty.cursor < duty.heard) {
         stop.signal.throwIfAborted();
-        const updates = await store.readUpdates(workspaceId, taskId, duty.cursor, PAGE);
+        const updates = await read(() => store.readUpdates(workspaceId, taskId, duty.cursor, PAGE));
         if (updates.length === 0) return;
-        const webhooksOfTask = await configs.list(workspaceId, taskId, { limit: PAGE });
         for (const update of updates) {
           if (update.kind === "status" || update.kind === "artifact") {
+            // Asked for each time: a config that was deleted meanwhile gets no more.
+            const webhooksOfTask = await read(() => configs.list(workspaceId, taskId, { limit: PAGE }));
             await Promise.all(webhooksOfTask.map((config) => deliver(duty, config, update)));
           }
           duty.cursor = update.seq;
@@ -121,6 +125,7 @@ export function startPushNotifications(deps: PushDeps): PushNotifications {
         }
         log.info(facts, "a push notification failed; trying again");
         await runtime.wait(backoffMs(attempt - 1, RETRY_BASE_MS, RETRY_MAX_MS, runtime.random), stop.signal);
+        if (!(await read(() => configs.get(duty.workspaceId, duty.taskId, config.id)))) return;
       }
     }
   }

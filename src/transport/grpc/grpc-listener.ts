@@ -31,6 +31,8 @@ const OPTIONS: grpc.ServerOptions = {
 };
 
 export async function openGrpcListener(options: GrpcListenerOptions): Promise<GrpcListener> {
+  // grpc-js prints its errors, which is no log of ours. Those that matter reach us as errors; GRPC_TRACE still works.
+  grpc.setLogger({ ...console, error: () => {} });
   const server = new grpc.Server({
     ...OPTIONS,
     "grpc.max_receive_message_length": options.maxBytes,

@@ -1,5 +1,13 @@
 /** gRPC, gRPC-Web and Connect by connect-node's own clients, at the HTTP listener. */
-import { create, type DescMethod, fromJson, type Message, toJson } from "@bufbuild/protobuf";
+import {
+  create,
+  type DescMethod,
+  type DescMethodStreaming,
+  type DescMethodUnary,
+  fromJson,
+  type Message,
+  toJson,
+} from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { ConnectError, type Transport } from "@connectrpc/connect";
 import {
@@ -65,15 +73,17 @@ async function* start(
   headers: Readonly<Record<string, string>>,
   signal: AbortSignal,
 ): AsyncGenerator<Message, void> {
-  if (method.methodKind === "unary") {
+  if (isUnary(method)) {
     yield (await transport.unary(method, signal, undefined, headers, request)).message;
   } else {
     const requests = (async function* () {
       yield request;
     })();
-    yield* (await transport.stream(method, signal, undefined, headers, requests)).message;
+    yield* (await transport.stream(method as DescMethodStreaming, signal, undefined, headers, requests)).message;
   }
 }
+
+const isUnary = (method: DescMethod): method is DescMethodUnary => method.methodKind === "unary";
 
 function rpcError(error: ConnectError): RpcError {
   const packed = error.details.map((detail) => {

@@ -24,7 +24,7 @@ export const jsonRpc: Binding = {
         try {
           if (response.status !== 200) throw new Error(`HTTP ${response.status}: ${await response.text()}`);
           if (response.headers.get("content-type") !== "text/event-stream") {
-            yield read(method, id, await response.json());
+            yield read(method, id, (await response.json()) as JsonObject);
             return;
           }
           let isFirst = true;

@@ -1,5 +1,5 @@
 /**
- * The agents behind the server. What they do is the first word of the message, and is the same every time:
+ * The agent behind the server. What it does is told by the first word of the message, and is the same every time:
  *
  * | text       | what happens                                                                     |
  * | ---------- | -------------------------------------------------------------------------------- |
@@ -19,40 +19,20 @@
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { create, fromJson, type JsonObject, type JsonValue } from "@bufbuild/protobuf";
-import {
-  type AgentCard,
-  AgentCardSchema,
-  type StreamResponse,
-  StreamResponseSchema,
-} from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { type StreamResponse, StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
+import { inProcessCard } from "../e2e/running-app.ts";
 
-/** One handler serves all agents; what sets them apart is their cards. */
-export const handlers: ReadonlyMap<string, AgentHandler> = new Map([["actor", act]]);
-
-/**
- * - `actor` does what the table says, and is the default.
- * - `strict` too, but streams nothing and takes only who names its extension.
- */
-export const agentCards: Readonly<Record<string, AgentCard>> = {
-  actor: card("Actor", { streaming: true }),
-  strict: card("Strict", { streaming: false, extensions: [{ uri: "urn:example:tone", required: true }] }),
+/** Another agent of the same script. It streams nothing, and takes only messages that name its extension. */
+export const strictCard = {
+  ...inProcessCard("actor"),
+  name: "Strict",
+  capabilities: { streaming: false, extensions: [{ uri: "urn:example:tone", required: true }] },
 };
 
-function card(name: string, capabilities: JsonObject): AgentCard {
-  return fromJson(AgentCardSchema, {
-    name,
-    description: `${name} does as it is told.`,
-    version: "1.0.0",
-    supportedInterfaces: [{ url: "in-process:actor", protocolBinding: "IN-PROCESS", protocolVersion: "1.0" }],
-    capabilities,
-    defaultInputModes: ["text/plain", "application/json"],
-    defaultOutputModes: ["text/plain"],
-    skills: [{ id: "act", name: "Act", description: "Does as it is told.", tags: ["test"] }],
-  });
-}
-
-async function* act(...[message, { task, signal }]: Parameters<AgentHandler>): AsyncGenerator<StreamResponse, void> {
+export async function* act(
+  ...[message, { task, signal }]: Parameters<AgentHandler>
+): AsyncGenerator<StreamResponse, void> {
   const ids = { taskId: task?.id ?? randomUUID(), contextId: task?.contextId ?? randomUUID() };
   const { content } = message.parts[0]!;
   const text = content.case === "text" ? content.value : "";
