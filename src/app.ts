@@ -99,7 +99,8 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       ...(options.inProcess && { inProcess: options.inProcess }),
     });
     const webhooks = createWebhookSender({ allowPrivateUrls });
-    closing.push(() => connector.close());
+    const cardFetcher = createCardFetcher({ allowPrivateUrls });
+    for (const client of [connector, webhooks, cardFetcher]) closing.push(() => client.close());
 
     // services
     const hub = createUpdateHub();
@@ -131,7 +132,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       repository: agentRepository,
       directory,
       connector,
-      cards: createCardFetcher({ allowPrivateUrls }),
+      cards: cardFetcher,
       runtime,
     });
     const address: PublicAddress = { url: "", grpc: "" };

@@ -8,10 +8,13 @@ import {
   type DescOneof,
   getOption,
   hasOption,
+  type JsonObject,
   type MessageShape,
 } from "@bufbuild/protobuf";
+import type { Value } from "@bufbuild/protobuf/wkt";
 import { FieldBehavior, field_behavior } from "../../gen/google/api/field_behavior_pb.ts";
 import type { FieldViolation } from "./errors.ts";
+import { isFiniteJson, isFiniteValue } from "./free-form.ts";
 
 /** Lists that the contract requires to be there, but that may sensibly be empty. Required maps may always be empty. */
 const MAY_BE_EMPTY: ReadonlySet<string> = new Set([
@@ -28,6 +31,13 @@ const REQUIRED_ONEOFS: ReadonlySet<string> = new Set([
   "lf.a2a.v1.StreamResponse.payload",
 ]);
 
+/** Data without a contract of its own: its numbers must be such that every binding can write them. */
+const FREE_FORM: ReadonlyMap<string, Check> = new Map<string, Check>([
+  ["google.protobuf.Struct", (data) => (isFiniteJson(data as JsonObject) ? undefined : NOT_FINITE)],
+  ["google.protobuf.Value", (data) => (isFiniteValue(data as unknown as Value) ? undefined : NOT_FINITE)],
+]);
+const NOT_FINITE: FieldViolation[] = [{ field: "", description: "holds NaN or an infinity, which JSON cannot carry" }];
+
 /** Deeper nesting than this is a fault of its own; no message of the contract comes near it. */
 const MAX_DEPTH = 100;
 
@@ -37,7 +47,8 @@ const MAX_VIOLATIONS = 16;
 /**
  * What is missing in `message`, with paths as `message.parts[0]` in the names of ProtoJSON. Empty when nothing is.
  * A REQUIRED string must not be empty, a REQUIRED enum not be its zero value, a REQUIRED list hold an item, a REQUIRED
- * message be there; numbers and booleans have no empty value. Nested messages are checked wherever they stand.
+ * message be there; numbers and booleans have no empty value. Nested messages are checked wherever they stand, and
+ * free-form data for numbers that JSON does not have.
  */
 export function missingFields<Desc extends DescMessage>(schema: Desc, message: MessageShape<Desc>): FieldViolation[] {
   return checkOf(schema)?.(message as Fields, 0) ?? [];
@@ -51,6 +62,8 @@ type Check = (message: Fields, depth: number) => FieldViolation[] | undefined;
 const checks = new Map<DescMessage, Check | undefined>();
 
 function checkOf(schema: DescMessage): Check | undefined {
+  const freeForm = FREE_FORM.get(schema.typeName);
+  if (freeForm) return freeForm;
   if (!checks.has(schema)) checks.set(schema, compile(schema));
   return checks.get(schema);
 }
@@ -74,8 +87,9 @@ function join(found: FieldViolation[] | undefined, more: FieldViolation[] | unde
 
 const isFull = (found: FieldViolation[] | undefined): boolean => found !== undefined && found.length >= MAX_VIOLATIONS;
 
-/** Whether something REQUIRED stands anywhere in a message of this type. `seen` ends recursion of types. */
+/** Whether something that can be wrong stands anywhere in a message of this type. `seen` ends recursion of types. */
 function canMiss(schema: DescMessage, seen: Set<DescMessage>): boolean {
+  if (FREE_FORM.has(schema.typeName)) return true;
   if (seen.has(schema)) return false;
   seen.add(schema);
   return (

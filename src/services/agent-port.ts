@@ -8,7 +8,7 @@ import type { AgentCard, AgentInterface, Message, StreamResponse, Task } from ".
 export interface AgentCallOptions {
   /** Ends the call. Required: every wait can be ended. */
   signal: AbortSignal;
-  /** Longest silence of the agent before the call fails with AgentTimeoutError, in milliseconds. */
+  /** Longest silence of the agent before the call fails with kind "timeout", in milliseconds. */
   timeoutMs: number;
   /** Extension URIs that the client named; sent on as A2A-Extensions. */
   extensions?: readonly string[];
@@ -63,7 +63,7 @@ export interface AgentConnector {
  * - `unreachable`: the request provably never reached the agent (connection refused, name not found, TLS failed).
  * - `broken`: the connection broke after the request may have reached it.
  * - `timeout`: the agent was silent for too long.
- * - `refused`: the agent answered with an error of its own; `reason` and `code` hold it.
+ * - `refused`: the agent answered with an error of its own; `reason` holds it.
  * - `invalid`: the agent answered something that is no A2A; `raw` holds it.
  */
 export type AgentFailureKind = "unreachable" | "broken" | "timeout" | "refused" | "invalid";

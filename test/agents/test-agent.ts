@@ -1,7 +1,13 @@
 /** A real A2A agent of @a2a-js/sdk on loopback ports, that does what behaviours.ts says. */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { type Message, AgentCard as SdkAgentCard, type SendMessageRequest } from "@a2a-js/sdk";
+import {
+  type Message,
+  AgentCard as SdkAgentCard,
+  type SendMessageRequest,
+  type StreamResponse,
+  type SubscribeToTaskRequest,
+} from "@a2a-js/sdk";
 import {
   DefaultRequestHandler,
   InMemoryTaskStore,
@@ -46,6 +52,8 @@ export interface TestAgent extends Pick<BehavingExecutor, "turn" | "ids" | "rele
   received: Message[];
   /** The same with all that came along. */
   requests: ReceivedRequest[];
+  /** Resolves when somebody has subscribed to a task of the agent, and has been shown it. */
+  subscribed(taskId: string): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -94,6 +102,13 @@ export async function startTestAgent(options: TestAgentOptions = {}): Promise<Te
     if (copy.message) received.push(copy.message);
   }
 
+  const subscriptions = new Map<string, PromiseWithResolvers<void>>();
+  function subscriptionTo(taskId: string): PromiseWithResolvers<void> {
+    const subscription = subscriptions.get(taskId) ?? Promise.withResolvers<void>();
+    subscriptions.set(taskId, subscription);
+    return subscription;
+  }
+
   /** The SDK's own handler; it only writes down what comes in. */
   class RecordingHandler extends DefaultRequestHandler {
     override sendMessage(params: SendMessageRequest, context: ServerCallContext) {
@@ -103,6 +118,15 @@ export async function startTestAgent(options: TestAgentOptions = {}): Promise<Te
     override sendMessageStream(params: SendMessageRequest, context: ServerCallContext) {
       record(params, context);
       return super.sendMessageStream(params, context);
+    }
+    override async *resubscribe(
+      params: SubscribeToTaskRequest,
+      context: ServerCallContext,
+    ): AsyncGenerator<StreamResponse, void, undefined> {
+      for await (const item of super.resubscribe(params, context)) {
+        subscriptionTo(params.id).resolve();
+        yield item;
+      }
     }
   }
 
@@ -119,6 +143,7 @@ export async function startTestAgent(options: TestAgentOptions = {}): Promise<Te
     cardUrl: `${base}/.well-known/agent-card.json`,
     received,
     requests,
+    subscribed: (taskId) => subscriptionTo(taskId).promise,
     turn: behaviours.turn,
     ids: behaviours.ids,
     release: behaviours.release,

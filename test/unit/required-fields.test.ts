@@ -1,10 +1,12 @@
-import { create } from "@bufbuild/protobuf";
+import { create, fromJson } from "@bufbuild/protobuf";
+import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
 import {
   AgentCardSchema,
   ListTasksResponseSchema,
   type Message,
   MessageSchema,
+  PartSchema,
   Role,
   SendMessageRequestSchema,
   StreamResponseSchema,
@@ -84,5 +86,21 @@ describe("missingFields", () => {
   test("a flood of faults makes a short list", () => {
     const flood = message({ parts: Array.from({ length: 100_000 }, () => ({})) });
     expect(missingFields(MessageSchema, flood)).toHaveLength(16);
+  });
+
+  test("refuses numbers that JSON does not have, wherever free-form data stands", () => {
+    const data = (value: number) =>
+      create(PartSchema, { content: { case: "data", value: fromJson(ValueSchema, { a: [value] }) } });
+    expect(fields(missingFields(MessageSchema, message({ parts: [data(1)], metadata: { a: { b: [1.5] } } })))).toEqual(
+      [],
+    );
+    const broken = data(0);
+    if (broken.content.case === "data" && broken.content.value.kind.case === "structValue") {
+      broken.content.value.kind.value.fields.a = create(ValueSchema, {
+        kind: { case: "numberValue", value: Number.NaN },
+      });
+    }
+    const faulty = message({ parts: [broken], metadata: { a: { b: [Number.POSITIVE_INFINITY] } } });
+    expect(fields(missingFields(MessageSchema, faulty))).toEqual(["parts[0].data", "metadata"]);
   });
 });

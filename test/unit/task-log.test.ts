@@ -13,8 +13,23 @@ import {
   TaskState,
   TaskStatusUpdateEventSchema,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { messageUpdate, statusUpdate, updatesFromArtifact, updatesFromSnapshot, updatesFromStatus } from "../../src/domain/agent-report.ts";
-import { applyUpdate, foldTask, newImage, type NewUpdate, stateOf, type TaskHeader, type TaskUpdate, viewTask } from "../../src/domain/task-log.ts";
+import {
+  messageUpdate,
+  statusUpdate,
+  updatesFromArtifact,
+  updatesFromSnapshot,
+  updatesFromStatus,
+} from "../../src/domain/agent-report.ts";
+import {
+  applyUpdate,
+  foldTask,
+  type NewUpdate,
+  newImage,
+  stateOf,
+  type TaskHeader,
+  type TaskUpdate,
+  viewTask,
+} from "../../src/domain/task-log.ts";
 import { isTerminal } from "../../src/domain/task-state.ts";
 
 const at = timestampFromDate(new Date("2026-01-01T00:00:00.123Z"));
@@ -103,9 +118,9 @@ function report(image: ReturnType<typeof newImage>, step: Step): NewUpdate[] {
   return updatesFromStatus(image, create(TaskStatusUpdateEventSchema, init), new Map(), at);
 }
 
-const texts = (task: Task) =>
-  task.artifacts.map((a) => [a.artifactId, a.parts.map((p) => p.content.value).join("|")]);
-const said = (task: Task) => [...task.history, ...(task.status?.message ? [task.status.message] : [])].map((m) => m.messageId);
+const texts = (task: Task) => task.artifacts.map((a) => [a.artifactId, a.parts.map((p) => p.content.value).join("|")]);
+const said = (task: Task) =>
+  [...task.history, ...(task.status?.message ? [task.status.message] : [])].map((m) => m.messageId);
 
 describe("the update log", () => {
   it("folds to the task that the agent has, from its updates alone", () => {
@@ -133,7 +148,10 @@ describe("the update log", () => {
         const log: TaskUpdate[] = [];
         for (const each of steps) {
           append(image, log, report(image, each));
-          const stored = log.map((u) => ({ ...u, body: fromBinary(StreamResponseSchema, toBinary(StreamResponseSchema, u.body)) }));
+          const stored = log.map((u) => ({
+            ...u,
+            body: fromBinary(StreamResponseSchema, toBinary(StreamResponseSchema, u.body)),
+          }));
           expect(equals(TaskSchema, foldTask(header, stored).task, image.task)).toBe(true);
         }
       }),
@@ -142,21 +160,29 @@ describe("the update log", () => {
 
   it("is healed by a snapshot after any part of the stream was lost, and a second look adds nothing", () => {
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 20 }), fc.nat({ max: 20 }), fc.nat({ max: 20 }), (steps, from, length) => {
-        const theirs = create(TaskSchema, { id: "theirs", status: { state: TaskState.SUBMITTED } });
-        const image = newImage(header);
-        const log: TaskUpdate[] = [];
-        const lost = (i: number) => i >= from && i < from + length;
-        steps.forEach((each, i) => {
-          agentDoes(theirs, each);
-          if (i < from) append(image, log, report(image, each));
-          else if (!lost(i + 1)) append(image, log, updatesFromSnapshot(image, clone(TaskSchema, theirs), new Map(), at));
-        });
-        append(image, log, updatesFromSnapshot(image, clone(TaskSchema, theirs), new Map(), at));
-        expect(stateOf(image)).toBe(theirs.status?.state === TaskState.SUBMITTED ? TaskState.SUBMITTED : theirs.status?.state);
-        expect(texts(image.task)).toEqual(texts(theirs));
-        expect(updatesFromSnapshot(image, clone(TaskSchema, theirs), new Map(), at)).toEqual([]);
-      }),
+      fc.property(
+        fc.array(step, { maxLength: 20 }),
+        fc.nat({ max: 20 }),
+        fc.nat({ max: 20 }),
+        (steps, from, length) => {
+          const theirs = create(TaskSchema, { id: "theirs", status: { state: TaskState.SUBMITTED } });
+          const image = newImage(header);
+          const log: TaskUpdate[] = [];
+          const lost = (i: number) => i >= from && i < from + length;
+          steps.forEach((each, i) => {
+            agentDoes(theirs, each);
+            if (i < from) append(image, log, report(image, each));
+            else if (!lost(i + 1))
+              append(image, log, updatesFromSnapshot(image, clone(TaskSchema, theirs), new Map(), at));
+          });
+          append(image, log, updatesFromSnapshot(image, clone(TaskSchema, theirs), new Map(), at));
+          expect(stateOf(image)).toBe(
+            theirs.status?.state === TaskState.SUBMITTED ? TaskState.SUBMITTED : theirs.status?.state,
+          );
+          expect(texts(image.task)).toEqual(texts(theirs));
+          expect(updatesFromSnapshot(image, clone(TaskSchema, theirs), new Map(), at)).toEqual([]);
+        },
+      ),
     );
   });
 
@@ -178,11 +204,15 @@ describe("the update log", () => {
 
   it("ends with a terminal status: whatever is reported later makes no update", () => {
     fc.assert(
-      fc.property(fc.constantFrom(TaskState.COMPLETED, TaskState.CANCELED, TaskState.FAILED, TaskState.REJECTED), step, (end, late) => {
-        const image = newImage(header);
-        append(image, [], [statusUpdate(header, { state: end, timestamp: at })]);
-        expect(report(image, late)).toEqual([]);
-      }),
+      fc.property(
+        fc.constantFrom(TaskState.COMPLETED, TaskState.CANCELED, TaskState.FAILED, TaskState.REJECTED),
+        step,
+        (end, late) => {
+          const image = newImage(header);
+          append(image, [], [statusUpdate(header, { state: end, timestamp: at })]);
+          expect(report(image, late)).toEqual([]);
+        },
+      ),
     );
   });
 
@@ -194,7 +224,8 @@ describe("the update log", () => {
   it("leaves updates as they are when later chunks are folded in", () => {
     const image = newImage(header);
     const log: TaskUpdate[] = [];
-    for (const text of ["1", "2", "3"]) append(image, log, report(image, { kind: "artifact", id: "a", append: true, text }));
+    for (const text of ["1", "2", "3"])
+      append(image, log, report(image, { kind: "artifact", id: "a", append: true, text }));
     expect(texts(image.task)).toEqual([["a", "1|2|3"]]);
     const first = log[0]!.body.payload;
     expect(first.case === "artifactUpdate" && first.value.artifact?.parts.length).toBe(1);
@@ -204,7 +235,11 @@ describe("the update log", () => {
     const image = newImage(header);
     append(image, [], [messageUpdate(says("ask me", Role.USER))]);
     append(image, [], report(image, { kind: "status", state: TaskState.INPUT_REQUIRED, message: "question" }));
-    append(image, [], [statusUpdate(header, { state: TaskState.WORKING, timestamp: at }), messageUpdate(says("answer", Role.USER))]);
+    append(
+      image,
+      [],
+      [statusUpdate(header, { state: TaskState.WORKING, timestamp: at }), messageUpdate(says("answer", Role.USER))],
+    );
     expect(image.task.history.map((m) => m.messageId)).toEqual(["ask me", "question", "answer"]);
   });
 });

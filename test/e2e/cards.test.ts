@@ -1,0 +1,187 @@
+/** The cards of the router and of the agents behind it: what they advertise, and what caches are told. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { heard } from "./hearing-agent.ts";
+import { startTestApp, type TestApp, type TestAppOptions } from "./running-app.ts";
+
+const CARD = "/.well-known/agent-card.json";
+
+async function withApp(options: TestAppOptions, use: (app: TestApp) => Promise<void>): Promise<void> {
+  const app = await startTestApp(options);
+  await use(app).finally(() => app.stop());
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: tests look into JSON as it comes
+const cardAt = async (url: string): Promise<any> => (await fetch(url + CARD)).json();
+
+describe("a router with one agent", () => {
+  let app: TestApp;
+
+  beforeAll(async () => {
+    app = await startTestApp({ agents: { alpha: heard("alpha") }, flags: { "card.max-age-seconds": "7" } });
+  });
+  afterAll(() => app?.stop());
+
+  test("has a card of its own with the skills of the agent", async () => {
+    expect(await cardAt(app.httpUrl)).toEqual({
+      name: "Signalbox",
+      description: "Routes tasks to the agents registered with it.",
+      version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+      supportedInterfaces: [
+        { url: app.httpUrl, protocolBinding: "JSONRPC", protocolVersion: "1.0" },
+        { url: app.httpUrl, protocolBinding: "HTTP+JSON", protocolVersion: "1.0" },
+        { url: app.grpcAddress, protocolBinding: "GRPC", protocolVersion: "1.0" },
+      ],
+      capabilities: { streaming: true, pushNotifications: true, extendedAgentCard: false },
+      defaultInputModes: ["text/plain"],
+      defaultOutputModes: ["text/plain"],
+      skills: [{ id: "alpha", name: "alpha", description: "What alpha does.", tags: ["test"] }],
+    });
+  });
+
+  test("serves the agent's card with addresses that lead through the router", async () => {
+    const url = `${app.httpUrl}/agents/alpha`;
+    expect(await cardAt(url)).toMatchObject({
+      name: "alpha",
+      supportedInterfaces: [
+        { url, protocolBinding: "JSONRPC", protocolVersion: "1.0" },
+        { url, protocolBinding: "HTTP+JSON", protocolVersion: "1.0" },
+        { url: app.grpcAddress, protocolBinding: "GRPC", protocolVersion: "1.0", tenant: "a.alpha" },
+      ],
+    });
+  });
+
+  test.each(["nobody", "No-Label", "%zz", "a.alpha"])("has no card of %s", async (agentId) => {
+    const answer = await fetch(`${app.httpUrl}/agents/${agentId}${CARD}`);
+    expect(answer.status).toBe(404);
+    expect(await answer.json()).toMatchObject({ error: { status: "NOT_FOUND" } });
+  });
+
+  describe.each(["", "/agents/alpha"])("the card at %j", (path) => {
+    const get = (headers: Record<string, string> = {}, method = "GET") =>
+      fetch(app.httpUrl + path + CARD, { method, headers });
+
+    test("says how long it may be kept, and what it is known by", async () => {
+      const answer = await get();
+      expect(answer.status).toBe(200);
+      expect(answer.headers.get("content-type")).toBe("application/json");
+      expect(answer.headers.get("cache-control")).toBe("public, max-age=7");
+      expect(answer.headers.get("etag")).toMatch(/^"[\w-]+"$/);
+      const changedMs = Date.parse(answer.headers.get("last-modified") ?? "");
+      expect(changedMs).toBeLessThanOrEqual(Date.now());
+      expect(changedMs).toBeGreaterThan(Date.now() - 3_600_000);
+    });
+
+    test("is not sent again to who has it", async () => {
+      const first = await get();
+      const etag = first.headers.get("etag")!;
+      const changed = first.headers.get("last-modified")!;
+      const later = new Date(Date.parse(changed) + 1000).toUTCString();
+      for (const headers of [
+        { "if-none-match": etag },
+        { "if-none-match": `"other", W/${etag}` },
+        { "if-none-match": "*" },
+        { "if-none-match": etag, "if-modified-since": new Date(0).toUTCString() },
+        { "if-modified-since": changed },
+        { "if-modified-since": later },
+      ]) {
+        for (const method of ["GET", "HEAD"]) {
+          const answer = await get(headers, method);
+          expect([answer.status, await answer.text()], JSON.stringify(headers)).toEqual([304, ""]);
+          expect(answer.headers.get("etag")).toBe(etag);
+          expect(answer.headers.get("cache-control")).toBe("public, max-age=7");
+        }
+      }
+    });
+
+    test("is sent to who has another", async () => {
+      const changed = Date.parse((await get()).headers.get("last-modified")!);
+      for (const headers of [
+        { "if-none-match": '"other"' },
+        { "if-none-match": '"other"', "if-modified-since": new Date(changed).toUTCString() },
+        { "if-modified-since": new Date(changed - 1000).toUTCString() },
+        { "if-modified-since": "once upon a time" },
+      ]) {
+        const answer = await get(headers);
+        expect(answer.status, JSON.stringify(headers)).toBe(200);
+        expect(await answer.json()).toHaveProperty("supportedInterfaces");
+      }
+    });
+
+    test("answers HEAD as GET, without the card", async () => {
+      const [got, head] = [await get(), await get({}, "HEAD")];
+      expect([head.status, await head.text()]).toEqual([200, ""]);
+      for (const name of ["etag", "cache-control", "last-modified", "content-type"]) {
+        expect(head.headers.get(name)).toBe(got.headers.get(name));
+      }
+    });
+  });
+
+  test("changes its card, and the tag of it, when an agent comes", async () => {
+    const tag = async (path = "") => (await fetch(app.httpUrl + path + CARD)).headers.get("etag");
+    const [router, alpha] = [await tag(), await tag("/agents/alpha")];
+    await app.register("beta", { card: await agentCard("beta") });
+    expect(await tag()).not.toBe(router);
+    expect(await tag("/agents/alpha")).toBe(alpha);
+    expect((await cardAt(app.httpUrl)).skills.map(({ id }: { id: string }) => id)).toEqual(["alpha", "beta"]);
+  });
+});
+
+describe("a router behind a proxy", () => {
+  test("advertises the addresses that it is told, and its base path", async () => {
+    const flags = { "public.url": "https://a2a.example.com/", "public.grpc": "grpc.example.com:443", "http.base-path": "/sb" };
+    await withApp({ flags, agents: { alpha: heard("alpha") } }, async (app) => {
+      const urls = async (path: string) =>
+        (await cardAt(app.httpUrl + path)).supportedInterfaces.map(({ url }: { url: string }) => url);
+      const grpc = "grpc.example.com:443";
+      const url = "https://a2a.example.com/sb";
+      expect(await urls("")).toEqual([url, url, grpc]);
+      expect(await urls("/agents/alpha")).toEqual([`${url}/agents/alpha`, `${url}/agents/alpha`, grpc]);
+    });
+  });
+});
+
+describe("the extended card", () => {
+  const folder = mkdtemp(join(tmpdir(), "signalbox-card-"));
+  afterAll(async () => rm(await folder, { recursive: true, force: true }));
+
+  test("is refused where none is declared", async () => {
+    await withApp({}, async (app) => {
+      expect((await cardAt(app.httpUrl)).capabilities).toMatchObject({ extendedAgentCard: false });
+      const answer = await fetch(`${app.httpUrl}/extendedAgentCard`);
+      expect(answer.status).toBe(400);
+      const details = [{ reason: "UNSUPPORTED_OPERATION", domain: "a2a-protocol.org" }];
+      expect(await answer.json()).toMatchObject({ error: { status: "FAILED_PRECONDITION", details } });
+    });
+  });
+
+  test("says more than the public one, and still what each agent can do", async () => {
+    const file = join(await folder, "extended.json");
+    const secret = { id: "secret", name: "Secret", description: "For those who know.", tags: [] };
+    await writeFile(file, JSON.stringify({ description: "All there is.", skills: [secret], futureField: 1 }));
+    await withApp({ flags: { "card.extended": file }, agents: { alpha: heard("alpha") } }, async (app) => {
+      const open = await cardAt(app.httpUrl);
+      expect(open).toMatchObject({ capabilities: { extendedAgentCard: true }, skills: [{ id: "alpha" }] });
+      const extended = await (await fetch(`${app.httpUrl}/extendedAgentCard`)).json();
+      const { description, skills, ...rest } = open;
+      expect(extended).toMatchObject({ ...rest, description: "All there is." });
+      expect(extended.skills).toMatchObject([{ id: "alpha" }, { id: "secret" }]);
+      // It is the router's: an agent's card declares none.
+      expect((await cardAt(`${app.httpUrl}/agents/alpha`)).capabilities).toMatchObject({ extendedAgentCard: false });
+      expect((await fetch(`${app.httpUrl}/agents/alpha/extendedAgentCard`)).status).toBe(400);
+    });
+  });
+
+  test.each([
+    ["is no JSON", "{", /cannot be read as an agent card/],
+    ["is no card", '{"skills": 1}', /cannot be read as an agent card/],
+    ["is not there", undefined, /./],
+  ])("keeps the server from starting when its file %s", async (_, text, message) => {
+    const file = join(await folder, text === undefined ? "missing.json" : "broken.json");
+    if (text !== undefined) await writeFile(file, text);
+    await expect(startTestApp({ flags: { "card.extended": file } })).rejects.toThrow(message);
+    await expect(startTestApp({ flags: { "card.extended": file } })).rejects.toThrow(file);
+  });
+});
