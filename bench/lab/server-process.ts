@@ -24,7 +24,8 @@ export async function startServer<Address extends ServerAddress = ServerAddress>
   const file = fileURLToPath(new URL(`../servers/${name}.ts`, import.meta.url));
   const [program = "", ...args] = options.cores.onServerCore([process.execPath, file, ...(options.args ?? [])]);
   const child = spawn(program, args, { stdio: ["ignore", "ignore", "inherit", "ipc"] });
-  const ended = once(child, "close");
+  // Not "close": that does not come when the channel was closed from here.
+  const ended = once(child, "exit");
 
   async function stop(): Promise<void> {
     if (child.connected) child.disconnect();

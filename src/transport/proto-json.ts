@@ -16,6 +16,7 @@ import {
 } from "@bufbuild/protobuf";
 import { FieldBehavior, field_behavior } from "../../gen/google/api/field_behavior_pb.ts";
 import { clip, invalidArgument } from "../domain/errors.ts";
+import { withMilliseconds } from "../domain/json-times.ts";
 import { MAX_JSON_MESSAGE_DEPTH } from "../domain/nesting.ts";
 import { detailRegistry } from "./error-details.ts";
 
@@ -164,14 +165,14 @@ function describe(path: string, message: string): string {
 /**
  * Makes the writer for the answers of one RPC. The answer's own fields that the contract marks REQUIRED are always
  * there, empty or zero too: a page of ListTasks says `"tasks": []` and `"nextPageToken": ""` (section 3.1.4). Within the
- * answer, empty fields are left out as ProtoJSON does.
+ * answer, empty fields are left out as ProtoJSON does. Timestamps always have milliseconds.
  */
 export function responseWriter(desc: DescMessage): (message: Message) => JsonValue {
   const names = desc.fields.filter(isRequired).map((field) => field.jsonName);
   const empty = names.length === 0 ? {} : toJson(desc, create(desc), { alwaysEmitImplicit: true });
   const required = Object.entries(empty as JsonObject).filter(([name]) => names.includes(name));
   return (message) => {
-    const json = toJson(desc, message, { registry: detailRegistry });
+    const json = withMilliseconds(desc, toJson(desc, message, { registry: detailRegistry }));
     if (required.length > 0 && isObject(json)) {
       for (const [name, value] of required) json[name] ??= value;
     }

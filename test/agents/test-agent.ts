@@ -35,6 +35,8 @@ export interface TestAgentOptions {
   /** Of every interface. */
   tenant?: string;
   extensions?: readonly { uri: string; required?: boolean }[];
+  /** Media types. Default: text/plain. */
+  inputModes?: readonly string[];
   skills?: readonly { id: string; name: string; description: string; tags: string[] }[];
 }
 
@@ -88,7 +90,7 @@ export async function startTestAgent(options: TestAgentOptions = {}): Promise<Te
       pushNotifications: options.pushNotifications ?? false,
       extensions: (options.extensions ?? []).map((extension) => ({ ...extension })),
     },
-    defaultInputModes: ["text/plain"],
+    defaultInputModes: [...(options.inputModes ?? ["text/plain"])],
     defaultOutputModes: ["text/plain"],
     skills: (options.skills ?? [DEFAULT_SKILL]).map((skill) => ({ ...skill })),
   };

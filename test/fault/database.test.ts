@@ -85,6 +85,7 @@ describe("a server of its own", () => {
     const blocked = await puppet.turn();
     blocked.task();
     question.status(INPUT_REQUIRED, "Which?");
+    question.end();
     const asked = asTask(await asking);
 
     await postgres.stop(how);
@@ -105,7 +106,8 @@ describe("a server of its own", () => {
     for (const { turn } of streams) turn.status(COMPLETED, "Done.");
     blocked.status(COMPLETED, "Done.");
     for (const { lines } of streams) {
-      expect(await lines).toEqual(["task WORKING", "chunk 1", "chunk 2", "chunk 3", "chunk 4", "COMPLETED: Done."]);
+      const chunks = ["chunk 1", "chunk 2", "chunk 3", "chunk 4"];
+      expect(await lines).toEqual(["task SUBMITTED", "WORKING", ...chunks, "COMPLETED: Done."]);
     }
     const finished = asTask(await blocking);
     expect([statusOf(finished), textOf(finished)]).toEqual(["COMPLETED: Done.", "during the outage"]);
@@ -148,7 +150,7 @@ test("a connection that breaks again and again loses and repeats nothing", async
   }
   for (const { turn } of streams) turn.status(COMPLETED);
   const chunks = Array.from({ length: total }, (_, i) => `chunk ${i + 1}`);
-  for (const { lines } of streams) expect(await lines).toEqual(["task WORKING", ...chunks, "COMPLETED"]);
+  for (const { lines } of streams) expect(await lines).toEqual(["task SUBMITTED", "WORKING", ...chunks, "COMPLETED"]);
 
   await app.stop();
   const images = await checkStored(url);
@@ -168,7 +170,8 @@ async function beginStream(text: string) {
     const all: string[] = [];
     for await (const item of client.stream(text)) {
       all.push(lineOf(item));
-      if (item.payload.case === "artifactUpdate") mark(all.length - 1).resolve();
+      const chunk = /^chunk (\d+)$/.exec(lineOf(item));
+      if (chunk) mark(Number(chunk[1])).resolve();
     }
     return all;
   })();

@@ -20,7 +20,12 @@ import { describeEveryWay } from "./a2a-js-lab.ts";
 
 const EXTENSIONS = ["urn:example:a", "urn:example:b"];
 
-describeEveryWay("tasks", { agent: { extensions: EXTENSIONS.map((uri) => ({ uri })) } }, (way) => {
+const AGENT = {
+  extensions: EXTENSIONS.map((uri) => ({ uri })),
+  inputModes: ["text/plain", "application/json", "application/x-thing"],
+};
+
+describeEveryWay("tasks", { agent: AGENT }, (way) => {
   test("completes, and is there to be read", async () => {
     const request = say("complete");
     const task = asTask(await way.client.sendMessage(request));

@@ -3,9 +3,10 @@
  * section 4.3.3). One reader of the log per task, with a cursor in memory: what was not posted when the process ends is
  * not posted later.
  */
-import { toJsonString } from "@bufbuild/protobuf";
+import { toJson } from "@bufbuild/protobuf";
 import type { Logger } from "pino";
 import { StreamResponseSchema, type TaskPushNotificationConfig } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
+import { withMilliseconds } from "../../domain/json-times.ts";
 import type { TaskUpdate } from "../../domain/task-log.ts";
 import type { PushConfigRepository } from "../../store/push-config-repository.ts";
 import type { TaskStore } from "../../store/task-store.ts";
@@ -109,7 +110,7 @@ export function startPushNotifications(deps: PushDeps): PushNotifications {
   }
 
   async function deliver(duty: Duty, config: TaskPushNotificationConfig, update: TaskUpdate): Promise<void> {
-    const body = toJsonString(StreamResponseSchema, update.body);
+    const body = JSON.stringify(withMilliseconds(StreamResponseSchema, toJson(StreamResponseSchema, update.body)));
     for (let attempt = 0; ; ) {
       try {
         await webhooks.post(config.url, body, headersOf(config), { signal: stop.signal, timeoutMs: deps.timeoutMs });
