@@ -56,7 +56,7 @@ export const bench: Benchmark = async (signal) => {
   const targets = Object.entries(measured) as [Target, { name: string; request: LoadRequest }][];
 
   for (const [, { request }] of targets) await load.run(request, WARM_UP_MS, signal);
-  const rates = Object.fromEntries(targets.map(([target]) => [target, []])) as Record<Target, number[]>;
+  const rates: Record<Target, number[]> = { echo: [], connect: [], health: [], getTask: [], pgliteGetTask: [] };
   for (let round = 0; round < ROUNDS; round++) {
     for (const [target, { request }] of targets) rates[target].push(await load.run(request, ROUND_MS, signal));
   }

@@ -118,6 +118,12 @@ export function ownMessage(ids: Ids, message: Message, known: UpstreamIds): Mess
   return { ...message, taskId: ids.taskId, contextId: ids.contextId, referenceTaskIds };
 }
 
+/** What an agent says of a failure, with our ids where it names its own. */
+export function ownText({ taskId, contextId, upstreamTaskId, upstreamContextId }: TaskHeader, text: string): string {
+  const named = upstreamTaskId ? text.replaceAll(upstreamTaskId, taskId) : text;
+  return upstreamContextId ? named.replaceAll(upstreamContextId, contextId) : named;
+}
+
 /** Ids of the agent's other tasks that a report mentions. */
 export function mentionedTaskIds(report: StreamResponse): string[] {
   const { payload } = report;

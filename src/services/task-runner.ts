@@ -12,6 +12,7 @@ import {
   mentionedTaskIds,
   messageUpdate,
   ownMessage,
+  ownText,
   repeatsQuestion,
   replyUpdate,
   statusUpdate,
@@ -356,7 +357,9 @@ export function createTaskRunner(
 
   function asCallError(error: unknown): AgentCallError {
     ends.throwIfAborted();
-    if (error instanceof AgentCallError) return error;
-    throw error;
+    if (!(error instanceof AgentCallError)) throw error;
+    // Clients may see it, and agents name their tasks in it.
+    error.message = ownText(writer.image.header, error.message);
+    return error;
   }
 }

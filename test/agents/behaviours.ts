@@ -19,11 +19,13 @@
  * | `later`      | the same, once it is released; until then it says nothing                                      |
  * | `slow`       | works until released, then completes                                                           |
  * | `cancel-me`  | the same; canceled by CancelTask, as `slow` and `hang` are                                     |
+ * | `stubborn`   | the same, but it cannot be canceled                                                            |
  * | `hang`       | says nothing at all until released                                                             |
  * | else         | completes with the artifact "echo", which holds the text                                       |
  */
 import { randomUUID } from "node:crypto";
 import { Message, Part, Task, TaskArtifactUpdateEvent, TaskState, TaskStatusUpdateEvent } from "@a2a-js/sdk";
+import { TaskNotCancelableError } from "@a2a-js/sdk/errors";
 import { AgentEvent, type AgentExecutor, type ExecutionEventBus, type RequestContext } from "@a2a-js/sdk/server";
 
 type State = "WORKING" | "COMPLETED" | "FAILED" | "REJECTED" | "CANCELED" | "INPUT_REQUIRED" | "AUTH_REQUIRED";
@@ -55,6 +57,7 @@ export function createBehaviours(): BehavingExecutor {
   const waiting = new Map<string, (outcome: Outcome) => void>();
   const turns = new Map<string, PromiseWithResolvers<AgentTurn>>();
   const ids = new Set<string>();
+  const stubborn = new Set<string>();
 
   function turnOf(messageId: string): PromiseWithResolvers<AgentTurn> {
     const turn = turns.get(messageId) ?? Promise.withResolvers<AgentTurn>();
@@ -78,6 +81,7 @@ export function createBehaviours(): BehavingExecutor {
       const { taskId, contextId, userMessage } = context;
       const { promise: outcome, resolve } = Promise.withResolvers<Outcome>();
       ids.add(taskId).add(contextId);
+      if (text === "stubborn") stubborn.add(taskId);
       turnOf(userMessage.messageId).resolve({
         taskId,
         contextId,
@@ -95,6 +99,7 @@ export function createBehaviours(): BehavingExecutor {
     },
 
     async cancelTask(taskId, bus) {
+      if (stubborn.has(taskId)) throw new TaskNotCancelableError(`Task ${taskId} will not be canceled.`);
       if (settle(taskId, "canceled")) return;
       // The turn is over, as while the task waits for its client: nobody else would say it.
       bus.publish(AgentEvent.statusUpdate(statusUpdate(taskId, "", "CANCELED")));
@@ -152,6 +157,7 @@ async function behave(turn: Turn, text: string, wait: () => Promise<Outcome>): P
       return turn.status(outcome === "released" ? "COMPLETED" : "CANCELED");
     }
     case "slow":
+    case "stubborn":
     case "cancel-me": {
       // Waits before it speaks: who has seen that it works may release or cancel it.
       const outcome = wait();

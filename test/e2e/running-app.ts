@@ -3,8 +3,9 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Logger } from "pino";
-import { startApp } from "../../src/app.ts";
+import { type RunningApp, startApp } from "../../src/app.ts";
 import { loadConfig } from "../../src/config/load.ts";
+import type { Config } from "../../src/config/settings.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
 
 export interface TestAppOptions {
@@ -35,12 +36,16 @@ export async function startTestApp({ flags = {}, agents = {}, log }: TestAppOpti
     "drain.ms": "1000",
     "log.level": "silent",
   };
-  const config = loadConfig({ flags: { ...settings, ...flags }, env: {}, cwd: dataDir });
-  const inProcess = new Map(Object.entries(agents));
-  const app = await startApp(config, { inProcess, ...(log && { log }) }).catch(async (error: unknown) => {
-    await rm(dataDir, { recursive: true, force: true });
+  const clean = () => rm(dataDir, { recursive: true, force: true });
+  let config: Config;
+  let app: RunningApp;
+  try {
+    config = loadConfig({ flags: { ...settings, ...flags }, env: {}, cwd: dataDir });
+    app = await startApp(config, { inProcess: new Map(Object.entries(agents)), ...(log && { log }) });
+  } catch (error) {
+    await clean();
     throw error;
-  });
+  }
 
   async function register(agentId: string, source: Readonly<Record<string, unknown>>): Promise<unknown> {
     const response = await fetch(`${app.httpUrl}/v1/agents`, {
@@ -60,7 +65,7 @@ export async function startTestApp({ flags = {}, agents = {}, log }: TestAppOpti
     register,
     async stop() {
       await app.drain();
-      await rm(dataDir, { recursive: true, force: true });
+      await clean();
     },
   };
 }

@@ -10,13 +10,15 @@ export interface TcpProxy {
   cut(): void;
   /** Breaks every connection, and new ones at once, until `mend`. */
   sever(): void;
-  mend(): void;
+  /** Lets connections pass again, to the same port or another. */
+  mend(targetPort?: number): void;
   close(): Promise<void>;
 }
 
 /** Passes everything on to a port of 127.0.0.1. */
-export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
+export async function startTcpProxy(firstPort: number): Promise<TcpProxy> {
   const sockets = new Set<Socket>();
+  let targetPort = firstPort;
   let severed = false;
   const server = createServer((from) => {
     if (severed) return void from.resetAndDestroy();
@@ -49,7 +51,8 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
       severed = true;
       cut();
     },
-    mend() {
+    mend(port = targetPort) {
+      targetPort = port;
       severed = false;
     },
     async close() {

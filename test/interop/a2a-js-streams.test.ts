@@ -80,7 +80,12 @@ describeEveryWay("streams", {}, (way) => {
     const more = say("hurry", { taskId: id });
     const answer = asTask(await way.client.sendMessage(more));
     expect(statusOf(answer)).toBe("COMPLETED: You said: hurry");
-    expect((await collect(stream)).map(lineOf)).toEqual(["answer: hurry", "COMPLETED: You said: hurry"]);
+    const rest = await collect(stream);
+    // Whether the agent says that the artifact is complete depends on how fast it is.
+    expect(rest.map((item) => lineOf(item).replace(" (last)", ""))).toEqual([
+      "answer: hurry",
+      "COMPLETED: You said: hurry",
+    ]);
     const stored = await way.client.getTask({ tenant: "", id });
     expect(historyOf(stored).sort()).toEqual(["At it.", "hurry", "slow"]);
     expect(stored.artifacts).toHaveLength(1);

@@ -88,6 +88,18 @@ describeEveryWay("tasks", { agent: AGENT }, (way) => {
     await expect(again).rejects.toBeInstanceOf(TaskNotCancelableError);
   });
 
+  test("goes on when its agent will not cancel it", async () => {
+    const request = say("stubborn");
+    const stream = way.client.sendMessageStream(request);
+    const [first] = await readUntil(stream, "WORKING");
+    const { id } = shownTask(first);
+    const refusal = way.client.cancelTask({ tenant: "", id, metadata: undefined });
+    await expect(refusal).rejects.toBeInstanceOf(TaskNotCancelableError);
+    await expect(refusal).rejects.toThrow(`Task ${id} will not be canceled.`);
+    (await way.agent.turn(request.message.messageId)).release();
+    expect((await collect(stream)).map(lineOf)).toEqual(["COMPLETED"]);
+  });
+
   test("is canceled while it waits for its client", async () => {
     const { id } = asTask(await way.client.sendMessage(say("ask")));
     const canceled = await way.client.cancelTask({ tenant: "", id, metadata: undefined });

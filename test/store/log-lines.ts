@@ -13,6 +13,8 @@ export interface LogLines {
   lines: LogLine[];
   /** Resolves with the first line, written already or still to come, whose message has these words. */
   until(words: string): Promise<LogLine>;
+  /** Resolves with the next line. */
+  next(): Promise<unknown>;
   /** Takes a line that came another way, as that of another process. Anything but JSON is a line too. */
   write(line: string): void;
 }
@@ -27,6 +29,7 @@ export function logLines(): LogLines {
   return {
     log: pino({ level: "trace" }, { write }),
     write,
+    next: () => once(written, "line"),
     lines,
     async until(words) {
       for (;;) {
