@@ -224,7 +224,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     address.url = config.public.url === undefined ? httpUrl : trimSlash(config.public.url) + config.http.basePath;
     address.grpc = config.public.grpc ?? grpcAddress;
 
-    state.set(true);
+    state.start();
     log.info({ http: httpUrl, grpc: grpcAddress, database: db.backend, version: PACKAGE_VERSION }, "serving");
 
     return {
@@ -232,7 +232,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       grpcAddress,
       async drain() {
         log.info({ drainMs: config.drain.ms }, "draining");
-        state.set(false);
+        state.stop();
         const ended = Promise.all([http.drain(), grpc.drain()]);
         const inTime = await settlesWithin(ended, config.drain.ms);
         if (!inTime) {
@@ -273,22 +273,26 @@ async function settlesWithin(promise: Promise<unknown>, ms: number): Promise<boo
   return Promise.race([promise.then(() => true), once(timer, "abort").then(() => false)]);
 }
 
-function createServingState(): ServingState & { set(serving: boolean): void } {
+function createServingState(): ServingState & { start(): void; stop(): void } {
   const changes = new EventEmitter().setMaxListeners(0);
-  let serving = false;
-  return {
-    get serving() {
-      return serving;
-    },
-    onChange(listener) {
+  const state = {
+    serving: false,
+    stopping: false,
+    onChange(listener: () => void) {
       changes.on("change", listener);
-      return () => changes.off("change", listener);
+      return () => void changes.off("change", listener);
     },
-    set(value) {
-      serving = value;
+    start() {
+      state.serving = true;
+      changes.emit("change");
+    },
+    stop() {
+      state.serving = false;
+      state.stopping = true;
       changes.emit("change");
     },
   };
+  return state;
 }
 
 const trimSlash = (url: string): string => url.replace(/\/+$/, "");

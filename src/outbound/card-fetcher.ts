@@ -128,6 +128,7 @@ function unavailable(url: string, what: string, cause?: unknown): SignalboxError
     code: "UNAVAILABLE",
     reason: "CARD_UNAVAILABLE",
     message: `${clip(url, 256)} ${what}. Check that the agent runs there and serves its card.`,
+    retryAfterMs: 5000,
     cause,
   });
 }

@@ -18,6 +18,8 @@ import type { Runtime } from "./runtime.ts";
 import { refuse, type Tasks } from "./tasks.ts";
 
 const MAX_PAGE = 100;
+/** Webhooks of one task. */
+export const MAX_CONFIGS = 100;
 /** Longest url, token, scheme or credentials. */
 const MAX_TEXT = 4096;
 /** What may stand in an HTTP header; anything else could write headers of its own. */
@@ -56,11 +58,21 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
   const stored = (config: TaskPushNotificationConfig, taskId: string): TaskPushNotificationConfig =>
     create(TaskPushNotificationConfigSchema, { ...config, tenant: "", taskId, id: config.id || runtime.newId() });
 
+  async function put(workspaceId: string, config: TaskPushNotificationConfig): Promise<void> {
+    if (await repository.put(workspaceId, config, runtime.now(), MAX_CONFIGS)) return;
+    throw new SignalboxError({
+      code: "RESOURCE_EXHAUSTED",
+      reason: "TOO_MANY_PUSH_CONFIGS",
+      message: `Task "${config.taskId}" has ${MAX_CONFIGS} push notification configs, which is the most. Delete one first.`,
+      metadata: { taskId: config.taskId, limit: String(MAX_CONFIGS) },
+    });
+  }
+
   return {
     async prepare(config) {
       await check(config, "configuration.taskPushNotificationConfig.");
       return {
-        store: (workspaceId, taskId) => repository.put(workspaceId, stored(config, taskId), runtime.now()),
+        store: (workspaceId, taskId) => put(workspaceId, stored(config, taskId)),
       };
     },
 
@@ -69,7 +81,7 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
       const { header } = await tasks.visible(context, config.tenant, config.taskId);
       await check(config, "");
       const result = stored(config, header.taskId);
-      await repository.put(context.workspaceId, result, runtime.now());
+      await put(context.workspaceId, result);
       return result;
     },
 

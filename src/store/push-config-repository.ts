@@ -4,8 +4,8 @@ import { type TaskPushNotificationConfig, TaskPushNotificationConfigSchema } fro
 import type { Database } from "./database.ts";
 
 export interface PushConfigRepository {
-  /** Stores a config under its task and id, in place of one with that id. */
-  put(workspaceId: string, config: TaskPushNotificationConfig, now: Date): Promise<void>;
+  /** Stores a config under its task and id, in place of one with that id. False when the task has `most` others. */
+  put(workspaceId: string, config: TaskPushNotificationConfig, now: Date, most: number): Promise<boolean>;
   get(workspaceId: string, taskId: string, id: string): Promise<TaskPushNotificationConfig | undefined>;
   /** Configs of a task by id, after `afterId`. */
   list(
@@ -28,21 +28,31 @@ export function createPushConfigRepository(db: Database): PushConfigRepository {
   const decode = (row: { body: Uint8Array }) => fromBinary(TaskPushNotificationConfigSchema, row.body);
 
   return {
-    async put(workspaceId, config, now) {
+    async put(workspaceId, config, now, most) {
+      const { taskId, id } = config;
       const body = toBinary(TaskPushNotificationConfigSchema, config);
-      await kysely.transaction().execute(async (tx) => {
-        await tx
-          .insertInto("push_configs")
-          .values({ workspace_id: workspaceId, task_id: config.taskId, config_id: config.id, body, created_at: now })
-          .onConflict((conflict) => conflict.columns(["workspace_id", "task_id", "config_id"]).doUpdateSet({ body }))
-          .execute();
+      return kysely.transaction().execute(async (tx) => {
+        // Also takes the task's row, so that puts of one task are counted one after another.
         await tx
           .updateTable("tasks")
           .set({ has_push: true })
           .where("workspace_id", "=", workspaceId)
-          .where("task_id", "=", config.taskId)
-          .where("has_push", "=", false)
+          .where("task_id", "=", taskId)
           .execute();
+        const { others } = await tx
+          .selectFrom("push_configs")
+          .select((eb) => eb.fn.countAll<number>().as("others"))
+          .where("workspace_id", "=", workspaceId)
+          .where("task_id", "=", taskId)
+          .where("config_id", "!=", id)
+          .executeTakeFirstOrThrow();
+        if (others >= most) return false;
+        await tx
+          .insertInto("push_configs")
+          .values({ workspace_id: workspaceId, task_id: taskId, config_id: id, body, created_at: now })
+          .onConflict((conflict) => conflict.columns(["workspace_id", "task_id", "config_id"]).doUpdateSet({ body }))
+          .execute();
+        return true;
       });
     },
 

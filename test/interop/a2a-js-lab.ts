@@ -6,6 +6,7 @@ import type { Client } from "@a2a-js/sdk/client";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Binding, startTestAgent, type TestAgent, type TestAgentOptions } from "../agents/test-agent.ts";
 import { startTestApp, type TestApp } from "../e2e/running-app.ts";
+import { createDatabase } from "../store/backends.ts";
 import { connect, TRANSPORTS, type TransportName } from "./a2a-js-client.ts";
 import { startWireTap } from "./wire-tap.ts";
 
@@ -74,39 +75,47 @@ export interface Way {
   readonly agent: TestAgent;
 }
 
-/** Runs the suite over each transport of the client and each binding of the agent. What it gets is there in tests only. */
-export function describeEveryWay(name: string, options: LabOptions, suite: (way: Way) => void): void {
-  describe(name, () => {
-    let lab: Lab | undefined;
-    beforeAll(async () => {
-      lab = await startLab(options);
-    });
-    afterAll(() => lab?.stop());
+/** On PGlite each transport of the client meets each binding of an agent; on PostgreSQL each of them comes once. */
+const WAYS = {
+  pglite: TRANSPORTS.flatMap((transport) => BINDINGS.map((binding) => [transport, binding] as const)),
+  postgres: TRANSPORTS.map((transport, i) => [transport, BINDINGS[i]!] as const),
+};
 
-    for (const transport of TRANSPORTS) {
-      for (const binding of BINDINGS) {
-        describe(`a client over ${transport}, an agent over ${binding}`, () => {
-          let client: Client;
-          beforeAll(async () => {
-            client = await lab!.client(transport, binding);
-            expect(client.transport.protocolName).toBe(transport);
-          });
-          suite({
-            transport,
-            binding,
-            get lab() {
-              return lab!;
-            },
-            get client() {
-              return client;
-            },
-            get agent() {
-              return lab!.agent(binding);
-            },
-          });
-        });
-      }
-    }
+/** Runs the suite over every way. What the suite gets is there in tests and hooks only. */
+export function describeEveryWay(name: string, options: LabOptions, suite: (way: Way) => void): void {
+  describe.each(["pglite", "postgres"] as const)(`${name} on %s`, (backend) => {
+    let lab: Lab | undefined;
+    let database: Awaited<ReturnType<typeof createDatabase>> | undefined;
+    beforeAll(async () => {
+      if (backend === "postgres") database = await createDatabase();
+      const flags = { ...options.flags, ...(database && { "database.url": database.url }) };
+      lab = await startLab({ ...options, flags });
+    });
+    afterAll(async () => {
+      await lab?.stop();
+      await database?.drop();
+    });
+
+    describe.each(WAYS[backend])("a client over %s, an agent over %s", (transport, binding) => {
+      let client: Client;
+      beforeAll(async () => {
+        client = await lab!.client(transport, binding);
+        expect(client.transport.protocolName).toBe(transport);
+      });
+      suite({
+        transport,
+        binding,
+        get lab() {
+          return lab!;
+        },
+        get client() {
+          return client;
+        },
+        get agent() {
+          return lab!.agent(binding);
+        },
+      });
+    });
 
     test("no id of an agent has reached a client", () => expect(lab!.leaks()).toEqual([]));
   });

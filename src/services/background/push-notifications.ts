@@ -11,6 +11,7 @@ import type { TaskUpdate } from "../../domain/task-log.ts";
 import type { PushConfigRepository } from "../../store/push-config-repository.ts";
 import type { TaskStore } from "../../store/task-store.ts";
 import type { WebhookSender } from "../agent-port.ts";
+import { MAX_CONFIGS } from "../push-configs.ts";
 import { backoffMs, type Runtime } from "../runtime.ts";
 import { whenDatabaseAnswers } from "../task-writer.ts";
 import type { Commit, UpdateHub } from "../update-hub.ts";
@@ -95,7 +96,7 @@ export function startPushNotifications(deps: PushDeps): PushNotifications {
         for (const update of updates) {
           if (update.kind === "status" || update.kind === "artifact") {
             // Asked for each time: a config that was deleted meanwhile gets no more.
-            const webhooksOfTask = await read(() => configs.list(workspaceId, taskId, { limit: PAGE }));
+            const webhooksOfTask = await read(() => configs.list(workspaceId, taskId, { limit: MAX_CONFIGS }));
             await Promise.all(webhooksOfTask.map((config) => deliver(duty, config, update)));
           }
           duty.cursor = update.seq;

@@ -125,7 +125,11 @@ function bind(
       let outcome: SignalboxError | undefined;
       try {
         await admit(context);
-        for await (const item of call(requests, context) as AsyncIterable<object>) yield complete(method.output, item);
+        const items = call(requests, context) as AsyncIterable<object>;
+        // Streams with a request context hear of the drain through its signal.
+        for await (const item of scope === undefined ? until(deps.drain, items) : items) {
+          yield complete(method.output, item);
+        }
       } catch (thrown) {
         outcome = failed(thrown, context);
         throw outcome;
@@ -134,6 +138,27 @@ function bind(
       }
     },
   };
+}
+
+/** The items of a stream until `signal` aborts, which throws its reason. */
+async function* until<T>(signal: AbortSignal, items: AsyncIterable<T>): AsyncGenerator<T> {
+  signal.throwIfAborted();
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  aborted.catch(() => {});
+  const abort = () => reject(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
+  const iterator = items[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const { done, value } = await Promise.race([iterator.next(), aborted]);
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    signal.removeEventListener("abort", abort);
+    // Not awaited: it may wait for an item that never comes.
+    void iterator.return?.();
+  }
 }
 
 /** Implementations may give the fields of a message instead of one. */

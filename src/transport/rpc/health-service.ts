@@ -9,10 +9,13 @@ import {
   HealthCheckResponse_ServingStatus as Status,
 } from "../../../gen/grpc/health/v1/health_pb.ts";
 import { clip, SignalboxError } from "../../domain/errors.ts";
+import { draining } from "../../services/dispatcher.ts";
 
 /** Whether the server is ready, and who wants to know when that changes. */
 export interface ServingState {
   serving: boolean;
+  /** Whether it is stopping: it will not be ready again. */
+  stopping: boolean;
   /** Calls `listener` after each change, until the returned function is called. */
   onChange(listener: () => void): () => void;
 }
@@ -44,6 +47,8 @@ export function createHealthService(state: ServingState, services: readonly stri
         try {
           if (status !== told) yield answer(status);
           told = status;
+          // It has told all that there will be; waiting on would only hold up the stop.
+          if (state.stopping) throw draining();
           signal.throwIfAborted();
           await promise;
           signal.throwIfAborted();
