@@ -73,16 +73,14 @@ function a2a(code: ErrorCode, reason: string, message: string, metadata: Record<
   return new SignalboxError({ code, reason, message, domain: A2A_DOMAIN, metadata, cause });
 }
 
-// The nine errors of the A2A specification, section 5.4.
+// Errors of the A2A specification, section 5.4. This server pushes, and declares an extended card only when it has one, so
+// two of the nine cannot happen here.
 
 export const taskNotFound = (taskId: string) =>
   a2a("NOT_FOUND", "TASK_NOT_FOUND", `There is no task "${clip(taskId)}" that you may see.`, { taskId: clip(taskId) });
 
 export const taskNotCancelable = (taskId: string, why: string) =>
   a2a("FAILED_PRECONDITION", "TASK_NOT_CANCELABLE", `Task "${taskId}" cannot be canceled: ${why}`, { taskId });
-
-export const pushNotificationNotSupported = (message: string) =>
-  a2a("FAILED_PRECONDITION", "PUSH_NOTIFICATION_NOT_SUPPORTED", message);
 
 export const unsupportedOperation = (message: string, metadata: Record<string, string> = {}) =>
   a2a("FAILED_PRECONDITION", "UNSUPPORTED_OPERATION", message, metadata);
@@ -92,9 +90,6 @@ export const contentTypeNotSupported = (message: string, metadata: Record<string
 
 export const invalidAgentResponse = (message: string, metadata: Record<string, string> = {}, cause?: unknown) =>
   a2a("INTERNAL", "INVALID_AGENT_RESPONSE", message, metadata, cause);
-
-export const extendedAgentCardNotConfigured = () =>
-  a2a("FAILED_PRECONDITION", "EXTENDED_AGENT_CARD_NOT_CONFIGURED", "No extended agent card is configured here.");
 
 export const extensionSupportRequired = (uris: readonly string[]) =>
   a2a(

@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { MessageSchema, Role, TaskState, TaskArtifactUpdateEventSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { MessageSchema, Role, TaskArtifactUpdateEventSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate, replyUpdate, statusUpdate, updatesFromArtifact } from "../../src/domain/agent-report.ts";
 import { foldTask, type NewUpdate, newImage, stateOf, type TaskHeader } from "../../src/domain/task-log.ts";
 import { isTerminal } from "../../src/domain/task-state.ts";
@@ -200,7 +200,10 @@ describeEachBackend("the task store", (context) => {
       const stranger = { ...header, workspaceId: "stranger" };
       expect(await store.load("stranger", header.taskId)).toBeUndefined();
       expect(await store.readUpdates("stranger", header.taskId, 0, 10)).toEqual([]);
-      expect(await store.list("stranger", { contextId: header.contextId }, { limit: 10 })).toEqual({ tasks: [], total: 0 });
+      expect(await store.list("stranger", { contextId: header.contextId }, { limit: 10 })).toEqual({
+        tasks: [],
+        total: 0,
+      });
       expect(await store.findUpstreamContext("stranger", header.contextId, "agent")).toBeUndefined();
       expect(await store.mapTaskIds("stranger", "agent", [header.taskId], "to-upstream")).toEqual(new Map());
       expect(await appendTo(stranger, 1, chunk(stranger, "x"))).toBeUndefined();
