@@ -61,6 +61,8 @@ interface Entry {
 export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const { store, runtime, log } = deps;
   const running = new Map<string, Entry>();
+  /** Messages on their way to tasks that run. */
+  const added = new Set<Promise<void>>();
   const stop = new AbortController();
   const keyOf = (header: Pick<TaskHeader, "workspaceId" | "taskId">) => `${header.workspaceId} ${header.taskId}`;
 
@@ -90,6 +92,11 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       .finally(() => {
         if (running.get(key) === entry) running.delete(key);
       });
+  }
+
+  function add(work: Promise<void>): void {
+    const done = work.finally(() => added.delete(done));
+    added.add(done);
   }
 
   function admit(): void {
@@ -176,7 +183,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       const accepted = { ...runner.writer.image, task: clone(TaskSchema, runner.writer.image.task) };
       // Another message may have been faster and have started the task again.
       const current = running.get(key);
-      if (current) void current.runner.addMessage(message, delivery);
+      if (current) add(current.runner.addMessage(message, delivery));
       else start(runner, (r) => r.run(message, delivery));
       return accepted;
     },
@@ -203,7 +210,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
 
     async stop() {
       stop.abort(draining());
-      await Promise.allSettled([...running.values()].map((entry) => entry.done));
+      await Promise.allSettled([...[...running.values()].map((entry) => entry.done), ...added]);
     },
   };
 }

@@ -57,7 +57,10 @@ export interface TaskRunner {
   run(message: Message, delivery: Delivery): Promise<void>;
   /** Follows a task that an earlier process delivered. */
   resume(): Promise<void>;
-  /** Delivers a message to a task that is running: what it causes arrives where the task is already followed. */
+  /**
+   * Delivers a message to a task that is running, as soon as its agent has named it: what the message causes arrives where
+   * the task is already followed.
+   */
   addMessage(message: Message, delivery: Delivery): Promise<void>;
   /** Ends the task if its agent agrees. Throws TaskNotCancelable when it does not. */
   cancel(signal: AbortSignal): Promise<void>;
@@ -72,6 +75,8 @@ export function createTaskRunner(
 ): TaskRunner {
   const { runtime, log } = deps;
   const stop = new AbortController();
+  /** Resolves when the agent has named the task, or no longer will. */
+  const named = Promise.withResolvers<void>();
   const ends = AbortSignal.any([signal, stop.signal]);
   const now = () => timestampFromDate(runtime.now());
   const state = () => stateOf(writer.image);
@@ -111,6 +116,7 @@ export function createTaskRunner(
     ids: { upstreamTaskId?: string; upstreamContextId?: string } = {},
   ): Promise<void> {
     const outcome = await writer.append(make, ids, ends);
+    if (writer.image.header.upstreamTaskId !== undefined) named.resolve();
     if (outcome !== "ended" || writer.image.header.upstreamTaskId !== undefined) return;
     if (ids.upstreamTaskId !== undefined && state() === TaskState.CANCELED) {
       await client.cancel(ids.upstreamTaskId, control(ends)).catch((error: unknown) => {
@@ -273,6 +279,19 @@ export function createTaskRunner(
     await follow();
   }
 
+  async function addMessage(message: Message, delivery: Delivery): Promise<void> {
+    // Without its name the agent would take the message for the first of another task.
+    if (writer.image.header.upstreamTaskId === undefined) await named.promise;
+    if (isTerminal(state())) return;
+    try {
+      // What the message causes comes over the stream that is open: its own answer would say it twice.
+      await client.sendAndReturn(await upstreamMessage(message), sending(delivery));
+    } catch (error) {
+      const text = `The message could not be delivered: ${asCallError(error).message}`;
+      await write((image) => [messageUpdate(agentText(image.header, runtime.newId(), text))]);
+    }
+  }
+
   /** The agent refused a message to a task it has: the task stands as it stands there, and says why. */
   async function refuse(failure: AgentCallError): Promise<void> {
     await follow();
@@ -327,18 +346,9 @@ export function createTaskRunner(
 
   return {
     writer,
-    run: (message, delivery) => settle(run(message, delivery)),
-    resume: () => settle(follow()),
-    async addMessage(message, delivery) {
-      try {
-        // What the message causes comes over the stream that is open: its own answer would say it twice.
-        await client.sendAndReturn(await upstreamMessage(message), sending(delivery));
-      } catch (error) {
-        ends.throwIfAborted();
-        const text = `The message could not be delivered: ${asCallError(error).message}`;
-        await write((image) => [messageUpdate(agentText(image.header, runtime.newId(), text))]);
-      }
-    },
+    run: (message, delivery) => settle(run(message, delivery)).finally(named.resolve),
+    resume: () => settle(follow()).finally(named.resolve),
+    addMessage: (message, delivery) => settle(addMessage(message, delivery)),
     cancel,
   };
 

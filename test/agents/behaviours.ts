@@ -20,6 +20,7 @@
  * | `slow`       | works until released, then completes                                                           |
  * | `cancel-me`  | the same; canceled by CancelTask, as `slow` and `hang` are                                     |
  * | `stubborn`   | the same, but it cannot be canceled                                                            |
+ * | `hush`       | says nothing until released, then works on until it hears more                                 |
  * | `hang`       | says nothing at all until released                                                             |
  * | else         | completes with the artifact "echo", which holds the text                                       |
  */
@@ -117,7 +118,7 @@ export function createBehaviours(): BehavingExecutor {
 
 async function behave(turn: Turn, text: string, wait: () => Promise<Outcome>): Promise<void> {
   const [word, argument] = text.split(" ", 2);
-  if (turn.continues) {
+  if (turn.continues && word !== "hang") {
     turn.begin();
     turn.artifact("answer", text);
     return turn.status("COMPLETED", `You said: ${text}`);
@@ -156,6 +157,12 @@ async function behave(turn: Turn, text: string, wait: () => Promise<Outcome>): P
       turn.begin();
       return turn.status(outcome === "released" ? "COMPLETED" : "CANCELED");
     }
+    case "hush":
+      await wait();
+      turn.begin();
+      turn.status("WORKING", "At it.");
+      // The turn of the next message ends the task.
+      return new Promise(() => {});
     case "slow":
     case "stubborn":
     case "cancel-me": {

@@ -143,7 +143,7 @@ describe.each(["pglite", "postgres"] as const)("kill -9 on %s", (backend) => {
     expect(images.map((image) => image.header.taskId)).toEqual(expect.arrayContaining([...acknowledged.keys()]));
     const open = images.filter((image) => !isTerminal(stateOf(image)));
     expect(open.map(({ task }) => task)).toEqual([]);
-  });
+  }, 60_000);
 });
 
 const TEXTS = ["complete", "chunks 6", "ask", "slow", "message", "fail", "reject", "large 5000"];

@@ -77,3 +77,18 @@ describe.each(BINDINGS)("an agent over %s", (binding) => {
     expect(historyOf(stored)).toEqual(["pause 3"]);
   });
 });
+
+test("a server stops while a message is on its way to an agent that says nothing to it", async () => {
+  const agent = await startTestAgent();
+  const stopping = await startTestApp();
+  await stopping.register("lone", { cardUrl: agent.cardUrl });
+  const client = await connect(stopping.httpUrl, "JSONRPC");
+  const stream = client.sendMessageStream(say("slow"));
+  const [first] = await readUntil(stream, "WORKING: At it.");
+  const more = say("hang", { taskId: shownTask(first).id, returnImmediately: true });
+  await client.sendMessage(more);
+  await agent.turn(more.message.messageId);
+  await stream.return();
+  await stopping.stop();
+  await agent.close();
+});

@@ -55,6 +55,8 @@ export async function startLab({ flags = {}, agent: options = {} }: LabOptions =
     agent: (binding) => agents.get(binding)!,
     client: (transport, binding) => connect(`${url}/agents/${idOf(binding)}`, transport),
     leaks() {
+      // Nothing proves nothing.
+      if (http.size === 0 || grpc.size === 0) throw new Error("A tap is not on the wire.");
       const ids = [...agents.values()].flatMap((agent) => [...agent.ids]);
       return [...http.carried(ids), ...grpc.carried(ids)];
     },

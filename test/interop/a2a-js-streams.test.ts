@@ -91,6 +91,28 @@ describeEveryWay("streams", {}, (way) => {
     expect(stored.artifacts).toHaveLength(1);
   });
 
+  test("bring the agent no further message before it has named its task", async () => {
+    const request = say("hush", { returnImmediately: true });
+    const { id } = asTask(await way.client.sendMessage(request));
+    const turn = await way.agent.turn(request.message.messageId);
+    const more = say("hurry", { taskId: id, returnImmediately: true });
+    await way.client.sendMessage(more);
+    turn.release();
+    expect(statusOf(await settled(way.client, id))).toBe("COMPLETED: You said: hurry");
+    expect((await way.agent.turn(more.message.messageId)).taskId).toBe(turn.taskId);
+  });
+
+  test("end when the task is canceled, even while a further message is on its way", async () => {
+    const stream = way.client.sendMessageStream(say("slow"));
+    const [first] = await readUntil(stream, "WORKING: At it.");
+    const { id } = shownTask(first);
+    const more = say("hang", { taskId: id, returnImmediately: true });
+    await way.client.sendMessage(more);
+    await way.agent.turn(more.message.messageId);
+    expect(statusOf(await way.client.cancelTask({ tenant: "", id, metadata: undefined }))).toBe("CANCELED");
+    expect((await collect(stream)).map(lineOf).at(-1)).toBe("CANCELED");
+  });
+
   test("hold what two clients say who answer one question at the same time", async () => {
     const { id } = asTask(await way.client.sendMessage(say("ask")));
     const clients = await Promise.all(TRANSPORTS.slice(0, 2).map((t) => way.lab.client(t, way.binding)));
@@ -142,6 +164,19 @@ describeEveryWay("agents that do not stream", { agent: { streaming: false } }, (
     await readUntil(stream, "AUTH_REQUIRED: Who are you?");
     (await way.agent.turn(request.message.messageId)).release();
     expect((await collect(stream)).map(lineOf).at(-1)).toBe("COMPLETED");
+  });
+
+  test("are sent no further message before they have named their task", async () => {
+    const request = say("hang", { returnImmediately: true });
+    const { id } = asTask(await way.client.sendMessage(request));
+    const turn = await way.agent.turn(request.message.messageId);
+    const more = say("hurry", { taskId: id, returnImmediately: true });
+    await way.client.sendMessage(more);
+    turn.release();
+    const task = await settled(way.client, id);
+    expect(statusOf(task)).toBe("COMPLETED");
+    expect(historyOf(task)).toEqual(["hang", "hurry"]);
+    expect(way.agent.received.map(({ messageId }) => messageId)).not.toContain(more.message.messageId);
   });
 
   test.each(["reject", "fail"])("%s", async (text) => {

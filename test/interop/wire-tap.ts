@@ -9,6 +9,8 @@ export interface WireTap {
   lead(to: string): void;
   /** Which of these texts came over the wire, in any answer. */
   carried(texts: Iterable<string>): string[];
+  /** How many bytes came back. */
+  readonly size: number;
   close(): Promise<void>;
 }
 
@@ -45,6 +47,9 @@ export async function startWireTap(): Promise<WireTap> {
     carried(texts) {
       const all = answers.map((answer) => Buffer.concat(answer));
       return [...texts].filter((text) => all.some((bytes) => bytes.includes(text)));
+    },
+    get size() {
+      return answers.flat().reduce((size, chunk) => size + chunk.length, 0);
     },
     async close() {
       server.close();

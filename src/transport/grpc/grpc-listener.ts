@@ -28,6 +28,8 @@ const OPTIONS: grpc.ServerOptions = {
   "grpc.keepalive_timeout_ms": 20_000,
   "grpc.keepalive_permit_without_calls": 1,
   "grpc.max_concurrent_streams": 1000,
+  // Statistics of grpc-js itself, which nothing here serves; each call would pay for them.
+  "grpc.enable_channelz": 0,
 };
 
 export async function openGrpcListener(options: GrpcListenerOptions): Promise<GrpcListener> {

@@ -84,7 +84,9 @@ function bind(
     const { protocolName: protocol } = context;
     const seconds = (performance.now() - started) / 1000;
     deps.onCall({ service: service.typeName, method: method.name, protocol, code: error?.code ?? "OK", seconds });
-    if (deps.log.isLevelEnabled("debug") || error?.code === "INTERNAL") {
+    // What nobody foresaw. An agent's invalid answer has the same code and is the agent's own.
+    const unforeseen = error?.reason === "INTERNAL";
+    if (deps.log.isLevelEnabled("debug") || unforeseen) {
       const requestId = scope === undefined ? undefined : context.values.get(requestContextKey)?.requestId;
       const facts = {
         rpc: `${service.typeName}/${method.name}`,
@@ -93,7 +95,7 @@ function bind(
         seconds,
         requestId,
       };
-      if (error?.code === "INTERNAL") deps.log.error({ ...facts, err: error }, "call failed");
+      if (unforeseen) deps.log.error({ ...facts, err: error }, "call failed");
       else deps.log.debug({ ...facts, ...(error && { reason: error.reason }) }, "call ended");
     }
   }
