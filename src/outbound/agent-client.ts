@@ -80,8 +80,8 @@ export function createAgentClient(
     return create(StreamResponseSchema, { payload });
   }
 
-  function sendRequest(message: Message, options: AgentSendOptions, returnImmediately: boolean): SendMessageRequest {
-    const { acceptedOutputModes, metadata } = options;
+  function sendRequest(message: Message, options: AgentSendOptions): SendMessageRequest {
+    const { acceptedOutputModes, returnImmediately = false, metadata } = options;
     return create(SendMessageRequestSchema, {
       tenant,
       message,
@@ -92,9 +92,8 @@ export function createAgentClient(
 
   return {
     streaming,
-    send: (message, options) => sendMessage(sendRequest(message, options, false), options),
-    sendAndReturn: (message, options) => sendMessage(sendRequest(message, options, true), options),
-    sendStream: (message, options) => stream(rpcs.sendStreamingMessage, sendRequest(message, options, false), options),
+    send: (message, options) => sendMessage(sendRequest(message, options), options),
+    sendStream: (message, options) => stream(rpcs.sendStreamingMessage, sendRequest(message, options), options),
     subscribe: (id, options) =>
       stream(rpcs.subscribeToTask, create(SubscribeToTaskRequestSchema, { tenant, id }), options),
     get: (id, options) => unary(rpcs.getTask, create(GetTaskRequestSchema, { tenant, id }), options),

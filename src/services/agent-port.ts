@@ -18,6 +18,8 @@ export interface AgentCallOptions {
 
 export interface AgentSendOptions extends AgentCallOptions {
   acceptedOutputModes?: readonly string[];
+  /** Asks the agent to answer `send` as soon as it has a task, instead of when the task rests (section 3.2.2). */
+  returnImmediately?: boolean;
   /** Metadata of the client's request, sent on untouched. */
   metadata?: Record<string, unknown>;
 }
@@ -26,10 +28,8 @@ export interface AgentSendOptions extends AgentCallOptions {
 export interface AgentClient {
   /** Whether `sendStream` and `subscribe` may be used: the card says capabilities.streaming. */
   readonly streaming: boolean;
-  /** SendMessage, blocking: ends with a Task or a Message. */
+  /** SendMessage: answers with a Task or a Message. */
   send(message: Message, options: AgentSendOptions): Promise<StreamResponse>;
-  /** SendMessage with return_immediately. */
-  sendAndReturn(message: Message, options: AgentSendOptions): Promise<StreamResponse>;
   /** SendStreamingMessage: each item as the agent sent it. Ends when the agent ends the stream. */
   sendStream(message: Message, options: AgentSendOptions): AsyncIterable<StreamResponse>;
   /** SubscribeToTask: a Task first, then what follows. */

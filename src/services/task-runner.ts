@@ -35,8 +35,10 @@ export const INVALID_ANSWER = "INVALID_AGENT_RESPONSE";
 /** Failures in a row after which a task is given up while its agent's answers stay away. */
 const MAX_FAILURES = 6;
 /** Bounds of the pause between two looks at a task whose agent sends no stream, in milliseconds. */
-const POLL_MIN_MS = 200;
+const POLL_MIN_MS = 50;
 const POLL_MAX_MS = 5_000;
+/** Shortest pause after a failure, in milliseconds. */
+const RETRY_MIN_MS = 200;
 /** Longest wait for the answer to a get or a cancel, in milliseconds. */
 const CONTROL_TIMEOUT_MS = 30_000;
 
@@ -102,6 +104,11 @@ export function createTaskRunner(
     signal: ends,
     timeoutMs: deps.agentTimeoutMs,
   });
+  /**
+   * Without a stream, the agent is asked to name its task at once: what is known by name can be canceled, continued and
+   * taken up after a crash, where a call that blocks until the end could not.
+   */
+  const returning = (delivery: Delivery): AgentSendOptions => ({ ...sending(delivery), returnImmediately: true });
 
   // --- what the agent reports
 
@@ -236,7 +243,11 @@ export function createTaskRunner(
       }
       if (atRest()) return;
       quiet = writer.image.seq === before ? quiet + 1 : 0;
-      await runtime.wait(backoffMs(Math.max(quiet, failures), POLL_MIN_MS, POLL_MAX_MS, runtime.random), ends);
+      const pauseMs =
+        failures > 0
+          ? backoffMs(failures, RETRY_MIN_MS, POLL_MAX_MS, runtime.random)
+          : backoffMs(quiet, POLL_MIN_MS, POLL_MAX_MS, runtime.random);
+      await runtime.wait(pauseMs, ends);
     }
   }
 
@@ -260,9 +271,8 @@ export function createTaskRunner(
   /** Delivers a message and writes down the answer. `first`: it is the task's first. */
   async function deliver(message: Message, delivery: Delivery, first: boolean): Promise<void> {
     const upstream = await upstreamMessage(message);
-    const options = sending(delivery);
-    if (client.streaming) await consume(client.sendStream(upstream, options), first ? "first" : "further");
-    else await report(await client.send(upstream, options), first);
+    if (client.streaming) await consume(client.sendStream(upstream, sending(delivery)), first ? "first" : "further");
+    else await report(await client.send(upstream, returning(delivery)), first);
   }
 
   async function run(message: Message, delivery: Delivery): Promise<void> {
@@ -285,7 +295,7 @@ export function createTaskRunner(
     if (isTerminal(state())) return;
     try {
       // What the message causes comes over the stream that is open: its own answer would say it twice.
-      await client.sendAndReturn(await upstreamMessage(message), sending(delivery));
+      await client.send(await upstreamMessage(message), returning(delivery));
     } catch (error) {
       const text = `The message could not be delivered: ${asCallError(error).message}`;
       await write((image) => [messageUpdate(agentText(image.header, runtime.newId(), text))]);

@@ -3,8 +3,6 @@ export interface Inbox<T> {
   put(item: T): void;
   /** The next one, which may have come already. */
   next(): Promise<T>;
-  /** What has come and was not taken. */
-  readonly waiting: number;
 }
 
 export function createInbox<T>(): Inbox<T> {
@@ -19,9 +17,6 @@ export function createInbox<T>(): Inbox<T> {
     next() {
       if (items.length > 0) return Promise.resolve(items.shift() as T);
       return new Promise((resolve) => readers.push(resolve));
-    },
-    get waiting() {
-      return items.length;
     },
   };
 }

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { afterAll } from "vitest";
 import { createSignalboxClient, type SignalboxClient } from "../../src/sdk/client.ts";
 import { type LogLines, logLines } from "../store/log-lines.ts";
 
@@ -19,11 +20,13 @@ export interface ServerProcess {
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
-/** Processes that a test left behind end with the tests. */
+/** Processes that a test left behind, as one that ran out of time, end with the tests of its file. */
 const alive = new Set<ChildProcess>();
-process.on("exit", () => {
+const endAll = () => {
   for (const child of alive) child.kill("SIGKILL");
-});
+};
+afterAll(endAll);
+process.on("exit", endAll);
 
 /** Starts a server on free ports. `flags` are settings by name, as `{"data.dir": "/tmp/x"}`. */
 export async function startServer(flags: Readonly<Record<string, string>>): Promise<ServerProcess> {

@@ -4,8 +4,6 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
 export interface TcpProxy {
   readonly port: number;
-  /** Connections that are open now. */
-  readonly open: number;
   /** Breaks every connection; new ones work. */
   cut(): void;
   /** Breaks every connection, and new ones at once, until `mend`. */
@@ -43,9 +41,6 @@ export async function startTcpProxy(firstPort: number): Promise<TcpProxy> {
   };
   return {
     port: (server.address() as AddressInfo).port,
-    get open() {
-      return sockets.size / 2;
-    },
     cut,
     sever() {
       severed = true;

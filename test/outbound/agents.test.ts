@@ -28,7 +28,7 @@ describe.each<Binding>(["GRPC", "JSONRPC", "HTTP+JSON"])("an agent over %s", (bi
   });
 
   test("answers at once when asked to", async () => {
-    const task = taskOf(await client.sendAndReturn(say("slow"), patiently()));
+    const task = taskOf(await client.send(say("slow"), { ...patiently(), returnImmediately: true }));
     expect(task.status?.state).not.toBe(TaskState.COMPLETED);
     agent.release(task.id);
   });

@@ -58,7 +58,9 @@ describe("an agent in this process", () => {
   test("goes on when its caller leaves, and others may watch", async () => {
     const { promise, resolve } = Promise.withResolvers<void>();
     const client = connect(worker(promise));
-    expect(taskOf(await client.sendAndReturn(say("x"), patiently())).status?.state).toBe(TaskState.WORKING);
+    expect(taskOf(await client.send(say("x"), { ...patiently(), returnImmediately: true })).status?.state).toBe(
+      TaskState.WORKING,
+    );
     const watcher = client.subscribe("t", patiently())[Symbol.asyncIterator]();
     expect(taskOf((await watcher.next()).value).id).toBe("t");
     resolve();
@@ -116,7 +118,7 @@ describe("an agent in this process", () => {
     const seen: HandlerContext[] = [];
     const client = connect(worker(new Promise(() => {}), seen));
     const watched = collect(client.sendStream(say("x"), patiently()));
-    await client.sendAndReturn(say("x"), patiently());
+    await client.send(say("x"), { ...patiently(), returnImmediately: true });
     const canceled = await client.cancel("t", patiently());
     expect(canceled.status?.state).toBe(TaskState.CANCELED);
     expect(seen.at(-1)?.signal.aborted).toBe(true);
