@@ -3,8 +3,8 @@
  *
  *     npm run bench -- NAME [--json]
  *
- * Prints tables, or with `--json` one JSON array with an object a goal. Exits with 0 whether the goals are reached or not,
- * with 1 when the benchmark itself broke, with 2 for wrong use.
+ * Prints tables; with `--json` one JSON array with an object a goal, and the tables on standard error. Exits with 0 whether
+ * the goals are reached or not, with 1 when the benchmark itself broke, with 2 for wrong use.
  */
 import { readdirSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -29,7 +29,8 @@ async function main(): Promise<number> {
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => interrupt.abort(new Error(signal)));
   try {
     const report = await bench(interrupt.signal);
-    console.log(asked.json ? JSON.stringify(report.goals) : printable(report));
+    (asked.json ? console.error : console.log)(printable(report));
+    if (asked.json) console.log(JSON.stringify(report.goals));
     return 0;
   } catch (error) {
     console.error(interrupt.signal.aborted ? "Interrupted." : error);

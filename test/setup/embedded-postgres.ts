@@ -43,7 +43,7 @@ export async function startEmbeddedPostgres(): Promise<EmbeddedPostgres> {
     { ...identity, cwd: home, env: { ...process.env, LC_ALL: "C" }, timeout: START_TIMEOUT_MS },
   );
   const port = await freePort();
-  let server: ChildProcess | undefined;
+  let server: { child: ChildProcess; closed: Promise<unknown> } | undefined;
 
   async function start(): Promise<void> {
     // The shell waits for the end of its input, which comes with the end of this process, however that goes.
@@ -52,8 +52,10 @@ export async function startEmbeddedPostgres(): Promise<EmbeddedPostgres> {
       cwd: home,
       env: { ...process.env, LC_ALL: "C" },
       stdio: ["pipe", "ignore", "pipe"],
+      // A group of its own: Ctrl-C is for this process, which may still need the server to end in order.
+      detached: true,
     });
-    server = child;
+    server = { child, closed: once(child, "close") };
     await listening(child);
   }
 
@@ -65,15 +67,14 @@ export async function startEmbeddedPostgres(): Promise<EmbeddedPostgres> {
   ];
 
   async function stop(how: "fast" | "kill" = "fast"): Promise<void> {
-    const child = server;
-    if (!child) return;
+    if (!server) return;
+    const { child, closed } = server;
     server = undefined;
-    const ended = once(child, "close");
     // The postmaster kills its children when it finds itself gone.
     if (how === "kill")
       process.kill(Number.parseInt(await readFile(join(data, "postmaster.pid"), "utf8"), 10), "SIGKILL");
     child.stdin?.end();
-    await ended;
+    await closed;
   }
 
   await start();
