@@ -30,7 +30,7 @@ import type { PushConfigs } from "./push-configs.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Router } from "./router.ts";
 import type { Runtime } from "./runtime.ts";
-import { INVALID_ANSWER } from "./task-runner.ts";
+import { INVALID_ANSWER } from "./task-reporter.ts";
 import { refuse, type Tasks } from "./tasks.ts";
 import type { UpdateHub } from "./update-hub.ts";
 import { watchTask } from "./watch.ts";

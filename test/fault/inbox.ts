@@ -3,12 +3,17 @@ export interface Inbox<T> {
   put(item: T): void;
   /** The next one, which may have come already. */
   next(): Promise<T>;
+  /** How many have come that nobody has taken. */
+  readonly waiting: number;
 }
 
 export function createInbox<T>(): Inbox<T> {
   const items: T[] = [];
   const readers: ((item: T) => void)[] = [];
   return {
+    get waiting() {
+      return items.length;
+    },
     put(item) {
       const reader = readers.shift();
       if (reader) reader(item);

@@ -1,0 +1,142 @@
+/** Writes down what an agent reports of one task, whatever it is, and the failure of the task when that is what it is. */
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import type { Logger } from "pino";
+import { type Message, type StreamResponse, type Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import {
+  agentText,
+  mentionedTaskIds,
+  messageUpdate,
+  ownMessage,
+  replyUpdate,
+  statusUpdate,
+  type UpstreamIds,
+  updatesFromArtifact,
+  updatesFromSnapshot,
+  updatesFromStatus,
+} from "../domain/agent-report.ts";
+import type { NewUpdate, TaskImage } from "../domain/task-log.ts";
+import type { TaskStore } from "../store/task-store.ts";
+import { AgentCallError } from "./agent-port.ts";
+import type { Runtime } from "./runtime.ts";
+import { type TaskWriter, whenDatabaseAnswers } from "./task-writer.ts";
+
+/** Begins the `cause` of a failure whose raw answer the log keeps. */
+export const INVALID_ANSWER = "INVALID_AGENT_RESPONSE";
+
+export interface ReporterDeps {
+  store: TaskStore;
+  runtime: Runtime;
+  log: Logger;
+  /** Told the id that the agent gives the task, when it first does; `ended` says that the task had ended by then. */
+  onNamed: (upstreamTaskId: string, ended: boolean) => Promise<void> | void;
+}
+
+export interface TaskReporter {
+  /** `first` says that the report answers the task's first message. Throws AgentCallError for what is no report of it. */
+  report(answer: StreamResponse, first: boolean): Promise<void>;
+  /** The agent's task as a whole. */
+  reportTask(task: Task): Promise<void>;
+  /** Something to be added to the history, in the agent's name. */
+  remark(text: string): Promise<void>;
+  /** Sets a status of our own making. `hidden`: for who has not seen the task, it stays unseen. */
+  set(state: TaskState, text: string, cause: string, options?: { hidden?: boolean }): Promise<void>;
+  /** Gives the task up: the agent's answer cannot be had, or is none. */
+  failFor(error: AgentCallError): Promise<void>;
+}
+
+/** `signal` ends what waits for the database. */
+export function createTaskReporter(deps: ReporterDeps, writer: TaskWriter, signal: AbortSignal): TaskReporter {
+  const { runtime, store } = deps;
+  const now = () => timestampFromDate(runtime.now());
+
+  async function knownIds(report: StreamResponse): Promise<UpstreamIds> {
+    const { workspaceId, agentId } = writer.image.header;
+    const mentioned = mentionedTaskIds(report);
+    return whenDatabaseAnswers(runtime, signal, () =>
+      store.mapTaskIds(workspaceId, agentId, mentioned, "from-upstream"),
+    );
+  }
+
+  async function write(
+    make: (image: TaskImage) => readonly NewUpdate[],
+    ids: { upstreamTaskId?: string; upstreamContextId?: string } = {},
+  ): Promise<void> {
+    const isName = ids.upstreamTaskId !== undefined && writer.image.header.upstreamTaskId === undefined;
+    const outcome = await writer.append(make, ids, signal);
+    if (isName && ids.upstreamTaskId !== undefined) await deps.onNamed(ids.upstreamTaskId, outcome === "ended");
+  }
+
+  /** The ids of a report, which must be of this task. */
+  function identify(taskId: string, contextId: string) {
+    const { upstreamTaskId } = writer.image.header;
+    if (upstreamTaskId !== undefined && taskId !== upstreamTaskId) {
+      throw new AgentCallError("invalid", "The agent reported on a task that is not the one it was asked about.", {
+        raw: `task id "${taskId}" instead of "${upstreamTaskId}"`,
+      });
+    }
+    return { upstreamTaskId: taskId, ...(contextId !== "" && { upstreamContextId: contextId }) };
+  }
+
+  /** A bare Message ends the task: as itself while nobody has seen the task, else as the message of COMPLETED. */
+  async function reply(message: Message, known: UpstreamIds): Promise<void> {
+    const ids = message.contextId === "" ? {} : { upstreamContextId: message.contextId };
+    const bare = (image: TaskImage) => [replyUpdate(image.header, message, known)];
+    if ((await writer.append(bare, { ...ids, hidden: true }, signal)) !== "disclosed") return;
+    await writer.append(
+      ({ header }) => {
+        const status = { state: TaskState.COMPLETED, timestamp: now(), message: ownMessage(header, message, known) };
+        return [statusUpdate(header, status, "the agent answered with a message")];
+      },
+      ids,
+      signal,
+    );
+  }
+
+  async function report(answer: StreamResponse, first: boolean): Promise<void> {
+    const { payload } = answer;
+    const known = await knownIds(answer);
+    switch (payload.case) {
+      case "task": {
+        const task = payload.value;
+        const ids = identify(task.id, task.contextId);
+        return write((image) => updatesFromSnapshot(image, task, known, now()), ids);
+      }
+      case "statusUpdate": {
+        const ids = identify(payload.value.taskId, payload.value.contextId);
+        return write((image) => updatesFromStatus(image, payload.value, known, now()), ids);
+      }
+      case "artifactUpdate": {
+        const ids = identify(payload.value.taskId, payload.value.contextId);
+        return write((image) => updatesFromArtifact(image, payload.value), ids);
+      }
+      case "message":
+        if (first) return reply(payload.value, known);
+        return write((image) => [messageUpdate(ownMessage(image.header, payload.value, known))]);
+      default:
+        throw new AgentCallError("invalid", "The agent sent an update that holds nothing.");
+    }
+  }
+
+  async function set(state: TaskState, text: string, cause: string, options: { hidden?: boolean } = {}): Promise<void> {
+    const update = ({ header }: TaskImage) => {
+      const message = agentText(header, runtime.newId(), text);
+      return [statusUpdate(header, { state, timestamp: now(), message }, cause)];
+    };
+    if (options.hidden && (await writer.append(update, { hidden: true }, signal)) !== "disclosed") return;
+    await writer.append(update, {}, signal);
+  }
+
+  return {
+    report,
+    reportTask: (task) =>
+      report({ $typeName: "lf.a2a.v1.StreamResponse", payload: { case: "task", value: task } }, false),
+    remark: (text) => write(({ header }) => [messageUpdate(agentText(header, runtime.newId(), text))]),
+    set,
+    async failFor(error) {
+      deps.log.warn({ err: error, kind: error.kind, reason: error.reason }, "the agent failed the task");
+      if (error.kind !== "invalid") return set(TaskState.FAILED, error.message, `${error.kind}: ${error.message}`);
+      const raw = error.raw === undefined ? "" : `\n${error.raw}`;
+      return set(TaskState.FAILED, error.message, `${INVALID_ANSWER}: ${error.message}${raw}`, { hidden: true });
+    },
+  };
+}
