@@ -207,6 +207,9 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
           );
         },
         basePath: config.http.basePath,
+        host: config.host,
+        publicUrl: config.public.url,
+        publicGrpc: config.public.grpc,
         corsOrigins: config.http.corsOrigins,
         compress: config.http.compress,
         maxBytes,
@@ -215,7 +218,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       }),
     });
     closing.push(() => http.close());
-    const grpc = await openGrpcListener({ host: config.host, port: config.grpc.port, rpcs, maxBytes });
+    const grpc = await openGrpcListener({ host: config.host, port: config.grpc.port, rpcs, maxBytes, onError });
     closing.push(() => grpc.close());
 
     const host = config.host.includes(":") ? `[${config.host}]` : config.host;

@@ -1,5 +1,5 @@
 /**
- * An agent that writes a short text about what it is asked and streams it word by word, as a language model would.
+ * An agent that writes a short text about what it is asked and streams it piece by piece, as a language model would.
  *
  *     npx node examples/agents/writer.ts [port]
  */
@@ -9,14 +9,14 @@ import type { AgentExecutor } from "@a2a-js/sdk/server";
 import { type AgentOptions, type RunningAgent, startAgent } from "./agent-server.ts";
 import { beginTurn, type Turn } from "./turn.ts";
 
-/** Between two words, in milliseconds: long enough to see the text grow. */
-const WORD_MS = 5;
+/** Between two pieces, in milliseconds: long enough to see the text grow. */
+const PIECE_MS = 30;
 
 export function startWriterAgent(options: AgentOptions = {}): Promise<RunningAgent> {
   return startAgent(
     {
       name: "Writer",
-      description: "Writes a short text about anything and streams it word by word.",
+      description: "Writes a short text about anything and streams it piece by piece.",
       skill: {
         id: "write",
         name: "Write",
@@ -56,10 +56,11 @@ function createExecutor(): AgentExecutor {
 
 async function write(turn: Turn, signal: AbortSignal): Promise<void> {
   const artifact = { id: `${turn.taskId}-text`, name: "text" };
-  const words = compose(turn.said).split(/(?<= )/);
-  for (const [index, word] of words.entries()) {
-    turn.piece(artifact, word, { first: index === 0, last: index === words.length - 1 });
-    await pause(WORD_MS, undefined, { signal });
+  // As people read: up to the next comma or full stop.
+  const pieces = compose(turn.said).split(/(?<=[,.] )/);
+  for (const [index, piece] of pieces.entries()) {
+    turn.piece(artifact, piece, { first: index === 0, last: index === pieces.length - 1 });
+    await pause(PIECE_MS, undefined, { signal });
   }
 }
 

@@ -81,11 +81,14 @@ def stream(agent: a2a_pb2_grpc.A2AServiceStub, sent: a2a_pb2.SendMessageRequest)
 
 
 def state_of(holder) -> str:
-    return a2a_pb2.TaskState.Name(holder.status.state)
+    """The state, and what the agent says with it, such as a question."""
+    state = a2a_pb2.TaskState.Name(holder.status.state)
+    said = text_of(holder.status.message.parts)
+    return f"{state} {said}" if said else state
 
 
 def text_of(parts) -> str:
-    return " ".join(part.text for part in parts if part.HasField("text"))
+    return "".join(part.text for part in parts if part.HasField("text"))
 
 
 def explain(error: grpc.RpcError) -> str:

@@ -44,6 +44,11 @@ export function addAgentsCommands(program: Command, cli: Cli): void {
       callServer(cli, options, async ({ registry }) => show(await registry.getAgent({ agentId }), options)),
   );
 
+  withServer(agents.command("refresh <id>").description("fetch an agent's card again from where it came")).action(
+    (agentId: string, options: ServerOptions) =>
+      callServer(cli, options, async ({ registry }) => show(await registry.refreshAgentCard({ agentId }), options)),
+  );
+
   withServer(agents.command("remove <id>").description("remove an agent; its running tasks go on")).action(
     (agentId: string, options: ServerOptions) =>
       callServer(cli, options, async ({ registry }) => {

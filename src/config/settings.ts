@@ -184,7 +184,7 @@ export const SETTINGS = {
   "push.attempts": {
     ...integer(1, 100),
     default: 5,
-    about: "How often a push notification is tried before it is given up.",
+    about: "How often a push notification is tried before its webhook is given up for the task.",
   },
   "push.timeout-ms": {
     ...durationMs(1),

@@ -15,13 +15,21 @@ import {
   type TaskArtifactUpdateEvent,
   TaskArtifactUpdateEventSchema,
   TaskSchema,
-  type TaskState,
+  TaskState,
   type TaskStatus,
+  TaskStatusSchema,
   type TaskStatusUpdateEvent,
   TaskStatusUpdateEventSchema,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { holdsArtifact, type NewUpdate, stateOf, type TaskHeader, type TaskImage } from "./task-log.ts";
 import { isInterrupted, isTerminal, stateAfterReport } from "./task-state.ts";
+
+/** A status as we write it. */
+export interface StatusInit {
+  state: TaskState;
+  message?: Message;
+  timestamp: Timestamp;
+}
 
 type Ids = Pick<TaskHeader, "taskId" | "contextId">;
 
@@ -29,11 +37,7 @@ type Ids = Pick<TaskHeader, "taskId" | "contextId">;
 export type UpstreamIds = ReadonlyMap<string, string>;
 
 /** A status of our own making, such as a failure that the agent could not tell. */
-export function statusUpdate(
-  ids: Ids,
-  status: { state: TaskState; message?: Message; timestamp: Timestamp },
-  cause?: string,
-): NewUpdate {
+export function statusUpdate(ids: Ids, status: StatusInit, cause?: string): NewUpdate {
   const value = create(TaskStatusUpdateEventSchema, { taskId: ids.taskId, contextId: ids.contextId, status });
   return { kind: "status", body: response("statusUpdate", value), ...(cause !== undefined && { cause }) };
 }
@@ -63,24 +67,52 @@ export function agentText(ids: Ids, messageId: string, text: string): Message {
 export function updatesFromSnapshot(image: TaskImage, upstream: Task, known: UpstreamIds, now: Timestamp): NewUpdate[] {
   const { header } = image;
   if (isTerminal(stateOf(image))) return [];
-  const updates: NewUpdate[] = [];
-  const seen = new Set(image.task.history.map((message) => message.messageId));
-  if (image.task.status?.message) seen.add(image.task.status.message.messageId);
-  if (upstream.status?.message) seen.add(upstream.status.message.messageId);
-  for (const message of upstream.history) {
-    if (message.role !== Role.AGENT || seen.has(message.messageId)) continue;
-    updates.push(messageUpdate(ownMessage(header, message, known)));
-  }
+  const messages = missedMessages(image, upstream, known, now);
+  const updates = messages.updates;
+  const ended = isTerminal(upstream.status?.state ?? TaskState.UNSPECIFIED);
   for (const artifact of upstream.artifacts) {
+    // Whether an artifact is whole, a snapshot of a running task does not tell.
     if (!holdsArtifact(image, artifact))
-      updates.push(artifactUpdate(header, { artifact, append: false, lastChunk: true }));
+      updates.push(artifactUpdate(header, { artifact, append: false, lastChunk: ended }));
   }
   if (upstream.metadata && !equalStructs(upstream.metadata, image.task.metadata)) {
     updates.push({ kind: "metadata", body: response("task", create(TaskSchema, { metadata: upstream.metadata })) });
   }
-  const status = upstream.status && newStatus(image, upstream.status, known, now);
+  const status = upstream.status && newStatus(messages.status, header, upstream.status, known, now);
   if (status) updates.push(statusEvent(header, { status }));
   return updates;
+}
+
+/**
+ * The agent's messages that the image has not heard, and the status that the image has after them. A status message enters
+ * the history when the next status comes, so what the agent said after it is written as statuses too: the history keeps
+ * the agent's order.
+ */
+function missedMessages(
+  { task, header }: TaskImage,
+  upstream: Task,
+  known: UpstreamIds,
+  timestamp: Timestamp,
+): { updates: NewUpdate[]; status: TaskStatus | undefined } {
+  const spoken = task.status?.message?.messageId;
+  const heard = new Set(task.history.map(({ messageId }) => messageId));
+  if (spoken !== undefined) heard.add(spoken);
+  if (upstream.status?.message) heard.add(upstream.status.message.messageId);
+  let { status } = task;
+  let afterSpoken = false;
+  const updates: NewUpdate[] = [];
+  for (const message of upstream.history) {
+    afterSpoken ||= message.messageId === spoken;
+    if (message.role !== Role.AGENT || heard.has(message.messageId)) continue;
+    const own = ownMessage(header, message, known);
+    if (!afterSpoken) {
+      updates.push(messageUpdate(own));
+      continue;
+    }
+    status = create(TaskStatusSchema, { state: TaskState.WORKING, timestamp, message: own });
+    updates.push(statusEvent(header, { status }));
+  }
+  return { updates, status };
 }
 
 /** The update that a status event of the agent makes, or none when it may not follow what is known. */
@@ -90,7 +122,7 @@ export function updatesFromStatus(
   known: UpstreamIds,
   now: Timestamp,
 ): NewUpdate[] {
-  const status = event.status && newStatus(image, event.status, known, now);
+  const status = event.status && newStatus(image.task.status, image.header, event.status, known, now);
   if (!status) return [];
   return [statusEvent(image.header, { status, ...(event.metadata && { metadata: event.metadata }) })];
 }
@@ -120,9 +152,17 @@ export function ownMessage(ids: Ids, message: Message, known: UpstreamIds): Mess
 
 /** What an agent says of a failure, with our ids where it names its own. */
 export function ownText({ taskId, contextId, upstreamTaskId, upstreamContextId }: TaskHeader, text: string): string {
-  const named = upstreamTaskId ? text.replaceAll(upstreamTaskId, taskId) : text;
-  return upstreamContextId ? named.replaceAll(upstreamContextId, contextId) : named;
+  return replaceWord(replaceWord(text, upstreamTaskId, taskId), upstreamContextId, contextId);
 }
+
+/** Whole words only: an agent may call its task "a". */
+function replaceWord(text: string, word: string | undefined, by: string): string {
+  if (word === undefined || word.length < SHORTEST_ID) return text;
+  return text.replaceAll(new RegExp(`(?<![\\w-])${RegExp.escape(word)}(?![\\w-])`, "g"), () => by);
+}
+
+/** What is shorter tells nothing, and is a word of some language. */
+const SHORTEST_ID = 3;
 
 /** Ids of the agent's other tasks that a report mentions. */
 export function mentionedTaskIds(report: StreamResponse): string[] {
@@ -134,25 +174,23 @@ export function mentionedTaskIds(report: StreamResponse): string[] {
   return [...history.flatMap((m) => m.referenceTaskIds), ...(status?.message?.referenceTaskIds ?? [])];
 }
 
+/** What a reported status adds to the current one; undefined when it says nothing new, or what may not follow. */
 function newStatus(
-  image: TaskImage,
+  current: TaskStatus | undefined,
+  ids: Ids,
   reported: TaskStatus,
   known: UpstreamIds,
   timestamp: Timestamp,
-): { state: TaskState; message?: Message; timestamp: Timestamp } | undefined {
-  const state = stateAfterReport(stateOf(image), reported.state);
+): StatusInit | undefined {
+  const state = stateAfterReport(current?.state ?? TaskState.SUBMITTED, reported.state);
   if (state === undefined) return undefined;
-  const message = reported.message && ownMessage(image.header, reported.message, known);
-  const current = image.task.status;
+  const message = reported.message && ownMessage(ids, reported.message, known);
   const says = message && !(current?.message && equals(MessageSchema, current.message, message));
   if (state === current?.state && !says) return undefined;
   return { state, timestamp, ...(message && { message }) };
 }
 
-function statusEvent(
-  ids: Ids,
-  init: { status: { state: TaskState; message?: Message; timestamp: Timestamp }; metadata?: Struct },
-): NewUpdate {
+function statusEvent(ids: Ids, init: { status: StatusInit | TaskStatus; metadata?: Struct }): NewUpdate {
   const value = create(TaskStatusUpdateEventSchema, { taskId: ids.taskId, contextId: ids.contextId, ...init });
   return { kind: "status", body: response("statusUpdate", value) };
 }

@@ -49,6 +49,10 @@ export interface SignalboxErrorInit {
   cause?: unknown;
 }
 
+/**
+ * Its texts are well-formed Unicode whatever went into them: half a surrogate pair, which JSON can carry, cannot be put
+ * into the headers that carry errors.
+ */
 export class SignalboxError extends Error {
   readonly code: ErrorCode;
   readonly reason: string;
@@ -58,13 +62,18 @@ export class SignalboxError extends Error {
   readonly retryAfterMs: number | undefined;
 
   constructor(init: SignalboxErrorInit) {
-    super(init.message, init.cause === undefined ? undefined : { cause: init.cause });
+    super(init.message.toWellFormed(), init.cause === undefined ? undefined : { cause: init.cause });
     this.name = "SignalboxError";
     this.code = init.code;
     this.reason = init.reason;
     this.domain = init.domain ?? SIGNALBOX_DOMAIN;
-    this.metadata = init.metadata ?? {};
-    this.violations = init.violations ?? [];
+    this.metadata = Object.fromEntries(
+      Object.entries(init.metadata ?? {}).map(([key, value]) => [key.toWellFormed(), value.toWellFormed()]),
+    );
+    this.violations = (init.violations ?? []).map(({ field, description }) => ({
+      field: field.toWellFormed(),
+      description: description.toWellFormed(),
+    }));
     this.retryAfterMs = init.retryAfterMs;
   }
 }
@@ -172,7 +181,7 @@ export function withMetadata(error: SignalboxError, metadata: Record<string, str
   });
 }
 
-/** Caps what a client sent before it is echoed back to it. */
+/** Caps what a client sent before it is echoed back to it, to `max` UTF-16 units; no character is cut in two. */
 export function clip(text: string, max = 128): string {
-  return text.length <= max ? text : `${text.slice(0, max)}…`;
+  return text.length <= max ? text : `${text.slice(0, max).replace(/[\ud800-\udbff]$/, "")}…`;
 }

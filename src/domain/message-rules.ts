@@ -1,12 +1,22 @@
 /** What a message must be before an agent is asked to take it (A2A specification, sections 3.1.1 and 3.3.4). */
 import type { AgentCard, Message, SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { contentTypeNotSupported, extensionSupportRequired, type FieldViolation } from "./errors.ts";
+import { clip, contentTypeNotSupported, extensionSupportRequired, type FieldViolation } from "./errors.ts";
 
 /** Longest id that a client may choose: messageId, contextId, taskId, a push config's id. */
 export const MAX_ID_LENGTH = 256;
 /** Most parts of a message, and most tasks that it may refer to. */
 export const MAX_PARTS = 1000;
 export const MAX_REFERENCES = 100;
+/** Most extensions of a message. */
+export const MAX_EXTENSIONS = 100;
+/** Longest URI that anybody may give us: an extension's, an agent's, a webhook's. */
+export const MAX_URI_LENGTH = 2048;
+/** Most media types that a client may say it accepts, and the longest one, a part's too. */
+export const MAX_OUTPUT_MODES = 100;
+const MAX_MEDIA_TYPE_LENGTH = 256;
+/** What a refusal repeats of an agent's card at most. */
+const MAX_ECHO_LENGTH = 512;
+const NAMED_EXTENSIONS = 4;
 
 /** Limits of a send that the contract does not state; what it requires is checked from its own annotations. */
 export function sendViolations(request: SendMessageRequest): FieldViolation[] {
@@ -18,11 +28,26 @@ export function sendViolations(request: SendMessageRequest): FieldViolation[] {
     }
     if (message.parts.length > MAX_PARTS) {
       violations.push({ field: "message.parts", description: `at most ${MAX_PARTS} parts; send fewer or larger ones` });
+    } else {
+      message.parts.forEach(({ mediaType }, i) => {
+        violations.push(...lengthViolations(`message.parts[${i}].mediaType`, mediaType, MAX_MEDIA_TYPE_LENGTH));
+      });
     }
-    if (message.referenceTaskIds.length > MAX_REFERENCES) {
-      violations.push({ field: "message.referenceTaskIds", description: `at most ${MAX_REFERENCES}` });
-    }
+    violations.push(
+      ...listViolations("message.referenceTaskIds", message.referenceTaskIds, MAX_REFERENCES, idViolations),
+      ...listViolations("message.extensions", message.extensions, MAX_EXTENSIONS, (field, uri) =>
+        lengthViolations(field, uri, MAX_URI_LENGTH),
+      ),
+    );
   }
+  violations.push(
+    ...listViolations(
+      "configuration.acceptedOutputModes",
+      configuration?.acceptedOutputModes ?? [],
+      MAX_OUTPUT_MODES,
+      (field, mode) => lengthViolations(field, mode, MAX_MEDIA_TYPE_LENGTH),
+    ),
+  );
   if (configuration?.historyLength !== undefined) {
     violations.push(...historyViolations("configuration.historyLength", configuration.historyLength));
   }
@@ -31,9 +56,24 @@ export function sendViolations(request: SendMessageRequest): FieldViolation[] {
 
 /** An id that PostgreSQL can hold and a person can still read. */
 export function idViolations(field: string, id: string): FieldViolation[] {
-  if (id.length > MAX_ID_LENGTH) return [{ field, description: `at most ${MAX_ID_LENGTH} characters` }];
   if (id.includes("\0")) return [{ field, description: "must not hold the character U+0000" }];
-  return [];
+  return lengthViolations(field, id, MAX_ID_LENGTH);
+}
+
+/** Violations of a text that is longer than `max` characters. */
+export function lengthViolations(field: string, text: string, max: number): FieldViolation[] {
+  return text.length > max ? [{ field, description: `at most ${max} characters` }] : [];
+}
+
+/** Violations of a list that is too long or, when it is not, of its items. */
+function listViolations(
+  field: string,
+  items: readonly string[],
+  max: number,
+  check: (field: string, item: string) => FieldViolation[],
+): FieldViolation[] {
+  if (items.length > max) return [{ field, description: `at most ${max}` }];
+  return items.flatMap((item, i) => check(`${field}[${i}]`, item));
 }
 
 export function historyViolations(field: string, length: number | undefined): FieldViolation[] {
@@ -46,10 +86,11 @@ export function checkMediaTypes(message: Message, card: AgentCard): void {
   if (accepted.size === 0) return;
   message.parts.forEach((part, i) => {
     if (part.mediaType === "" || accepts(accepted, part.mediaType)) return;
-    const modes = [...accepted].join(", ");
+    const modes = clip([...accepted].join(", "), MAX_ECHO_LENGTH);
+    const mediaType = clip(part.mediaType);
     throw contentTypeNotSupported(
-      `message.parts[${i}].mediaType: the agent does not take "${part.mediaType.slice(0, 128)}". It takes ${modes}.`,
-      { mediaType: part.mediaType.slice(0, 128), accepted: modes },
+      `message.parts[${i}].mediaType: the agent does not take "${mediaType}". It takes ${modes}.`,
+      { mediaType, accepted: modes },
     );
   });
 }
@@ -69,5 +110,6 @@ function accepts(accepted: ReadonlySet<string>, mediaType: string): boolean {
 /** Throws ExtensionSupportRequired when the card requires an extension that the client did not name. */
 export function checkExtensions(named: readonly string[], card: AgentCard): void {
   const required = card.capabilities?.extensions.filter((e) => e.required && !named.includes(e.uri)) ?? [];
-  if (required.length > 0) throw extensionSupportRequired(required.map((e) => e.uri));
+  if (required.length === 0) return;
+  throw extensionSupportRequired(required.slice(0, NAMED_EXTENSIONS).map(({ uri }) => clip(uri, MAX_ECHO_LENGTH)));
 }

@@ -5,8 +5,10 @@
 import { create, equals } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import {
+  type Artifact,
   ArtifactSchema,
   type Message,
+  MessageSchema,
   type StreamResponse,
   type Task,
   type TaskArtifactUpdateEvent,
@@ -113,18 +115,22 @@ export function applyUpdate(image: TaskImage, update: TaskUpdate): void {
 /** Gives a task its next status. A status message that is superseded becomes history: nothing an agent said is lost. */
 export function applyStatus(task: Task, { status }: TaskStatusUpdateEvent): void {
   const spoken = task.status?.message;
-  if (spoken) task.history.push(spoken);
+  // An agent may say again what it said before, such as the question that it still waits with.
+  const heard =
+    spoken && task.history.some((m) => m.messageId === spoken.messageId && equals(MessageSchema, m, spoken));
+  if (spoken && !heard) task.history.push(spoken);
   if (status) task.status = status;
 }
 
 /** Adds an artifact to a task, replaces it, or adds a chunk to it (section 4.2.2). */
 export function applyArtifact(task: Task, { artifact, append }: TaskArtifactUpdateEvent): void {
   if (!artifact) return;
-  const index = task.artifacts.findIndex((known) => known.artifactId === artifact.artifactId);
-  const known = task.artifacts[index];
+  const places = placesIn(task.artifacts);
+  const place = places.get(artifact.artifactId);
+  const known = place === undefined ? undefined : task.artifacts[place];
   if (known && append) {
     // The specification's rule: a chunk adds parts; what else it carries replaces what was there.
-    known.parts.push(...artifact.parts);
+    for (const part of artifact.parts) known.parts.push(part);
     if (artifact.name) known.name = artifact.name;
     if (artifact.description) known.description = artifact.description;
     if (artifact.extensions.length > 0) known.extensions = artifact.extensions;
@@ -133,8 +139,19 @@ export function applyArtifact(task: Task, { artifact, append }: TaskArtifactUpda
   }
   // A copy, because chunks are added to it in place and the update itself is shared.
   const owned = { ...artifact, parts: [...artifact.parts] };
-  if (known) task.artifacts[index] = owned;
-  else task.artifacts.push(owned);
+  if (place === undefined) places.set(artifact.artifactId, task.artifacts.push(owned) - 1);
+  else task.artifacts[place] = owned;
+}
+
+/** Where each artifact of a list stands: a task may have tens of thousands, and each is looked for. */
+const placesOfArtifacts = new WeakMap<readonly Artifact[], Map<string, number>>();
+
+function placesIn(artifacts: readonly Artifact[]): Map<string, number> {
+  const known = placesOfArtifacts.get(artifacts);
+  if (known?.size === artifacts.length) return known;
+  const places = new Map(artifacts.map(({ artifactId }, place) => [artifactId, place]));
+  placesOfArtifacts.set(artifacts, places);
+  return places;
 }
 
 function statusTime(task: Task): { timestamp?: Timestamp } {
@@ -161,7 +178,7 @@ export function viewTask(image: TaskImage, view: TaskView = {}): Task {
 export const stateOf = (image: TaskImage): TaskState => image.task.status?.state ?? TaskState.SUBMITTED;
 
 /** Whether the image already holds exactly this artifact. */
-export function holdsArtifact(image: TaskImage, artifact: Task["artifacts"][number]): boolean {
-  const known = image.task.artifacts.find((a) => a.artifactId === artifact.artifactId);
+export function holdsArtifact({ task: { artifacts } }: TaskImage, artifact: Artifact): boolean {
+  const known = artifacts[placesIn(artifacts).get(artifact.artifactId) ?? -1];
   return known !== undefined && equals(ArtifactSchema, known, artifact);
 }

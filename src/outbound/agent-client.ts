@@ -38,7 +38,7 @@ export interface AgentClientInit {
 export function createAgentClient(
   channel: AgentChannel,
   { streaming, tenant, shutdown }: AgentClientInit,
-): AgentClient {
+): Omit<AgentClient, "release"> {
   const rpcs = A2AService.method;
 
   async function unary<I extends DescMessage, O extends DescMessage>(

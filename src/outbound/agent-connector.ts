@@ -30,8 +30,11 @@ interface Connection {
   card: AgentCard;
   /** What of the card the client was made from. */
   key: string;
-  client: AgentClient;
+  client: Omit<AgentClient, "release">;
   channel: AgentChannel;
+  /** Clients that are held. A connection that was given up ends with the last of them. */
+  held: number;
+  givenUp: boolean;
 }
 
 export function createAgentConnector(options: AgentConnectorOptions): AgentConnector {
@@ -40,6 +43,7 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
   const http = createHttpConnections(guard);
   const shutdown = new AbortController();
   const connections = new Map<string, Connection>();
+  const retired = new Set<Connection>();
 
   const bindings: Record<string, Binding> = {
     GRPC: {
@@ -81,13 +85,39 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
 
   const pick = (card: AgentCard) => card.supportedInterfaces.find((offered) => fault(offered) === undefined);
 
+  /** New calls make a new connection; tasks that hold this one go on with it. */
+  function giveUp(connection: Connection | undefined): void {
+    if (!connection) return;
+    connection.givenUp = true;
+    retired.add(connection);
+    closeUnheld(connection);
+  }
+
+  function closeUnheld(connection: Connection): void {
+    if (!connection.givenUp || connection.held > 0) return;
+    retired.delete(connection);
+    connection.channel.close();
+  }
+
+  function hold(connection: Connection): AgentClient {
+    connection.held += 1;
+    let released = false;
+    const release = () => {
+      if (released) return;
+      released = true;
+      connection.held -= 1;
+      closeUnheld(connection);
+    };
+    return { ...connection.client, release };
+  }
+
   return {
     pick,
 
     connect({ workspaceId, agentId, card }) {
       const place = placeOf(workspaceId, agentId);
       const known = connections.get(place);
-      if (known?.card === card) return known.client;
+      if (known?.card === card) return hold(known);
 
       const chosen = pick(card);
       if (!chosen) throw noInterface(card, fault);
@@ -96,25 +126,27 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
       // A card that was read anew is another object, but mostly the same agent.
       if (known?.key === key) {
         known.card = card;
-        return known.client;
+        return hold(known);
       }
-      known?.channel.close();
+      giveUp(known);
       const channel = bindings[chosen.protocolBinding.toUpperCase()]!.open(chosen.url);
       const client = createAgentClient(channel, { streaming, tenant: chosen.tenant, shutdown: shutdown.signal });
-      connections.set(place, { card, key, client, channel });
-      return client;
+      const connection = { card, key, client, channel, held: 0, givenUp: false };
+      connections.set(place, connection);
+      return hold(connection);
     },
 
     forget(workspaceId, agentId) {
       const place = placeOf(workspaceId, agentId);
-      connections.get(place)?.channel.close();
+      giveUp(connections.get(place));
       connections.delete(place);
     },
 
     async close() {
       shutdown.abort(new AgentCallError("broken", "The router stopped during the call."));
-      for (const { channel } of connections.values()) channel.close();
+      for (const { channel } of [...connections.values(), ...retired]) channel.close();
       connections.clear();
+      retired.clear();
       await http.destroy();
     },
   };

@@ -103,11 +103,11 @@ function readCard(text: string): AgentCard {
   try {
     card = fromJson(AgentCardSchema, json as JsonValue, { ignoreUnknownFields: true });
   } catch (cause) {
-    throw brokenCard("card", `is no AgentCard of A2A 1.0: ${(cause as Error).message}`, cause);
+    throw brokenCard("card", `is no AgentCard of A2A 1.0: ${clip((cause as Error).message, 512)}`, cause);
   }
   const missing = missingFields(AgentCardSchema, card);
   if (missing.length === 0) return card;
-  throw invalidArgument(missing.map(({ field, description }) => ({ field: `card.${field}`, description })));
+  throw invalidArgument(missing.map(({ field, description }) => ({ field: clip(`card.${field}`), description })));
 }
 
 function brokenCard(field: string, description: string, cause?: unknown): SignalboxError {

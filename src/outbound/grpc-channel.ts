@@ -34,14 +34,16 @@ export function createGrpcChannel(
   return {
     async unary(rpc, request, call) {
       const bytes = await new Promise<Buffer>((resolve, reject) => {
-        const sent = client.makeUnaryRequest(
-          pathOf(rpc),
-          toBuffer,
-          asItIs,
-          toBinary(rpc.input, request),
-          metadataOf(call),
-          NO_OPTIONS,
-          (error, value) => (error ? reject(grpcFailure(call, error)) : resolve(value!)),
+        const sent = begun(call, () =>
+          client.makeUnaryRequest(
+            pathOf(rpc),
+            toBuffer,
+            asItIs,
+            toBinary(rpc.input, request),
+            metadataOf(call),
+            NO_OPTIONS,
+            (error, value) => (error ? reject(grpcFailure(call, error)) : resolve(value!)),
+          ),
         );
         onAbort(call, () => sent.cancel());
       });
@@ -49,13 +51,15 @@ export function createGrpcChannel(
     },
 
     async *stream(rpc, request, call) {
-      const sent = client.makeServerStreamRequest(
-        pathOf(rpc),
-        toBuffer,
-        asItIs,
-        toBinary(rpc.input, request),
-        metadataOf(call),
-        NO_OPTIONS,
+      const sent = begun(call, () =>
+        client.makeServerStreamRequest(
+          pathOf(rpc),
+          toBuffer,
+          asItIs,
+          toBinary(rpc.input, request),
+          metadataOf(call),
+          NO_OPTIONS,
+        ),
       );
       // The end of a call whose items nobody awaits any more is an error event too.
       sent.on("error", () => {});
@@ -69,6 +73,15 @@ export function createGrpcChannel(
 
     close: () => client.close(),
   };
+}
+
+/** grpc-js throws at once on a channel that was closed. */
+function begun<T>(call: AgentCall, begin: () => T): T {
+  try {
+    return begin();
+  } catch (error) {
+    throw brokenConnection(call.rpc, error);
+  }
 }
 
 const NO_OPTIONS: CallOptions = {};

@@ -10,6 +10,7 @@
 import { type LookupAddress, lookup } from "node:dns";
 import { BlockList, isIP, isIPv6 } from "node:net";
 import { clip, invalidArgument, type SignalboxError } from "../domain/errors.ts";
+import { MAX_URI_LENGTH } from "../domain/message-rules.ts";
 
 /** Special-purpose IPv4 blocks of RFC 6890 and its updates: none of them is the public Internet. */
 const PRIVATE_IPV4 = [
@@ -46,8 +47,8 @@ const PRIVATE_IPV6 = [
   "ff00::/8", // multicast
 ];
 
-/** Prefixes under which an IPv4 address may hide in an IPv6 one: mapped, and NAT64. */
-const IPV4_WITHIN_IPV6 = ["::ffff:", "64:ff9b::"];
+/** Prefixes under which an IPv4 address may hide in an IPv6 one: mapped, translated (SIIT), and NAT64. */
+const IPV4_WITHIN_IPV6 = ["::ffff:", "::ffff:0:", "64:ff9b::"];
 
 const privateAddresses = new BlockList();
 for (const block of PRIVATE_IPV4) {
@@ -120,6 +121,7 @@ export function createUrlGuard(options: { allowPrivateUrls: boolean; lookup?: Lo
 
   return {
     checkUrl(url, field) {
+      checkText(url, field);
       const parsed = URL.parse(url);
       if (!parsed || !/^https?:$/.test(parsed.protocol)) {
         throw refusal(field, `"${clip(url)}" is no http or https URL.`);
@@ -132,6 +134,7 @@ export function createUrlGuard(options: { allowPrivateUrls: boolean; lookup?: Lo
     },
 
     checkTarget(target, field) {
+      checkText(target, field);
       const [, scheme, rest] = /^(?:(https?):\/\/)?([^/?#@\s]+)\/?$/i.exec(target) ?? [];
       // The URL parser brings every spelling of an IPv4 address to the usual one.
       const parsed = rest === undefined ? null : URL.parse(`${scheme ?? "http"}://${rest}`);
@@ -155,6 +158,12 @@ export function createUrlGuard(options: { allowPrivateUrls: boolean; lookup?: Lo
       return addresses;
     },
   };
+}
+
+/** URL parsers drop some control characters without a word; what we store and compare is the text as it was given. */
+function checkText(text: string, field: string): void {
+  if (text.length > MAX_URI_LENGTH) throw refusal(field, `is longer than ${MAX_URI_LENGTH} characters.`);
+  if (/\p{Cc}/u.test(text)) throw refusal(field, "holds control characters. Leave them out.");
 }
 
 function refusal(field: string, description: string): SignalboxError {

@@ -38,6 +38,8 @@ export interface AgentClient {
   get(taskId: string, options: AgentCallOptions): Promise<Task>;
   /** CancelTask. */
   cancel(taskId: string, options: AgentCallOptions): Promise<Task>;
+  /** Lets go of the client: it is not called again. */
+  release(): void;
 }
 
 /** An agent to be called. */
@@ -51,9 +53,12 @@ export interface AgentEndpoint {
 export interface AgentConnector {
   /** The interface of the card that would be called, or undefined when the router speaks none of them. */
   pick(card: AgentCard): AgentInterface | undefined;
-  /** Throws AgentCallError (kind "unreachable") when the card offers no interface that the router speaks. */
+  /**
+   * A client that the caller holds until it releases it: what becomes of the agent's card meanwhile does not touch it.
+   * Throws AgentCallError (kind "unreachable") when the card offers no interface that the router speaks.
+   */
   connect(endpoint: AgentEndpoint): AgentClient;
-  /** Drops what is kept for an agent, after its card changed or it left. */
+  /** Keeps no connection for further calls, after an agent's card changed or it left. */
   forget(workspaceId: string, agentId: string): void;
   close(): Promise<void>;
 }
@@ -81,13 +86,13 @@ export class AgentCallError extends Error {
   readonly reason: string | undefined;
   readonly raw: string | undefined;
 
-  /** `message` is a sentence that a person understands and any client may see. */
+  /** `message` is a sentence that a person understands and any client may see; made well-formed Unicode. */
   constructor(kind: AgentFailureKind, message: string, init: AgentCallErrorInit = {}) {
-    super(message, init.cause === undefined ? undefined : { cause: init.cause });
+    super(message.toWellFormed(), init.cause === undefined ? undefined : { cause: init.cause });
     this.name = "AgentCallError";
     this.kind = kind;
-    this.reason = init.reason;
-    this.raw = init.raw?.slice(0, 8192);
+    this.reason = init.reason?.toWellFormed();
+    this.raw = init.raw?.slice(0, 8192).toWellFormed();
   }
 }
 

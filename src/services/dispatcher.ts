@@ -6,7 +6,7 @@ import { type Message, TaskSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.
 import { agentText, messageUpdate, statusUpdate } from "../domain/agent-report.ts";
 import { SignalboxError, unsupportedOperation } from "../domain/errors.ts";
 import { foldTask, stateOf, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
-import { stateName } from "../domain/task-state.ts";
+import { isTerminal, stateName } from "../domain/task-state.ts";
 import { isOutcomeUnknown } from "../store/database-errors.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { AgentCallError, type AgentClient, type AgentConnector, type AgentEndpoint } from "./agent-port.ts";
@@ -91,12 +91,19 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       })
       .finally(() => {
         if (running.get(key) === entry) running.delete(key);
+        runner.release();
       });
   }
 
-  function add(work: Promise<void>): void {
-    const done = work.finally(() => added.delete(done));
-    added.add(done);
+  /** Adds a message to a task that runs. If it came to rest meanwhile, what the message did there is looked after. */
+  function add({ runner }: Entry, agent: AgentEndpoint, message: Message, delivery: Delivery): void {
+    const work = runner.addMessage(message, delivery).then(() => {
+      added.delete(work);
+      const { image } = runner.writer;
+      if (stop.signal.aborted || running.has(keyOf(image.header)) || isTerminal(stateOf(image))) return;
+      start(runnerFor(image, connect(agent)), (next) => next.resume());
+    });
+    added.add(work);
   }
 
   function admit(): void {
@@ -177,14 +184,21 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       } catch (error) {
         // If the message was stored all the same, the task says WORKING: what its agent says of it is the truth.
         if (!running.has(key)) start(runner, (r) => r.writer.refresh(stop.signal).then(() => r.resume()));
+        else if (!entry) runner.release();
         throw error;
       }
-      if (outcome === "ended") throw messageToEnded(runner.writer.image);
+      if (outcome === "ended") {
+        if (!entry) runner.release();
+        throw messageToEnded(runner.writer.image);
+      }
       const accepted = { ...runner.writer.image, task: clone(TaskSchema, runner.writer.image.task) };
       // Another message may have been faster and have started the task again.
       const current = running.get(key);
-      if (current) add(current.runner.addMessage(message, delivery));
-      else start(runner, (r) => r.run(message, delivery));
+      if (!current) start(runner, (r) => r.run(message, delivery));
+      else {
+        if (current.runner !== runner) runner.release();
+        add(current, agent, message, delivery);
+      }
       return accepted;
     },
 
@@ -195,8 +209,19 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     end,
 
     async cancel(image, agent, signal) {
-      const entry = running.get(keyOf(image.header));
-      await (entry?.runner ?? runnerFor(image, connect(agent))).cancel(signal);
+      const key = keyOf(image.header);
+      const entry = running.get(key);
+      if (entry) return entry.runner.cancel(signal);
+      const runner = runnerFor(image, connect(agent));
+      try {
+        await runner.cancel(signal);
+      } catch (error) {
+        runner.release();
+        throw error;
+      }
+      // An agent may take its time to cancel, and nobody else follows the task.
+      if (isTerminal(stateOf(runner.writer.image)) || running.has(key)) runner.release();
+      else start(runner, (r) => r.resume());
     },
 
     async disclose(workspaceId, taskId) {

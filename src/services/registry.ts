@@ -1,7 +1,7 @@
 /** The registry: agents come, change and leave. */
-import { create } from "@bufbuild/protobuf";
+import { create, equals } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
   type Agent,
   AgentSchema,
@@ -11,8 +11,10 @@ import {
   type RegisterAgentRequest,
   type UpdateAgentRequest,
 } from "../../gen/signalbox/v1/registry_pb.ts";
-import { invalidArgument, SignalboxError } from "../domain/errors.ts";
+import { cardViolations } from "../domain/card-rules.ts";
+import { clip, invalidArgument, SignalboxError } from "../domain/errors.ts";
 import { isDnsLabel, RESERVED_IDS, slug } from "../domain/identifiers.ts";
+import { lengthViolations, MAX_URI_LENGTH } from "../domain/message-rules.ts";
 import { missingFields } from "../domain/required-fields.ts";
 import type { AgentCardSource, AgentRecord, AgentRepository } from "../store/agent-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
@@ -23,6 +25,10 @@ import { refuse } from "./tasks.ts";
 
 const MAX_PAGE = 100;
 const DEFAULT_PAGE = 50;
+/** How much of what others wrote a refusal repeats, in characters. */
+const MAX_ECHO_LENGTH = 512;
+/** The largest revision that the database can hold. */
+const MAX_REVISION = 2 ** 31 - 1;
 const CARD_PATH = "/.well-known/agent-card.json";
 
 export interface Registry {
@@ -51,20 +57,21 @@ export function createRegistry({ repository, directory, connector, cards, runtim
       return checked({ card: fetched.card, cardUrl: url, cardEtag: fetched.etag }, "the card's ");
     } catch (error) {
       if (!(error instanceof SignalboxError) || error.code !== "INVALID_ARGUMENT" || field === "") throw error;
-      throw invalidArgument([{ field, description: error.message }], error);
+      throw invalidArgument([{ field, description: clip(error.message, MAX_ECHO_LENGTH) }], error);
     }
   }
 
-  /** A card that this router can work with: whole, and with an interface that it speaks. */
+  /** A card that this router can work with: whole, of sensible size, and with an interface that it speaks. */
   function checked(source: AgentCardSource, at: string): AgentCardSource {
     const { card } = source;
-    refuse(missingFields(AgentCardSchema, card).map((v) => ({ ...v, field: at + v.field })));
+    const violations = [...missingFields(AgentCardSchema, card), ...cardViolations(card)];
+    refuse(violations.map(({ field, description }) => ({ field: at + field, description })));
     if (!connector.pick(card)) {
       const offered = card.supportedInterfaces.map((i) => `${i.protocolBinding} ${i.protocolVersion}`).join(", ");
       throw invalidArgument([
         {
           field: `${at}supportedInterfaces`,
-          description: `offers ${offered}; this router speaks GRPC, JSONRPC and HTTP+JSON of protocol version 1.0`,
+          description: `offers ${clip(offered, MAX_ECHO_LENGTH)}; this router speaks GRPC, JSONRPC and HTTP+JSON of protocol version 1.0`,
         },
       ]);
     }
@@ -98,9 +105,14 @@ export function createRegistry({ repository, directory, connector, cards, runtim
   }
 
   /** What changed is seen by the next request here, and by other replicas within a second. */
-  function changed(context: RequestContext, agentId: string): void {
+  function changed(context: RequestContext): void {
     directory.changed(context.workspaceId);
-    connector.forget(context.workspaceId, agentId);
+  }
+
+  /** The same for a card; connections are kept as long as it says what it said. */
+  function cardChanged(context: RequestContext, { agentId, card }: AgentRecord, next: AgentCard): void {
+    changed(context);
+    if (!equals(AgentCardSchema, card, next)) connector.forget(context.workspaceId, agentId);
   }
 
   return {
@@ -116,7 +128,7 @@ export function createRegistry({ repository, directory, connector, cards, runtim
       }
       const stored = await repository.insert(context.workspaceId, agentId, source, runtime.now());
       if (!stored) throw agentExists(agentId);
-      changed(context, agentId);
+      changed(context);
       return show(context, agentId);
     },
 
@@ -130,7 +142,7 @@ export function createRegistry({ repository, directory, connector, cards, runtim
       ];
       const unknown = paths.filter((path) => path !== "card" && path !== "card_url" && path !== "*");
       const revision = agent.etag === "" ? undefined : revisionOf(agent.etag);
-      refuse(unknown.map((path) => ({ field: "updateMask", description: `"${path}" cannot be changed` })));
+      refuse(unknown.map((path) => ({ field: "updateMask", description: `"${clip(path)}" cannot be changed` })));
       const has = (path: string) => paths.includes(path) || paths.includes("*");
       let source: AgentCardSource;
       if (has("card_url") && agent.cardUrl !== "") {
@@ -143,14 +155,15 @@ export function createRegistry({ repository, directory, connector, cards, runtim
       const outcome = await repository.update(context.workspaceId, current.agentId, source, runtime.now(), revision);
       if (outcome === "missing") throw agentNotFound(current.agentId);
       if (outcome === "changed") throw etagMismatch(current.agentId);
-      changed(context, current.agentId);
+      cardChanged(context, current, source.card);
       return show(context, current.agentId);
     },
 
     async remove(context, agentId) {
       const removed = isDnsLabel(agentId) && (await repository.remove(context.workspaceId, agentId));
       if (!removed) throw agentNotFound(agentId);
-      changed(context, agentId);
+      changed(context);
+      connector.forget(context.workspaceId, agentId);
     },
 
     get: show,
@@ -181,17 +194,18 @@ export function createRegistry({ repository, directory, connector, cards, runtim
       if (fetched) {
         const source = checked({ card: fetched.card, cardUrl: agent.cardUrl, cardEtag: fetched.etag }, "the card's ");
         await repository.update(context.workspaceId, agentId, source, runtime.now(), agent.revision);
+        cardChanged(context, agent, source.card);
       } else {
         await repository.touch(context.workspaceId, agentId, runtime.now());
+        changed(context);
       }
-      changed(context, agentId);
       return show(context, agentId);
     },
 
     async setDefault(context, agentId) {
       await existing(context, agentId);
       await repository.setDefault(context.workspaceId, agentId);
-      changed(context, agentId);
+      changed(context);
       return show(context, agentId);
     },
   };
@@ -201,6 +215,7 @@ export function createRegistry({ repository, directory, connector, cards, runtim
       case "cardUrl":
         return fetchCard(source.value, "cardUrl", signal);
       case "baseUrl":
+        refuse(lengthViolations("baseUrl", source.value, MAX_URI_LENGTH));
         return fetchCard(source.value.replace(/\/+$/, "") + CARD_PATH, "baseUrl", signal);
       case "card":
         return checked({ card: source.value, cardUrl: undefined, cardEtag: undefined }, "card.");
@@ -218,7 +233,7 @@ function agentIdViolations(agentId: string) {
 
 function revisionOf(etag: string): number {
   const revision = Number(etag.replace(/^W\//, "").replaceAll('"', ""));
-  if (Number.isSafeInteger(revision)) return revision;
+  if (Number.isInteger(revision) && revision >= 0 && revision <= MAX_REVISION) return revision;
   throw invalidArgument([{ field: "agent.etag", description: "is not an etag of this agent; read the agent again" }]);
 }
 

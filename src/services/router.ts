@@ -1,5 +1,5 @@
 /** Which agent a request is for: the target it names, or the workspace's default. */
-import { SignalboxError } from "../domain/errors.ts";
+import { clip, SignalboxError } from "../domain/errors.ts";
 import { parseTarget, targetNotFound } from "../domain/target.ts";
 import type { AgentRecord } from "../store/agent-repository.ts";
 import type { AgentDirectory, WorkspaceAgents } from "./agent-directory.ts";
@@ -39,11 +39,16 @@ export function createRouter(directory: AgentDirectory): Router {
   };
 }
 
-/** Skills that a refusal names at most. */
+/** Skills that a refusal names at most, and how long their list and one name may be. */
 const NAMED_SKILLS = 20;
+const MAX_LIST_LENGTH = 1024;
+const MAX_NAME_LENGTH = 64;
 
 function noRoute({ byId }: WorkspaceAgents): SignalboxError {
-  const skills = [...byId.values()].flatMap((a) => a.card.skills.map((skill) => `${skill.name} (a.${a.agentId})`));
+  const skills = [...byId.values()].flatMap(({ agentId, card }) =>
+    card.skills.map(({ name }) => `${clip(name, MAX_NAME_LENGTH)} (a.${agentId})`),
+  );
+  const named = clip(skills.slice(0, NAMED_SKILLS).join(", "), MAX_LIST_LENGTH);
   const more = skills.length > NAMED_SKILLS ? `, and ${skills.length - NAMED_SKILLS} more` : "";
   return new SignalboxError({
     code: "FAILED_PRECONDITION",
@@ -51,7 +56,7 @@ function noRoute({ byId }: WorkspaceAgents): SignalboxError {
     message:
       byId.size === 0
         ? "No agent is registered. Register one: signalbox agents register URL."
-        : `Several agents are registered and none is the default. Name one in tenant, or set one: signalbox agents default ID. Skills: ${skills.slice(0, NAMED_SKILLS).join(", ")}${more}.`,
+        : `Several agents are registered and none is the default. Name one in tenant, or set one: signalbox agents default ID. Skills: ${named}${more}.`,
     metadata: { agents: [...byId.keys()].slice(0, NAMED_SKILLS).join(",") },
   });
 }

@@ -14,6 +14,7 @@ import {
   updatesFromSnapshot,
   updatesFromStatus,
 } from "../domain/agent-report.ts";
+import { idViolations } from "../domain/message-rules.ts";
 import type { NewUpdate, TaskImage } from "../domain/task-log.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { AgentCallError } from "./agent-port.ts";
@@ -66,9 +67,19 @@ export function createTaskReporter(deps: ReporterDeps, writer: TaskWriter, signa
     if (isName && ids.upstreamTaskId !== undefined) await deps.onNamed(ids.upstreamTaskId, outcome === "ended");
   }
 
-  /** The ids of a report, which must be of this task. */
+  /** The ids of a report, which must be of this task, and such that they can be stored. */
   function identify(taskId: string, contextId: string) {
     const { upstreamTaskId } = writer.image.header;
+    const [fault] = [...idViolations("id", taskId), ...idViolations("contextId", contextId)];
+    if (fault) {
+      throw new AgentCallError(
+        "invalid",
+        `The agent's task has an ${fault.field} that is none: ${fault.description}.`,
+        {
+          raw: `${taskId}\n${contextId}`,
+        },
+      );
+    }
     if (upstreamTaskId !== undefined && taskId !== upstreamTaskId) {
       throw new AgentCallError("invalid", "The agent reported on a task that is not the one it was asked about.", {
         raw: `task id "${taskId}" instead of "${upstreamTaskId}"`,

@@ -6,7 +6,7 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { Logger } from "pino";
-import { type Message, MessageSchema, type StreamResponse, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { type Message, MessageSchema, type StreamResponse, type Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ownText, repeatsQuestion, statusUpdate } from "../domain/agent-report.ts";
 import { taskNotCancelable } from "../domain/errors.ts";
 import { stateOf } from "../domain/task-log.ts";
@@ -43,7 +43,7 @@ export interface TaskRunner {
   readonly writer: TaskWriter;
   /** Delivers the first message, or one that continues an interrupted task, and follows the task to its next rest. */
   run(message: Message, delivery: Delivery): Promise<void>;
-  /** Follows a task that an earlier process delivered. */
+  /** Looks how the task stands at its agent, whatever is known of it, and follows it from there to its next rest. */
   resume(): Promise<void>;
   /**
    * Delivers a message to a task that is running, as soon as its agent has named it: what the message causes arrives where
@@ -52,6 +52,8 @@ export interface TaskRunner {
   addMessage(message: Message, delivery: Delivery): Promise<void>;
   /** Ends the task if its agent agrees. Throws TaskNotCancelable when it does not. */
   cancel(signal: AbortSignal): Promise<void>;
+  /** Lets go of the agent's client. */
+  release(): void;
 }
 
 /** `signal` ends the runner without touching the task: the process stops. */
@@ -65,6 +67,9 @@ export function createTaskRunner(
   const stop = new AbortController();
   /** Resolves when the agent has named the task, or no longer will. */
   const named = Promise.withResolvers<void>();
+  /** Messages that are on their way beside the run, and how many have arrived. */
+  const adding = new Set<Promise<void>>();
+  let added = 0;
   const ends = AbortSignal.any([signal, stop.signal]);
   const reporter = createTaskReporter({ ...deps, onNamed }, writer, ends);
   const state = () => stateOf(writer.image);
@@ -104,8 +109,9 @@ export function createTaskRunner(
     timeoutMs: deps.agentTimeoutMs,
   });
   /**
-   * Without a stream, the agent is asked to name its task at once: what is known by name can be canceled, continued and
-   * taken up after a crash, where a call that blocks until the end could not.
+   * Without a stream, the agent is asked to name a new task at once: what is known by name can be canceled, continued and
+   * taken up after a crash, where a call that blocks until the end could not. A message that answers a question blocks:
+   * an agent that returned at once would show the task as it stood, with the question.
    */
   const returning = (delivery: Delivery): AgentSendOptions => ({ ...sending(delivery), returnImmediately: true });
 
@@ -114,32 +120,77 @@ export function createTaskRunner(
     try {
       const upstream = await upstreamMessage(message);
       if (client.streaming) await consume(client.sendStream(upstream, sending(delivery)), first ? "first" : "further");
-      else await reporter.report(await client.send(upstream, returning(delivery)), first);
+      else await reporter.report(await client.send(upstream, (first ? returning : sending)(delivery)), first);
     } catch (error) {
       const failure = asCallError(error);
       const begun = writer.image.header.upstreamTaskId !== undefined;
       if (!begun || failure.kind === "invalid") return reporter.failFor(failure);
-      if (failure.kind === "refused" && !first) return refuse(failure);
-      log.info({ err: failure }, "the agent's stream broke; healing it");
+      log.info({ err: failure }, "the message met trouble; looking what became of it");
+      if (!first && (await wasNotHeard(failure))) return;
+    }
+    await carryOn();
+  }
+
+  /**
+   * Whether the agent still waits with the question that a message was to answer. The task then waits again, and says why
+   * in the same breath: whoever waits for the answer to the message reads that, and not the old question.
+   */
+  async function wasNotHeard(failure: AgentCallError): Promise<boolean> {
+    const { upstreamTaskId = "" } = writer.image.header;
+    let task: Task;
+    try {
+      task = await client.get(upstreamTaskId, control(ends));
+    } catch (error) {
+      log.info({ err: asCallError(error) }, "the agent does not answer for its task");
+      return false;
+    }
+    const report: StreamResponse = { $typeName: "lf.a2a.v1.StreamResponse", payload: { case: "task", value: task } };
+    if (!task.status || !repeatsQuestion(writer.image, report)) return false;
+    const text =
+      failure.kind === "refused"
+        ? `The agent refused the message: ${failure.message}`
+        : `The agent may not have heard the message, and still waits for input: ${failure.message}`;
+    await reporter.set(task.status.state, text, "a message met trouble");
+    return true;
+  }
+
+  /** Follows the task to its rest, and looks again when a message reached the agent while it came to rest. */
+  async function carryOn(): Promise<void> {
+    await follow();
+    for (let seen = 0; added > seen || adding.size > 0; ) {
+      await Promise.allSettled(adding);
+      if (isTerminal(state())) return;
+      seen = added;
+      await resume();
+    }
+  }
+
+  async function resume(): Promise<void> {
+    const { upstreamTaskId } = writer.image.header;
+    if (upstreamTaskId !== undefined && !isTerminal(state())) {
+      await look(upstreamTaskId).catch((error: unknown) => {
+        log.info({ err: asCallError(error) }, "the agent does not answer for its task");
+      });
     }
     await follow();
   }
 
-  /** The agent refused a message to a task it has: the task stands as it stands there, and says why. */
-  async function refuse(failure: AgentCallError): Promise<void> {
-    await follow();
-    await reporter.set(state(), `The agent refused the message: ${failure.message}`, "the agent refused a message");
-  }
-
   async function addMessage(message: Message, delivery: Delivery): Promise<void> {
-    // Without its name the agent would take the message for the first of another task.
-    if (writer.image.header.upstreamTaskId === undefined) await named.promise;
-    if (isTerminal(state())) return;
     try {
+      // Without its name the agent would take the message for the first of another task.
+      if (writer.image.header.upstreamTaskId === undefined) await named.promise;
+      if (isTerminal(state())) return;
       // What the message causes comes over the stream that is open: its own answer would say it twice.
       await client.send(await upstreamMessage(message), returning(delivery));
+      added += 1;
     } catch (error) {
-      await reporter.remark(`The message could not be delivered: ${asCallError(error).message}`);
+      if (ends.aborted) return;
+      // One message that cannot be told is no reason to end the task.
+      if (!(error instanceof AgentCallError)) log.error({ err: error }, "a message could not be delivered");
+      const why = error instanceof AgentCallError ? asCallError(error).message : "the router met an internal error.";
+      await reporter.remark(`The message could not be delivered: ${why}`).catch((failure: unknown) => {
+        if (!ends.aborted) log.error({ err: failure }, "an undelivered message could not be noted");
+      });
     }
   }
 
@@ -152,8 +203,9 @@ export function createTaskRunner(
       const stale = opening && answers === "further" && repeatsQuestion(writer.image, answer);
       if (!stale) await reporter.report(answer, opening && answers === "first");
       opening = false;
-      // A task that was canceled before its agent named it is followed until it does.
-      if (!stale && atRest() && writer.image.header.upstreamTaskId !== undefined) return;
+      // A task that was canceled before its agent named it is followed until it does, or says that there is none.
+      const told = writer.image.header.upstreamTaskId !== undefined || answer.payload.case === "message";
+      if (!stale && atRest() && told) return;
     }
   }
 
@@ -231,7 +283,8 @@ export function createTaskRunner(
   async function cancelAtAgent(taskId: string, upstreamTaskId: string, callSignal: AbortSignal): Promise<void> {
     try {
       const task = await client.cancel(upstreamTaskId, control(AbortSignal.any([callSignal, ends])));
-      // A snapshot beside a running stream would repeat chunks that are still on their way; a final one cannot.
+      // A snapshot beside a running stream would repeat chunks that are still on their way; a final one cannot. One that
+      // is not final is for who follows the task.
       if (task.status && isTerminal(task.status.state)) await reporter.reportTask(task);
     } catch (error) {
       callSignal.throwIfAborted();
@@ -252,9 +305,14 @@ export function createTaskRunner(
   return {
     writer,
     run: (message, delivery) => settle(run(message, delivery)).finally(named.resolve),
-    resume: () => settle(follow()).finally(named.resolve),
-    addMessage: (message, delivery) => settle(addMessage(message, delivery)),
+    resume: () => settle(resume().then(carryOn)).finally(named.resolve),
+    addMessage(message, delivery) {
+      const work = addMessage(message, delivery).finally(() => adding.delete(work));
+      adding.add(work);
+      return work;
+    },
     cancel,
+    release: () => client.release(),
   };
 
   /** Ends a run: a stop is no failure, and what nobody foresaw fails the task rather than leaving it behind. */

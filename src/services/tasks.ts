@@ -13,7 +13,7 @@ import {
   TaskSchema,
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { type FieldViolation, invalidArgument, taskNotCancelable, taskNotFound } from "../domain/errors.ts";
+import { clip, type FieldViolation, invalidArgument, taskNotCancelable, taskNotFound } from "../domain/errors.ts";
 import { historyViolations, idViolations, MAX_ID_LENGTH } from "../domain/message-rules.ts";
 import { foldTask, stateOf, type TaskImage, viewTask } from "../domain/task-log.ts";
 import { isTerminal, stateName } from "../domain/task-state.ts";
@@ -25,6 +25,13 @@ import type { Router } from "./router.ts";
 
 const MAX_PAGE = 100;
 const DEFAULT_PAGE = 50;
+
+/** The times that google.protobuf.Timestamp allows, years 1 to 9999, in milliseconds: any database can hold them. */
+const EARLIEST_MS = Date.parse("0001-01-01T00:00:00Z");
+const LATEST_MS = Date.parse("9999-12-31T23:59:59.999Z");
+
+/** What a refusal says at most, in characters: transports send it in headers, whose size is limited. */
+const MAX_REFUSAL = 2048;
 
 export interface Tasks {
   /** A task that the caller may see, through the target it names. Throws TaskNotFound. */
@@ -63,11 +70,12 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
 
     async list(context, request) {
       const target = await router.target(context, request.tenant);
+      const statusFrom = request.statusTimestampAfter && timestampDate(request.statusTimestampAfter);
       const filter = {
         ...(request.contextId !== "" && { contextId: request.contextId }),
         ...(target && { agentId: target.agentId }),
         ...(request.status !== TaskState.UNSPECIFIED && { state: request.status }),
-        ...(request.statusTimestampAfter && { statusFrom: timestampDate(request.statusTimestampAfter) }),
+        ...(statusFrom && { statusFrom }),
       };
       refuse([
         ...idViolations("contextId", request.contextId),
@@ -75,6 +83,9 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
         ...pageSizeViolations(request.pageSize),
         ...(stateName(request.status).startsWith("STATE_")
           ? [{ field: "status", description: "is no task state" }]
+          : []),
+        ...(statusFrom && !isTime(statusFrom)
+          ? [{ field: "statusTimestampAfter", description: "must be of the years 1 to 9999" }]
           : []),
       ]);
       const limit = request.pageSize ?? DEFAULT_PAGE;
@@ -125,10 +136,20 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
   };
 }
 
-/** Throws INVALID_ARGUMENT when there is anything to refuse. */
+/** Throws INVALID_ARGUMENT when there is anything to refuse. Names as much of it as an answer can carry. */
 export function refuse(violations: FieldViolation[]): void {
-  if (violations.length > 0) throw invalidArgument(violations);
+  if (violations.length === 0) return;
+  let left = MAX_REFUSAL;
+  const told = violations
+    .map(({ field, description }) => ({ field: clip(field, 256), description: clip(description, 1024) }))
+    .filter(({ field, description }) => {
+      left -= field.length + description.length;
+      return left >= 0;
+    });
+  throw invalidArgument(told);
 }
+
+const isTime = (date: Date): boolean => date.getTime() >= EARLIEST_MS && date.getTime() <= LATEST_MS;
 
 function pageSizeViolations(pageSize: number | undefined): FieldViolation[] {
   if (pageSize === undefined || (pageSize >= 1 && pageSize <= MAX_PAGE)) return [];
@@ -144,7 +165,7 @@ function writeToken(statusAt: Date, taskId: string, fingerprint: string): string
 function readToken(token: string, fingerprint: string): TaskCursor {
   const [print, time, taskId] = Buffer.from(token.slice(0, 512), "base64url").toString().split(".");
   const statusAt = new Date(Number(time));
-  if (print !== fingerprint || !taskId || Number.isNaN(statusAt.getTime()) || taskId.includes("\0")) {
+  if (print !== fingerprint || !taskId || !isTime(statusAt) || taskId.includes("\0")) {
     throw invalidArgument([
       {
         field: "pageToken",

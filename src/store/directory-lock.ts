@@ -62,8 +62,7 @@ function locked(directory: string, pidFile: string): SignalboxError {
     reason: "DATA_DIRECTORY_LOCKED",
     message:
       `The data directory ${directory} is in use by ${holder}. Stop that process, or give this one ` +
-      `a directory of its own with --data-dir (SIGNALBOX_DATA_DIR). Several processes can share a PostgreSQL database: ` +
-      `see --database-url (SIGNALBOX_DATABASE_URL).`,
+      `a directory of its own with --data-dir (SIGNALBOX_DATA_DIR).`,
   });
 }
 

@@ -20,13 +20,7 @@ export interface PostgresOptions {
 
 /** Connects on first use. */
 export function openPostgres({ url, poolSize, log }: PostgresOptions): Database {
-  const connection = {
-    ...connectTo(url),
-    application_name: "signalbox",
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    keepAlive: true,
-    keepAliveInitialDelayMillis: 10_000,
-  };
+  const connection = connectionTo(url);
   return createPgDatabase({
     backend: "postgres",
     pool: {
@@ -40,6 +34,15 @@ export function openPostgres({ url, poolSize, log }: PostgresOptions): Database 
     log,
   });
 }
+
+/** How every connection to a server is made. */
+export const connectionTo = (url: string) => ({
+  ...connectTo(url),
+  application_name: "signalbox",
+  connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+  keepAlive: true,
+  keepAliveInitialDelayMillis: 10_000,
+});
 
 /**
  * The settings of a session. After ANALYZE on grown tables the planner would take a batched `update ... from unnest` for

@@ -2,6 +2,7 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { type Expression, type SqlBool, sql } from "kysely";
 import { type Task, TaskSchema, type TaskState, type TaskStatus } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { MAX_ID_LENGTH } from "../domain/message-rules.ts";
 import type { TaskHeader, TaskUpdate } from "../domain/task-log.ts";
 import type { Database, Row } from "./database.ts";
 import { decodeHeader, decodeStatus, decodeUpdate } from "./task-codec.ts";
@@ -148,7 +149,10 @@ export async function findUpstreamContext(
   return row?.upstream_context_id ?? undefined;
 }
 
-/** Maps the agent's task ids to ours, or ours to the agent's, leaving out what is not known. */
+/** Most ids that are looked up for one message or report; an agent may name as many as it likes. */
+const MAX_MAPPED_IDS = 1000;
+
+/** Maps the agent's task ids to ours, or ours to the agent's, leaving out what is not known and what cannot be. */
 export async function mapTaskIds(
   db: Database,
   workspaceId: string,
@@ -156,14 +160,18 @@ export async function mapTaskIds(
   ids: readonly string[],
   direction: "to-upstream" | "from-upstream",
 ): Promise<Map<string, string>> {
-  if (ids.length === 0) return new Map();
+  const wanted = [...new Set(ids)]
+    .filter((id) => id.length <= MAX_ID_LENGTH && !id.includes("\0"))
+    .slice(0, MAX_MAPPED_IDS);
+  if (wanted.length === 0) return new Map();
+  const column = sql.ref(direction === "to-upstream" ? "task_id" : "upstream_task_id");
   const rows = await db.kysely
     .selectFrom("tasks")
     .select(["task_id", "upstream_task_id"])
     .where("workspace_id", "=", workspaceId)
     .where("agent_id", "=", agentId)
     .where("upstream_task_id", "is not", null)
-    .where(direction === "to-upstream" ? "task_id" : "upstream_task_id", "in", [...new Set(ids)])
+    .where(sql<SqlBool>`${column} = any(${wanted}::text[])`)
     .execute();
   return new Map(
     rows.map(({ task_id, upstream_task_id }) =>

@@ -30,6 +30,7 @@ const STATUS_OF_REASON: Readonly<Record<string, number>> = {
   BODY_TIMEOUT: 408,
   MESSAGE_TOO_LARGE: 413,
   UNSUPPORTED_MEDIA_TYPE: 415,
+  HOST_NOT_ALLOWED: 421,
 };
 
 /** The HTTP status code of an error. */

@@ -7,6 +7,7 @@ import type { Cards } from "../services/cards.ts";
 import { sendCard } from "./card-routes.ts";
 import { createConnectLane } from "./connect/connect-lane.ts";
 import { handleCors } from "./cors.ts";
+import { createHostGuard, type HostGuardOptions } from "./host-guard.ts";
 import { errorBody, errorHeaders, httpStatus, routeNotFound } from "./http-errors.ts";
 import { discardBody, type HttpRequest, type HttpResponse, sendText } from "./http-exchange.ts";
 import { createHttpJsonHandler } from "./http-json/handler.ts";
@@ -14,7 +15,7 @@ import { createJsonRpcHandler } from "./json-rpc/handler.ts";
 import type { Metrics } from "./ops/metrics.ts";
 import type { BoundRpcs } from "./rpc/bound.ts";
 
-export interface HttpRoutesOptions {
+export interface HttpRoutesOptions extends HostGuardOptions {
   rpcs: BoundRpcs;
   cards: Cards;
   metrics: Metrics;
@@ -23,7 +24,6 @@ export interface HttpRoutesOptions {
   /** Why the server is not ready, or undefined when it is. */
   notReady: () => Promise<string | undefined>;
   basePath: string;
-  corsOrigins: readonly string[];
   compress: boolean;
   maxBytes: number;
   cardMaxAgeS: number;
@@ -42,6 +42,7 @@ export function createHttpRoutes(options: HttpRoutesOptions): Handler {
   const httpJson = createHttpJsonHandler({ rpcs, maxBytes, onError });
   const jsonRpc = createJsonRpcHandler({ rpcs, maxBytes, onError });
   const connect = createConnectLane({ rpcs, maxBytes, compress: options.compress, fallback: notFound });
+  const refusal = createHostGuard(options);
 
   async function route(req: HttpRequest, res: HttpResponse, path: string): Promise<void> {
     const [pathname = "/"] = path.split("?", 1);
@@ -93,6 +94,8 @@ export function createHttpRoutes(options: HttpRoutesOptions): Handler {
   }
 
   return (req, res) => {
+    const refused = refusal(req);
+    if (refused) return sendError(req, res, refused);
     const path = stripBasePath(req.url ?? "/", basePath);
     if (path === undefined) return notFound(req, res);
     if (handleCors(req, res, options.corsOrigins)) return;

@@ -1,8 +1,22 @@
+import { createHash } from "node:crypto";
+import { create, fromJson, type JsonObject, toBinary } from "@bufbuild/protobuf";
+import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import { beforeAll, describe, expect, it } from "vitest";
-import { MAX_ID_LENGTH, MAX_PARTS } from "../../src/domain/message-rules.ts";
+import { AgentCardSchema, ListTasksRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
+import { MAX_DESCRIPTION_LENGTH, MAX_INTERFACES, MAX_NAME_LENGTH, MAX_SKILLS } from "../../src/domain/card-rules.ts";
+import {
+  MAX_EXTENSIONS,
+  MAX_ID_LENGTH,
+  MAX_OUTPUT_MODES,
+  MAX_PARTS,
+  MAX_REFERENCES,
+  MAX_URI_LENGTH,
+} from "../../src/domain/message-rules.ts";
 import { MAX_CONFIGS } from "../../src/services/push-configs.ts";
 import { echoAgent } from "./echo-agent.ts";
-import { startTestApp, type TestApp } from "./running-app.ts";
+import { inProcessCard, startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
 beforeAll(async () => {
@@ -23,8 +37,11 @@ async function call(method: string, path: string, body?: unknown): Promise<Answe
   return { status: response.status, body: await response.json() };
 }
 
-const send = (message: object) =>
-  call("POST", "/message:send", { message: { messageId: "m", role: "ROLE_USER", parts: [{ text: "x" }], ...message } });
+const send = (message: object, configuration: object = {}) =>
+  call("POST", "/message:send", {
+    message: { messageId: "m", role: "ROLE_USER", parts: [{ text: "x" }], ...message },
+    configuration,
+  });
 
 const fieldsOf = ({ body }: Answer) =>
   body.error.details.flatMap(
@@ -47,9 +64,38 @@ describe("limits of a message", () => {
   });
 
   it("referenceTaskIds", async () => {
-    expect(fieldsOf(await send({ referenceTaskIds: Array.from({ length: 101 }, () => "t") }))).toEqual([
-      "message.referenceTaskIds",
+    const ids = Array.from({ length: MAX_REFERENCES + 1 }, () => "t");
+    expect(fieldsOf(await send({ referenceTaskIds: ids }))).toEqual(["message.referenceTaskIds"]);
+    const referenceTaskIds = ["t", "a\0b", "x".repeat(MAX_ID_LENGTH + 1)];
+    expect(fieldsOf(await send({ referenceTaskIds }))).toEqual([
+      "message.referenceTaskIds[1]",
+      "message.referenceTaskIds[2]",
     ]);
+    expect((await send({ referenceTaskIds: ids.slice(1) })).status).toBe(200);
+  });
+
+  it("extensions", async () => {
+    const extensions = Array.from({ length: MAX_EXTENSIONS + 1 }, () => "urn:x");
+    expect(fieldsOf(await send({ extensions }))).toEqual(["message.extensions"]);
+    expect(fieldsOf(await send({ extensions: ["x".repeat(MAX_URI_LENGTH + 1)] }))).toEqual(["message.extensions[0]"]);
+    expect((await send({ extensions: extensions.slice(1) })).status).toBe(200);
+  });
+
+  it("media types", async () => {
+    const acceptedOutputModes = Array.from({ length: MAX_OUTPUT_MODES + 1 }, () => "text/plain");
+    expect(fieldsOf(await send({}, { acceptedOutputModes }))).toEqual(["configuration.acceptedOutputModes"]);
+    const mediaType = `text/${"x".repeat(252)}`;
+    expect(fieldsOf(await send({}, { acceptedOutputModes: ["text/plain", mediaType] }))).toEqual([
+      "configuration.acceptedOutputModes[1]",
+    ]);
+    expect(fieldsOf(await send({ parts: [{ text: "x", mediaType }] }))).toEqual(["message.parts[0].mediaType"]);
+  });
+
+  it("names as many violations as an answer can carry", async () => {
+    const extensions = Array.from({ length: MAX_EXTENSIONS }, () => "x".repeat(MAX_URI_LENGTH + 1));
+    const { body } = await send({ extensions });
+    expect(body.error.message.length).toBeLessThan(4096);
+    expect(fieldsOf({ status: 400, body })[0]).toBe("message.extensions[0]");
   });
 
   it("takes a context id of full length and any script", async () => {
@@ -57,6 +103,94 @@ describe("limits of a message", () => {
     const { body } = await send({ contextId });
     expect(body.task.contextId).toBe(contextId);
     expect((await call("GET", `/tasks?contextId=${encodeURIComponent(contextId)}`)).body.totalSize).toBe(1);
+  });
+});
+
+describe("limits of a list of tasks", () => {
+  const tokenOf = (time: string) => {
+    const fingerprint = createHash("sha256").update("{}").digest("base64url").slice(0, 8);
+    return Buffer.from(`${fingerprint}.${time}.x`).toString("base64url");
+  };
+
+  it("takes page tokens with times that the database knows", async () => {
+    for (const time of ["-8640000000000000", "8640000000000000", "253402300800000", "-62135596800001"]) {
+      const answer = await call("GET", `/tasks?pageToken=${tokenOf(time)}`);
+      expect([answer.status, fieldsOf(answer)]).toEqual([400, ["pageToken"]]);
+    }
+    for (const time of ["253402300799999", "-62135596800000"]) {
+      expect((await call("GET", `/tasks?pageToken=${tokenOf(time)}`)).status).toBe(200);
+    }
+  });
+
+  it("takes statusTimestampAfter of the years 1 to 9999", async () => {
+    const list = async (seconds: bigint) => {
+      const request = create(ListTasksRequestSchema, { statusTimestampAfter: { seconds, nanos: 0 } });
+      const response = await fetch(`${app.httpUrl}/lf.a2a.v1.A2AService/ListTasks`, {
+        method: "POST",
+        headers: { "content-type": "application/proto" },
+        body: toBinary(ListTasksRequestSchema, request),
+      });
+      return { status: response.status, text: await response.text() };
+    };
+    for (const seconds of [9007199254740991n, -99999999999999n, 253402300800n, -62135596801n]) {
+      const { status, text } = await list(seconds);
+      expect(status).toBe(400);
+      expect(text).toContain("statusTimestampAfter");
+    }
+    for (const seconds of [253402300799n, -62135596800n]) expect((await list(seconds)).status).toBe(200);
+  });
+});
+
+describe("limits of an agent", () => {
+  const register = (source: object) => call("POST", "/v1/agents", { agentId: "limited", ...source });
+  const card = (changes: object) => ({ ...inProcessCard("echo"), ...changes }) as JsonObject;
+  const skills = (count: number, changes: object = {}) =>
+    Array.from({ length: count }, () => ({ id: "s", name: "s", description: "s", tags: [], ...changes }));
+  const [offered] = inProcessCard("echo").supportedInterfaces as object[];
+
+  it.each([
+    ["card.name", { name: "x".repeat(MAX_NAME_LENGTH + 1) }],
+    ["card.description", { description: "x".repeat(MAX_DESCRIPTION_LENGTH + 1) }],
+    ["card.supportedInterfaces", { supportedInterfaces: Array.from({ length: MAX_INTERFACES + 1 }, () => offered) }],
+    ["card.skills", { skills: skills(MAX_SKILLS + 1) }],
+    ["card.skills[0].name", { skills: skills(1, { name: "x".repeat(MAX_NAME_LENGTH + 1) }) }],
+    ["card.skills[0].description", { skills: skills(1, { description: "x".repeat(MAX_DESCRIPTION_LENGTH + 1) }) }],
+  ])("%s", async (field, changes) => {
+    const answer = await register({ card: card(changes) });
+    expect([answer.status, fieldsOf(answer)]).toEqual([400, [field]]);
+  });
+
+  it.each(["cardUrl", "baseUrl"])("%s", async (field) => {
+    for (const end of ["\0", "\n", "x".repeat(MAX_URI_LENGTH), "/".repeat(MAX_URI_LENGTH)]) {
+      const answer = await register({ [field]: `http://127.0.0.1:9/${end}` });
+      expect([answer.status, fieldsOf(answer)]).toEqual([400, [field]]);
+    }
+  });
+
+  it("etag", async () => {
+    for (const etag of ['"9007199254740991"', '"2147483648"', '"-1"', '"x"']) {
+      const answer = await call("PATCH", "/v1/agents/echo", { etag, card: inProcessCard("echo") });
+      expect([answer.status, fieldsOf(answer)]).toEqual([400, ["agent.etag"]]);
+    }
+    const latest = await call("PATCH", "/v1/agents/echo", { etag: '"2147483647"', card: inProcessCard("echo") });
+    expect(latest.body.error.details[0].reason).toBe("ETAG_MISMATCH");
+  });
+
+  describe("over gRPC, where errors travel in headers", () => {
+    let registry: Client<typeof RegistryService>;
+    beforeAll(() => {
+      registry = createClient(RegistryService, createGrpcTransport({ baseUrl: `http://${app.grpcAddress}` }));
+    });
+
+    it.each([
+      ["a name", { name: "!".repeat(100_000) }],
+      ["interfaces", { supportedInterfaces: [{ ...offered, protocolBinding: "B".repeat(100_000) }] }],
+      ["the key of a map", { securitySchemes: { ["k".repeat(100_000)]: { apiKeySecurityScheme: {} } } }],
+    ])("refuses %s of 100,000 characters in a few", async (_, changes) => {
+      const request = { source: { case: "card" as const, value: fromJson(AgentCardSchema, card(changes)) } };
+      const refusal = await registry.registerAgent(request).catch(ConnectError.from);
+      expect(refusal).toMatchObject({ code: Code.InvalidArgument });
+    });
   });
 });
 

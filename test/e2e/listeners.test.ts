@@ -36,7 +36,7 @@ describe("the HTTP listener", () => {
   test("answers in HTTP/1.1 who offers to upgrade, as curl --http2 does", async () => {
     const offer =
       "Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA";
-    const said = await exchange(httpPort, `GET /healthz HTTP/1.1\r\nHost: h\r\n${offer}\r\n\r\n`);
+    const said = await exchange(httpPort, `GET /healthz HTTP/1.1\r\nHost: localhost\r\n${offer}\r\n\r\n`);
     expect(said).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
     expect(said).toContain(OK_BODY);
   });
@@ -61,8 +61,8 @@ describe("the HTTP listener", () => {
     ["half a preface and rubbish", "PRI * HTTP/1.1\r\n\r\nrubbish"],
     ["a verb that is none", "rubbish\r\n\r\n"],
     ["headers without an end", `GET / HTTP/1.1\r\nX: ${"x".repeat(64 * 1024)}`],
-    ["a chunk without a length", "POST /rpc HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"],
-    ["two lengths", "POST /rpc HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}"],
+    ["a chunk without a length", "POST /rpc HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"],
+    ["two lengths", "POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}"],
   ])("ends a connection that says %s, and goes on", async (_, bytes) => {
     const said = await exchange(httpPort, bytes);
     expect(said).not.toContain(" 200 ");
@@ -97,7 +97,7 @@ describe("a connection that says nothing", () => {
 
 describe("the gRPC listener", () => {
   test.each([
-    ["HTTP/1.1", "GET / HTTP/1.1\r\nHost: h\r\n\r\n"],
+    ["HTTP/1.1", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"],
     ["zeros", Buffer.alloc(1000)],
     ["HTTP/2 that goes on as rubbish", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nrubbish, rubbish, rubbish, rubbish"],
   ])("ends a connection that says %s, and goes on", async (_, bytes) => {

@@ -59,7 +59,7 @@ async function working(items: AsyncIterable<StreamResponse>): Promise<AsyncItera
 async function keptAlive(): Promise<Socket> {
   const { hostname, port } = new URL(server.httpUrl);
   const socket = connect(Number(port), hostname);
-  socket.write("GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n");
+  socket.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
   await once(socket, "data");
   return socket;
 }

@@ -13,7 +13,7 @@ import { createDatabase } from "../store/backends.ts";
 import { type LogLines, logLines } from "../store/log-lines.ts";
 import { createPuppet, type Puppet } from "./puppet.ts";
 import { asTask, failureOf, lineOf } from "./said.ts";
-import { startWebhook, type Webhook } from "./webhook.ts";
+import { type Post, startWebhook, type Webhook } from "./webhook.ts";
 
 const { COMPLETED } = TaskState;
 
@@ -53,9 +53,9 @@ const configure = (taskId: string, id = "hook", url = webhook.url) =>
   client.a2a.createTaskPushNotificationConfig({ taskId, id, url, token: "secret-token" });
 
 /** A task with a config of its own in the message. */
-async function sendWithConfig(): Promise<Task> {
+async function sendWithConfig(url = webhook.url): Promise<Task> {
   const config = {
-    url: webhook.url,
+    url,
     token: "secret-token",
     authentication: { scheme: "Bearer", credentials: "secret-credentials" },
   };
@@ -83,6 +83,9 @@ async function deliveries(outcome: string): Promise<number> {
   );
 }
 
+/** The id of the task of which a post tells. */
+const taskOf = ({ body }: Post) => (body.payload.value as { taskId: string }).taskId;
+
 const lines = () => webhook.posts.map(({ body }) => lineOf(body));
 
 test("every update of a task arrives once, in order, with its headers", async () => {
@@ -109,33 +112,94 @@ test("every update of a task arrives once, in order, with its headers", async ()
   expect(JSON.stringify(logged.lines)).not.toMatch(/secret-(token|credentials)/);
 });
 
-test("what a webhook refuses or lets time out is tried again, in order, and given up in the end", async () => {
+test("what a webhook refuses or lets time out is tried again, in order", async () => {
   const { task, turn } = await begin();
   await configure(task.id);
-  webhook.answer(500, "silence", 200, 503, 404, 500, 200);
+  webhook.answer(500, "silence", 200, 503, 404, 200);
   turn.task();
-  turn.chunk("given up");
+  turn.chunk("late");
   turn.status(COMPLETED);
-  // WORKING at the third try, the chunk given up after three, COMPLETED at the first.
   for (let n = 0; n < 7; n++) await webhook.next();
-  const working = "WORKING";
-  expect(lines()).toEqual([working, working, working, ...Array(3).fill("chunk given up"), "COMPLETED"]);
-  const given = await logged.until("a push notification was given up");
-  expect(given).toMatchObject({ taskId: task.id, configId: "hook", attempt: 3 });
-  expect(await deliveries("failed")).toBe(1);
+  expect(lines()).toEqual([...Array(3).fill("WORKING"), ...Array(3).fill("chunk late"), "COMPLETED"]);
 });
 
-test("a webhook that is dead touches neither its task nor the others' webhooks", async () => {
+test("a webhook that fails every try is given up for its task; a new config in its place is not", async () => {
+  const { task, turn } = await begin();
+  await configure(task.id);
+  webhook.answer(500, 500, 500);
+  turn.task();
+  turn.chunk("given up too");
+  const given = await logged.until("a webhook was given up for its task");
+  expect(given).toMatchObject({ taskId: task.id, configId: "hook", attempt: 3 });
+  await configure(task.id, "other", `${webhook.url}/other`);
+  for (let n = 0; n < 3; n++) await webhook.next();
+  turn.chunk("for the other");
+  expect((await webhook.next()).path).toBe("/hook/other");
+  await configure(task.id, "hook", `${webhook.url}/mended`);
+  turn.status(COMPLETED);
+  expect([(await webhook.next()).path, (await webhook.next()).path].sort()).toEqual(["/hook/mended", "/hook/other"]);
+  expect(lines()).toEqual([...Array(3).fill("WORKING"), "chunk for the other", "COMPLETED", "COMPLETED"]);
+  expect(await deliveries("failed")).toBe(1);
+  expect(logged.lines.filter(({ msg }) => msg === given.msg)).toHaveLength(1);
+});
+
+test("a webhook that does not answer touches neither its task nor the others' webhooks", async () => {
+  await stop();
+  await startApp({ "push.timeout-ms": "600000" });
   const { task, turn } = await begin();
   const dead = await startWebhook();
-  await dead.close();
+  dead.answer("silence");
   await configure(task.id, "dead", dead.url);
   await configure(task.id, "living");
   turn.task();
+  turn.chunk("meanwhile");
   turn.status(COMPLETED, "Done.");
   expect(asTask(await client.waitFor(task.id)).status?.state).toBe(COMPLETED);
-  expect(lineOf((await webhook.next()).body)).toBe("WORKING");
-  expect(lineOf((await webhook.next()).body)).toBe("COMPLETED: Done.");
+  for (const line of ["WORKING", "chunk meanwhile", "COMPLETED: Done."]) {
+    expect(lineOf((await webhook.next()).body)).toBe(line);
+  }
+  expect(lineOf((await dead.next()).body)).toBe("WORKING");
+  expect(dead.posts).toHaveLength(1);
+  await dead.close();
+});
+
+test("more dead webhooks than there are places do not silence the others", async () => {
+  await stop();
+  await startApp({ "push.attempts": "100" });
+  const dead = await startWebhook();
+  dead.answer(...Array<"silence">(10_000).fill("silence"));
+  for (let n = 0; n < 80; n++) {
+    await sendWithConfig(dead.url);
+    const turn = await puppet.turn();
+    turn.task();
+    turn.status(COMPLETED);
+  }
+  // Each has been tried, and none has answered.
+  const tried = new Set<string>();
+  while (tried.size < 80) tried.add(taskOf(await dead.next()));
+  await sendWithConfig();
+  const turn = await puppet.turn();
+  turn.task();
+  const chunks = Array.from({ length: 20 }, (_, i) => `chunk ${i + 1}`);
+  for (const chunk of chunks) turn.chunk(chunk.slice(6));
+  turn.status(COMPLETED);
+  for (const line of ["WORKING", ...chunks, "COMPLETED"]) expect(lineOf((await webhook.next()).body)).toBe(line);
+  await stop();
+  await dead.close();
+});
+
+test("a config that is made while its task is under way gets what comes after it", async () => {
+  const { task, turn } = await begin();
+  await configure(task.id, "early", `${webhook.url}/early`);
+  turn.task();
+  await webhook.next();
+  await configure(task.id, "late", `${webhook.url}/late`);
+  turn.chunk("for both");
+  turn.status(COMPLETED);
+  for (let n = 0; n < 4; n++) await webhook.next();
+  const linesAt = (path: string) => webhook.posts.filter((post) => post.path === path).map(({ body }) => lineOf(body));
+  expect(linesAt("/hook/early")).toEqual(["WORKING", "chunk for both", "COMPLETED"]);
+  expect(linesAt("/hook/late")).toEqual(["chunk for both", "COMPLETED"]);
 });
 
 test("each config of a task gets every update; a deleted one gets no more", async () => {

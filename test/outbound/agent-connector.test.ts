@@ -9,7 +9,9 @@ import { createHttpConnections } from "../../src/outbound/http-connections.ts";
 import { createJsonRpcChannel } from "../../src/outbound/json-rpc-channel.ts";
 import { createUrlGuard, type Lookup } from "../../src/outbound/url-guard.ts";
 import { AgentCallError } from "../../src/services/agent-port.ts";
+import { patiently, say, taskOf } from "../agents/calling.ts";
 import { cardOf, startRogueHttp, startRogueHttp2 } from "../agents/rogue-agent.ts";
+import { startTestAgent } from "../agents/test-agent.ts";
 
 let cleanUp: (() => unknown)[] = [];
 afterEach(async () => {
@@ -62,8 +64,9 @@ describe("pick", () => {
 describe("connect", () => {
   test("keeps one client an agent of a workspace, until the card changes or it is forgotten", () => {
     const made = connector();
+    // What calls an agent is the same while its connection is.
     const at = (workspaceId: string, agentId: string, url: string) =>
-      made.connect({ workspaceId, agentId, card: cardOf("JSONRPC", url) });
+      made.connect({ workspaceId, agentId, card: cardOf("JSONRPC", url) }).send;
     const first = at("w", "a", "http://127.0.0.1:1");
     expect(at("w", "a", "http://127.0.0.1:1")).toBe(first);
     expect(at("w", "b", "http://127.0.0.1:1")).not.toBe(first);
@@ -72,6 +75,25 @@ describe("connect", () => {
     expect(second).not.toBe(first);
     made.forget("w", "a");
     expect(at("w", "a", "http://127.0.0.1:2")).not.toBe(second);
+  });
+
+  test("a client that is held goes on when its agent's card changes or the agent leaves", async () => {
+    const agent = await startTestAgent({ bindings: ["GRPC"] });
+    const made = connector();
+    try {
+      const endpoint = { workspaceId: "w", agentId: "a", card: agent.card };
+      const held = made.connect(endpoint);
+      const task = taskOf(await held.send(say("complete"), patiently()));
+      made.connect({ ...endpoint, card: cardOf("JSONRPC", "http://127.0.0.1:1") });
+      made.forget("w", "a");
+      expect((await held.get(task.id, patiently())).id).toBe(task.id);
+      held.release();
+      // Nobody holds it any more, so its connection has ended.
+      await expect(held.get(task.id, patiently())).rejects.toMatchObject({ kind: "broken" });
+    } finally {
+      await made.close();
+      await agent.close();
+    }
   });
 
   test("without an interface it says why", () => {

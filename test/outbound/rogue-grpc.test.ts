@@ -181,7 +181,7 @@ describe("over gRPC", () => {
     await agent.idle();
   });
 
-  test("an agent that is forgotten keeps its running calls, and its connection no longer than they last", async () => {
+  test("an agent that is forgotten keeps its running calls, and its connection no longer than somebody holds it", async () => {
     const { promise: mayEnd, resolve: end } = Promise.withResolvers<void>();
     const agent = await startRogueHttp2((stream) => {
       stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
@@ -200,6 +200,7 @@ describe("over gRPC", () => {
     end();
     expect((await items.next()).done).toBe(false);
     expect((await items.next()).done).toBe(true);
+    client.release();
     await agent.idle();
   });
 });

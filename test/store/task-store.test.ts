@@ -192,6 +192,18 @@ describeEachBackend("the task store", (context) => {
     expect(await store.findUpstreamContext("default", header.contextId, "other")).toBeUndefined();
   });
 
+  it("maps ids out of a list of any length, with whatever in it", async () => {
+    const upstreamTaskId = newId();
+    const header = await submitted();
+    await appendTo(header, 1, [], { upstreamTaskId });
+    const junk = Array.from({ length: 70_000 }, (_, i) => `r${i}`);
+    const mentioned = ["\0", "a\0b", "x".repeat(100_000), upstreamTaskId, upstreamTaskId, ...junk];
+    expect(await store.mapTaskIds("default", "agent", mentioned, "from-upstream")).toEqual(
+      new Map([[upstreamTaskId, header.taskId]]),
+    );
+    expect(await store.mapTaskIds("default", "agent", ["\0"], "to-upstream")).toEqual(new Map());
+  });
+
   describe("another workspace", () => {
     it("sees and changes nothing", async () => {
       const header = await submitted();

@@ -231,6 +231,20 @@ describe("the update log", () => {
     expect(first.case === "artifactUpdate" && first.value.artifact?.parts.length).toBe(1);
   });
 
+  it("takes a chunk of hundreds of thousands of parts, and tens of thousands of artifacts", () => {
+    const image = newImage(header);
+    const parts = Array.from({ length: 300_000 }, () => ({ content: { case: "text" as const, value: "" } }));
+    const many = create(TaskArtifactUpdateEventSchema, { artifact: { artifactId: "a", parts }, append: true });
+    append(image, [], updatesFromArtifact(image, many));
+    append(image, [], updatesFromArtifact(image, many));
+    expect(image.task.artifacts[0]?.parts).toHaveLength(600_000);
+    // Linear: a square of this would not end within the test's time.
+    for (let i = 0; i < 100_000; i++)
+      append(image, [], report(image, { kind: "artifact", id: `${i}`, append: true, text: "" }));
+    expect(image.task.artifacts).toHaveLength(100_001);
+    expect(updatesFromSnapshot(image, clone(TaskSchema, image.task), new Map(), at)).toEqual([]);
+  });
+
   it("keeps the agent's question before its client's answer", () => {
     const image = newImage(header);
     append(image, [], [messageUpdate(says("ask me", Role.USER))]);

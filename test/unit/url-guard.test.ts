@@ -48,6 +48,8 @@ describe("checkUrl", () => {
     "http://[::1]/",
     "http://[::ffff:10.0.0.1]/",
     "http://[::ffff:a00:1]/",
+    "http://[::ffff:0:127.0.0.1]/",
+    "http://[::ffff:0:a00:1]/",
     "http://[::127.0.0.1]/",
     "http://[64:ff9b::7f00:1]/",
     "http://[fd00::1]/",
@@ -70,6 +72,7 @@ describe("checkUrl", () => {
     "http://172.32.0.1/",
     "http://[2606:4700::1111]/",
     "http://[64:ff9b::808:808]/",
+    "http://[::ffff:0:808:808]/",
   ])("lets %s through", (url) => {
     expect(strict.checkUrl(url, "u").href).toBe(url);
   });
@@ -84,6 +87,20 @@ describe("checkUrl", () => {
     "http://a b/",
   ])("refuses %j even where private addresses are allowed", (url) => {
     expect(refusedBy(() => open.checkUrl(url, "u")).message).toContain("http or https URL");
+  });
+
+  test.each(["http://example.com/\0", "\0http://example.com/", "http://exa\tmple.com/", "http://example.com/\x7f"])(
+    "refuses the control character in %j",
+    (url) => {
+      expect(refusedBy(() => open.checkUrl(url, "u")).message).toContain("control characters");
+      expect(refusedBy(() => open.checkTarget(url, "u")).message).toContain("control characters");
+    },
+  );
+
+  test("refuses what is too long to be an address", () => {
+    const url = `http://example.com/${"x".repeat(2048)}`;
+    expect(refusedBy(() => open.checkUrl(url, "u")).message).toContain("2048");
+    expect(refusedBy(() => open.checkTarget(url, "u")).message).toContain("2048");
   });
 
   test("refuses credentials", () => {

@@ -4,7 +4,7 @@
  */
 import type { Logger } from "pino";
 import { TaskState } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
-import { foldTask } from "../../domain/task-log.ts";
+import { foldTask, type TaskImage } from "../../domain/task-log.ts";
 import type { SystemRepository } from "../../store/system-repository.ts";
 import type { TaskKey } from "../../store/task-reads.ts";
 import type { TaskStore } from "../../store/task-store.ts";
@@ -24,25 +24,33 @@ export interface RecoveryDeps {
 export interface Recovered {
   resumed: number;
   failed: number;
+  /** Tasks that could not be read. They stay as they are, and keep nobody else from starting. */
+  broken: number;
 }
 
 /** Runs once, before the listeners open. */
 export async function recoverTasks(deps: RecoveryDeps): Promise<Recovered> {
-  const result: Recovered = { resumed: 0, failed: 0 };
+  const result: Recovered = { resumed: 0, failed: 0, broken: 0 };
   for (let after: TaskKey | undefined; ; ) {
     const page = await deps.system.unfinishedTasks(after, PAGE);
     for (const key of page) result[await recover(deps, key)]++;
     after = page.at(-1);
     if (page.length < PAGE) break;
   }
-  if (result.resumed + result.failed > 0) deps.log.info(result, "took up the tasks of an earlier run");
+  if (result.resumed + result.failed + result.broken > 0) deps.log.info(result, "took up the tasks of an earlier run");
   return result;
 }
 
 async function recover({ store, directory, dispatcher, log }: RecoveryDeps, key: TaskKey): Promise<keyof Recovered> {
   const stored = await store.load(key.workspaceId, key.taskId);
   if (!stored) throw new Error(`task ${key.taskId} was listed and is not there`);
-  const image = foldTask(stored.header, stored.updates);
+  let image: TaskImage;
+  try {
+    image = foldTask(stored.header, stored.updates);
+  } catch (error) {
+    log.error({ err: error, taskId: key.taskId }, "a task's log cannot be read");
+    return "broken";
+  }
   const agent = (await directory.agents(key.workspaceId)).byId.get(image.header.agentId);
   if (agent && image.header.upstreamTaskId !== undefined) {
     try {

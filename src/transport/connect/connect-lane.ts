@@ -1,12 +1,18 @@
 /** Connect, gRPC-Web and gRPC on the HTTP listener, by connect-node, over the same bound RPCs. */
 
 import type { DescService } from "@bufbuild/protobuf";
-import { type Code, ConnectError, type ConnectRouter, type ServiceImpl } from "@connectrpc/connect";
-import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { Code, ConnectError, type ConnectRouter, createConnectRouter, type ServiceImpl } from "@connectrpc/connect";
+import {
+  compressionBrotli,
+  compressionGzip,
+  universalRequestFromNodeRequest,
+  universalResponseToNodeResponse,
+} from "@connectrpc/connect-node";
 import { internal, SignalboxError } from "../../domain/errors.ts";
 import { MAX_BINARY_DEPTH, MAX_JSON_MESSAGE_DEPTH } from "../../domain/nesting.ts";
 import { GRPC_CODE, packedErrorDetails } from "../error-details.ts";
-import type { HttpRequest, HttpResponse } from "../http-exchange.ts";
+import { bodyTimeout } from "../http-errors.ts";
+import { discardBody, type HttpRequest, type HttpResponse } from "../http-exchange.ts";
 import type { BoundRpc, BoundRpcs } from "../rpc/bound.ts";
 
 export interface ConnectLaneOptions {
@@ -17,23 +23,74 @@ export interface ConnectLaneOptions {
   compress: boolean;
   /** Longest deadline that a client may ask for, in milliseconds. */
   maxTimeoutMs?: number;
+  /** How long the body of a unary or server-streaming call may take, in milliseconds. Default 30 s. */
+  bodyTimeoutMs?: number;
   /** Answers what is no RPC. */
   fallback: (req: HttpRequest, res: HttpResponse) => void;
 }
 
 const ONE_DAY_MS = 86_400_000;
 
-/** A request handler for HTTP/1.1 and HTTP/2. */
-export function createConnectLane(options: ConnectLaneOptions): (req: HttpRequest, res: HttpResponse) => void {
-  return connectNodeAdapter({
-    routes: (router) => addRoutes(router, options.rpcs),
+/** A request handler for HTTP/1.1 and HTTP/2. Rejects with what connect-node could not say to the client. */
+export function createConnectLane(
+  options: ConnectLaneOptions,
+): (req: HttpRequest, res: HttpResponse) => Promise<void> | void {
+  const { bodyTimeoutMs = 30_000 } = options;
+  const router = createConnectRouter({
+    acceptCompression: [compressionGzip, compressionBrotli],
     readMaxBytes: options.maxBytes,
     compressMinBytes: options.compress ? 1024 : Number.MAX_SAFE_INTEGER,
     binaryOptions: { recursionLimit: MAX_BINARY_DEPTH },
     jsonOptions: { ignoreUnknownFields: true, recursionLimit: MAX_JSON_MESSAGE_DEPTH },
     maxTimeoutMs: options.maxTimeoutMs ?? ONE_DAY_MS,
-    fallback: options.fallback as NodeHandler,
   });
+  addRoutes(router, options.rpcs);
+  const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+
+  return async (req, res) => {
+    const [path = ""] = (req.url ?? "").split("?", 1);
+    const handler = handlers.get(path);
+    if (!handler) return options.fallback(req, res);
+    const request = universalRequestFromNodeRequest(req, res, undefined, undefined);
+    // Where requests are a stream, they may go on as long as the call.
+    const isOne = handler.method.methodKind === "unary" || handler.method.methodKind === "server_streaming";
+    const body = isOne ? inTime(req, request.body as AsyncIterable<Uint8Array>, bodyTimeoutMs) : request.body;
+    try {
+      await universalResponseToNodeResponse(await handler({ ...request, body }), res);
+    } catch (error) {
+      // The client left.
+      if (ConnectError.from(error).code === Code.Aborted) return;
+      if (!res.headersSent) throw error;
+      res.destroy();
+    }
+  };
+}
+
+/**
+ * The body of a request, which fails when it has not ended in time: that makes connect-node answer, in the words of the
+ * caller's protocol. A client that still goes on is cut off.
+ */
+function inTime(req: HttpRequest, body: AsyncIterable<Uint8Array>, timeoutMs: number): AsyncIterable<Uint8Array> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  // connect-node may be done before it has read the body.
+  late.catch(() => {});
+  const timer = setTimeout(() => {
+    reject(connectError(bodyTimeout(timeoutMs)));
+    discardBody(req);
+  }, timeoutMs);
+  timer.unref();
+  const ended = () => clearTimeout(timer);
+  req.once("end", ended);
+  req.once("close", ended);
+  return {
+    [Symbol.asyncIterator]() {
+      const chunks = body[Symbol.asyncIterator]();
+      return {
+        next: () => Promise.race([chunks.next(), late]),
+        return: async () => (await chunks.return?.()) ?? { done: true, value: undefined },
+      };
+    },
+  };
 }
 
 function addRoutes(router: ConnectRouter, rpcs: BoundRpcs): void {
@@ -43,7 +100,6 @@ function addRoutes(router: ConnectRouter, rpcs: BoundRpcs): void {
   }
 }
 
-type NodeHandler = ReturnType<typeof connectNodeAdapter>;
 type Unary = BoundRpc["unary"];
 type Stream = BoundRpc["stream"];
 

@@ -12,8 +12,8 @@ import { GRPC_CODE, packedErrorDetails } from "../error-details.ts";
 import type { BoundRpc, BoundRpcs } from "../rpc/bound.ts";
 import { GrpcCallContext } from "./call-context.ts";
 
-/** Adds every bound RPC to a grpc-js server. */
-export function addServices(server: grpc.Server, rpcs: BoundRpcs): void {
+/** Adds every bound RPC to a grpc-js server. `onError` is told of answers that could not be sent. */
+export function addServices(server: grpc.Server, rpcs: BoundRpcs, onError: (error: unknown) => void): void {
   const byService = Map.groupBy(rpcs.values(), (rpc) => rpc.service);
   for (const [service, methods] of byService) {
     const definition: Record<string, grpc.MethodDefinition<Buffer, Message>> = {};
@@ -30,7 +30,7 @@ export function addServices(server: grpc.Server, rpcs: BoundRpcs): void {
         responseSerialize: (message) => asBuffer(toBinary(method.output, message)),
         responseDeserialize: (bytes) => fromBinary(method.output, bytes),
       };
-      handlers[method.name] = handlerOf(rpc);
+      handlers[method.name] = handlerOf(rpc, onError);
     }
     server.addService(definition as grpc.ServiceDefinition, handlers);
   }
@@ -39,27 +39,29 @@ export function addServices(server: grpc.Server, rpcs: BoundRpcs): void {
 /** The same bytes, not a copy. */
 const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-function handlerOf(rpc: BoundRpc): grpc.UntypedHandleCall {
+type OnError = (error: unknown) => void;
+
+function handlerOf(rpc: BoundRpc, onError: OnError): grpc.UntypedHandleCall {
   switch (rpc.method.methodKind) {
     case "unary":
-      return unary(rpc);
+      return unary(rpc, onError);
     case "server_streaming":
       return (call: grpc.ServerWritableStream<Buffer, Message>) =>
-        void pump(rpc, call, () => decode(rpc, call.request));
+        void pump(rpc, call, () => decode(rpc, call.request), onError);
     case "bidi_streaming":
-      return (call: grpc.ServerDuplexStream<Buffer, Message>) => void pump(rpc, call, () => decodeAll(rpc, call));
+      return (call: grpc.ServerDuplexStream<Buffer, Message>) =>
+        void pump(rpc, call, () => decodeAll(rpc, call), onError);
     case "client_streaming":
       throw new Error(`${rpc.method.name}: client streaming is not served`);
   }
 }
 
-function unary(rpc: BoundRpc): grpc.handleUnaryCall<Buffer, Message> {
+function unary(rpc: BoundRpc, onError: OnError): grpc.handleUnaryCall<Buffer, Message> {
   return (call, callback) => {
     const context = new GrpcCallContext(rpc.service, rpc.method, call);
-    answer(call, context).then(
-      (message) => callback(null, message, trailers(context)),
-      (error: unknown) => callback(statusOf(error)),
-    );
+    answer(call, context)
+      .then((message) => callback(null, message, trailers(context)))
+      .catch((error: unknown) => fail(error, callback, onError));
   };
   async function answer(call: grpc.ServerUnaryCall<Buffer, Message>, context: GrpcCallContext): Promise<Message> {
     const response = await rpc.unary(decode(rpc, call.request), context);
@@ -74,6 +76,7 @@ async function pump(
   rpc: BoundRpc,
   call: StreamingCall,
   request: () => Message | AsyncIterable<Message>,
+  onError: OnError,
 ): Promise<void> {
   const context = new GrpcCallContext(rpc.service, rpc.method, call);
   // A reader that left is no error of the server's: the call's signal tells the implementation.
@@ -88,7 +91,24 @@ async function pump(
     }
     call.end(trailers(context));
   } catch (error) {
-    if (!call.cancelled) call.emit("error", statusOf(error));
+    if (!call.cancelled) fail(error, (status) => call.emit("error", status), onError);
+  }
+}
+
+/**
+ * Ends a call with an error. Nothing thrown on the way escapes, which would end the process: a status that cannot be sent
+ * gives way to a bare INTERNAL, so that the caller has an answer.
+ */
+function fail(error: unknown, send: (status: grpc.ServiceError) => void, onError: OnError): void {
+  try {
+    send(statusOf(error));
+  } catch (unsendable) {
+    onError(unsendable);
+    try {
+      send(statusOf(internal(unsendable)));
+    } catch (again) {
+      onError(again);
+    }
   }
 }
 
@@ -120,7 +140,7 @@ async function* decodeAll(rpc: BoundRpc, call: grpc.ServerDuplexStream<Buffer, M
 }
 
 /** The one table from errors to gRPC: the code's number, and google.rpc.Status with its details (section 10.6). */
-function statusOf(thrown: unknown): grpc.ServiceError {
+export function statusOf(thrown: unknown): grpc.ServiceError {
   const error = thrown instanceof SignalboxError ? thrown : internal(thrown);
   const code = GRPC_CODE[error.code];
   const metadata = new grpc.Metadata();

@@ -3,6 +3,7 @@ import * as grpc from "@grpc/grpc-js";
 import { SignalboxError } from "../../domain/errors.ts";
 import type { BoundRpcs } from "../rpc/bound.ts";
 import { addServices } from "./adapter.ts";
+import { requestTimeLimit } from "./request-time-limit.ts";
 
 export interface GrpcListenerOptions {
   host: string;
@@ -11,6 +12,10 @@ export interface GrpcListenerOptions {
   rpcs: BoundRpcs;
   /** Largest message that is taken, in bytes. */
   maxBytes: number;
+  /** How long a unary or server-streaming call may take to send its request, in milliseconds. Default 30 s. */
+  requestTimeoutMs?: number;
+  /** Told of answers that could not be sent. */
+  onError: (error: unknown) => void;
 }
 
 export interface GrpcListener {
@@ -40,8 +45,9 @@ export async function openGrpcListener(options: GrpcListenerOptions): Promise<Gr
     "grpc.max_receive_message_length": options.maxBytes,
     // What we send was within the limit when it came, one message at a time; a whole task may be larger.
     "grpc.max_send_message_length": -1,
+    interceptors: [requestTimeLimit(options.requestTimeoutMs ?? 30_000)],
   });
-  addServices(server, options.rpcs);
+  addServices(server, options.rpcs, options.onError);
   const host = options.host.includes(":") ? `[${options.host}]` : options.host;
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync(`${host}:${options.port}`, grpc.ServerCredentials.createInsecure(), (error, bound) => {
