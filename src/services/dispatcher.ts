@@ -97,12 +97,17 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
 
   /** Adds a message to a task that runs. If it came to rest meanwhile, what the message did there is looked after. */
   function add({ runner }: Entry, agent: AgentEndpoint, message: Message, delivery: Delivery): void {
-    const work = runner.addMessage(message, delivery).then(() => {
-      added.delete(work);
-      const { image } = runner.writer;
-      if (stop.signal.aborted || running.has(keyOf(image.header)) || isTerminal(stateOf(image))) return;
-      start(runnerFor(image, connect(agent)), (next) => next.resume());
-    });
+    const work = runner
+      .addMessage(message, delivery)
+      .then(() => {
+        const { image } = runner.writer;
+        if (stop.signal.aborted || running.has(keyOf(image.header)) || isTerminal(stateOf(image))) return;
+        start(runnerFor(image, connect(agent)), (next) => next.resume());
+      })
+      .catch((error: unknown) => {
+        log.error({ err: error, taskId: runner.writer.image.header.taskId }, "a task cannot be looked after");
+      })
+      .finally(() => added.delete(work));
     added.add(work);
   }
 
@@ -150,6 +155,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
         stored = true;
         await beforeStart?.();
       } catch (error) {
+        client.release();
         if (stored || isOutcomeUnknown(error)) void endUnacknowledged(header);
         throw error;
       }
@@ -192,12 +198,13 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
         throw messageToEnded(runner.writer.image);
       }
       const accepted = { ...runner.writer.image, task: clone(TaskSchema, runner.writer.image.task) };
-      // Another message may have been faster and have started the task again.
+      // Another message may have been faster and have started the task again, or the run that went on may have ended.
       const current = running.get(key);
-      if (!current) start(runner, (r) => r.run(message, delivery));
-      else {
-        if (current.runner !== runner) runner.release();
-        add(current, agent, message, delivery);
+      if (current) add(current, agent, message, delivery);
+      if (current && current.runner !== runner) runner.release();
+      if (!current) {
+        const next = entry ? runnerFor(runner.writer.image, connect(agent)) : runner;
+        start(next, (r) => r.run(message, delivery));
       }
       return accepted;
     },
