@@ -53,13 +53,13 @@ describe.skipIf(missing.length > 0)("the Python client of examples/python", () =
       "service grpc.health.v1.Health",
       "service grpc.reflection.v1.ServerReflection",
       "service grpc.reflection.v1alpha.ServerReflection",
-      "task TASK_STATE_COMPLETED",
-      "artifact story chunk 1; chunk 2;",
+      "task TASK_STATE_COMPLETED The end.",
+      "artifact story chunk 1;chunk 2;",
       "stream task TASK_STATE_SUBMITTED",
       "stream status TASK_STATE_WORKING",
       "stream artifact story chunk 1;",
       "stream artifact story chunk 2;",
-      "stream status TASK_STATE_COMPLETED",
+      "stream status TASK_STATE_COMPLETED The end.",
     ]);
     expect(agent.received.map(({ parts }) => parts[0]?.content?.value)).toEqual(["chunks 2", "chunks 2"]);
   });
