@@ -72,7 +72,7 @@ function facts(error: ConnectError, baseUrl: string): ErrorFacts {
 
 /** The same for people. */
 function sentences({ code, message, reason, violations = [], retryAfterMs }: ErrorFacts): string {
-  const lines = [`error: ${message}`, `  ${reason === undefined ? code : `${reason} (${code})`}`];
+  const lines = [`error: ${message}`, `  ${reason === undefined || reason === code ? code : `${reason} (${code})`}`];
   for (const { field, description } of violations) lines.push(`  ${field}: ${description}`);
   if (retryAfterMs !== undefined) lines.push(`  Try again in ${Math.ceil(retryAfterMs / 1000)} s.`);
   return `${lines.map(printable).join("\n")}\n`;

@@ -227,6 +227,7 @@ export function createTaskRunner(
         failures = 0;
       } catch (error) {
         const failure = asCallError(error);
+        if (failure.reason === "TASK_NOT_FOUND") return reporter.failFor(forgotten(failure));
         const hopeless = failure.kind === "invalid" || failure.kind === "refused";
         if (hopeless || ++failures >= MAX_FAILURES) return reporter.failFor(failure);
         log.info({ err: failure, failures }, "the agent does not answer; trying again");
@@ -337,3 +338,7 @@ export function createTaskRunner(
     return error;
   }
 }
+
+/** Nobody asked the agent for a task by name but the router: what is refused is not what the client sent. */
+const forgotten = (cause: AgentCallError) =>
+  new AgentCallError("refused", "The agent no longer knows this task.", { reason: "TASK_NOT_FOUND", cause });
