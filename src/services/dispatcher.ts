@@ -31,6 +31,8 @@ export interface Work {
   agent: AgentEndpoint;
   message: Message;
   delivery: Delivery;
+  /** The log of the request, with its ids. */
+  log: Logger;
 }
 
 export interface Dispatcher {
@@ -74,9 +76,9 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     }
   }
 
-  function runnerFor(image: TaskImage, client: AgentClient): TaskRunner {
+  function runnerFor(image: TaskImage, client: AgentClient, requestLog = log): TaskRunner {
     const { taskId, workspaceId, agentId } = image.header;
-    const taskLog = log.child({ taskId, workspaceId, agentId });
+    const taskLog = requestLog.child({ taskId, workspaceId, agentId });
     return createTaskRunner({ ...deps, log: taskLog }, createTaskWriter(deps, image), client, stop.signal);
   }
 
@@ -145,7 +147,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       return running.size;
     },
 
-    async begin(header, { agent, message, delivery }, beforeStart) {
+    async begin(header, { agent, message, delivery, log: requestLog }, beforeStart) {
       admit();
       const client = connect(agent);
       const update = messageUpdate(message);
@@ -160,12 +162,14 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
         throw error;
       }
       // Two images: the runner moves its own on.
-      const log = [{ ...update, seq: 1 }];
-      start(runnerFor(foldTask({ ...header }, log), client), (runner) => runner.run(message, delivery));
-      return foldTask(header, log);
+      const updates = [{ ...update, seq: 1 }];
+      const runner = runnerFor(foldTask({ ...header }, updates), client, requestLog);
+      start(runner, (r) => r.run(message, delivery));
+      requestLog.debug({ taskId: header.taskId, agentId: header.agentId }, "task accepted");
+      return foldTask(header, updates);
     },
 
-    async proceed(image, { agent, message, delivery }) {
+    async proceed(image, { agent, message, delivery, log: requestLog }) {
       admit();
       const key = keyOf(image.header);
       let entry = running.get(key);
@@ -174,7 +178,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
         await entry.done;
         entry = undefined;
       }
-      const runner = entry?.runner ?? runnerFor(image, connect(agent));
+      const runner = entry?.runner ?? runnerFor(image, connect(agent), requestLog);
       const goOn = (current: TaskImage) => {
         const waits = stateOf(current) === TaskState.INPUT_REQUIRED || stateOf(current) === TaskState.AUTH_REQUIRED;
         const status = { state: TaskState.WORKING, timestamp: timestampFromDate(runtime.now()) };
@@ -203,7 +207,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       if (current) add(current, agent, message, delivery);
       if (current && current.runner !== runner) runner.release();
       if (!current) {
-        const next = entry ? runnerFor(runner.writer.image, connect(agent)) : runner;
+        const next = entry ? runnerFor(runner.writer.image, connect(agent), requestLog) : runner;
         start(next, (r) => r.run(message, delivery));
       }
       return accepted;

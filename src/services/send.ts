@@ -107,7 +107,7 @@ export function createSender(deps: SendDeps): Sender {
     // Listening begins before the task does, so that its first update is heard.
     const updates = watch(context, header.taskId, 1, true);
     try {
-      const work = { agent, message: stored, delivery: delivery(context, request) };
+      const work = { agent, message: stored, delivery: delivery(context, request), log: context.log };
       const image = await dispatcher.begin(header, work, pushing && (() => pushing.store(workspaceId, header.taskId)));
       return { image, updates };
     } catch (error) {
@@ -135,7 +135,12 @@ export function createSender(deps: SendDeps): Sender {
     const pushConfig = request.configuration?.taskPushNotificationConfig;
     await (pushConfig && (await deps.pushConfigs.prepare(pushConfig)))?.store(context.workspaceId, header.taskId);
     const stored = { ...message, contextId: header.contextId };
-    const accepted = await dispatcher.proceed(image, { agent, message: stored, delivery: delivery(context, request) });
+    const accepted = await dispatcher.proceed(image, {
+      agent,
+      message: stored,
+      delivery: delivery(context, request),
+      log: context.log,
+    });
     return { image: accepted, updates: watch(context, header.taskId, accepted.seq, false) };
   }
 
