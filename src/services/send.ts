@@ -256,7 +256,10 @@ function stateIn({ kind, body: { payload } }: TaskUpdate): TaskState {
   return (payload.case === "statusUpdate" && payload.value.status?.state) || TaskState.UNSPECIFIED;
 }
 
-/** A caller who has not seen the task is told that the agent's answer was none; the task stays hidden. */
+/**
+ * A caller who has not seen the task is told that the agent's answer was none. The task stays hidden, unless its agent had
+ * reported something of it before: then it is FAILED for all to see.
+ */
 function refuseRubbish(image: TaskImage, update: TaskUpdate): void {
   if (image.header.disclosed || !update.cause?.startsWith(INVALID_ANSWER)) return;
   throw invalidAgentResponse("The agent's answer was not valid A2A. The router keeps it in its log.", {
