@@ -2,15 +2,7 @@
  * What a unary call costs the gRPC listener: calls per second of Health.Check, and of GetTask of a stored task, beside a
  * bare HTTP/2 echo and connect-node's own gRPC on the same core. Rounds are interleaved: a machine that slows down slows all.
  */
-import {
-  create,
-  type DescMessage,
-  type DescMethodUnary,
-  fromBinary,
-  type MessageShape,
-  toBinary,
-} from "@bufbuild/protobuf";
-import { Client, credentials } from "@grpc/grpc-js";
+import { create, toBinary } from "@bufbuild/protobuf";
 import {
   Health,
   HealthCheckRequestSchema,
@@ -18,15 +10,17 @@ import {
 } from "../gen/grpc/health/v1/health_pb.ts";
 import { A2AService, GetTaskRequestSchema, TaskState } from "../gen/lf/a2a/v1/a2a_pb.ts";
 import { divideCores } from "./lab/cores.ts";
-import { createScratchDatabase } from "./lab/database.ts";
-import { CONNECTIONS, createLoadGenerator, type LoadRequest } from "./lab/load.ts";
+import { openDatabaseServer } from "./lab/database.ts";
+import { call, frame, pathOf } from "./lab/grpc.ts";
+import { createLoadGenerator } from "./lab/load.ts";
+import { CONNECTIONS, type LoadRequest } from "./lab/load-request.ts";
 import { atLeast, type Benchmark, median } from "./lab/report.ts";
 import { type ServerAddress, startServer } from "./lab/server-process.ts";
 import { versions } from "./lab/versions.ts";
 
 const ROUNDS = 5;
-const ROUND_MS = 1_200;
-const WARM_UP_MS = 1_500;
+const ROUND = { inFlight: 64, durationMs: 1_200 };
+const WARM_UP = { inFlight: 64, durationMs: 1_500 };
 
 interface SignalboxAddress extends ServerAddress {
   httpUrl: string;
@@ -39,11 +33,11 @@ export const bench: Benchmark = async (signal) => {
     stack.use(await startServer<A>(name, { cores, args, signal })).address;
 
   const load = stack.use(await createLoadGenerator());
-  const database = stack.use(await createScratchDatabase());
+  const database = stack.use(await openDatabaseServer());
   const echo = await start("http2-echo");
   const connect = await start("connect-node");
-  const onPostgres = await start<SignalboxAddress>("signalbox", database.url);
-  const onPglite = await start<SignalboxAddress>("signalbox");
+  const onPostgres = await start<SignalboxAddress>("signalbox", "scribe", await database.createDatabase());
+  const onPglite = await start<SignalboxAddress>("signalbox", "scribe");
 
   const measured = {
     echo: { name: "raw HTTP/2 echo", request: { ...healthCheck(echo), path: "/echo" } },
@@ -55,10 +49,12 @@ export const bench: Benchmark = async (signal) => {
   type Target = keyof typeof measured;
   const targets = Object.entries(measured) as [Target, { name: string; request: LoadRequest }][];
 
-  for (const [, { request }] of targets) await load.run(request, WARM_UP_MS, signal);
+  for (const [, { request }] of targets) await load.run(request, WARM_UP, signal);
   const rates: Record<Target, number[]> = { echo: [], connect: [], health: [], getTask: [], pgliteGetTask: [] };
   for (let round = 0; round < ROUNDS; round++) {
-    for (const [target, { request }] of targets) rates[target].push(await load.run(request, ROUND_MS, signal));
+    for (const [target, { request }] of targets) {
+      rates[target].push((await load.run(request, ROUND, signal)).perSecond);
+    }
   }
   for (const { httpUrl } of [onPostgres, onPglite]) await expectNoFailedCalls(httpUrl);
 
@@ -77,14 +73,15 @@ export const bench: Benchmark = async (signal) => {
       ["database", `${database.description}; PGlite`],
       ["cores", cores.description],
       ["versions", versions("@grpc/grpc-js", "@connectrpc/connect-node", "pg", "@electric-sql/pglite")],
-      ["load", load.description],
-      ["rounds", `${ROUNDS} of ${ROUND_MS} ms each, interleaved; medians`],
+      ["load", `${ROUND.inFlight} calls in flight, ${load.description}`],
+      ["rounds", `${ROUNDS} of ${ROUND.durationMs} ms each, interleaved; medians`],
     ],
   };
 };
 
 const healthCheck = ({ authority }: ServerAddress): LoadRequest => ({
   authority,
+  protocol: "grpc",
   path: pathOf(Health.method.check),
   bodies: [frame(toBinary(HealthCheckRequestSchema, create(HealthCheckRequestSchema)))],
 });
@@ -107,7 +104,7 @@ async function checkedGetTask({ authority, httpUrl }: SignalboxAddress): Promise
     }
     bodies.push(frame(toBinary(GetTaskRequestSchema, request)));
   }
-  return { authority, path: pathOf(A2AService.method.getTask), bodies };
+  return { authority, protocol: "grpc", path: pathOf(A2AService.method.getTask), bodies };
 }
 
 /** Sends a message as any client does, and returns the id of its task. */
@@ -130,32 +127,4 @@ async function expectNoFailedCalls(httpUrl: string): Promise<void> {
     .split("\n")
     .filter((line) => line.startsWith("signalbox_rpc_duration_seconds_count") && !line.includes('code="OK"'));
   if (failed.length > 0) throw new Error(`calls have failed under load:\n${failed.join("\n")}`);
-}
-
-/** One call by a real gRPC client. */
-function call<I extends DescMessage, O extends DescMessage>(
-  { authority }: ServerAddress,
-  method: DescMethodUnary<I, O>,
-  request: MessageShape<I>,
-): Promise<MessageShape<O>> {
-  const client = new Client(authority, credentials.createInsecure());
-  return new Promise<MessageShape<O>>((resolve, reject) => {
-    client.makeUnaryRequest(
-      pathOf(method),
-      (value: MessageShape<I>) => Buffer.from(toBinary(method.input, value)),
-      (bytes) => fromBinary(method.output, bytes),
-      request,
-      (error, value) => (error ? reject(error) : resolve(value!)),
-    );
-  }).finally(() => client.close());
-}
-
-const pathOf = (method: DescMethodUnary): string => `/${method.parent.typeName}/${method.name}`;
-
-/** A message as gRPC frames it: not compressed, its length in four bytes, itself. */
-function frame(message: Uint8Array): Uint8Array {
-  const framed = Buffer.alloc(5 + message.length);
-  framed.writeUInt32BE(message.length, 1);
-  framed.set(message, 5);
-  return framed;
 }

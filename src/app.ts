@@ -8,6 +8,7 @@ import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { A2AService, type AgentCard, AgentCardSchema } from "../gen/lf/a2a/v1/a2a_pb.ts";
 import { RegistryService } from "../gen/signalbox/v1/registry_pb.ts";
+import { TaskService } from "../gen/signalbox/v1/task_pb.ts";
 import { type Config, PACKAGE_VERSION } from "./config/settings.ts";
 import type { CardSettings, PublicAddress } from "./domain/card.ts";
 import { SignalboxError } from "./domain/errors.ts";
@@ -17,10 +18,15 @@ import { createCardFetcher } from "./outbound/card-fetcher.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import { createWebhookSender } from "./outbound/webhook.ts";
 import { createAgentDirectory } from "./services/agent-directory.ts";
+import { type Claims, createClaims } from "./services/background/claims.ts";
+import { startHints } from "./services/background/hints.ts";
+import { startOutbox } from "./services/background/outbox.ts";
 import { startPushNotifications } from "./services/background/push-notifications.ts";
-import { recoverTasks } from "./services/background/recovery.ts";
+import { joinReplicas } from "./services/background/replica.ts";
+import { startSlowPoll } from "./services/background/slow-poll.ts";
 import { createCards } from "./services/cards.ts";
-import { createDispatcher, draining } from "./services/dispatcher.ts";
+import { draining } from "./services/dispatch-errors.ts";
+import { createDispatcher } from "./services/dispatcher.ts";
 import { allowAll } from "./services/policy.ts";
 import { createPushConfigs } from "./services/push-configs.ts";
 import { createRegistry } from "./services/registry.ts";
@@ -28,14 +34,19 @@ import { anonymousAuthenticator } from "./services/request-context.ts";
 import { createRouter } from "./services/router.ts";
 import { systemRuntime } from "./services/runtime.ts";
 import { createSender } from "./services/send.ts";
+import { createTaskExecutions } from "./services/task-executions.ts";
 import { createTasks, type Tasks } from "./services/tasks.ts";
 import { createUpdateHub } from "./services/update-hub.ts";
 import { createAgentRepository } from "./store/agent-repository.ts";
+import { createLeaseRepository } from "./store/lease-repository.ts";
 import { migrate } from "./store/migrate.ts";
 import { openDatabase } from "./store/open-database.ts";
+import { mendTransactionNumbers } from "./store/outbox-mend.ts";
+import { createOutboxRepository } from "./store/outbox-repository.ts";
 import { createPushConfigRepository } from "./store/push-config-repository.ts";
-import { createSystemRepository } from "./store/system-repository.ts";
+import { createPushQueue } from "./store/push-queue.ts";
 import { createTaskStore } from "./store/task-store.ts";
+import { createTransitionReads } from "./store/transition-reads.ts";
 import { openGrpcListener } from "./transport/grpc/grpc-listener.ts";
 import { openHttpListener } from "./transport/http-listener.ts";
 import { createHttpRoutes } from "./transport/http-routes.ts";
@@ -45,6 +56,7 @@ import { bindServices, register } from "./transport/rpc/bind.ts";
 import { createHealthService, type ServingState } from "./transport/rpc/health-service.ts";
 import { createReflection } from "./transport/rpc/reflection-service.ts";
 import { createRegistryService } from "./transport/rpc/registry-service.ts";
+import { createTaskService } from "./transport/rpc/task-service.ts";
 
 export interface AppOptions {
   /** Default: JSON lines on standard error at `log.level`. */
@@ -84,12 +96,23 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
   const closing: (() => unknown)[] = [() => db.close()];
   try {
     await migrate(db, log);
+    await mendTransactionNumbers(db, log);
 
     // store
-    const store = createTaskStore(db, { maxWaiting: config.limits.queue });
+    const leases = createLeaseRepository(db);
+    const alone = db.backend === "pglite";
+    const replica = await joinReplicas({ leases, runtime, log, leaseMs: config.lease.ms, alone });
+    const hub = createUpdateHub();
+    const store = createTaskStore(db, { maxWaiting: config.limits.queue, replicaId: replica.id });
     const agentRepository = createAgentRepository(db);
     const pushConfigRepository = createPushConfigRepository(db);
+    const poll = startSlowPoll({ store, hub, runtime, log, everyMs: config.stream.pollMs });
+    const hints = startHints({ listen: db.listen, hub, poll, runtime, log });
+    // Once nothing writes any more, this replica's tasks are free, and the others hear of it.
+    closing.push(() => hints.stop());
+    closing.push(() => replica.stop().then(() => hub.announceWork()));
     closing.push(() => store.close());
+    closing.push(() => poll.stop());
 
     // outbound
     const { allowPrivateUrls } = config;
@@ -103,19 +126,44 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     for (const client of [connector, webhooks, cardFetcher]) closing.push(() => client.close());
 
     // services
-    const hub = createUpdateHub();
     const directory = createAgentDirectory(agentRepository, runtime);
     const router = createRouter(directory);
+    const { task, limits } = config;
     const dispatcher = createDispatcher({
       store,
       hub,
       connector,
       runtime,
       log,
+      replicaId: replica.id,
+      findAgent: async (workspaceId, agentId) => (await directory.agents(workspaceId)).byId.get(agentId),
       agentTimeoutMs: config.agent.timeoutMs,
-      maxRunning: config.limits.runningTasks,
+      agentAwayMs: config.agent.awayMs,
+      attemptTimeoutMs: task.attemptTimeoutMs,
+      inputTimeoutMs: task.inputTimeoutMs,
+      gatherMs: task.gatherMs,
+      attempts: {
+        most: task.attempts,
+        minPauseMs: task.retryMinMs,
+        maxPauseMs: task.retryMaxMs,
+        onPause: (pauseMs) => claims.look(pauseMs),
+      },
+      maxRunning: limits.runningTasks,
+      queue: { busy: () => claims.busy(), full: () => claims.full() },
+      onRoom: () => claims.busy() && claims.look(),
     });
+    const claims: Claims = createClaims({
+      leases,
+      dispatcher,
+      replicaId: replica.id,
+      runtime,
+      log,
+      maxRunning: limits.runningTasks,
+      maxQueued: limits.queuedTasks,
+    });
+    hub.onWork(() => claims.look());
     const tasks: Tasks = createTasks({ store, router, dispatcher });
+    const taskExecutions = createTaskExecutions({ reads: createTransitionReads(db), tasks });
     const pushConfigs = createPushConfigs({ repository: pushConfigRepository, tasks, webhooks, runtime });
     const sender = createSender({
       store,
@@ -126,7 +174,8 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       tasks,
       pushConfigs,
       runtime,
-      silenceMs: config.task.silenceMs,
+      silenceMs: task.silenceMs,
+      taskTimeoutMs: task.timeoutMs,
     });
     const registry = createRegistry({
       repository: agentRepository,
@@ -151,6 +200,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       backend: db.backend,
       runningTasks: () => dispatcher.running,
       ready: () => state.serving,
+      outboxLag: () => outbox.lag(),
     });
     hub.onCommit(({ agentId, updates }) => {
       for (const { body } of updates) {
@@ -159,7 +209,9 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       }
     });
     const giveUp = new AbortController();
-    const services = [A2AService, RegistryService, Health, ServerReflection, ServerReflectionAlpha];
+    /** How long agents have to name the tasks that were just brought to them, before those are let go. */
+    let patienceMs = 0;
+    const services = [A2AService, RegistryService, TaskService, Health, ServerReflection, ServerReflectionAlpha];
     const reflection = createReflection(services);
     const serviceNames = services.map(({ typeName }) => typeName);
     const rpcs = bindServices(
@@ -167,6 +219,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       [
         register(A2AService, createA2AService({ sender, tasks, pushConfigs, cards })),
         register(RegistryService, createRegistryService(registry)),
+        register(TaskService, createTaskService(taskExecutions)),
         register(Health, createHealthService(state, serviceNames)),
         register(ServerReflection, reflection.v1),
         register(ServerReflectionAlpha, reflection.v1alpha),
@@ -174,21 +227,36 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     );
     const onError = (error: unknown) => log.error({ err: error }, "a request failed in an unforeseen way");
     const push = startPushNotifications({
-      store,
-      configs: pushConfigRepository,
-      hub,
+      queue: createPushQueue(db),
       webhooks,
       runtime,
       log,
+      replicaId: replica.id,
       attempts: config.push.attempts,
       timeoutMs: config.push.timeoutMs,
       onDelivery: metrics.pushDelivery,
     });
     closing.push(() => push.stop());
-    closing.push(() => dispatcher.stop());
+    const outbox = await startOutbox({
+      duties: [push.duty],
+      repository: createOutboxRepository(db),
+      hub,
+      runtime,
+      log,
+      replicaId: replica.id,
+    });
+    closing.push(() => outbox.stop());
+    closing.push(() => dispatcher.stop(patienceMs));
+    closing.push(() => claims.stop());
 
-    // Before anybody can send: a task that is new would pass for one that an earlier run left.
-    await recoverTasks({ system: createSystemRepository(db), store, directory, dispatcher, log });
+    replica.start({
+      onBeat: (living) => hints.setPeers(living - 1),
+      onDeath: () => claims.look(),
+      onExpired: () => dispatcher.abandon(),
+    });
+    // Before anybody can ask for them, what is known to be nobody's is taken up.
+    await claims.takeAll();
+    claims.start();
 
     const maxBytes = config.limits.messageBytes;
     const http = await openHttpListener({
@@ -235,6 +303,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       grpcAddress,
       async drain() {
         log.info({ drainMs: config.drain.ms }, "draining");
+        const endsAt = performance.now() + config.drain.ms;
         state.stop();
         const ended = Promise.all([http.drain(), grpc.drain()]);
         const inTime = await settlesWithin(ended, config.drain.ms);
@@ -243,6 +312,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
           // Time for the last answers to leave.
           await settlesWithin(ended, LAST_WORDS_MS);
         }
+        patienceMs = Math.max(LAST_WORDS_MS, endsAt - performance.now());
         await closeAll(closing);
         log.info("stopped");
         log.flush();

@@ -1,4 +1,4 @@
-/** Servers under test: a process each, so that none disturbs another, and all on the same core. */
+/** What is under test: a process each, so that none disturbs another, and all on the same core. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
@@ -12,12 +12,26 @@ export interface ServerAddress {
   authority: string;
 }
 
-export interface ServerProcess<Address extends ServerAddress> extends AsyncDisposable {
+export interface ServerProcess<Address extends object> extends AsyncDisposable {
   readonly address: Address;
+  /** Asks the process something, in the terms of its file. Throws what it throws, and when it ends instead of answering. */
+  ask<Answer>(question: unknown): Promise<Answer>;
+  /** Time that it has spent on the processor since it started, in milliseconds. */
+  cpuMs(): Promise<number>;
 }
 
-/** Starts `bench/servers/<name>.ts` and waits until it listens. It ends with this process, however that ends. */
-export async function startServer<Address extends ServerAddress = ServerAddress>(
+/** What goes to a process, and what comes back: one answer to each question. */
+export interface Question {
+  id: number;
+  question: unknown;
+}
+export type Answer = { id: number; answer: unknown } | { id: number; error: string };
+
+/** Every process of the bench answers it by itself. */
+export const CPU_QUESTION = "cpu";
+
+/** Starts `bench/servers/<name>.ts` and waits until it is ready. It ends with this process, however that ends. */
+export async function startServer<Address extends object = ServerAddress>(
   name: string,
   options: { cores: Cores; args?: readonly string[]; signal: AbortSignal },
 ): Promise<ServerProcess<Address>> {
@@ -37,11 +51,30 @@ export async function startServer<Address extends ServerAddress = ServerAddress>
   try {
     const signal = AbortSignal.any([options.signal, AbortSignal.timeout(START_TIMEOUT_MS)]);
     const early = ended.then(([code]) => {
-      throw new Error(`the server ${name} ended before it listened, with code ${code}`);
+      throw new Error(`${name} ended before it was ready, with code ${code}`);
     });
     const [address] = await Promise.race([once(child, "message", { signal }), early]);
     early.catch(() => {});
-    return { address, [Symbol.asyncDispose]: stop };
+
+    const open = new Map<number, PromiseWithResolvers<unknown>>();
+    let asked = 0;
+    child.on("message", (message: Answer) => {
+      const waiting = open.get(message.id);
+      open.delete(message.id);
+      if ("error" in message) waiting?.reject(new Error(`${name}: ${message.error}`));
+      else waiting?.resolve(message.answer);
+    });
+    child.once("exit", (code) => {
+      for (const waiting of open.values()) waiting.reject(new Error(`${name} ended with code ${code}`));
+    });
+    async function ask<T>(question: unknown): Promise<T> {
+      options.signal.throwIfAborted();
+      const waiting = Promise.withResolvers<unknown>();
+      open.set(++asked, waiting);
+      child.send({ id: asked, question } satisfies Question, (error) => error && waiting.reject(error));
+      return (await waiting.promise) as T;
+    }
+    return { address, ask, cpuMs: () => ask(CPU_QUESTION), [Symbol.asyncDispose]: stop };
   } catch (error) {
     await stop();
     throw error;

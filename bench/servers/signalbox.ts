@@ -1,31 +1,22 @@
-/** The whole server, with one agent in its process. Arguments: the PostgreSQL database to use; none for PGlite. */
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { type StreamResponse, StreamResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+/**
+ * The whole server, with one agent in its process. Arguments: the name of the agent, and the PostgreSQL database to use;
+ * none for PGlite. Whatever it is asked, it lets a waiting agent go on.
+ */
+import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
 import { startTestApp } from "../../test/e2e/running-app.ts";
+import { clerk, reader, scribe } from "./agents.ts";
 import { announce } from "./announce.ts";
 
-/** Answers as agents do: it takes the task up, shows an artifact, and completes. */
-async function* scribe(): AsyncGenerator<StreamResponse> {
-  const taskId = crypto.randomUUID();
-  const contextId = crypto.randomUUID();
-  const item = (payload: MessageInitShape<typeof StreamResponseSchema>["payload"] & object) =>
-    create(StreamResponseSchema, { payload });
-  const timestamp = { seconds: BigInt(Math.floor(Date.now() / 1000)) };
-  const parts = [{ content: { case: "text", value: "What is asked for, in one sentence." } } as const];
-  yield item({ case: "task", value: { id: taskId, contextId, status: { state: TaskState.WORKING, timestamp } } });
-  yield item({
-    case: "artifactUpdate",
-    value: { taskId, contextId, artifact: { artifactId: "answer", name: "Answer", parts }, lastChunk: true },
-  });
-  yield item({
-    case: "statusUpdate",
-    value: { taskId, contextId, status: { state: TaskState.COMPLETED, timestamp } },
-  });
-}
-
-const [databaseUrl] = process.argv.slice(2);
+const [agent = "", databaseUrl] = process.argv.slice(2);
+const waiting = reader(8);
+const handlers: Readonly<Record<string, AgentHandler>> = { scribe, clerk, reader: waiting.handler };
+const handler = handlers[agent];
+if (!handler) throw new Error(`there is no agent "${agent}"; there are ${Object.keys(handlers).join(", ")}`);
 const app = await startTestApp({
-  agents: { scribe },
+  agents: { [agent]: handler },
   ...(databaseUrl !== undefined && { flags: { "database.url": databaseUrl } }),
 });
-announce({ authority: app.grpcAddress, httpUrl: app.httpUrl }, () => app.stop());
+announce(
+  { authority: app.grpcAddress, httpUrl: app.httpUrl },
+  { stop: () => app.stop(), answer: async () => waiting.goOn() },
+);

@@ -8,8 +8,19 @@ import { age, facts, json, table } from "./printable.ts";
 import type { Cli } from "./run.ts";
 import { callServer, readGivenFile, type ServerOptions, withServer } from "./server-call.ts";
 
+interface RegisterFlags extends ServerOptions {
+  id?: string;
+  safeToRepeat?: true;
+}
+
+interface UpdateFlags extends ServerOptions {
+  safeToRepeat?: boolean;
+}
+
+const SAFE_TO_REPEAT = "its work is idempotent: a task may be sent to it again if its fate is unknown";
+
 export function addAgentsCommands(program: Command, cli: Cli): void {
-  const agents = program.command("agents").description("register, show and remove agents");
+  const agents = program.command("agents").description("register, show, change and remove agents");
   const { io } = cli;
 
   const show = (agent: Agent, options: ServerOptions) =>
@@ -18,11 +29,29 @@ export function addAgentsCommands(program: Command, cli: Cli): void {
   const register = agents
     .command("register <source>")
     .description("register an agent by its URL, the URL of its card (ending in .json), or a file with its card")
-    .option("--id <id>", "id to register it under (default: made from the card's name)");
-  withServer(register).action((given: string, options: ServerOptions & { id?: string }) => {
+    .option("--id <id>", "id to register it under (default: made from the card's name)")
+    .option("--safe-to-repeat", SAFE_TO_REPEAT);
+  withServer(register).action((given: string, options: RegisterFlags) => {
     const source = sourceOf(register, given);
     return callServer(cli, options, async ({ registry }) => {
-      show(await registry.registerAgent({ agentId: options.id ?? "", source }), options);
+      const { id: agentId = "", safeToRepeat = false } = options;
+      show(await registry.registerAgent({ agentId, source, safeToRepeat }), options);
+    });
+  });
+
+  const update = agents
+    .command("update <id>")
+    .description("change what was said of an agent when it was registered")
+    .option("--safe-to-repeat", SAFE_TO_REPEAT)
+    .option("--no-safe-to-repeat", "take that back");
+  withServer(update).action((agentId: string, options: UpdateFlags) => {
+    const { safeToRepeat } = options;
+    if (safeToRepeat === undefined) {
+      return update.error("error: nothing to change: give --safe-to-repeat or --no-safe-to-repeat.");
+    }
+    return callServer(cli, options, async ({ registry }) => {
+      const change = { agent: { agentId, safeToRepeat }, updateMask: { paths: ["safe_to_repeat"] } };
+      show(await registry.updateAgent(change), options);
     });
   });
 
@@ -87,11 +116,12 @@ function agentTable(agents: readonly Agent[]): string {
     agent.agentId,
     agent.card?.name ?? "",
     agent.isDefault ? "yes" : "",
+    agent.safeToRepeat ? "yes" : "",
     agent.interface?.protocolBinding ?? "",
     agent.interface?.url ?? "",
     agent.updateTime ? age(timestampDate(agent.updateTime), now) : "",
   ]);
-  return table(["ID", "NAME", "DEFAULT", "BINDING", "URL", "UPDATED"], rows);
+  return table(["ID", "NAME", "DEFAULT", "REPEATABLE", "BINDING", "URL", "UPDATED"], rows);
 }
 
 function agentText(agent: Agent): string {
@@ -102,6 +132,7 @@ function agentText(agent: Agent): string {
     ["About", card?.description],
     ["Version", card?.version],
     ["Default", agent.isDefault ? "yes" : "no"],
+    ["Safe to repeat", agent.safeToRepeat ? "yes" : "no"],
     ["Interface", agent.interface && `${agent.interface.protocolBinding} ${agent.interface.url}`],
     ["Card", agent.cardUrl],
     ["Streaming", card?.capabilities?.streaming ? "yes" : "no"],

@@ -1,4 +1,4 @@
-/** `signalbox task`: look at tasks, follow them, cancel them. */
+/** `signalbox task`: look at tasks, follow them, cancel them, see what became of them in the engine. */
 import { toJson } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { type Command, InvalidArgumentError } from "commander";
@@ -13,6 +13,7 @@ import { stateName } from "../domain/task-state.ts";
 import { age, json, jsonLine, table } from "./printable.ts";
 import type { Cli } from "./run.ts";
 import { callServer, type ServerOptions, withServer } from "./server-call.ts";
+import { addTaskLogCommand } from "./task-log.ts";
 import { answerHint, createUpdateTeller, isFailure, taskText } from "./task-text.ts";
 
 interface ListFlags extends ServerOptions {
@@ -21,8 +22,12 @@ interface ListFlags extends ServerOptions {
   limit: number;
 }
 
+interface WatchFlags extends ServerOptions {
+  after?: number;
+}
+
 export function addTaskCommands(program: Command, cli: Cli): void {
-  const task = program.command("task").description("show, follow and cancel tasks");
+  const task = program.command("task").description("show, follow, explain and cancel tasks");
   const { io } = cli;
 
   const show = (found: Task, options: ServerOptions) =>
@@ -57,9 +62,16 @@ export function addTaskCommands(program: Command, cli: Cli): void {
     callServer(cli, options, async ({ a2a }) => show(await a2a.cancelTask({ id }), options)),
   );
 
-  withServer(task.command("watch <id>").description("follow a task until it ends")).action(
-    (id: string, options: ServerOptions) =>
-      callServer(cli, options, (client) => showUpdates(cli, client.watch(id), options)),
+  addTaskLogCommand(task, cli);
+
+  const watch = task
+    .command("watch <id>")
+    .description("follow a task until it ends, also over connections that break")
+    .option("--after <number>", "go on after this update: the number that --json shows with each", parseSequence);
+  withServer(watch).action((id: string, { after, ...options }: WatchFlags) =>
+    callServer(cli, options, (client) =>
+      showUpdates(cli, client.watch(id, after === undefined ? {} : { after }), options),
+    ),
   );
 }
 
@@ -111,6 +123,12 @@ function parseState(text: string): TaskState {
     throw new InvalidArgumentError(`It is one of ${names.join(", ")}.`);
   }
   return state;
+}
+
+function parseSequence(text: string): number {
+  const sequence = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(sequence)) throw new InvalidArgumentError("It is 0 or more.");
+  return sequence;
 }
 
 function parseLimit(text: string): number {

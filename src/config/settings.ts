@@ -84,7 +84,7 @@ export const SETTINGS = {
   "database.pool-size": {
     ...integer(1, 1000),
     default: 10,
-    about: "Most connections to PostgreSQL at once. PGlite has one.",
+    about: "Most connections to PostgreSQL at once, besides one that listens for other replicas. PGlite has one.",
   },
   "data.dir": {
     ...path("the path of a folder", "folder"),
@@ -116,7 +116,13 @@ export const SETTINGS = {
   "limits.running-tasks": {
     ...integer(1, 1_000_000),
     default: 10_000,
-    about: "Most tasks that one server works on at once. What comes beyond is refused with RESOURCE_EXHAUSTED.",
+    about: "Most tasks that one server works on at once. What comes beyond waits in the queue.",
+  },
+  "limits.queued-tasks": {
+    ...integer(0, 10_000_000),
+    default: 100_000,
+    about:
+      "Most tasks that may wait for a server that has room, over all servers on the database. What comes beyond is refused with RESOURCE_EXHAUSTED.",
   },
   "limits.queue": {
     ...integer(1, 1_000_000),
@@ -139,10 +145,64 @@ export const SETTINGS = {
     default: 300_000,
     about: "Longest silence of an agent before its task fails, in milliseconds.",
   },
+  "agent.away-ms": {
+    ...durationMs(0),
+    default: 60_000,
+    about: "How long an agent may be out of reach in the middle of a task before the attempt fails, in milliseconds.",
+  },
+  "lease.ms": {
+    ...durationMs(500),
+    default: 10_000,
+    about:
+      "How long a server's tasks stay its own after its last heartbeat, in milliseconds. It gives four in that time. Then the other servers on the database take its tasks over. The same on all of them.",
+  },
+  "task.timeout-ms": {
+    ...integer(1, 31_536_000_000, "ms"),
+    default: 1_209_600_000,
+    about: "How long a task may take from its acceptance to its end, in milliseconds. Its client may ask for less.",
+  },
+  "task.attempt-timeout-ms": {
+    ...integer(1, 31_536_000_000, "ms"),
+    default: 86_400_000,
+    about: "How long an agent may work on a task without a rest, in milliseconds.",
+  },
+  "task.input-timeout-ms": {
+    ...integer(1, 31_536_000_000, "ms"),
+    default: 604_800_000,
+    about: "How long a task may wait for its client's input, in milliseconds.",
+  },
+  "task.attempts": {
+    ...integer(1, 100),
+    default: 4,
+    about:
+      "How often a task is brought to its agent at most. It is tried again only if the agent provably never had it, or is registered as safe to repeat.",
+  },
+  "task.retry-min-ms": {
+    ...durationMs(1),
+    default: 500,
+    about: "Longest pause before the second attempt, in milliseconds. It doubles with each further one, with jitter.",
+  },
+  "task.retry-max-ms": {
+    ...durationMs(1),
+    default: 30_000,
+    about: "Longest pause between two attempts, in milliseconds.",
+  },
+  "task.gather-ms": {
+    ...durationMs(0),
+    default: 10,
+    about:
+      "How long a chunk of an artifact may wait to be written together with those that follow it, in milliseconds.",
+  },
   "task.silence-ms": {
     ...durationMs(0),
     default: 500,
     about: "How long a stream waits for the agent's first answer before it shows the task, in milliseconds.",
+  },
+  "stream.poll-ms": {
+    ...durationMs(100),
+    default: 5_000,
+    about:
+      "How often a replica looks into the logs that its clients watch, in milliseconds, in case a hint of another replica was lost.",
   },
   "card.name": {
     ...text("text", "text"),

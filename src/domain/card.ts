@@ -1,6 +1,7 @@
 /** The cards that clients see: the router's own, and each agent's with addresses that lead through the router. */
 import { create } from "@bufbuild/protobuf";
 import {
+  type AgentCapabilities,
   AgentCapabilitiesSchema,
   type AgentCard,
   AgentCardSchema,
@@ -10,6 +11,7 @@ import {
   type AgentSkill,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { agentTenant } from "./target.ts";
+import { UPDATES_EXTENSION, updatesDeclaration } from "./updates-extension.ts";
 
 /** The protocol version that our interfaces speak (specification, section 3.6). */
 export const PROTOCOL_VERSION = "1.0";
@@ -97,8 +99,16 @@ function interfaces(url: string, grpc: string, tenant: string): AgentInterface[]
   return [at("JSONRPC", url, ""), at("HTTP+JSON", url, ""), at("GRPC", grpc, tenant)];
 }
 
-const capabilities = (extendedAgentCard: boolean, extensions: AgentExtension[]) =>
-  create(AgentCapabilitiesSchema, { streaming: true, pushNotifications: true, extendedAgentCard, extensions });
+function capabilities(extendedAgentCard: boolean, extensions: AgentExtension[]): AgentCapabilities {
+  // Of an agent that is such a router itself, clients get our numbers, not its.
+  const others = extensions.filter(({ uri }) => uri !== UPDATES_EXTENSION);
+  return create(AgentCapabilitiesSchema, {
+    streaming: true,
+    pushNotifications: true,
+    extendedAgentCard,
+    extensions: [...others, updatesDeclaration()],
+  });
+}
 
 /** Skill ids repeat over agents; in one card they must not. */
 function allSkills(agents: readonly CardSubject[]): AgentSkill[] {

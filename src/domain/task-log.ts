@@ -18,20 +18,28 @@ import {
   type TaskStatusUpdateEvent,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 
+import { EngineState, engineState } from "./task-state.ts";
+
 /**
  * What a row of the log is.
  * - `message`: a message that entered the history; watchers do not see it as an update.
  * - `status`, `artifact`: an update as watchers see it.
  * - `reply`: the bare Message with which an agent answered instead of a task.
  * - `metadata`: the task's metadata were replaced; the body is a Task that holds nothing else.
+ * - `transition`: the engine did something that clients do not see; the body is empty.
  */
-export type UpdateKind = "message" | "status" | "artifact" | "reply" | "metadata";
+export type UpdateKind = "message" | "status" | "artifact" | "reply" | "metadata" | "transition";
 
 /** An update that has no number yet. */
 export interface NewUpdate {
   kind: UpdateKind;
   body: StreamResponse;
-  /** Who or what caused it and why, for operators; never sent to clients. */
+  /** The engine's state that it brings, where the body does not tell: on the first row, and on a `transition`. */
+  state?: EngineState;
+  /**
+   * Who or what caused it and why, for operators; no part of what A2A clients get. One line, which TaskService shows. Lines
+   * after it, as the raw text of an agent's rubbish, stay in the database.
+   */
   cause?: string;
 }
 
@@ -39,6 +47,22 @@ export interface NewUpdate {
 export interface TaskUpdate extends NewUpdate {
   seq: number;
 }
+
+/** What the first message of a task is delivered with, whenever and by whatever replica that happens. */
+export interface Delivery {
+  acceptedOutputModes?: readonly string[];
+  /** Metadata of the client's request, sent on untouched. */
+  metadata?: Record<string, unknown>;
+  /** Extension URIs that the client named. */
+  extensions?: readonly string[];
+  /** W3C trace context of the request. */
+  traceparent?: string;
+}
+
+/** Which waiting task a replica takes first, within its workspace. Stored as the index. */
+export const PRIORITIES = ["BACKGROUND", "LOW", "NORMAL", "HIGH", "CRITICAL"] as const;
+
+export type Priority = (typeof PRIORITIES)[number];
 
 /** What is known of a task besides its log. */
 export interface TaskHeader {
@@ -54,12 +78,23 @@ export interface TaskHeader {
   /** The agent's own ids, once they are known. They never leave the router. */
   upstreamTaskId: string | undefined;
   upstreamContextId: string | undefined;
+  priority: Priority;
+  /** The fencing token. Every write names it; who takes the task over makes it greater. */
+  fence: number;
+  /** The replica that has the task; undefined while it waits, for a replica or for its client, and when it has ended. */
+  leaseOwner: string | undefined;
+  /** How many times its first message was, or is about to be, brought to the agent. */
+  attempt: number;
+  /** When the task fails if it has not ended. */
+  deadlineAt: Date | undefined;
+  delivery: Delivery;
 }
 
 /** A task as it stands at `seq`. */
 export interface TaskImage {
   header: TaskHeader;
   seq: number;
+  state: EngineState;
   /** With our ids, its whole history and all artifacts. */
   task: Task;
   /** The bare Message that ended it, if one did. */
@@ -73,7 +108,7 @@ export function newImage(header: TaskHeader): TaskImage {
     contextId: header.contextId,
     status: { state: TaskState.SUBMITTED, timestamp: timestampFromDate(header.createdAt) },
   });
-  return { header, seq: 0, task, reply: undefined };
+  return { header, seq: 0, state: EngineState.QUEUED, task, reply: undefined };
 }
 
 /** The image that follows from the log's rows, which must be in order and begin at 1. */
@@ -89,6 +124,7 @@ export function applyUpdate(image: TaskImage, update: TaskUpdate): void {
     throw new Error(`update ${update.seq} does not follow ${image.seq} of task ${image.header.taskId}`);
   }
   image.seq = update.seq;
+  image.state = stateBrought(update) ?? image.state;
   const { task } = image;
   const payload = update.body.payload;
   switch (payload.case) {
@@ -110,6 +146,14 @@ export function applyUpdate(image: TaskImage, update: TaskUpdate): void {
       if (payload.value.metadata) task.metadata = payload.value.metadata;
       return;
   }
+}
+
+/** The engine's state that an update brings, if it brings one. */
+export function stateBrought({ kind, body: { payload }, state }: NewUpdate): EngineState | undefined {
+  if (state !== undefined) return state;
+  if (kind === "reply") return EngineState.COMPLETED;
+  const status = payload.case === "statusUpdate" ? payload.value.status : undefined;
+  return status && engineState(status.state);
 }
 
 /** Gives a task its next status. A status message that is superseded becomes history: nothing an agent said is lost. */
@@ -174,7 +218,7 @@ export function viewTask(image: TaskImage, view: TaskView = {}): Task {
   return { ...task, history, artifacts: includeArtifacts ? [...task.artifacts] : [] };
 }
 
-/** The state of an image's task. */
+/** The state of an image's task, as clients see it. */
 export const stateOf = (image: TaskImage): TaskState => image.task.status?.state ?? TaskState.SUBMITTED;
 
 /** Whether the image already holds exactly this artifact. */

@@ -8,6 +8,8 @@ export interface AgentCall {
   readonly signal: AbortSignal;
   /** A2A-Version, A2A-Extensions and traceparent (section 3.2.6), in lower case as HTTP/2 and gRPC want them. */
   readonly headers: Record<string, string>;
+  /** The task's deadline, for a binding that can tell it in its own way. It is among the headers too. */
+  readonly deadlineAt: Date | undefined;
   /** The agent is to speak: from now on its silence counts. */
   expect(): void;
   /** Nothing is expected of the agent for now, as while a consumer is busy with what it said. */
@@ -37,6 +39,7 @@ export function beginCall(rpc: string, options: AgentCallOptions, shutdown: Abor
     rpc,
     signal: controller.signal,
     headers: callHeaders(options),
+    deadlineAt: options.deadlineAt,
     expect() {
       clearTimeout(timer);
       timer = setTimeout(() => {
@@ -64,6 +67,7 @@ function callHeaders(options: AgentCallOptions): Record<string, string> {
   const extensions = options.extensions?.filter(isHeaderText) ?? [];
   if (extensions.length > 0) headers["a2a-extensions"] = extensions.join(",");
   if (options.traceparent !== undefined && isHeaderText(options.traceparent)) headers.traceparent = options.traceparent;
+  if (options.deadlineAt) headers["signalbox-task-deadline"] = options.deadlineAt.toISOString();
   return headers;
 }
 

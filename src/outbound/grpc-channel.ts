@@ -41,7 +41,7 @@ export function createGrpcChannel(
             asItIs,
             toBinary(rpc.input, request),
             metadataOf(call),
-            NO_OPTIONS,
+            optionsOf(call),
             (error, value) => (error ? reject(grpcFailure(call, error)) : resolve(value!)),
           ),
         );
@@ -58,7 +58,7 @@ export function createGrpcChannel(
           asItIs,
           toBinary(rpc.input, request),
           metadataOf(call),
-          NO_OPTIONS,
+          optionsOf(call),
         ),
       );
       // The end of a call whose items nobody awaits any more is an error event too.
@@ -84,7 +84,11 @@ function begun<T>(call: AgentCall, begin: () => T): T {
   }
 }
 
-const NO_OPTIONS: CallOptions = {};
+/** A little after the task's deadline: the router ends the task itself, and then the call. */
+const DEADLINE_GRACE_MS = 1_000;
+
+const optionsOf = ({ deadlineAt }: AgentCall): CallOptions =>
+  deadlineAt ? { deadline: deadlineAt.getTime() + DEADLINE_GRACE_MS } : {};
 const pathOf = (rpc: DescMethod): string => `/${rpc.parent.typeName}/${rpc.name}`;
 const toBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 const asItIs = (bytes: Buffer): Buffer => bytes;

@@ -16,14 +16,28 @@ import {
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
+import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
+import { AFTER_SEQUENCE_HEADER, resuming, UPDATES_EXTENSION } from "./resuming-stream.ts";
+
+export { sequenceOf } from "./resuming-stream.ts";
 
 export interface ClientOptions {
   /** Address of the server's HTTP listener, with its base path if it has one. */
   baseUrl: string;
   /** Ends every call of this client when it aborts. */
   signal?: AbortSignal;
-  /** Sent with every call. */
+  /** Sent with every call that does not bring another value. */
   headers?: Readonly<Record<string, string>>;
+  /**
+   * How many times in a row `stream`, `watch` and `waitFor` connect again when a connection breaks, with pauses of up to
+   * 5 s between them. 0 gives up at once. Default 10, which is about 20 s.
+   */
+  reconnects?: number;
+}
+
+export interface WatchOptions extends CallOptions {
+  /** Number of the last item that the caller has, from `sequenceOf`: the stream goes on there. */
+  after?: number;
 }
 
 export interface SendOptions {
@@ -44,6 +58,8 @@ export interface SignalboxClient {
   readonly a2a: Client<typeof A2AService>;
   /** The agents behind the server. */
   readonly registry: Client<typeof RegistryService>;
+  /** What operators see of tasks. */
+  readonly tasks: Client<typeof TaskService>;
 
   /**
    * Sends a message. Waits until the task ends or needs something, unless `wait` is false. Some agents answer with a
@@ -51,11 +67,17 @@ export interface SignalboxClient {
    */
   send(message: string | Message, options?: SendOptions & { wait?: boolean }): Promise<Task | Message>;
 
-  /** Sends a message and yields the answer as it comes: the task, then its updates; or one message. */
+  /**
+   * Sends a message and yields the answer as it comes: the task, then its updates; or one message. Once the task has come,
+   * a connection that breaks is made anew: each update comes once.
+   */
   stream(message: string | Message, options?: SendOptions): AsyncIterable<StreamResponse>;
 
-  /** Yields the task, then its updates until it ends. Of a task that has ended, the task alone. */
-  watch(taskId: string, options?: CallOptions): AsyncIterable<StreamResponse>;
+  /**
+   * Yields the task, then its updates until it ends. Of a task that has ended, the task alone; with `after`, the task as it
+   * stood then, and what followed. A connection that breaks is made anew: each update comes once.
+   */
+  watch(taskId: string, options?: WatchOptions): AsyncIterable<StreamResponse>;
 
   /** Waits until a task ends or needs something of the client (input, authentication). */
   waitFor(taskId: string, options?: CallOptions): Promise<Task>;
@@ -63,15 +85,17 @@ export interface SignalboxClient {
 
 /** Makes a client. It connects with the first call and holds nothing that needs closing. */
 export function createSignalboxClient(options: ClientOptions): SignalboxClient {
-  const { baseUrl, signal, headers = {} } = options;
+  const { baseUrl, signal, headers = {}, reconnects = 10 } = options;
   const intercept: Interceptor = (next) => (request) => {
-    request.header.set("A2A-Version", "1.0");
-    for (const [name, value] of Object.entries(headers)) request.header.set(name, value);
+    for (const [name, value] of Object.entries({ "A2A-Version": "1.0", ...headers })) {
+      if (!request.header.has(name)) request.header.set(name, value);
+    }
     return next(signal ? { ...request, signal: AbortSignal.any([request.signal, signal]) } : request);
   };
   const transport = createConnectTransport({ baseUrl, httpVersion: "1.1", interceptors: [intercept] });
   const a2a = createClient(A2AService, transport);
   const registry = createClient(RegistryService, transport);
+  const tasks = createClient(TaskService, transport);
 
   async function send(message: string | Message, options: SendOptions & { wait?: boolean } = {}) {
     const request = sendRequest(message, options);
@@ -81,14 +105,47 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     return payload.value;
   }
 
-  function stream(message: string | Message, options: SendOptions = {}) {
-    return a2a.sendStreamingMessage(sendRequest(message, options), callOptions(options));
+  /** Asks for the number of each item, and for those after a number only. */
+  function numbered(options: CallOptions, after?: number): CallOptions {
+    const header = new Headers(options.headers);
+    const named = header.get("A2A-Extensions") ?? new Headers(headers).get("A2A-Extensions");
+    header.set("A2A-Extensions", named ? `${named}, ${UPDATES_EXTENSION}` : UPDATES_EXTENSION);
+    if (after !== undefined) header.set(AFTER_SEQUENCE_HEADER, String(after));
+    return { ...options, headers: header };
   }
 
-  async function* watch(taskId: string, options?: CallOptions) {
+  /** What the streams of a client have in common. */
+  function resumable(options: CallOptions) {
+    const signals = [signal, options.signal].filter((given) => given !== undefined);
+    return {
+      resume: (id: string, after: number) => a2a.subscribeToTask({ id }, numbered(options, after)),
+      reconnects,
+      signal: AbortSignal.any(signals),
+    };
+  }
+
+  function stream(message: string | Message, options: SendOptions = {}) {
+    const call = callOptions(options);
+    // It is on its way at once, whoever reads when.
+    const sent = a2a.sendStreamingMessage(sendRequest(message, options), numbered(call));
+    return resuming({
+      ...resumable(call),
+      open: () => sent,
+      isLast: ({ payload }) =>
+        payload.case === "message" || (payload.case === "statusUpdate" && endsTurn(stateOf(payload.value))),
+    });
+  }
+
+  async function* watch(taskId: string, { after, ...options }: WatchOptions = {}) {
     let begun = false;
+    const updates = resuming({
+      ...resumable(options),
+      open: () => a2a.subscribeToTask({ id: taskId }, numbered(options, after)),
+      isLast: ({ payload }) =>
+        (payload.case === "task" || payload.case === "statusUpdate") && isTerminal(stateOf(payload.value)),
+    });
     try {
-      for await (const update of a2a.subscribeToTask({ id: taskId }, options)) {
+      for await (const update of updates) {
         begun = true;
         yield update;
       }
@@ -109,7 +166,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     return a2a.getTask({ id: taskId }, options);
   }
 
-  return { a2a, registry, send, stream, watch, waitFor };
+  return { a2a, registry, tasks, send, stream, watch, waitFor };
 }
 
 /** A message of the user with one text part. */
@@ -132,6 +189,9 @@ export function isTerminal(state: TaskState): boolean {
 export function isSettled(state: TaskState): boolean {
   return isTerminal(state) || state === TaskState.INPUT_REQUIRED || state === TaskState.AUTH_REQUIRED;
 }
+
+/** Whether a stream that sent a message closes with an update to this state (A2A 11.7). */
+const endsTurn = (state: TaskState): boolean => isTerminal(state) || state === TaskState.INPUT_REQUIRED;
 
 const TERMINAL: ReadonlySet<TaskState> = new Set([
   TaskState.COMPLETED,

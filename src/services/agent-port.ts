@@ -14,6 +14,8 @@ export interface AgentCallOptions {
   extensions?: readonly string[];
   /** W3C trace context of the request, sent on as it is. */
   traceparent?: string;
+  /** When the task fails if it has not ended. The agent is told: it need not work beyond it. */
+  deadlineAt?: Date;
 }
 
 export interface AgentSendOptions extends AgentCallOptions {
@@ -43,10 +45,16 @@ export interface AgentClient {
 }
 
 /** An agent to be called. */
-export interface AgentEndpoint {
+export interface AgentAddress {
   workspaceId: string;
   agentId: string;
   card: AgentCard;
+}
+
+/** An agent that tasks are given to. */
+export interface AgentEndpoint extends AgentAddress {
+  /** Whether a task may be sent to it once more when nobody knows what became of the first time. */
+  safeToRepeat: boolean;
 }
 
 /** Finds and keeps the clients of agents. */
@@ -57,7 +65,7 @@ export interface AgentConnector {
    * A client that the caller holds until it releases it: what becomes of the agent's card meanwhile does not touch it.
    * Throws AgentCallError (kind "unreachable") when the card offers no interface that the router speaks.
    */
-  connect(endpoint: AgentEndpoint): AgentClient;
+  connect(address: AgentAddress): AgentClient;
   /** Keeps no connection for further calls, after an agent's card changed or it left. */
   forget(workspaceId: string, agentId: string): void;
   close(): Promise<void>;

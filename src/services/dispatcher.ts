@@ -1,29 +1,41 @@
-/** The running tasks of this process: starts a runner for each, finds it again, and lets all of them go at the end. */
-import { clone } from "@bufbuild/protobuf";
+/**
+ * Brings tasks to their agents: starts a runner for each task that this replica has, takes over the tasks that it must act
+ * on, and lets all of them go at the end.
+ */
+import { clone, create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { Logger } from "pino";
-import { type Message, TaskSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { type Message, StreamResponseSchema, TaskSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { agentText, messageUpdate, statusUpdate } from "../domain/agent-report.ts";
-import { SignalboxError, unsupportedOperation } from "../domain/errors.ts";
-import { foldTask, stateOf, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
-import { isTerminal, stateName } from "../domain/task-state.ts";
+import { type Delivery, foldTask, stateOf, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
+import { EngineState, isClaimable, isInterrupted, isLeased, isTerminal } from "../domain/task-state.ts";
 import { isOutcomeUnknown } from "../store/database-errors.ts";
-import type { TaskStore } from "../store/task-store.ts";
+import type { TakenTask } from "../store/lease-repository.ts";
+import type { TaskKey } from "../store/task-reads.ts";
 import { AgentCallError, type AgentClient, type AgentConnector, type AgentEndpoint } from "./agent-port.ts";
-import type { Runtime } from "./runtime.ts";
-import { createTaskRunner, type Delivery, type TaskRunner } from "./task-runner.ts";
-import { createTaskWriter, whenDatabaseAnswers } from "./task-writer.ts";
-import type { UpdateHub } from "./update-hub.ts";
+import { agentUnavailable, draining, messageToEnded, notBegunYet, queueIsFull } from "./dispatch-errors.ts";
+import { createTurns } from "./in-turn.ts";
+import { createRunningTasks, type RunningTask } from "./running-tasks.ts";
+import type { AttemptRules } from "./task-attempts.ts";
+import { createTaskRunner, type RunnerDeps, type TaskRunner } from "./task-runner.ts";
+import { createTaskWriter, LeaseLostError, type WriterDeps, whenDatabaseAnswers } from "./task-writer.ts";
+import { watchTask } from "./watch.ts";
 
-export interface DispatcherDeps {
-  store: TaskStore;
-  hub: UpdateHub;
+/** How long a message waits for another replica to bring the task to its agent, in milliseconds. */
+const NAMING_MS = 30_000;
+
+export interface DispatcherDeps extends Omit<RunnerDeps, "attempts">, WriterDeps {
   connector: AgentConnector;
-  runtime: Runtime;
-  log: Logger;
-  agentTimeoutMs: number;
-  /** Tasks that run at once at most; one more is refused with QUEUE_FULL. */
+  /** An agent as it is registered now. */
+  findAgent: (workspaceId: string, agentId: string) => Promise<AgentEndpoint | undefined>;
+  replicaId: () => string;
+  attempts: Omit<AttemptRules, "safeToRepeat">;
+  /** Tasks that run here at once at most; what comes beyond waits in the queue. */
   maxRunning: number;
+  /** Whether a new task must wait in the queue, because others do, and whether the queue takes one more. */
+  queue: { busy: () => boolean; full: () => Promise<boolean> };
+  /** Told when there is room for another task. */
+  onRoom: () => void;
 }
 
 /** A message, the agent it goes to and what it is delivered with. */
@@ -35,38 +47,50 @@ export interface Work {
   log: Logger;
 }
 
+/** A task before a replica has accepted it. */
+export type TaskRequest = Omit<TaskHeader, "fence" | "leaseOwner" | "attempt" | "delivery">;
+
 export interface Dispatcher {
-  /** Stores a new task and starts it. Resolves when it is durable. `beforeStart` runs between the two. */
-  begin(header: TaskHeader, work: Work, beforeStart?: () => Promise<void>): Promise<TaskImage>;
+  /**
+   * Stores a new task and starts it, or lets it wait for a replica that has room. Resolves when it is durable.
+   * `beforeStart` runs between the two.
+   */
+  begin(request: TaskRequest, work: Work, beforeStart?: () => Promise<void>): Promise<TaskImage>;
   /** Stores a further message of a task that has not ended, and delivers it. Resolves when it is durable. */
-  proceed(image: TaskImage, work: Work): Promise<TaskImage>;
-  /** Takes up a task that an earlier process left unfinished. */
-  resume(image: TaskImage, agent: AgentEndpoint): void;
+  proceed(image: TaskImage, work: Work, signal: AbortSignal): Promise<TaskImage>;
+  /** Carries on a task that this replica has just taken from the queue, or from a replica that is gone. */
+  adopt(task: TakenTask, how: "claimed" | "rescued"): Promise<void>;
   /** Ends a task whose agent cannot be asked. */
   end(image: TaskImage, state: TaskState, text: string, cause: string): Promise<void>;
   /** Cancels a task at its agent. Throws TaskNotCancelable when the agent, or the task's state, forbids it. */
   cancel(image: TaskImage, agent: AgentEndpoint, signal: AbortSignal): Promise<void>;
   /** Shows the task to Get and List. False when its agent has answered with a bare Message meanwhile. */
   disclose(workspaceId: string, taskId: string): Promise<boolean>;
-  /** Tasks that run now. */
+  /** Tasks that run here now. */
   readonly running: number;
-  /** Lets every task go, without ending any. Resolves when nothing writes any more. */
-  stop(): Promise<void>;
-}
-
-interface Entry {
-  runner: TaskRunner;
-  /** Resolves when the runner rests. */
-  done: Promise<void>;
+  readonly runningByWorkspace: ReadonlyMap<string, number>;
+  /** The tasks that run here, with the tokens under which they do. */
+  held(): TakenTask[];
+  /** Looks anew at a task that seems to be another's. */
+  heed(task: TakenTask): Promise<void>;
+  /** Lets every task go at once: this replica was declared dead, and they are others' now. */
+  abandon(): void;
+  /** Waits up to `patienceMs` for agents to name their tasks, then lets every task go without ending any. */
+  stop(patienceMs: number): Promise<void>;
 }
 
 export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const { store, runtime, log } = deps;
-  const running = new Map<string, Entry>();
-  /** Messages on their way to tasks that run. */
-  const added = new Set<Promise<void>>();
-  const stop = new AbortController();
-  const keyOf = (header: Pick<TaskHeader, "workspaceId" | "taskId">) => `${header.workspaceId} ${header.taskId}`;
+  const running = createRunningTasks({ hub: deps.hub, log, onRest: deps.onRoom });
+  /** What decides who carries a task goes one after another. */
+  const inTurn = createTurns();
+  /** Messages on their way to tasks that run, and looks at tasks of which a write was in doubt. */
+  const beside = new Set<Promise<void>>();
+  let life = new AbortController();
+  let stopping = false;
+  let starting = 0;
+
+  const keyOf = ({ workspaceId, taskId }: TaskKey) => `${workspaceId} ${taskId}`;
 
   function connect(agent: AgentEndpoint): AgentClient {
     try {
@@ -76,69 +100,251 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     }
   }
 
-  function runnerFor(image: TaskImage, client: AgentClient, requestLog = log): TaskRunner {
+  function runnerFor(image: TaskImage, agent: AgentEndpoint, client: AgentClient, parent = log): TaskRunner {
     const { taskId, workspaceId, agentId } = image.header;
-    const taskLog = requestLog.child({ taskId, workspaceId, agentId });
-    return createTaskRunner({ ...deps, log: taskLog }, createTaskWriter(deps, image), client, stop.signal);
+    const attempts = { ...deps.attempts, safeToRepeat: agent.safeToRepeat };
+    const taskLog = parent.child({ taskId, workspaceId, agentId });
+    return createTaskRunner({ ...deps, attempts, log: taskLog }, createTaskWriter(deps, image), client, life.signal);
   }
 
-  function start(runner: TaskRunner, work: (runner: TaskRunner) => Promise<void>): void {
-    const key = keyOf(runner.writer.image.header);
-    const entry: Entry = { runner, done: Promise.resolve() };
-    running.set(key, entry);
-    entry.done = work(runner)
-      .catch((error: unknown) => {
-        if (!stop.signal.aborted)
-          log.error({ err: error, taskId: runner.writer.image.header.taskId }, "a runner broke");
-      })
-      .finally(() => {
-        if (running.get(key) === entry) running.delete(key);
-        runner.release();
-      });
+  async function load(key: TaskKey): Promise<TaskImage> {
+    const stored = await whenDatabaseAnswers(runtime, life.signal, () => store.load(key.workspaceId, key.taskId));
+    if (!stored) throw new Error(`task ${key.taskId} is gone from the database`);
+    return foldTask(stored.header, stored.updates);
   }
 
-  /** Adds a message to a task that runs. If it came to rest meanwhile, what the message did there is looked after. */
-  function add({ runner }: Entry, agent: AgentEndpoint, message: Message, delivery: Delivery): void {
-    const work = runner
-      .addMessage(message, delivery)
-      .then(() => {
-        const { image } = runner.writer;
-        if (stop.signal.aborted || running.has(keyOf(image.header)) || isTerminal(stateOf(image))) return;
-        start(runnerFor(image, connect(agent)), (next) => next.resume());
+  function inBackground(what: string, taskId: string, work: () => Promise<void>): void {
+    const { signal } = life;
+    const done = work()
+      .catch((err: unknown) => {
+        if (!signal.aborted) log.error({ err, taskId }, what);
       })
-      .catch((error: unknown) => {
-        log.error({ err: error, taskId: runner.writer.image.header.taskId }, "a task cannot be looked after");
-      })
-      .finally(() => added.delete(work));
-    added.add(work);
-  }
-
-  function admit(): void {
-    if (stop.signal.aborted) throw draining();
-    if (running.size >= deps.maxRunning) throw tooManyRunning(deps.maxRunning);
+      .finally(() => beside.delete(done));
+    beside.add(done);
   }
 
   async function end(image: TaskImage, state: TaskState, text: string, cause: string): Promise<void> {
-    await createTaskWriter(deps, image).append(
-      ({ header }) => {
-        const message = agentText(header, runtime.newId(), text);
-        return [statusUpdate(header, { state, timestamp: timestampFromDate(runtime.now()), message }, cause)];
-      },
-      {},
-      stop.signal,
-    );
+    const status = ({ header }: TaskImage) => {
+      const message = agentText(header, runtime.newId(), text);
+      return [statusUpdate(header, { state, timestamp: timestampFromDate(runtime.now()), message }, cause)];
+    };
+    await createTaskWriter(deps, image).append(status, { take: true }, life.signal);
   }
 
+  // --- new tasks
+
   /** A task whose submit failed may be stored all the same. Nobody was told of it, so nobody will ask: it must not stay. */
-  async function endUnacknowledged(header: TaskHeader): Promise<void> {
+  async function endUnacknowledged({ workspaceId, taskId }: TaskHeader): Promise<void> {
+    const stored = await whenDatabaseAnswers(runtime, life.signal, () => store.load(workspaceId, taskId));
+    if (!stored) return;
+    const image = foldTask(stored.header, stored.updates);
+    await end(image, TaskState.FAILED, "The task could not be started and was not acknowledged.", "not acknowledged");
+  }
+
+  async function begin(request: TaskRequest, work: Work, beforeStart?: () => Promise<void>): Promise<TaskImage> {
+    if (stopping) throw draining();
+    const waits = running.size + starting >= deps.maxRunning || deps.queue.busy();
+    if (waits && (await deps.queue.full())) throw queueIsFull();
+    const client = waits ? undefined : connect(work.agent);
+    const { delivery } = work;
+    const owner = deps.replicaId();
+    const header: TaskHeader = waits
+      ? { ...request, delivery, fence: 1, leaseOwner: undefined, attempt: 0 }
+      : { ...request, delivery, fence: 1, leaseOwner: owner, attempt: 1 };
+    const update = {
+      ...messageUpdate(work.message),
+      state: waits ? EngineState.QUEUED : EngineState.ASSIGNED,
+      cause: waits ? `accepted by replica ${owner}, which had no room` : `accepted by replica ${owner}`,
+    };
+    let stored = false;
+    starting += 1;
     try {
-      const { workspaceId, taskId } = header;
-      const stored = await whenDatabaseAnswers(runtime, stop.signal, () => store.load(workspaceId, taskId));
-      if (!stored) return;
-      const image = foldTask(stored.header, stored.updates);
-      await end(image, TaskState.FAILED, "The task could not be started and was not acknowledged.", "not acknowledged");
+      await store.submit({ header, updates: [update] });
+      stored = true;
+      await beforeStart?.();
     } catch (error) {
-      if (!stop.signal.aborted) log.error({ err: error, taskId: header.taskId }, "an unacknowledged task may be left");
+      client?.release();
+      if (stored || isOutcomeUnknown(error)) {
+        inBackground("an unacknowledged task may be left", header.taskId, () => endUnacknowledged(header));
+      }
+      throw error;
+    } finally {
+      starting -= 1;
+    }
+    work.log.debug({ taskId: header.taskId, agentId: header.agentId, waits }, "task accepted");
+    // Two images: the runner moves its own on.
+    const image = () => foldTask({ ...header }, [{ ...update, seq: 1 }]);
+    if (client) running.start(runnerFor(image(), work.agent, client, work.log), (r) => r.run(work.message, delivery));
+    else deps.hub.announceWork();
+    return image();
+  }
+
+  // --- further messages
+
+  /** The status that ends a rest, and the message: the agent's question belongs before its answer in the history. */
+  const goOn = (message: Message) => (image: TaskImage) => {
+    const status = { state: TaskState.WORKING, timestamp: timestampFromDate(runtime.now()) };
+    return [
+      ...(isInterrupted(stateOf(image)) ? [statusUpdate(image.header, status, "its client answered")] : []),
+      { ...messageUpdate(message), cause: `accepted by replica ${deps.replicaId()}` },
+    ];
+  };
+
+  async function proceed(image: TaskImage, work: Work, signal: AbortSignal): Promise<TaskImage> {
+    for (let current = image; ; current = await load(image.header)) {
+      if (stopping) throw draining();
+      if (isTerminal(stateOf(current))) throw messageToEnded(current);
+      const here = running.get(current.header);
+      // Until its agent has named it, only the replica that brought it there can carry a message to it.
+      if (!here && isLeased(current.state) && current.header.upstreamTaskId === undefined) {
+        await hasMoved(current, signal);
+      } else if (!here && isClaimable(current.state)) {
+        throw notBegunYet(current.header.taskId);
+      } else {
+        try {
+          return await inTurn(keyOf(current.header), () => tell(current, work));
+        } catch (error) {
+          if (!(error instanceof LeaseLostError)) throw error;
+          running.drop(current.header);
+        }
+      }
+    }
+  }
+
+  /** Stores a message under this replica's lease, which it takes if it does not have it, and brings it to the agent. */
+  async function tell(image: TaskImage, { agent, message, delivery, log: parent }: Work): Promise<TaskImage> {
+    let entry = running.get(image.header);
+    if (entry && !isLeased(entry.runner.writer.image.state)) {
+      // It is about to rest, and must not meet what comes now.
+      await entry.done;
+      entry = undefined;
+    }
+    const runner = entry?.runner ?? runnerFor(image, agent, connect(agent), parent);
+    let outcome: string;
+    try {
+      outcome = await runner.writer.append(goOn(message), { once: true, take: !entry }, life.signal);
+    } catch (error) {
+      if (!entry) runner.release();
+      // If the message was stored all the same, the task is ours and says WORKING: what its agent says of it is the truth.
+      if (isOutcomeUnknown(error))
+        inBackground("a task cannot be looked after", image.header.taskId, () => heal(image.header));
+      throw error;
+    }
+    if (outcome === "ended") {
+      if (!entry) runner.release();
+      throw messageToEnded(runner.writer.image);
+    }
+    const accepted = { ...runner.writer.image, task: clone(TaskSchema, runner.writer.image.task) };
+    if (entry && running.get(image.header) === entry) addMessage(entry, agent, message, delivery);
+    else if (entry)
+      running.start(runnerFor(runner.writer.image, agent, connect(agent), parent), (r) => r.run(message, delivery));
+    else running.start(runner, (r) => r.run(message, delivery));
+    return accepted;
+  }
+
+  /** Adds a message to a task that runs. If it came to rest meanwhile, what the message did there is looked after. */
+  function addMessage({ runner }: RunningTask, agent: AgentEndpoint, message: Message, delivery: Delivery): void {
+    const { header } = runner.writer.image;
+    inBackground("a task cannot be looked after", header.taskId, async () => {
+      await runner.addMessage(message, delivery);
+      await inTurn(keyOf(header), async () => {
+        const { image } = runner.writer;
+        if (life.signal.aborted || running.get(header) || isTerminal(stateOf(image))) return;
+        running.start(runnerFor(image, agent, connect(agent)), (next) => next.resume());
+      });
+    });
+  }
+
+  /** Waits until something more is known of a task that another replica is bringing to its agent. */
+  async function hasMoved({ header, seq }: TaskImage, signal: AbortSignal): Promise<void> {
+    const late = AbortSignal.any([signal, life.signal, AbortSignal.timeout(NAMING_MS)]);
+    const { workspaceId, taskId } = header;
+    const updates = watchTask(deps, { workspaceId, taskId, after: seq, signal: late });
+    try {
+      await updates.next();
+    } catch (error) {
+      signal.throwIfAborted();
+      throw life.signal.aborted ? draining() : late.aborted ? notBegunYet(taskId) : error;
+    } finally {
+      await updates.return(undefined as never);
+    }
+  }
+
+  // --- tasks that this replica takes over
+
+  /** Carries on a task that is this replica's by the database, and that it does not carry. */
+  async function carry(image: TaskImage, how: "claimed" | "rescued"): Promise<void> {
+    const { workspaceId, agentId } = image.header;
+    const agent = await whenDatabaseAnswers(runtime, life.signal, () => deps.findAgent(workspaceId, agentId));
+    if (!agent)
+      return end(image, TaskState.FAILED, `Agent "${agentId}" left before it finished the task.`, "the agent has left");
+    let client: AgentClient;
+    try {
+      client = connect(agent);
+    } catch (error) {
+      return end(image, TaskState.FAILED, (error as Error).message, "the agent cannot be called any more");
+    }
+    running.start(runnerFor(image, agent, client), (runner) => runner.adopt(how));
+  }
+
+  /** Looks after a task of which a write was in doubt. */
+  const heal = (key: TaskKey): Promise<void> =>
+    inTurn(keyOf(key), async () => {
+      const image = await load(key);
+      if (image.header.leaseOwner === deps.replicaId() && !running.get(key)) await carry(image, "rescued");
+    });
+
+  async function adopt(task: TakenTask, how: "claimed" | "rescued"): Promise<void> {
+    await inTurn(keyOf(task), async () => {
+      const image = await load(task);
+      if (image.header.fence === task.fence && !running.get(task)) await carry(image, how);
+    });
+  }
+
+  /** The entry of a task that runs here from now on, or a runner that was not started for one that rests. */
+  async function entryToCancel(
+    image: TaskImage,
+    agent: AgentEndpoint,
+  ): Promise<{ runner: TaskRunner; started: boolean }> {
+    const entry = running.get(image.header);
+    if (entry) return { runner: entry.runner, started: true };
+    const runner = runnerFor(image, agent, connect(agent));
+    if (!isLeased(image.state) || image.header.upstreamTaskId === undefined) return { runner, started: false };
+    try {
+      await runner.writer.append(takenToCancel, { take: true, hidden: "either" }, life.signal);
+    } catch (error) {
+      runner.release();
+      throw error;
+    }
+    running.start(runner, (r) => r.resume());
+    return { runner, started: true };
+  }
+
+  const takenToCancel = ({ state }: TaskImage) => [
+    {
+      kind: "transition" as const,
+      body: create(StreamResponseSchema),
+      state,
+      cause: `taken over by replica ${deps.replicaId()} to be canceled`,
+    },
+  ];
+
+  async function cancel(image: TaskImage, agent: AgentEndpoint, signal: AbortSignal): Promise<void> {
+    for (let current = image; ; current = await load(image.header)) {
+      const { runner, started } = await inTurn(keyOf(image.header), () => entryToCancel(current, agent));
+      try {
+        await runner.cancel(signal);
+        // An agent may take its time to cancel, and nobody else follows the task.
+        if (started) return;
+        if (isTerminal(stateOf(runner.writer.image)) || running.get(image.header)) runner.release();
+        else running.start(runner, (r) => r.resume());
+        return;
+      } catch (error) {
+        if (!started) runner.release();
+        // Another replica was faster with something: what it did decides.
+        if (!(error instanceof LeaseLostError)) throw error;
+        running.drop(current.header);
+      }
     }
   }
 
@@ -146,142 +352,36 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     get running() {
       return running.size;
     },
-
-    async begin(header, { agent, message, delivery, log: requestLog }, beforeStart) {
-      admit();
-      const client = connect(agent);
-      const update = messageUpdate(message);
-      let stored = false;
-      try {
-        await store.submit({ header, updates: [update] });
-        stored = true;
-        await beforeStart?.();
-      } catch (error) {
-        client.release();
-        if (stored || isOutcomeUnknown(error)) void endUnacknowledged(header);
-        throw error;
-      }
-      // Two images: the runner moves its own on.
-      const updates = [{ ...update, seq: 1 }];
-      const runner = runnerFor(foldTask({ ...header }, updates), client, requestLog);
-      start(runner, (r) => r.run(message, delivery));
-      requestLog.debug({ taskId: header.taskId, agentId: header.agentId }, "task accepted");
-      return foldTask(header, updates);
-    },
-
-    async proceed(image, { agent, message, delivery, log: requestLog }) {
-      admit();
-      const key = keyOf(image.header);
-      let entry = running.get(key);
-      if (entry && stateOf(entry.runner.writer.image) === TaskState.INPUT_REQUIRED) {
-        // It is about to rest, and must not meet what comes now.
-        await entry.done;
-        entry = undefined;
-      }
-      const runner = entry?.runner ?? runnerFor(image, connect(agent), requestLog);
-      const goOn = (current: TaskImage) => {
-        const waits = stateOf(current) === TaskState.INPUT_REQUIRED || stateOf(current) === TaskState.AUTH_REQUIRED;
-        const status = { state: TaskState.WORKING, timestamp: timestampFromDate(runtime.now()) };
-        // First the status: the agent's question belongs before its answer in the history.
-        return [
-          ...(waits ? [statusUpdate(current.header, status, "its client answered")] : []),
-          messageUpdate(message),
-        ];
-      };
-      let outcome: string;
-      try {
-        outcome = await runner.writer.append(goOn, { once: true }, stop.signal);
-      } catch (error) {
-        // If the message was stored all the same, the task says WORKING: what its agent says of it is the truth.
-        if (!running.has(key)) start(runner, (r) => r.writer.refresh(stop.signal).then(() => r.resume()));
-        else if (!entry) runner.release();
-        throw error;
-      }
-      if (outcome === "ended") {
-        if (!entry) runner.release();
-        throw messageToEnded(runner.writer.image);
-      }
-      const accepted = { ...runner.writer.image, task: clone(TaskSchema, runner.writer.image.task) };
-      // Another message may have been faster and have started the task again, or the run that went on may have ended.
-      const current = running.get(key);
-      if (current) add(current, agent, message, delivery);
-      if (current && current.runner !== runner) runner.release();
-      if (!current) {
-        const next = entry ? runnerFor(runner.writer.image, connect(agent), requestLog) : runner;
-        start(next, (r) => r.run(message, delivery));
-      }
-      return accepted;
-    },
-
-    resume(image, agent) {
-      if (!running.has(keyOf(image.header))) start(runnerFor(image, connect(agent)), (runner) => runner.resume());
-    },
-
+    runningByWorkspace: running.byWorkspace,
+    begin,
+    proceed,
+    adopt,
     end,
-
-    async cancel(image, agent, signal) {
-      const key = keyOf(image.header);
-      const entry = running.get(key);
-      if (entry) return entry.runner.cancel(signal);
-      const runner = runnerFor(image, connect(agent));
-      try {
-        await runner.cancel(signal);
-      } catch (error) {
-        runner.release();
-        throw error;
-      }
-      // An agent may take its time to cancel, and nobody else follows the task.
-      if (isTerminal(stateOf(runner.writer.image)) || running.has(key)) runner.release();
-      else start(runner, (r) => r.resume());
-    },
+    cancel,
+    held: running.list,
+    heed: async (task) => running.get(task)?.runner.heed(),
 
     async disclose(workspaceId, taskId) {
-      const entry = running.get(keyOf({ workspaceId, taskId }));
-      if (entry) {
-        await entry.runner.writer.append(() => [], {}, stop.signal);
-        return entry.runner.writer.image.header.disclosed;
-      }
-      return (await store.load(workspaceId, taskId))?.header.disclosed ?? false;
+      const entry = running.get({ workspaceId, taskId });
+      const writer = entry?.runner.writer ?? createTaskWriter(deps, await load({ workspaceId, taskId }));
+      await writer.append(() => [], {}, life.signal);
+      return writer.image.header.disclosed;
     },
 
-    async stop() {
-      stop.abort(draining());
-      await Promise.allSettled([...[...running.values()].map((entry) => entry.done), ...added]);
+    abandon() {
+      for (const task of running.list()) running.drop(task);
+      life.abort(new LeaseLostError("of this replica"));
+      life = new AbortController();
+    },
+
+    async stop(patienceMs) {
+      stopping = true;
+      const named = Promise.all(running.runners().map((runner) => runner.named));
+      const impatient = new AbortController();
+      await Promise.race([named, runtime.wait(patienceMs, impatient.signal).catch(() => {})]);
+      impatient.abort();
+      life.abort(draining());
+      await Promise.allSettled([running.settled(), ...beside]);
     },
   };
-}
-
-/** The server is about to stop; another replica, or this one after its restart, goes on. */
-export const draining = (): SignalboxError =>
-  new SignalboxError({
-    code: "UNAVAILABLE",
-    reason: "DRAINING",
-    message: "This server is stopping. Its tasks go on; call again, or subscribe to the task again.",
-    retryAfterMs: 1000,
-  });
-
-const tooManyRunning = (max: number): SignalboxError =>
-  new SignalboxError({
-    code: "RESOURCE_EXHAUSTED",
-    reason: "QUEUE_FULL",
-    message: `${max} tasks are running, which is the most this server takes (limits.running-tasks). Try again later.`,
-    retryAfterMs: 1000,
-  });
-
-export const agentUnavailable = (agentId: string, cause: Error): SignalboxError =>
-  new SignalboxError({
-    code: "UNAVAILABLE",
-    reason: "AGENT_UNAVAILABLE",
-    message: `Agent "${agentId}" cannot be called: ${cause.message}`,
-    metadata: { agentId },
-    cause,
-  });
-
-/** A message for a task that has ended (A2A specification, section 3.1.1). */
-export function messageToEnded(image: TaskImage): SignalboxError {
-  const { taskId, contextId } = image.header;
-  return unsupportedOperation(
-    `Task "${taskId}" is ${stateName(stateOf(image))} and takes no further message. Send the message without taskId, in context "${contextId}", to begin a new task.`,
-    { taskId, contextId },
-  );
 }

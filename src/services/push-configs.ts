@@ -11,7 +11,7 @@ import {
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type FieldViolation, invalidArgument, SignalboxError } from "../domain/errors.ts";
 import { idViolations } from "../domain/message-rules.ts";
-import type { PushConfigRepository } from "../store/push-config-repository.ts";
+import type { PushConfigRepository, PushFrom } from "../store/push-config-repository.ts";
 import type { WebhookSender } from "./agent-port.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
@@ -26,8 +26,8 @@ const MAX_TEXT = 4096;
 const HEADER_TEXT = /^[\t\x20-\x7e]*$/;
 
 export interface PushConfigs {
-  /** Checks an inline config; what it returns stores it under a task. */
-  prepare(config: TaskPushNotificationConfig): Promise<{ store(workspaceId: string, taskId: string): Promise<void> }>;
+  /** Checks an inline config. */
+  prepare(config: TaskPushNotificationConfig): Promise<PreparedPushConfig>;
   create(context: RequestContext, config: TaskPushNotificationConfig): Promise<TaskPushNotificationConfig>;
   get(context: RequestContext, request: GetTaskPushNotificationConfigRequest): Promise<TaskPushNotificationConfig>;
   list(
@@ -35,6 +35,12 @@ export interface PushConfigs {
     request: ListTaskPushNotificationConfigsRequest,
   ): Promise<ListTaskPushNotificationConfigsResponse>;
   remove(context: RequestContext, request: DeleteTaskPushNotificationConfigRequest): Promise<void>;
+}
+
+/** An inline config that may be stored. */
+export interface PreparedPushConfig {
+  /** Stores it under a task: one that begins with it, "start", or one that goes on, "now". */
+  store(workspaceId: string, taskId: string, from: PushFrom): Promise<void>;
 }
 
 interface PushConfigDeps {
@@ -58,8 +64,8 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
   const stored = (config: TaskPushNotificationConfig, taskId: string): TaskPushNotificationConfig =>
     create(TaskPushNotificationConfigSchema, { ...config, tenant: "", taskId, id: config.id || runtime.newId() });
 
-  async function put(workspaceId: string, config: TaskPushNotificationConfig): Promise<void> {
-    if (await repository.put(workspaceId, config, runtime.now(), MAX_CONFIGS)) return;
+  async function put(workspaceId: string, config: TaskPushNotificationConfig, from: PushFrom): Promise<void> {
+    if (await repository.put(workspaceId, config, { now: runtime.now(), most: MAX_CONFIGS, from })) return;
     throw new SignalboxError({
       code: "RESOURCE_EXHAUSTED",
       reason: "TOO_MANY_PUSH_CONFIGS",
@@ -72,7 +78,7 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
     async prepare(config) {
       await check(config, "configuration.taskPushNotificationConfig.");
       return {
-        store: (workspaceId, taskId) => put(workspaceId, stored(config, taskId)),
+        store: (workspaceId, taskId, from) => put(workspaceId, stored(config, taskId), from),
       };
     },
 
@@ -81,7 +87,7 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
       const { header } = await tasks.visible(context, config.tenant, config.taskId);
       await check(config, "");
       const result = stored(config, header.taskId);
-      await put(context.workspaceId, result);
+      await put(context.workspaceId, result, "now");
       return result;
     },
 

@@ -16,7 +16,7 @@ import { clip, invalidArgument, SignalboxError } from "../domain/errors.ts";
 import { isDnsLabel, RESERVED_IDS, slug } from "../domain/identifiers.ts";
 import { lengthViolations, MAX_URI_LENGTH } from "../domain/message-rules.ts";
 import { missingFields } from "../domain/required-fields.ts";
-import type { AgentCardSource, AgentRecord, AgentRepository } from "../store/agent-repository.ts";
+import type { AgentCardSource, AgentChange, AgentRecord, AgentRepository } from "../store/agent-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentConnector, CardFetcher } from "./agent-port.ts";
 import type { RequestContext } from "./request-context.ts";
@@ -29,6 +29,8 @@ const DEFAULT_PAGE = 50;
 const MAX_ECHO_LENGTH = 512;
 /** The largest revision that the database can hold. */
 const MAX_REVISION = 2 ** 31 - 1;
+/** What a mask of UpdateAgent may name. */
+const CHANGEABLE: readonly string[] = ["card", "card_url", "safe_to_repeat", "*"];
 const CARD_PATH = "/.well-known/agent-card.json";
 
 export interface Registry {
@@ -101,6 +103,7 @@ export function createRegistry({ repository, directory, connector, cards, runtim
       createTime: timestampFromDate(agent.createdAt),
       updateTime: timestampFromDate(agent.updatedAt),
       cardFetchTime: timestampFromDate(agent.cardFetchedAt),
+      safeToRepeat: agent.safeToRepeat,
     });
   }
 
@@ -126,7 +129,8 @@ export function createRegistry({ repository, directory, connector, cards, runtim
           { field: "agentId", description: `no id can be made from the card's name "${source.card.name}"; give one` },
         ]);
       }
-      const stored = await repository.insert(context.workspaceId, agentId, source, runtime.now());
+      const { safeToRepeat } = request;
+      const stored = await repository.insert(context.workspaceId, agentId, { source, safeToRepeat }, runtime.now());
       if (!stored) throw agentExists(agentId);
       changed(context);
       return show(context, agentId);
@@ -139,23 +143,16 @@ export function createRegistry({ repository, directory, connector, cards, runtim
       const paths = request.updateMask?.paths ?? [
         ...(agent.card ? ["card"] : []),
         ...(agent.cardUrl ? ["card_url"] : []),
+        ...(agent.safeToRepeat ? ["safe_to_repeat"] : []),
       ];
-      const unknown = paths.filter((path) => path !== "card" && path !== "card_url" && path !== "*");
+      const unknown = paths.filter((path) => !CHANGEABLE.includes(path));
       const revision = agent.etag === "" ? undefined : revisionOf(agent.etag);
       refuse(unknown.map((path) => ({ field: "updateMask", description: `"${clip(path)}" cannot be changed` })));
-      const has = (path: string) => paths.includes(path) || paths.includes("*");
-      let source: AgentCardSource;
-      if (has("card_url") && agent.cardUrl !== "") {
-        source = await fetchCard(agent.cardUrl, "agent.cardUrl", context.signal);
-      } else if (has("card") && agent.card) {
-        source = checked({ card: agent.card, cardUrl: undefined, cardEtag: undefined }, "agent.card.");
-      } else {
-        throw invalidArgument([{ field: "agent", description: "holds no change: give card or cardUrl" }]);
-      }
-      const outcome = await repository.update(context.workspaceId, current.agentId, source, runtime.now(), revision);
+      const change = await changeOf(agent, paths, context.signal);
+      const outcome = await repository.update(context.workspaceId, current.agentId, change, runtime.now(), revision);
       if (outcome === "missing") throw agentNotFound(current.agentId);
       if (outcome === "changed") throw etagMismatch(current.agentId);
-      cardChanged(context, current, source.card);
+      cardChanged(context, current, change.source?.card ?? current.card);
       return show(context, current.agentId);
     },
 
@@ -193,7 +190,7 @@ export function createRegistry({ repository, directory, connector, cards, runtim
       const fetched = await cards.fetch(agent.cardUrl, { signal: context.signal, ...(etag !== undefined && { etag }) });
       if (fetched) {
         const source = checked({ card: fetched.card, cardUrl: agent.cardUrl, cardEtag: fetched.etag }, "the card's ");
-        await repository.update(context.workspaceId, agentId, source, runtime.now(), agent.revision);
+        await repository.update(context.workspaceId, agentId, { source }, runtime.now(), agent.revision);
         cardChanged(context, agent, source.card);
       } else {
         await repository.touch(context.workspaceId, agentId, runtime.now());
@@ -209,6 +206,25 @@ export function createRegistry({ repository, directory, connector, cards, runtim
       return show(context, agentId);
     },
   };
+
+  /** The change that `paths` name. Fetches the card when it is to come from another URL. */
+  async function changeOf(agent: Agent, paths: readonly string[], signal: AbortSignal): Promise<AgentChange> {
+    const has = (path: string) => paths.includes(path) || paths.includes("*");
+    const flag = has("safe_to_repeat") ? { safeToRepeat: agent.safeToRepeat } : {};
+    if (has("card_url") && agent.cardUrl !== "") {
+      return { ...flag, source: await fetchCard(agent.cardUrl, "agent.cardUrl", signal) };
+    }
+    if (has("card") && agent.card) {
+      const source = { card: agent.card, cardUrl: undefined, cardEtag: undefined };
+      return { ...flag, source: checked(source, "agent.card.") };
+    }
+    if (has("card_url") || has("card") || !has("safe_to_repeat")) {
+      throw invalidArgument([
+        { field: "agent", description: "holds no change: give card or cardUrl, or name safeToRepeat in updateMask" },
+      ]);
+    }
+    return flag;
+  }
 
   async function sourceOf({ source }: RegisterAgentRequest, signal: AbortSignal): Promise<AgentCardSource> {
     switch (source.case) {

@@ -26,6 +26,14 @@ export interface RequestContext {
   readonly log: Logger;
 }
 
+/** Where a client wants to go on with a stream that it lost. */
+export interface StreamCursor {
+  /** Number of the last row of the task's log that the client knows of; 0 is before the first. */
+  readonly sequence: number;
+  /** The header or metadata entry that said so, for whoever has to refuse it. */
+  readonly header: string;
+}
+
 /** What of a request tells who it comes from. */
 export interface Credentials {
   header(name: string): string | null;

@@ -14,20 +14,16 @@ import {
 import { invalidAgentResponse, invalidArgument, unsupportedOperation } from "../domain/errors.ts";
 import { checkExtensions, checkMediaTypes, sendViolations } from "../domain/message-rules.ts";
 import { missingFields } from "../domain/required-fields.ts";
-import {
-  applyUpdate,
-  stateOf,
-  type TaskHeader,
-  type TaskImage,
-  type TaskUpdate,
-  viewTask,
-} from "../domain/task-log.ts";
+import { routingWishes } from "../domain/routing-extension.ts";
+import { applyUpdate, stateOf, type TaskImage, type TaskUpdate, viewTask } from "../domain/task-log.ts";
 import { isInterrupted, isTerminal, stateName } from "../domain/task-state.ts";
+import { UPDATES_EXTENSION } from "../domain/updates-extension.ts";
 import type { TaskStore } from "../store/task-store.ts";
-import { type Dispatcher, messageToEnded } from "./dispatcher.ts";
+import { messageToEnded } from "./dispatch-errors.ts";
+import type { Dispatcher, TaskRequest } from "./dispatcher.ts";
 import type { Policy } from "./policy.ts";
 import type { PushConfigs } from "./push-configs.ts";
-import type { RequestContext } from "./request-context.ts";
+import type { RequestContext, StreamCursor } from "./request-context.ts";
 import type { Router } from "./router.ts";
 import type { Runtime } from "./runtime.ts";
 import { INVALID_ANSWER } from "./task-reporter.ts";
@@ -46,6 +42,8 @@ export interface SendDeps {
   runtime: Runtime;
   /** How long a stream waits for the agent's first answer before it shows the task, in milliseconds. */
   silenceMs: number;
+  /** How long a task may take from its acceptance to its end, unless its client asks for less, in milliseconds. */
+  taskTimeoutMs: number;
 }
 
 /** An item of a stream, and the number of the log up to which it tells. */
@@ -57,7 +55,11 @@ export interface Numbered {
 export interface Sender {
   send(context: RequestContext, request: SendMessageRequest): Promise<SendMessageResponse>;
   stream(context: RequestContext, request: SendMessageRequest): AsyncIterable<Numbered>;
-  subscribe(context: RequestContext, request: SubscribeToTaskRequest): AsyncIterable<Numbered>;
+  /**
+   * The task as it stands, then its updates. With a cursor: the task as it stood there, then whatever followed, also of a
+   * task that has ended.
+   */
+  subscribe(context: RequestContext, request: SubscribeToTaskRequest, cursor?: StreamCursor): AsyncIterable<Numbered>;
 }
 
 /** A message that is stored, and what comes of it. */
@@ -86,16 +88,22 @@ export function createSender(deps: SendDeps): Sender {
     checkExtensions(context.extensions, agent.card);
     checkMediaTypes(message, agent.card);
     await policy.admit(context, agent);
+    const wishes = routingWishes(request.metadata);
+    if (Array.isArray(wishes)) throw invalidArgument(wishes);
     const { workspaceId } = context;
     const pushConfig = request.configuration?.taskPushNotificationConfig;
     const pushing = pushConfig && (await deps.pushConfigs.prepare(pushConfig));
     const known = message.contextId !== "";
-    const header: TaskHeader = {
+    const createdAt = runtime.now();
+    const lifeMs = Math.min(deps.taskTimeoutMs, wishes.deadlineMs ?? Number.POSITIVE_INFINITY);
+    const header: TaskRequest = {
       workspaceId,
       taskId: runtime.newId(),
       contextId: known ? message.contextId : runtime.newId(),
       agentId: agent.agentId,
-      createdAt: runtime.now(),
+      createdAt,
+      deadlineAt: new Date(createdAt.getTime() + lifeMs),
+      priority: wishes.priority ?? "NORMAL",
       disclosed: request.configuration?.returnImmediately ?? false,
       hasPush: pushing !== undefined,
       upstreamTaskId: undefined,
@@ -108,7 +116,11 @@ export function createSender(deps: SendDeps): Sender {
     const updates = watch(context, header.taskId, 1, true);
     try {
       const work = { agent, message: stored, delivery: delivery(context, request), log: context.log };
-      const image = await dispatcher.begin(header, work, pushing && (() => pushing.store(workspaceId, header.taskId)));
+      const image = await dispatcher.begin(
+        header,
+        work,
+        pushing && (() => pushing.store(workspaceId, header.taskId, "start")),
+      );
       return { image, updates };
     } catch (error) {
       await leave(updates);
@@ -133,14 +145,14 @@ export function createSender(deps: SendDeps): Sender {
     checkMediaTypes(message, agent.card);
     await policy.admit(context, agent);
     const pushConfig = request.configuration?.taskPushNotificationConfig;
-    await (pushConfig && (await deps.pushConfigs.prepare(pushConfig)))?.store(context.workspaceId, header.taskId);
+    await (pushConfig && (await deps.pushConfigs.prepare(pushConfig)))?.store(
+      context.workspaceId,
+      header.taskId,
+      "now",
+    );
     const stored = { ...message, contextId: header.contextId };
-    const accepted = await dispatcher.proceed(image, {
-      agent,
-      message: stored,
-      delivery: delivery(context, request),
-      log: context.log,
-    });
+    const work = { agent, message: stored, delivery: delivery(context, request), log: context.log };
+    const accepted = await dispatcher.proceed(image, work, context.signal);
     return { image: accepted, updates: watch(context, header.taskId, accepted.seq, false) };
   }
 
@@ -208,9 +220,12 @@ export function createSender(deps: SendDeps): Sender {
       }
     },
 
-    async *subscribe(context, request) {
-      const image = await tasks.visible(context, request.tenant, request.id);
-      if (isTerminal(stateOf(image))) {
+    async *subscribe(context, request, cursor) {
+      const image = cursor
+        ? await tasks.visibleAt(context, request.tenant, request.id, cursor)
+        : await tasks.visible(context, request.tenant, request.id);
+      const hasEnded = isTerminal(stateOf(image));
+      if (hasEnded && !cursor) {
         throw unsupportedOperation(
           `Task "${request.id}" is ${stateName(stateOf(image))}: there is nothing left to watch. Use GetTask.`,
           { taskId: request.id },
@@ -219,6 +234,7 @@ export function createSender(deps: SendDeps): Sender {
       const updates = watch(context, request.id, image.seq, false);
       try {
         yield showTask(image);
+        if (hasEnded) return;
         for await (const update of updates) {
           if (isVisible(update)) yield { sequence: update.seq, response: update.body };
           if (isTerminal(stateIn(update))) return;
@@ -233,7 +249,7 @@ export function createSender(deps: SendDeps): Sender {
 function delivery(context: RequestContext, request: SendMessageRequest) {
   const modes = request.configuration?.acceptedOutputModes ?? [];
   return {
-    extensions: context.extensions,
+    extensions: context.extensions.filter((uri) => uri !== UPDATES_EXTENSION),
     ...(modes.length > 0 && { acceptedOutputModes: modes }),
     ...(request.metadata && { metadata: request.metadata }),
     ...(context.traceparent !== undefined && { traceparent: context.traceparent }),

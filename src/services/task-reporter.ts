@@ -1,7 +1,13 @@
 /** Writes down what an agent reports of one task, whatever it is, and the failure of the task when that is what it is. */
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { Logger } from "pino";
-import { type Message, type StreamResponse, type Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import {
+  type Message,
+  type StreamResponse,
+  type Task,
+  type TaskArtifactUpdateEvent,
+  TaskState,
+} from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
   agentText,
   mentionedTaskIds,
@@ -19,28 +25,36 @@ import type { NewUpdate, TaskImage } from "../domain/task-log.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { AgentCallError } from "./agent-port.ts";
 import type { Runtime } from "./runtime.ts";
-import { type TaskWriter, whenDatabaseAnswers } from "./task-writer.ts";
+import { type AppendOptions, LeaseLostError, type TaskWriter, whenDatabaseAnswers } from "./task-writer.ts";
 
 /** Begins the `cause` of a failure whose raw answer the log keeps. */
 export const INVALID_ANSWER = "INVALID_AGENT_RESPONSE";
+
+/** Chunks that are held at most while they are being stored, in bytes. */
+const MAX_HELD_BYTES = 1024 * 1024;
 
 export interface ReporterDeps {
   store: TaskStore;
   runtime: Runtime;
   log: Logger;
-  /** Told the id that the agent gives the task, when it first does; `ended` says that the task had ended by then. */
-  onNamed: (upstreamTaskId: string, ended: boolean) => Promise<void> | void;
+  /**
+   * Told the id that the agent gives the task, when it first does; `late` says that the task had ended by then, or was
+   * another replica's.
+   */
+  onNamed: (upstreamTaskId: string, late: boolean) => Promise<void> | void;
 }
 
 export interface TaskReporter {
   /** `first` says that the report answers the task's first message. Throws AgentCallError for what is no report of it. */
   report(answer: StreamResponse, first: boolean): Promise<void>;
+  /** Resolves when everything that was reported is stored. */
+  settled(): Promise<void>;
   /** The agent's task as a whole. */
   reportTask(task: Task): Promise<void>;
   /** Something to be added to the history, in the agent's name. */
   remark(text: string): Promise<void>;
   /** Sets a status of our own making. `hidden`: for who has not seen the task, it stays unseen. */
-  set(state: TaskState, text: string, cause: string, options?: { hidden?: boolean }): Promise<void>;
+  set(state: TaskState, text: string, cause: string, options?: AppendOptions): Promise<void>;
   /** Gives the task up: the agent's answer cannot be had, or is none. */
   failFor(error: AgentCallError): Promise<void>;
 }
@@ -49,6 +63,10 @@ export interface TaskReporter {
 export function createTaskReporter(deps: ReporterDeps, writer: TaskWriter, signal: AbortSignal): TaskReporter {
   const { runtime, store } = deps;
   const now = () => timestampFromDate(runtime.now());
+  /** The chunks that are being stored, how heavy they are, and how the storing of one failed. */
+  let chunks: Promise<void> = Promise.resolve();
+  let heldBytes = 0;
+  let failure: { error: unknown } | undefined;
 
   async function knownIds(report: StreamResponse): Promise<UpstreamIds> {
     const { workspaceId, agentId } = writer.image.header;
@@ -58,13 +76,46 @@ export function createTaskReporter(deps: ReporterDeps, writer: TaskWriter, signa
     );
   }
 
-  async function write(
-    make: (image: TaskImage) => readonly NewUpdate[],
-    ids: { upstreamTaskId?: string; upstreamContextId?: string } = {},
-  ): Promise<void> {
-    const isName = ids.upstreamTaskId !== undefined && writer.image.header.upstreamTaskId === undefined;
-    const outcome = await writer.append(make, ids, signal);
-    if (isName && ids.upstreamTaskId !== undefined) await deps.onNamed(ids.upstreamTaskId, outcome === "ended");
+  async function write(make: (image: TaskImage) => readonly NewUpdate[], options: AppendOptions = {}): Promise<void> {
+    const { upstreamTaskId } = options;
+    if (upstreamTaskId === undefined || writer.image.header.upstreamTaskId !== undefined) {
+      await writer.append(make, options, signal);
+      return;
+    }
+    try {
+      const outcome = await writer.append(make, options, signal);
+      await deps.onNamed(upstreamTaskId, outcome === "ended");
+    } catch (error) {
+      if (error instanceof LeaseLostError) await deps.onNamed(upstreamTaskId, true);
+      throw error;
+    }
+  }
+
+  /** A chunk is stored beside what the agent says next; more than is held at most is waited for. */
+  async function writeChunk(event: TaskArtifactUpdateEvent, ids: AppendOptions): Promise<void> {
+    const make = (image: TaskImage) => updatesFromArtifact(image, event);
+    if (writer.image.header.upstreamTaskId === undefined) return write(make, ids);
+    const bytes = weightOf(event);
+    heldBytes += bytes;
+    chunks = write(make, { ...ids, gather: "chunk" }).then(
+      () => {
+        heldBytes -= bytes;
+      },
+      (error: unknown) => {
+        heldBytes -= bytes;
+        failure ??= { error };
+      },
+    );
+    if (heldBytes > MAX_HELD_BYTES) await settled();
+  }
+
+  /** Appends go one after another, so the last chunk is stored after all others. */
+  async function settled(): Promise<void> {
+    await chunks;
+    if (!failure) return;
+    const { error } = failure;
+    failure = undefined;
+    throw error;
   }
 
   /** The ids of a report, which must be of this task, and such that they can be stored. */
@@ -105,6 +156,7 @@ export function createTaskReporter(deps: ReporterDeps, writer: TaskWriter, signa
 
   async function report(answer: StreamResponse, first: boolean): Promise<void> {
     const { payload } = answer;
+    if (failure) await settled();
     const known = await knownIds(answer);
     switch (payload.case) {
       case "task": {
@@ -114,11 +166,12 @@ export function createTaskReporter(deps: ReporterDeps, writer: TaskWriter, signa
       }
       case "statusUpdate": {
         const ids = identify(payload.value.taskId, payload.value.contextId);
-        return write((image) => updatesFromStatus(image, payload.value, known, now()), ids);
+        const gather = writer.image.header.upstreamTaskId === undefined ? {} : ({ gather: "last" } as const);
+        return write((image) => updatesFromStatus(image, payload.value, known, now()), { ...ids, ...gather });
       }
       case "artifactUpdate": {
         const ids = identify(payload.value.taskId, payload.value.contextId);
-        return write((image) => updatesFromArtifact(image, payload.value), ids);
+        return writeChunk(payload.value, ids);
       }
       case "message":
         if (first) return reply(payload.value, known);
@@ -128,17 +181,18 @@ export function createTaskReporter(deps: ReporterDeps, writer: TaskWriter, signa
     }
   }
 
-  async function set(state: TaskState, text: string, cause: string, options: { hidden?: boolean } = {}): Promise<void> {
+  async function set(state: TaskState, text: string, cause: string, options: AppendOptions = {}): Promise<void> {
     const update = ({ header }: TaskImage) => {
       const message = agentText(header, runtime.newId(), text);
       return [statusUpdate(header, { state, timestamp: now(), message }, cause)];
     };
-    if (options.hidden && (await writer.append(update, { hidden: true }, signal)) !== "disclosed") return;
-    await writer.append(update, {}, signal);
+    if (options.hidden === true && (await writer.append(update, options, signal)) !== "disclosed") return;
+    await writer.append(update, { ...options, hidden: false }, signal);
   }
 
   return {
     report,
+    settled,
     reportTask: (task) =>
       report({ $typeName: "lf.a2a.v1.StreamResponse", payload: { case: "task", value: task } }, false),
     remark: (text) => write(({ header }) => [messageUpdate(agentText(header, runtime.newId(), text))]),
@@ -150,4 +204,12 @@ export function createTaskReporter(deps: ReporterDeps, writer: TaskWriter, signa
       return set(TaskState.FAILED, error.message, `${INVALID_ANSWER}: ${error.message}${raw}`, { hidden: true });
     },
   };
+}
+
+/** About how many bytes a chunk holds. What is not text or bytes counts as too many to hold. */
+function weightOf({ artifact }: TaskArtifactUpdateEvent): number {
+  let bytes = 0;
+  for (const { content } of artifact?.parts ?? [])
+    bytes += content.case === "data" ? MAX_HELD_BYTES : (content.value?.length ?? 0);
+  return bytes;
 }

@@ -1,30 +1,30 @@
 /**
  * Carries one task through its agent: delivers messages, has written down what the agent reports, and heals what breaks on
- * the way (subscribe, then get, then patience) before it gives a task up. It only ever writes to the log; who waits for
+ * the way (subscribe, then get, then patience) before it gives an attempt up. It only ever writes to the log; who waits for
  * the task reads it there.
  */
 import { create } from "@bufbuild/protobuf";
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { Logger } from "pino";
 import { type Message, MessageSchema, type StreamResponse, type Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { ownText, repeatsQuestion, statusUpdate } from "../domain/agent-report.ts";
-import { taskNotCancelable } from "../domain/errors.ts";
-import { stateOf } from "../domain/task-log.ts";
-import { isTerminal, stateName } from "../domain/task-state.ts";
+import { ownText, repeatsQuestion } from "../domain/agent-report.ts";
+import { type Delivery, stateOf } from "../domain/task-log.ts";
+import { EngineState, isLeased, isTerminal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { AgentCallError, type AgentClient, type AgentSendOptions } from "./agent-port.ts";
 import { backoffMs, type Runtime } from "./runtime.ts";
+import { type AttemptRules, createTaskAttempts } from "./task-attempts.ts";
+import { createTaskCancel } from "./task-cancel.ts";
+import { armTimeLimit, TimeLimitError } from "./task-limits.ts";
 import { createTaskReporter } from "./task-reporter.ts";
-import { type TaskWriter, whenDatabaseAnswers } from "./task-writer.ts";
+import { LeaseLostError, type TaskWriter, whenDatabaseAnswers } from "./task-writer.ts";
 
-/** Failures in a row after which a task is given up while its agent's answers stay away. */
-const MAX_FAILURES = 6;
+/** Failures in a row before an agent that stays away can be given up, however long it has been away. */
+const MIN_FAILURES = 3;
 /** Bounds of the pause between two looks at a task whose agent sends no stream, in milliseconds. */
 const POLL_MIN_MS = 50;
 const POLL_MAX_MS = 5_000;
 /** Shortest pause after a failure, in milliseconds. */
 const RETRY_MIN_MS = 200;
-const CANCELED_BY_CLIENT = "canceled by its client";
 /** Longest wait for the answer to a get or a cancel, in milliseconds. */
 const CONTROL_TIMEOUT_MS = 30_000;
 
@@ -34,10 +34,12 @@ export interface RunnerDeps {
   log: Logger;
   /** Longest silence of an agent, in milliseconds. */
   agentTimeoutMs: number;
+  /** How long an agent may be out of reach in the middle of a task, in milliseconds. */
+  agentAwayMs: number;
+  /** Longest time with one attempt, in milliseconds. */
+  attemptTimeoutMs: number;
+  attempts: AttemptRules;
 }
-
-/** What a message is delivered with. */
-export type Delivery = Pick<AgentSendOptions, "acceptedOutputModes" | "metadata" | "extensions" | "traceparent">;
 
 export interface TaskRunner {
   readonly writer: TaskWriter;
@@ -46,17 +48,26 @@ export interface TaskRunner {
   /** Looks how the task stands at its agent, whatever is known of it, and follows it from there to its next rest. */
   resume(): Promise<void>;
   /**
+   * Takes up a task that this replica has just taken: `claimed`, because it was due, or waited too long for its client;
+   * `rescued`, because the replica that had it is gone, and nobody knows how far it came.
+   */
+  adopt(how: "claimed" | "rescued"): Promise<void>;
+  /**
    * Delivers a message to a task that is running, as soon as its agent has named it: what the message causes arrives where
    * the task is already followed.
    */
   addMessage(message: Message, delivery: Delivery): Promise<void>;
   /** Ends the task if its agent agrees. Throws TaskNotCancelable when it does not. */
   cancel(signal: AbortSignal): Promise<void>;
+  /** Resolves when the agent has named the task, or no longer will. */
+  readonly named: Promise<void>;
+  /** Reads what another replica may have written, and stops when the task is no longer this one's to carry. */
+  heed(): Promise<void>;
   /** Lets go of the agent's client. */
   release(): void;
 }
 
-/** `signal` ends the runner without touching the task: the process stops. */
+/** `signal` ends the runner without touching the task: the process stops, or was declared dead. */
 export function createTaskRunner(
   deps: RunnerDeps,
   writer: TaskWriter,
@@ -71,17 +82,25 @@ export function createTaskRunner(
   const adding = new Set<Promise<void>>();
   let added = 0;
   const ends = AbortSignal.any([signal, stop.signal]);
-  const reporter = createTaskReporter({ ...deps, onNamed }, writer, ends);
+  // What the log must hear, it hears even when the agent is no longer listened to.
+  const reporter = createTaskReporter({ ...deps, onNamed }, writer, signal);
+  const attempts = createTaskAttempts({ ...deps, rules: deps.attempts }, writer, reporter, signal);
+  const cancelTask = createTaskCancel({ log, runtime, look, asCallError, control }, writer, client, reporter);
   const state = () => stateOf(writer.image);
-  const atRest = () => isTerminal(state()) || state() === TaskState.INPUT_REQUIRED;
-  const control = (s: AbortSignal) => ({ signal: s, timeoutMs: Math.min(CONTROL_TIMEOUT_MS, deps.agentTimeoutMs) });
+  const atRest = () => isTerminal(state()) || !isLeased(writer.image.state);
+  function control(until: AbortSignal = ends) {
+    return { signal: until, timeoutMs: Math.min(CONTROL_TIMEOUT_MS, deps.agentTimeoutMs) };
+  }
 
-  /** A task that was canceled before its agent named it is canceled there now. */
-  async function onNamed(upstreamTaskId: string, ended: boolean): Promise<void> {
+  /**
+   * A task that ended, or was taken over, before its agent named it: what the agent has begun nobody will follow, so it is
+   * canceled there.
+   */
+  async function onNamed(upstreamTaskId: string, late: boolean): Promise<void> {
     named.resolve();
-    if (!ended || state() !== TaskState.CANCELED) return;
-    await client.cancel(upstreamTaskId, control(ends)).catch((error: unknown) => {
-      log.info({ err: error }, "the agent could not be told that the task was canceled");
+    if (!late || writer.image.header.upstreamTaskId === upstreamTaskId) return;
+    await client.cancel(upstreamTaskId, control(signal)).catch((error: unknown) => {
+      log.info({ err: error }, "the agent could not be told that its work is not wanted");
     });
     stop.abort();
   }
@@ -107,7 +126,12 @@ export function createTaskRunner(
     ...delivery,
     signal: ends,
     timeoutMs: deps.agentTimeoutMs,
+    ...deadline(),
   });
+  const deadline = () => {
+    const { deadlineAt } = writer.image.header;
+    return deadlineAt ? { deadlineAt } : {};
+  };
   /**
    * Without a stream, the agent is asked to name a new task at once: what is known by name can be canceled, continued and
    * taken up after a crash, where a call that blocks until the end could not. A message that answers a question blocks:
@@ -124,7 +148,8 @@ export function createTaskRunner(
     } catch (error) {
       const failure = asCallError(error);
       const begun = writer.image.header.upstreamTaskId !== undefined;
-      if (!begun || failure.kind === "invalid") return reporter.failFor(failure);
+      if (!begun) return attempts.notBegun(failure);
+      if (failure.kind === "invalid") return reporter.failFor(failure);
       log.info({ err: failure }, "the message met trouble; looking what became of it");
       if (!first && (await wasNotHeard(failure))) return;
     }
@@ -159,10 +184,21 @@ export function createTaskRunner(
     await follow();
     for (let seen = 0; added > seen || adding.size > 0; ) {
       await Promise.allSettled(adding);
-      if (isTerminal(state())) return;
+      if (isTerminal(state()) || !isLeased(writer.image.state)) return;
       seen = added;
       await resume();
     }
+  }
+
+  async function adopt(how: "claimed" | "rescued"): Promise<void> {
+    const { header, state: engineState } = writer.image;
+    const { deadlineAt } = header;
+    if (deadlineAt && deadlineAt <= runtime.now()) throw new TimeLimitError("deadline");
+    if (engineState === EngineState.INPUT_REQUIRED) throw new TimeLimitError("input");
+    if (header.upstreamTaskId !== undefined) return resume().then(carryOn);
+    const [message] = writer.image.task.history;
+    if (how === "claimed" && message) return run(message, header.delivery);
+    return attempts.ownerDied();
   }
 
   async function resume(): Promise<void> {
@@ -205,13 +241,15 @@ export function createTaskRunner(
       opening = false;
       // A task that was canceled before its agent named it is followed until it does, or says that there is none.
       const told = writer.image.header.upstreamTaskId !== undefined || answer.payload.case === "message";
-      if (!stale && atRest() && told) return;
+      if (!stale && atRest() && told) break;
     }
+    await reporter.settled();
   }
 
   /** Follows the agent's task until it rests: by its stream where there is one, else by asking again and again. */
   async function follow(): Promise<void> {
     let failures = 0;
+    let awaySince = runtime.now();
     let quiet = 0;
     while (!atRest()) {
       ends.throwIfAborted();
@@ -227,9 +265,11 @@ export function createTaskRunner(
         failures = 0;
       } catch (error) {
         const failure = asCallError(error);
-        if (failure.reason === "TASK_NOT_FOUND") return reporter.failFor(forgotten(failure));
-        const hopeless = failure.kind === "invalid" || failure.kind === "refused";
-        if (hopeless || ++failures >= MAX_FAILURES) return reporter.failFor(failure);
+        if (failure.reason === "TASK_NOT_FOUND") return attempts.failed(forgotten(failure));
+        if (failure.kind === "invalid" || failure.kind === "refused") return reporter.failFor(failure);
+        if (failures++ === 0) awaySince = runtime.now();
+        const awayMs = runtime.now().getTime() - awaySince.getTime();
+        if (failures >= MIN_FAILURES && awayMs >= deps.agentAwayMs) return attempts.failed(failure);
         log.info({ err: failure, failures }, "the agent does not answer; trying again");
       }
       if (atRest()) return;
@@ -259,75 +299,80 @@ export function createTaskRunner(
 
   // --- ending it
 
-  async function cancel(callSignal: AbortSignal): Promise<void> {
-    const { taskId, upstreamTaskId } = writer.image.header;
-    if (isTerminal(state())) throw taskNotCancelable(taskId, `it is ${stateName(state())} already.`);
-    if (upstreamTaskId === undefined) {
-      // The outcome is decided here; the agent is told as soon as it names the task.
-      await writer.append(
-        ({ header }) => {
-          const status = { state: TaskState.CANCELED, timestamp: timestampFromDate(runtime.now()) };
-          return [statusUpdate(header, status, CANCELED_BY_CLIENT)];
-        },
-        {},
-        callSignal,
-      );
-    } else {
-      await cancelAtAgent(taskId, upstreamTaskId, callSignal);
-      if (isTerminal(state())) stop.abort();
+  /** A limit of time has passed: the agent is told, and if it has not ended the task itself by then, the attempt has failed. */
+  async function expire(limit: TimeLimitError): Promise<void> {
+    log.info({ limit: limit.limit }, "a time limit has passed");
+    const { upstreamTaskId } = writer.image.header;
+    if (upstreamTaskId !== undefined) {
+      try {
+        const task = await client.cancel(upstreamTaskId, control(signal));
+        if (task.status && isTerminal(task.status.state) && task.status.state !== TaskState.CANCELED)
+          await reporter.reportTask(task);
+      } catch (error) {
+        if (error instanceof LeaseLostError) throw error;
+        log.info({ err: error }, "the agent could not be told that the time is up");
+      }
     }
-    if (isTerminal(state()) && state() !== TaskState.CANCELED) {
-      throw taskNotCancelable(taskId, `it is ${stateName(state())} already.`);
-    }
+    if (isTerminal(state())) return;
+    if (limit.limit === "attempt") return attempts.failed(new AgentCallError("timeout", limit.message));
+    await reporter.set(TaskState.FAILED, limit.message, `time limit: ${limit.limit}`);
   }
 
-  async function cancelAtAgent(taskId: string, upstreamTaskId: string, callSignal: AbortSignal): Promise<void> {
+  async function heed(): Promise<void> {
     try {
-      const task = await client.cancel(upstreamTaskId, control(AbortSignal.any([callSignal, ends])));
-      // A snapshot beside a running stream would repeat chunks that are still on their way; a final one cannot. One that
-      // is not final is for who follows the task.
-      if (task.status && isTerminal(task.status.state)) await reporter.reportTask(task);
+      await writer.refresh(signal);
+      // Who ended it has told the agent, if the agent had named it.
+      if (isTerminal(state()) && writer.image.header.upstreamTaskId !== undefined) stop.abort();
     } catch (error) {
-      callSignal.throwIfAborted();
-      // Another cancel, or the agent's own end of the task, was faster.
-      if (isTerminal(state())) return;
-      const failure = asCallError(error);
-      if (failure.kind !== "refused") {
-        const text = "The agent could not be told of the cancellation.";
-        return reporter.set(TaskState.CANCELED, text, CANCELED_BY_CLIENT);
-      }
-      await look(upstreamTaskId).catch((e: unknown) => {
-        log.info({ err: e }, "no look at the task after a refused cancel");
-      });
-      if (!isTerminal(state())) throw taskNotCancelable(taskId, failure.message);
+      if (!(error instanceof LeaseLostError)) throw error;
+      log.info("another replica has taken the task over");
+      if (writer.image.header.upstreamTaskId !== undefined) stop.abort(error);
     }
   }
 
   return {
     writer,
-    run: (message, delivery) => settle(run(message, delivery)).finally(named.resolve),
-    resume: () => settle(resume().then(carryOn)).finally(named.resolve),
+    named: named.promise,
+    run: (message, delivery) => settle(() => run(message, delivery)),
+    resume: () => settle(() => resume().then(carryOn)),
+    adopt: (how) => settle(() => adopt(how)),
     addMessage(message, delivery) {
       const work = addMessage(message, delivery).finally(() => adding.delete(work));
       adding.add(work);
       return work;
     },
-    cancel,
+    async cancel(callSignal) {
+      await cancelTask(AbortSignal.any([callSignal, signal]));
+      if (isTerminal(state()) && writer.image.header.upstreamTaskId !== undefined) stop.abort();
+    },
+    heed,
     release: () => client.release(),
   };
 
-  /** Ends a run: a stop is no failure, and what nobody foresaw fails the task rather than leaving it behind. */
-  async function settle(work: Promise<void>): Promise<void> {
+  /** Does a piece of work within the task's limits of time. A stop is no failure, and neither is a loss of the lease. */
+  async function settle(work: () => Promise<void>): Promise<void> {
+    const disarm = armTimeLimit(runtime, writer.image.header.deadlineAt, deps.attemptTimeoutMs, (limit) =>
+      stop.abort(limit),
+    );
     try {
-      await work;
+      await work();
     } catch (error) {
-      if (ends.aborted) return;
-      log.error({ err: error }, "the task could not be carried on");
-      const text = "The router met an internal error while carrying the task.";
-      await reporter.set(TaskState.FAILED, text, `internal: ${String(error)}`).catch((failure: unknown) => {
-        log.error({ err: failure }, "the task's failure could not be stored");
-      });
+      const limit = stop.signal.aborted ? stop.signal.reason : error;
+      await (limit instanceof TimeLimitError ? expire(limit) : Promise.reject(error)).catch(fail);
+    } finally {
+      disarm();
+      named.resolve();
     }
+  }
+
+  /** What nobody foresaw fails the task rather than leaving it behind. */
+  async function fail(error: unknown): Promise<void> {
+    if (signal.aborted || stop.signal.aborted || error instanceof LeaseLostError) return;
+    log.error({ err: error }, "the task could not be carried on");
+    const text = "The router met an internal error while carrying the task.";
+    await reporter.set(TaskState.FAILED, text, `internal: ${String(error)}`).catch((failure: unknown) => {
+      log.error({ err: failure }, "the task's failure could not be stored");
+    });
   }
 
   function asCallError(error: unknown): AgentCallError {

@@ -1,23 +1,43 @@
 /**
- * The one writer of one task in this process: it knows the task as it stands, appends to its log and tells the hub. Other
- * writers may exist for moments (a cancel beside a running agent); the number that each append expects keeps them apart.
+ * The one writer of one task in this process: it knows the task as it stands, appends to its log under its fencing token and
+ * tells the hub. Chunks that come in quick succession are written together, each under its own number.
  */
 import { equals } from "@bufbuild/protobuf";
 import { StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { SignalboxError } from "../domain/errors.ts";
-import { applyUpdate, foldTask, type NewUpdate, stateOf, type TaskImage, type TaskUpdate } from "../domain/task-log.ts";
-import { isTerminal } from "../domain/task-state.ts";
+import {
+  applyUpdate,
+  foldTask,
+  type NewUpdate,
+  stateBrought,
+  stateOf,
+  type TaskImage,
+  type TaskUpdate,
+} from "../domain/task-log.ts";
+import { isLeased, isTerminal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
+import { createGatherer, type Gather } from "./gatherer.ts";
 import { backoffMs, type Runtime } from "./runtime.ts";
 import type { UpdateHub } from "./update-hub.ts";
 
 export interface AppendOptions {
-  /** The task stays hidden from Get and List; refused when it was disclosed meanwhile. Otherwise it is disclosed. */
-  hidden?: boolean;
+  /**
+   * True: the task stays hidden from Get and List; refused when it was disclosed meanwhile. "either": it stays as it is.
+   * Otherwise it is disclosed.
+   */
+  hidden?: boolean | "either";
   /** Throws when the database is away instead of waiting for it. What became of the append is then unknown. */
   once?: boolean;
+  /** Takes the task over from whoever has it. Without it, an append to a task that another has taken throws LeaseLostError. */
+  take?: boolean;
+  /** For a state in which nobody has the task: when a replica should claim it, in milliseconds from now. */
+  wakeInMs?: number;
   upstreamTaskId?: string;
   upstreamContextId?: string;
+  /** Forgets what the agent calls the task, because it will be asked anew. */
+  forgetUpstream?: boolean;
+  /** Whether it may be written together with its neighbours. Its updates must not depend on what they change. */
+  gather?: Gather;
 }
 
 /**
@@ -27,34 +47,57 @@ export interface AppendOptions {
  */
 export type AppendOutcome = "stored" | "ended" | "disclosed";
 
+/** Another replica, or another writer here, has taken the task over: this one must not write any more. */
+export class LeaseLostError extends Error {
+  constructor(taskId: string) {
+    super(`task ${taskId} was taken over`);
+    this.name = "LeaseLostError";
+  }
+}
+
 export interface TaskWriter {
   /** The task as this writer knows it. */
   readonly image: TaskImage;
   /**
    * Stores what `make` makes of the image. `make` is called again when another writer was faster. Waits for a database
    * that is away as long as `signal` lets it.
+   *
+   * @throws LeaseLostError when the task is another's.
    */
-  append(
-    make: (image: TaskImage) => readonly NewUpdate[],
-    options: AppendOptions,
-    signal: AbortSignal,
-  ): Promise<AppendOutcome>;
-  /** Reads the task anew, waiting for the database as long as `signal` lets it. */
+  append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome>;
+  /** Reads the task anew, waiting for the database as long as `signal` lets it. Throws LeaseLostError as `append` does. */
   refresh(signal: AbortSignal): Promise<void>;
 }
 
-interface WriterDeps {
+export type MakeUpdates = (image: TaskImage) => readonly NewUpdate[];
+
+export interface WriterDeps {
   store: TaskStore;
   hub: UpdateHub;
   runtime: Runtime;
+  /** How long a chunk may wait to be written together with what follows it, in milliseconds. */
+  gatherMs: number;
+  /** How long a task may wait for its client, in milliseconds. */
+  inputTimeoutMs: number;
+}
+
+/** An append that waits for its turn, or several that are written as one. */
+interface Work {
+  make: MakeUpdates;
+  options: AppendOptions;
+  signal: AbortSignal;
 }
 
 export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWriter {
   let image = initial;
-  // Appends of one task go one after another: each builds on the image that the one before left.
-  let last: Promise<unknown> = Promise.resolve();
-
+  let { fence } = initial.header;
   const { workspaceId, taskId, agentId } = initial.header;
+  // Appends of one task go one after another: each builds on the image that the one before left.
+  const gatherer = createGatherer<Work, AppendOutcome>(deps.gatherMs, appendNow, joined);
+
+  function publish(updates: readonly TaskUpdate[]): void {
+    if (updates.length > 0) deps.hub.publish({ workspaceId, taskId, agentId, updates, hasPush: image.header.hasPush });
+  }
 
   /** Reads the log anew and tells the hub what it did not know. Returns the rows that are new to this writer. */
   async function reload(): Promise<readonly TaskUpdate[]> {
@@ -62,56 +105,55 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
     if (!stored) throw new Error(`task ${taskId} is gone from the database`);
     const news = stored.updates.slice(image.seq);
     image = foldTask(stored.header, stored.updates);
-    if (news.length > 0)
-      deps.hub.publish({ workspaceId, taskId, agentId, updates: news, hasPush: stored.header.hasPush });
+    publish(news);
     return news;
   }
 
-  async function appendNow(
-    make: (image: TaskImage) => readonly NewUpdate[],
-    options: AppendOptions,
-    signal: AbortSignal,
-  ): Promise<AppendOutcome> {
+  function checkLease(): void {
+    if (!isTerminal(stateOf(image)) && image.header.fence !== fence) throw new LeaseLostError(taskId);
+  }
+
+  async function appendNow({ make, options, signal }: Work): Promise<AppendOutcome> {
     let made: { after: number; updates: readonly NewUpdate[] } | undefined;
     // Whether an answer was lost. The append may then be stored, or even be stored later, when it was tried again.
     let inDoubt = false;
     for (let attempt = 0; ; ) {
       signal.throwIfAborted();
       if (isTerminal(stateOf(image))) return "ended";
+      if (options.take) fence = image.header.fence;
+      checkLease();
       const { header } = image;
-      if (options.hidden && header.disclosed) return "disclosed";
+      if (options.hidden === true && header.disclosed) return "disclosed";
       if (made?.after !== image.seq) made = { after: image.seq, updates: make(image) };
       const { updates } = made;
-      const disclose = !options.hidden;
-      const learns =
-        (options.upstreamTaskId !== undefined && options.upstreamTaskId !== header.upstreamTaskId) ||
-        (options.upstreamContextId !== undefined && options.upstreamContextId !== header.upstreamContextId);
-      if (updates.length === 0 && !learns && (!disclose || header.disclosed)) return "stored";
+      if (updates.length === 0 && !learns(options)) return "stored";
       try {
         const done = await deps.store.append({
+          ...options,
+          take: options.take || takesUp(image, updates),
+          wakeInMs: options.wakeInMs ?? deps.inputTimeoutMs,
           workspaceId,
           taskId,
           expectedSeq: image.seq,
+          fence,
           updates,
           at: deps.runtime.now(),
-          disclose,
-          onlyIfHidden: options.hidden ?? false,
-          ...(options.upstreamTaskId !== undefined && { upstreamTaskId: options.upstreamTaskId }),
-          ...(options.upstreamContextId !== undefined && { upstreamContextId: options.upstreamContextId }),
+          disclose: !options.hidden,
+          onlyIfHidden: options.hidden === true,
         });
         if (!done) {
           const news = await reload();
-          if (inDoubt && holds(news, updates)) return "stored";
+          if (inDoubt && holds(news, updates)) return stored(options);
           continue;
         }
-        header.disclosed = done.disclosed;
-        header.hasPush = done.hasPush;
+        Object.assign(header, done);
+        if (options.forgetUpstream) header.upstreamTaskId = undefined;
         header.upstreamTaskId = options.upstreamTaskId ?? header.upstreamTaskId;
         header.upstreamContextId = options.upstreamContextId ?? header.upstreamContextId;
+        fence = done.fence;
         const numbered = updates.map((update, i) => ({ ...update, seq: image.seq + 1 + i }));
         for (const update of numbered) applyUpdate(image, update);
-        if (numbered.length > 0)
-          deps.hub.publish({ workspaceId, taskId, agentId, updates: numbered, hasPush: done.hasPush });
+        publish(numbered);
         return "stored";
       } catch (error) {
         if (options.once || !isTransient(error)) throw error;
@@ -121,23 +163,54 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
           if (!isTransient(failure)) throw failure;
           return undefined;
         });
-        if (news && holds(news, updates)) return "stored";
+        if (news && holds(news, updates)) return stored(options);
       }
     }
   }
 
-  function inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = last.then(work);
-    last = turn.catch(() => {});
-    return turn;
+  /** Our rows were found in the log: they are stored, and if they took the task over, it is ours. */
+  function stored(options: AppendOptions): AppendOutcome {
+    if (options.take) fence = image.header.fence;
+    return "stored";
+  }
+
+  /** Whether an append without updates has something to say of the task. */
+  function learns({ hidden, upstreamTaskId, upstreamContextId }: AppendOptions): boolean {
+    const { header } = image;
+    return (
+      (upstreamTaskId !== undefined && upstreamTaskId !== header.upstreamTaskId) ||
+      (upstreamContextId !== undefined && upstreamContextId !== header.upstreamContextId) ||
+      (!hidden && !header.disclosed)
+    );
   }
 
   return {
     get image() {
       return image;
     },
-    append: (make, options, signal) => inTurn(() => appendNow(make, options, signal)),
-    refresh: (signal) => inTurn(() => whenDatabaseAnswers(deps.runtime, signal, async () => void (await reload()))),
+    append: (make, options, signal) => gatherer.add({ make, options, signal }, options.gather),
+    refresh: (signal) =>
+      gatherer.inTurn(async () => {
+        await whenDatabaseAnswers(deps.runtime, signal, reload);
+        checkLease();
+      }),
+  };
+}
+
+/** Whether updates bring a task that nobody has into a state in which somebody must. */
+function takesUp({ state }: TaskImage, updates: readonly NewUpdate[]): boolean {
+  const next = updates.findLast((update) => stateBrought(update) !== undefined);
+  return !isLeased(state) && next !== undefined && isLeased(stateBrought(next)!);
+}
+
+/** Several appends as one. */
+function joined(works: readonly Work[]): Work {
+  const last = works.at(-1)!;
+  if (works.length === 1) return last;
+  return {
+    make: (image) => works.flatMap(({ make }) => make(image)),
+    options: Object.assign({}, ...works.map(({ options }) => options)),
+    signal: last.signal,
   };
 }
 
@@ -158,7 +231,7 @@ export async function whenDatabaseAnswers<T>(
 }
 
 /** The database is away, or has more to write than it can hold: trying again can help. */
-function isTransient(error: unknown): boolean {
+export function isTransient(error: unknown): boolean {
   return error instanceof SignalboxError && (error.reason === "DATABASE_UNAVAILABLE" || error.reason === "QUEUE_FULL");
 }
 

@@ -17,10 +17,10 @@ import { clip, type FieldViolation, invalidArgument, taskNotCancelable, taskNotF
 import { historyViolations, idViolations, MAX_ID_LENGTH } from "../domain/message-rules.ts";
 import { foldTask, stateOf, type TaskImage, viewTask } from "../domain/task-log.ts";
 import { isTerminal, stateName } from "../domain/task-state.ts";
-import type { TaskCursor } from "../store/task-reads.ts";
+import type { StoredTask, TaskCursor } from "../store/task-reads.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { Dispatcher } from "./dispatcher.ts";
-import type { RequestContext } from "./request-context.ts";
+import type { RequestContext, StreamCursor } from "./request-context.ts";
 import type { Router } from "./router.ts";
 
 const MAX_PAGE = 100;
@@ -36,6 +36,8 @@ const MAX_REFUSAL = 2048;
 export interface Tasks {
   /** A task that the caller may see, through the target it names. Throws TaskNotFound. */
   visible(context: RequestContext, tenant: string, taskId: string): Promise<TaskImage>;
+  /** The same task as it stood at a number of its log. Throws INVALID_ARGUMENT where the log ends before. */
+  visibleAt(context: RequestContext, tenant: string, taskId: string, cursor: StreamCursor): Promise<TaskImage>;
   get(context: RequestContext, request: GetTaskRequest): Promise<Task>;
   list(context: RequestContext, request: ListTasksRequest): Promise<ListTasksResponse>;
   cancel(context: RequestContext, request: CancelTaskRequest): Promise<Task>;
@@ -49,18 +51,30 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
     return stored && foldTask(stored.header, stored.updates);
   }
 
-  async function visible(context: RequestContext, tenant: string, taskId: string): Promise<TaskImage> {
+  async function find(context: RequestContext, tenant: string, taskId: string): Promise<StoredTask> {
     if (taskId === "") throw invalidArgument([{ field: "id", description: "is required: the id of a task" }]);
     const target = await router.target(context, tenant);
     // Nothing that is stored looks like these.
     if (taskId.length > MAX_ID_LENGTH || taskId.includes("\0")) throw taskNotFound(taskId.replaceAll("\0", ""));
-    const image = await load(context.workspaceId, taskId);
-    if (!image?.header.disclosed || (target && target.agentId !== image.header.agentId)) throw taskNotFound(taskId);
-    return image;
+    const stored = await store.load(context.workspaceId, taskId);
+    if (!stored?.header.disclosed || (target && target.agentId !== stored.header.agentId)) throw taskNotFound(taskId);
+    return stored;
+  }
+
+  async function visible(context: RequestContext, tenant: string, taskId: string): Promise<TaskImage> {
+    const { header, updates } = await find(context, tenant, taskId);
+    return foldTask(header, updates);
   }
 
   return {
     visible,
+
+    async visibleAt(context, tenant, taskId, { sequence, header: name }) {
+      const { header, updates } = await find(context, tenant, taskId);
+      if (sequence <= updates.length) return foldTask(header, updates.slice(0, sequence));
+      const description = `says ${sequence}, but the log of this task ends at ${updates.length}; send the last number that you have of it, or leave it out to begin with the task as it stands`;
+      throw invalidArgument([{ field: name, description }]);
+    },
 
     async get(context, request) {
       refuse(historyViolations("historyLength", request.historyLength));

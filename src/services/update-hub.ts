@@ -1,46 +1,91 @@
 /**
- * Tells this process of updates that it has committed. A hint with a body: watchers read the log whenever what they hear
- * does not follow what they have, so nothing depends on it but speed.
+ * Where this process hears that logs have grown. Two kinds of news come through it: commits, with the rows, of what this
+ * replica has written or found written; and hints, with a bare number, of what others have written. Neither is needed for
+ * anything but speed: whoever reads a log reads it from the database when what it hears does not follow what it has.
+ *
+ * `onCommit` and `onWork` are the persistence hooks: this replica's commits, best effort, each told once, after it is
+ * durable and before anybody else is answered. A process that dies between the commit and the call tells nobody. What must
+ * surely follow every transition reads the outbox instead.
  */
 import type { TaskUpdate } from "../domain/task-log.ts";
+import type { TaskKey } from "../store/task-reads.ts";
 
-export interface Commit {
-  workspaceId: string;
-  taskId: string;
+export interface Commit extends TaskKey {
   agentId: string;
   updates: readonly TaskUpdate[];
   hasPush: boolean;
 }
 
+/** What one listener hears of one task. */
+export interface TaskListener {
+  /** Rows that are new to this replica, in their order. Between two calls there may be rows that others wrote. */
+  onCommit?(commit: Commit): void;
+  /** Somebody says that the log has reached this number. It may be old news. */
+  onHint?(seq: number): void;
+}
+
+/** Whether work was announced by this replica or by another. */
+export type WorkOrigin = "here" | "elsewhere";
+
 export interface UpdateHub {
+  /** Tells of rows that are durable. */
   publish(commit: Commit): void;
-  /** Calls `listener` with each commit of one task, until the returned function is called. */
-  subscribe(workspaceId: string, taskId: string, listener: (commit: Commit) => void): () => void;
-  /** Calls `listener` with each commit of every task: the hook for duties that follow transitions. Best effort. */
+  /** Tells that a task's log has reached a number, whoever wrote it. */
+  hint(workspaceId: string, taskId: string, seq: number): void;
+  /** Listens to one task until the returned function is called. A listener must neither throw nor wait. */
+  subscribe(workspaceId: string, taskId: string, listener: TaskListener): () => void;
+  /** The tasks that somebody listens to. */
+  watched(): Iterable<TaskKey>;
+  /** Calls `listener` with each commit of every task, until the returned function is called. */
   onCommit(listener: (commit: Commit) => void): () => void;
+  /** Tells that a task may wait in the queue for a replica that has room for it. */
+  announceWork(origin?: WorkOrigin): void;
+  /** Calls `listener` for each announcement, until the returned function is called. There may be no work after all. */
+  onWork(listener: (origin: WorkOrigin) => void): () => void;
+}
+
+interface Watched {
+  key: TaskKey;
+  listeners: Set<TaskListener>;
 }
 
 export function createUpdateHub(): UpdateHub {
-  const byTask = new Map<string, Set<(commit: Commit) => void>>();
-  const all = new Set<(commit: Commit) => void>();
-  const keyOf = (workspaceId: string, taskId: string) => `${workspaceId} ${taskId}`;
+  const byTask = new Map<string, Watched>();
+  const onCommit = new Set<(commit: Commit) => void>();
+  const onWork = new Set<(origin: WorkOrigin) => void>();
+  const nameOf = (workspaceId: string, taskId: string) => `${workspaceId} ${taskId}`;
+  const listenersOf = (workspaceId: string, taskId: string): Iterable<TaskListener> =>
+    byTask.get(nameOf(workspaceId, taskId))?.listeners ?? [];
   return {
     publish(commit) {
-      for (const listener of byTask.get(keyOf(commit.workspaceId, commit.taskId)) ?? []) listener(commit);
-      for (const listener of all) listener(commit);
+      for (const listener of listenersOf(commit.workspaceId, commit.taskId)) listener.onCommit?.(commit);
+      for (const listener of onCommit) listener(commit);
+    },
+    hint(workspaceId, taskId, seq) {
+      for (const listener of listenersOf(workspaceId, taskId)) listener.onHint?.(seq);
     },
     subscribe(workspaceId, taskId, listener) {
-      const key = keyOf(workspaceId, taskId);
-      const listeners = byTask.get(key) ?? new Set();
-      byTask.set(key, listeners.add(listener));
+      const name = nameOf(workspaceId, taskId);
+      const watched = byTask.get(name) ?? { key: { workspaceId, taskId }, listeners: new Set() };
+      byTask.set(name, watched);
+      watched.listeners.add(listener);
       return () => {
-        listeners.delete(listener);
-        if (listeners.size === 0 && byTask.get(key) === listeners) byTask.delete(key);
+        watched.listeners.delete(listener);
+        if (watched.listeners.size === 0 && byTask.get(name) === watched) byTask.delete(name);
       };
     },
-    onCommit(listener) {
-      all.add(listener);
-      return () => all.delete(listener);
+    *watched() {
+      for (const { key } of byTask.values()) yield key;
     },
+    onCommit: (listener) => listening(onCommit, listener),
+    announceWork(origin = "here") {
+      for (const listener of onWork) listener(origin);
+    },
+    onWork: (listener) => listening(onWork, listener),
   };
+}
+
+function listening<T>(listeners: Set<T>, listener: T): () => void {
+  listeners.add(listener);
+  return () => void listeners.delete(listener);
 }

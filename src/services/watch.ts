@@ -1,7 +1,9 @@
 /**
- * A reader of one task's log with a cursor of its own: it gets every update after the cursor once, in order, whatever it
- * misses of the hub. Slow readers hold at most `BUFFER` updates in memory; beyond that they read the log, and wait for the
- * database where it is away.
+ * A reader of one task's log with a cursor of its own: it gets every update after the cursor once, in order, whoever wrote
+ * it. It sleeps until the hub tells it something: rows that follow its own it takes as they are, and for anything else it
+ * reads the log. A hint that is lost costs it time alone, because the slow poll (background/slow-poll.ts) tells the hub how
+ * far each watched log has come. Slow readers hold at most `BUFFER` updates in memory; beyond that they read the log, and
+ * wait for the database where it is away.
  */
 import type { TaskUpdate } from "../domain/task-log.ts";
 import type { TaskStore } from "../store/task-store.ts";
@@ -11,8 +13,6 @@ import type { UpdateHub } from "./update-hub.ts";
 
 /** Updates that one watcher holds at most. */
 const BUFFER = 256;
-/** How often a watcher looks into the log although it heard nothing. */
-const POLL_MS = 15_000;
 
 export interface WatchOptions {
   workspaceId: string;
@@ -34,29 +34,32 @@ export function watchTask(
   options: WatchOptions,
 ): AsyncGenerator<TaskUpdate, never, void> {
   const { workspaceId, taskId, signal } = options;
+  let cursor = options.after;
   let heard: TaskUpdate[] = [];
   let mustRead = !options.fresh;
   let wake: () => void = () => {};
-  const unsubscribe = deps.hub.subscribe(workspaceId, taskId, ({ updates }) => {
-    if (heard.length + updates.length > BUFFER) {
-      heard = [];
+  const unsubscribe = deps.hub.subscribe(workspaceId, taskId, {
+    onCommit({ updates }) {
+      if (heard.length + updates.length > BUFFER) {
+        heard = [];
+        mustRead = true;
+      } else {
+        heard.push(...updates);
+      }
+      wake();
+    },
+    onHint(seq) {
+      // Every log that is watched is hinted at again and again: most hints tell what is known.
+      if (seq <= Math.max(cursor, heard.at(-1)?.seq ?? 0)) return;
       mustRead = true;
-    } else {
-      heard.push(...updates);
-    }
-    wake();
+      wake();
+    },
   });
   signal.addEventListener("abort", unsubscribe, { once: true });
 
   function changed(): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(() => {
-        mustRead = true;
-        wake();
-      }, POLL_MS);
-      timer.unref();
       wake = () => {
-        clearTimeout(timer);
         signal.removeEventListener("abort", wake);
         wake = () => {};
         resolve();
@@ -66,7 +69,6 @@ export function watchTask(
   }
 
   async function* read(): AsyncGenerator<TaskUpdate, never, void> {
-    let cursor = options.after;
     try {
       for (;;) {
         signal.throwIfAborted();

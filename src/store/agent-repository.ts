@@ -12,27 +12,36 @@ export interface AgentRecord {
   cardUrl: string | undefined;
   /** The ETag with which the card was served to us. */
   cardEtag: string | undefined;
+  /** Whether a task may be sent to it once more when nobody knows what became of the first time. */
+  safeToRepeat: boolean;
   revision: number;
   createdAt: Date;
   updatedAt: Date;
   cardFetchedAt: Date;
 }
 
-/** What an agent is stored with. */
+/** A card, and where it came from. */
 export interface AgentCardSource {
   card: AgentCard;
   cardUrl: string | undefined;
   cardEtag: string | undefined;
 }
 
+/** What changes about an agent; the rest stays. */
+export interface AgentChange {
+  /** A card that was given or fetched now. */
+  source?: AgentCardSource;
+  safeToRepeat?: boolean;
+}
+
 export interface AgentRepository {
   /** False when the id is taken. */
-  insert(workspaceId: string, agentId: string, source: AgentCardSource, now: Date): Promise<boolean>;
-  /** Stores a card that was given or fetched; `revision` guards against lost updates when given. */
+  insert(workspaceId: string, agentId: string, agent: Required<AgentChange>, now: Date): Promise<boolean>;
+  /** Changes an agent; `revision` guards against lost updates when given. */
   update(
     workspaceId: string,
     agentId: string,
-    source: AgentCardSource,
+    change: AgentChange,
     now: Date,
     revision?: number,
   ): Promise<"updated" | "missing" | "changed">;
@@ -53,30 +62,30 @@ export function createAgentRepository(db: Database): AgentRepository {
     kysely.selectFrom("agents").selectAll().where("workspace_id", "=", workspaceId).where("agent_id", "=", agentId);
 
   return {
-    async insert(workspaceId, agentId, source, now) {
+    async insert(workspaceId, agentId, { source, safeToRepeat }, now) {
       const result = await kysely
         .insertInto("agents")
         .values({
           workspace_id: workspaceId,
           agent_id: agentId,
-          ...columns(source),
+          ...cardColumns(source, now),
+          safe_to_repeat: safeToRepeat,
           created_at: now,
           updated_at: now,
-          card_fetched_at: now,
         })
         .onConflict((conflict) => conflict.doNothing())
         .executeTakeFirst();
       return (result.numInsertedOrUpdatedRows ?? 0n) > 0n;
     },
 
-    async update(workspaceId, agentId, source, now, revision) {
+    async update(workspaceId, agentId, { source, safeToRepeat }, now, revision) {
       const result = await kysely
         .updateTable("agents")
         .set((eb) => ({
-          ...columns(source),
+          ...(source && cardColumns(source, now)),
+          ...(safeToRepeat !== undefined && { safe_to_repeat: safeToRepeat }),
           revision: eb("revision", "+", 1),
           updated_at: now,
-          card_fetched_at: now,
         }))
         .where("workspace_id", "=", workspaceId)
         .where("agent_id", "=", agentId)
@@ -148,11 +157,12 @@ export function createAgentRepository(db: Database): AgentRepository {
   };
 }
 
-function columns(source: AgentCardSource) {
+function cardColumns(source: AgentCardSource, now: Date) {
   return {
     card: toBinary(AgentCardSchema, source.card),
     card_url: source.cardUrl ?? null,
     card_etag: source.cardEtag ?? null,
+    card_fetched_at: now,
   };
 }
 
@@ -163,6 +173,7 @@ function record(row: Selectable<AgentTable>): AgentRecord {
     card: fromBinary(AgentCardSchema, row.card),
     cardUrl: row.card_url ?? undefined,
     cardEtag: row.card_etag ?? undefined,
+    safeToRepeat: row.safe_to_repeat,
     revision: row.revision,
     createdAt: row.created_at,
     updatedAt: row.updated_at,

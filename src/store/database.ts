@@ -14,6 +14,23 @@ export interface Statement {
 /** A row as the driver gives it: int8 as number, timestamptz as Date, bytea as Uint8Array, json parsed. */
 export type Row = Record<string, unknown>;
 
+/** Hears what other replicas tell. Neither method may throw. */
+export interface NotificationListener {
+  /** A replica, this one included, has told something. */
+  onHint(payload: string): void;
+  /** What was told until now may have been missed: the way on which it comes was made, or lost. */
+  onGap(connected: boolean): void;
+}
+
+export interface Notifications {
+  /** Whether what is told now is heard here. */
+  readonly connected: boolean;
+  /** Tells all who listen, this replica included. At most 7,999 bytes. Rejects as `query` does. */
+  notify(payload: string): Promise<void>;
+  /** Hears no more. Needs no answer of the database. */
+  close(): Promise<void>;
+}
+
 export interface Database {
   readonly backend: "postgres" | "pglite";
   readonly kysely: Kysely<Schema>;
@@ -26,6 +43,8 @@ export interface Database {
    * Runs migrations and other long work on a Kysely without time limits; on PostgreSQL it has a connection of its own.
    */
   maintain<T>(work: (kysely: Kysely<Schema>) => Promise<T>): Promise<T>;
+  /** Begins to hear what the replicas on this database tell each other. On PGlite there is nobody to hear. */
+  listen(listener: NotificationListener): Notifications;
   /** Resolves when the database answers; rejects with DATABASE_UNAVAILABLE otherwise. Never waits longer than 2 s. */
   ping(): Promise<void>;
   /** Waits for running statements, then closes every connection. */

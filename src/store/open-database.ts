@@ -4,9 +4,8 @@ import type { Logger } from "pino";
 import { SignalboxError } from "../domain/errors.ts";
 import type { Database } from "./database.ts";
 import { sqlState } from "./database-errors.ts";
-import { lockDatabase } from "./database-lock.ts";
 import { openPglite } from "./pglite.ts";
-import { connectionTo, openPostgres } from "./postgres.ts";
+import { openPostgres } from "./postgres.ts";
 
 const FIRST_WAIT_MS = 250;
 const LONGEST_WAIT_MS = 10_000;
@@ -26,7 +25,7 @@ export interface OpenDatabaseOptions {
  * Opens the database. A PostgreSQL server that is away is tried again until it comes or `signal` aborts.
  *
  * @throws SignalboxError DATABASE_REFUSED when trying again cannot help: wrong user, password, name or URL;
- * DATABASE_IN_USE when another server works on it; and what `openPglite` throws.
+ * and what `openPglite` throws.
  */
 export async function openDatabase(options: OpenDatabaseOptions): Promise<Database> {
   const { url, dataDir, poolSize, log, signal } = options;
@@ -36,8 +35,7 @@ export async function openDatabase(options: OpenDatabaseOptions): Promise<Databa
   const db = openPostgres({ url, poolSize, log });
   try {
     await connect(db, server, log, signal);
-    const lock = await lockDatabase(connectionTo(url), log, signal);
-    return { ...db, close: () => db.close().then(lock.release) };
+    return db;
   } catch (error) {
     await db.close();
     throw error;

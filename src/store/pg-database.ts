@@ -8,6 +8,7 @@ import type { Logger } from "pino";
 import { databaseUnavailable } from "../domain/errors.ts";
 import type { Database, Statement } from "./database.ts";
 import { isUnavailable, mapDatabaseError } from "./database-errors.ts";
+import { noNotifications, openNotifications } from "./notifications.ts";
 import { valueTypes } from "./pg-values.ts";
 import type { Schema } from "./schema.ts";
 
@@ -16,14 +17,17 @@ const PING_TIMEOUT_MS = 2_000;
 export interface PgDatabaseOptions {
   backend: Database["backend"];
   pool: pg.PoolConfig;
-  /** For `maintain`: connections without time limits. Left out, maintenance shares the pool. */
-  maintenancePool?: pg.PoolConfig;
+  /**
+   * For sessions outside the pool and without its time limits: of `maintain`, and of `listen`. Left out, there is one
+   * session only: maintenance shares the pool, and no other process is there to be heard.
+   */
+  ownSession?: pg.ClientConfig;
   log: Logger;
   /** Called by `close`, after the last connection has ended. */
   onClose?: () => Promise<void>;
 }
 
-export function createPgDatabase({ backend, pool, maintenancePool, log, onClose }: PgDatabaseOptions): Database {
+export function createPgDatabase({ backend, pool, ownSession, log, onClose }: PgDatabaseOptions): Database {
   const sessions = openSessions(pool, log);
   const kysely = sessions.kysely();
 
@@ -42,14 +46,16 @@ export function createPgDatabase({ backend, pool, maintenancePool, log, onClose 
     kysely,
     query,
     async maintain(work) {
-      if (!maintenancePool) return work(kysely);
-      const own = openSessions(maintenancePool, log);
+      if (!ownSession) return work(kysely);
+      const own = openSessions({ ...ownSession, max: 1 }, log);
       try {
         return await work(own.kysely());
       } finally {
         await own.close();
       }
     },
+    listen: (listener) =>
+      ownSession ? openNotifications({ session: ownSession, query, log }, listener) : noNotifications(listener),
     async ping() {
       const late = Promise.withResolvers<never>();
       const timer = setTimeout(

@@ -30,13 +30,13 @@ export function openPostgres({ url, poolSize, log }: PostgresOptions): Database 
       statement_timeout: STATEMENT_TIMEOUT_MS,
       query_timeout: SILENCE_TIMEOUT_MS,
     },
-    maintenancePool: { ...connection, max: 1 },
+    ownSession: connection,
     log,
   });
 }
 
 /** How every connection to a server is made. */
-export const connectionTo = (url: string) => ({
+const connectionTo = (url: string) => ({
   ...connectTo(url),
   application_name: "signalbox",
   connectionTimeoutMillis: CONNECT_TIMEOUT_MS,

@@ -1,11 +1,29 @@
 /** Push notification configs, keyed by task and id: ids repeat over tasks. */
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { sql } from "kysely";
 import { type TaskPushNotificationConfig, TaskPushNotificationConfigSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { Database } from "./database.ts";
 
+/**
+ * What a new config gets.
+ * - `start`: everything that followed the message with which the task began.
+ * - `now`: what is committed after it is stored.
+ */
+export type PushFrom = "start" | "now";
+
+export interface PutOptions {
+  now: Date;
+  /** How many configs a task may have. */
+  most: number;
+  from: PushFrom;
+}
+
 export interface PushConfigRepository {
-  /** Stores a config under its task and id, in place of one with that id. False when the task has `most` others. */
-  put(workspaceId: string, config: TaskPushNotificationConfig, now: Date, most: number): Promise<boolean>;
+  /**
+   * Stores a config under its task and id. One with that id is replaced: what it had yet to get, and its failures, are
+   * forgotten. False when the task has as many others as it may have.
+   */
+  put(workspaceId: string, config: TaskPushNotificationConfig, options: PutOptions): Promise<boolean>;
   get(workspaceId: string, taskId: string, id: string): Promise<TaskPushNotificationConfig | undefined>;
   /** Configs of a task by id, after `afterId`. */
   list(
@@ -28,17 +46,19 @@ export function createPushConfigRepository(db: Database): PushConfigRepository {
   const decode = (row: { body: Uint8Array }) => fromBinary(TaskPushNotificationConfigSchema, row.body);
 
   return {
-    async put(workspaceId, config, now, most) {
+    async put(workspaceId, config, { now, most, from }) {
       const { taskId, id } = config;
       const body = toBinary(TaskPushNotificationConfigSchema, config);
       return kysely.transaction().execute(async (tx) => {
-        // Also takes the task's row, so that puts of one task are counted one after another.
-        await tx
+        // Takes the task's row: puts of one task are counted one after another, and no append commits meanwhile. What
+        // follows `last_seq` is committed after this, so the outbox reads it when the config is there.
+        const { last_seq: reach } = await tx
           .updateTable("tasks")
           .set({ has_push: true })
           .where("workspace_id", "=", workspaceId)
           .where("task_id", "=", taskId)
-          .execute();
+          .returning("last_seq")
+          .executeTakeFirstOrThrow();
         const { others } = await tx
           .selectFrom("push_configs")
           .select((eb) => eb.fn.countAll<number>().as("others"))
@@ -47,10 +67,21 @@ export function createPushConfigRepository(db: Database): PushConfigRepository {
           .where("config_id", "!=", id)
           .executeTakeFirstOrThrow();
         if (others >= most) return false;
+        const posted = from === "start" ? Math.min(1, reach) : reach;
+        const fresh = {
+          body,
+          posted,
+          reach,
+          tries: 0,
+          next_try_at: posted < reach ? sql<Date>`clock_timestamp()` : null,
+          given_up_at: null,
+          claim: sql<number>`nextval('push_claims')`,
+          claimed_by: null,
+        };
         await tx
           .insertInto("push_configs")
-          .values({ workspace_id: workspaceId, task_id: taskId, config_id: id, body, created_at: now })
-          .onConflict((conflict) => conflict.columns(["workspace_id", "task_id", "config_id"]).doUpdateSet({ body }))
+          .values({ workspace_id: workspaceId, task_id: taskId, config_id: id, created_at: now, ...fresh })
+          .onConflict((conflict) => conflict.columns(["workspace_id", "task_id", "config_id"]).doUpdateSet(fresh))
           .execute();
         return true;
       });

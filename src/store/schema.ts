@@ -7,6 +7,8 @@ export interface Schema {
   tasks: TaskTable;
   task_updates: TaskUpdateTable;
   push_configs: PushConfigTable;
+  replicas: ReplicaTable;
+  outbox_cursors: OutboxCursorTable;
 }
 
 export interface WorkspaceTable {
@@ -27,6 +29,8 @@ export interface AgentTable {
   created_at: Date;
   updated_at: Date;
   card_fetched_at: Date;
+  /** Whether a task may be sent to it once more when nobody knows what became of the first time. */
+  safe_to_repeat: Generated<boolean>;
 }
 
 export interface TaskTable {
@@ -34,8 +38,10 @@ export interface TaskTable {
   task_id: string;
   context_id: string;
   agent_id: string;
-  /** Number of lf.a2a.v1.TaskState. */
+  /** EngineState. The database lets it change only as src/domain/task-state.ts says. */
   state: number;
+  /** Number of lf.a2a.v1.TaskState: the state as clients see it. */
+  a2a_state: number;
   /** lf.a2a.v1.TaskStatus: what ListTasks shows without reading the log. */
   status: Uint8Array;
   status_at: Date;
@@ -48,6 +54,19 @@ export interface TaskTable {
   upstream_task_id: string | null;
   upstream_context_id: string | null;
   created_at: Date;
+  /** 0, BACKGROUND, to 4, CRITICAL. */
+  priority: Generated<number>;
+  /** The fencing token: whoever takes the task over makes it greater, and every write names it. */
+  fence: Generated<number>;
+  /** How many times the first message was, or is about to be, brought to an agent. */
+  attempt: Generated<number>;
+  /** The replica that has the task. */
+  lease_owner: string | null;
+  /** For a task that no replica has: when one should take it, because it is due or has waited too long. */
+  wake_at: Date | null;
+  deadline_at: Date | null;
+  /** JSON: what the first message is delivered with. */
+  delivery: Uint8Array | null;
 }
 
 export interface TaskUpdateTable {
@@ -60,6 +79,15 @@ export interface TaskUpdateTable {
   /** Who or what caused it and why; for operators. */
   cause: string | null;
   created_at: ColumnType<Date, Date, never>;
+  /** EngineState that the row brought, if it brought one. */
+  state: number | null;
+  /** The token under which it was written. */
+  fence: Generated<number>;
+  attempt: Generated<number>;
+  /** The replica that wrote it. */
+  written_by: string | null;
+  /** The transaction that wrote it. */
+  xid: Generated<string>;
 }
 
 export interface PushConfigTable {
@@ -69,4 +97,40 @@ export interface PushConfigTable {
   /** lf.a2a.v1.TaskPushNotificationConfig. */
   body: Uint8Array;
   created_at: Date;
+  /** Number of the last row of the task's log that was posted or need not be. */
+  posted: Generated<number>;
+  /** Number of the last row that may have to be posted. */
+  reach: Generated<number>;
+  /** Tries of the update after `posted` that failed. */
+  tries: Generated<number>;
+  /** When there is something to post: from when on. */
+  next_try_at: Date | null;
+  /** Set when all tries were used up: it gets no more. */
+  given_up_at: Date | null;
+  /** The fencing token of whoever posts; each claim, and each config in the place of another, gets a new one. */
+  claim: Generated<number>;
+  /** The replica that posts. */
+  claimed_by: string | null;
+}
+
+/** One run of a server that works, or has worked, on this database. */
+export interface ReplicaTable {
+  replica_id: string;
+  host: string;
+  started_at: Generated<Date>;
+  /** Until when its leases hold, by the database's clock. */
+  expires_at: Date;
+  died_at: Date | null;
+}
+
+/** How far a duty has read all logs, in the order of transactions. */
+export interface OutboxCursorTable {
+  name: string;
+  xid: string;
+  workspace_id: Generated<string>;
+  task_id: Generated<string>;
+  seq: Generated<number>;
+  fence: Generated<number>;
+  /** The replica that reads. */
+  lease_owner: string | null;
 }

@@ -1,10 +1,25 @@
 /** Rows of the task tables to domain values and back. */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { StreamResponseSchema, type TaskStatus, TaskStatusSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import type { NewUpdate, TaskHeader, TaskUpdate, UpdateKind } from "../domain/task-log.ts";
+import {
+  type Delivery,
+  type NewUpdate,
+  PRIORITIES,
+  type TaskHeader,
+  type TaskUpdate,
+  type UpdateKind,
+} from "../domain/task-log.ts";
+import type { EngineState } from "../domain/task-state.ts";
 import type { Row } from "./database.ts";
 
-const KIND_NUMBER: Record<UpdateKind, number> = { message: 1, status: 2, artifact: 3, reply: 4, metadata: 5 };
+const KIND_NUMBER: Record<UpdateKind, number> = {
+  message: 1,
+  status: 2,
+  artifact: 3,
+  reply: 4,
+  metadata: 5,
+  transition: 6,
+};
 const KIND_NAME: ReadonlyMap<number, UpdateKind> = new Map(
   Object.entries(KIND_NUMBER).map(([name, number]) => [number, name as UpdateKind]),
 );
@@ -13,6 +28,9 @@ const KIND_NAME: ReadonlyMap<number, UpdateKind> = new Map(
 const NUL = /\0/g;
 
 export const kindNumber = (kind: UpdateKind): number => KIND_NUMBER[kind];
+
+/** Undefined for a number that only a newer version knows. */
+export const kindName = (number: number): UpdateKind | undefined => KIND_NAME.get(number);
 
 export const encodeBody = (update: NewUpdate): Uint8Array => toBinary(StreamResponseSchema, update.body);
 
@@ -30,9 +48,18 @@ export function decodeUpdate(row: Row): TaskUpdate {
     seq: row.seq as number,
     kind,
     body: fromBinary(StreamResponseSchema, row.body as Uint8Array),
+    ...(typeof row.state === "number" && { state: row.state as EngineState }),
     ...(typeof row.cause === "string" && { cause: row.cause }),
   };
 }
+
+/** JSON, or nothing when there is nothing to say. */
+export function encodeDelivery(delivery: Delivery): Uint8Array | null {
+  return Object.keys(delivery).length === 0 ? null : Buffer.from(JSON.stringify(delivery));
+}
+
+const decodeDelivery = (bytes: Uint8Array | null): Delivery =>
+  bytes ? (JSON.parse(Buffer.from(bytes).toString()) as Delivery) : {};
 
 export function decodeHeader(row: Row): TaskHeader {
   return {
@@ -45,5 +72,11 @@ export function decodeHeader(row: Row): TaskHeader {
     hasPush: row.has_push as boolean,
     upstreamTaskId: (row.upstream_task_id as string | null) ?? undefined,
     upstreamContextId: (row.upstream_context_id as string | null) ?? undefined,
+    priority: PRIORITIES[row.priority as number] ?? "NORMAL",
+    fence: row.fence as number,
+    leaseOwner: (row.lease_owner as string | null) ?? undefined,
+    attempt: row.attempt as number,
+    deadlineAt: (row.deadline_at as Date | null) ?? undefined,
+    delivery: decodeDelivery(row.delivery as Uint8Array | null),
   };
 }

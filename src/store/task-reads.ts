@@ -25,20 +25,28 @@ const HEADER_COLUMNS = [
   "has_push",
   "upstream_task_id",
   "upstream_context_id",
+  "priority",
+  "fence",
+  "lease_owner",
+  "attempt",
+  "deadline_at",
+  "delivery",
 ] as const;
 
 // One statement, so that a task and its log are of one snapshot.
 const LOAD = {
-  name: "task-load-v1",
+  name: "task-load-v2",
   text: `
     with wanted as materialized (
       select distinct workspace_id, task_id from unnest($1::text[], $2::text[]) as w(workspace_id, task_id)
     )
     select t.workspace_id, t.task_id, 0::bigint as seq, null::smallint as kind, null::bytea as body, null as cause,
+           null::smallint as state,
            ${HEADER_COLUMNS.map((column) => `t.${column}`).join(", ")}
     from wanted w join tasks t on t.workspace_id = w.workspace_id and t.task_id = w.task_id
     union all
-    select u.workspace_id, u.task_id, u.seq, u.kind, u.body, u.cause, null, null, null, null, null, null, null
+    select u.workspace_id, u.task_id, u.seq, u.kind, u.body, u.cause, u.state,
+           ${HEADER_COLUMNS.map(() => "null").join(", ")}
     from wanted w join task_updates u on u.workspace_id = w.workspace_id and u.task_id = w.task_id
     order by seq`,
 };
@@ -59,9 +67,9 @@ export async function loadBatch(db: Database, keys: readonly TaskKey[]): Promise
 const mapKey = (workspaceId: string, taskId: string): string => `${workspaceId} ${taskId}`;
 
 const READ_UPDATES = {
-  name: "task-updates-v1",
+  name: "task-updates-v2",
   text: `
-    select seq, kind, body, cause from task_updates
+    select seq, kind, body, cause, state from task_updates
     where workspace_id = $1 and task_id = $2 and seq > $3 order by seq limit $4`,
 };
 
@@ -69,6 +77,33 @@ const READ_UPDATES = {
 export async function readUpdates(db: Database, key: TaskKey, after: number, limit: number): Promise<TaskUpdate[]> {
   const rows = await db.query(READ_UPDATES, [key.workspaceId, key.taskId, after, limit]);
   return rows.map(decodeUpdate);
+}
+
+/** How far a task's log has come. */
+export interface TaskNumber extends TaskKey {
+  /** Number of its last row. */
+  seq: number;
+}
+
+// A subquery for each key: no plan of it reads the whole table, whatever ANALYZE has found.
+const LAST_NUMBERS = {
+  name: "task-last-numbers-v1",
+  text: `
+    select * from (
+      select w.workspace_id, w.task_id,
+             (select t.last_seq from tasks t where t.workspace_id = w.workspace_id and t.task_id = w.task_id) as seq
+      from unnest($1::text[], $2::text[]) as w(workspace_id, task_id)
+    ) found where seq is not null`,
+};
+
+/** The last numbers of those of the tasks that exist. */
+export async function lastNumbers(db: Database, keys: readonly TaskKey[]): Promise<TaskNumber[]> {
+  const rows = await db.query(LAST_NUMBERS, [keys.map((k) => k.workspaceId), keys.map((k) => k.taskId)]);
+  return rows.map((row) => ({
+    workspaceId: row.workspace_id as string,
+    taskId: row.task_id as string,
+    seq: row.seq as number,
+  }));
 }
 
 export interface TaskFilter {
@@ -105,7 +140,7 @@ export async function listTasks(
     .where("disclosed", "=", true)
     .$if(filter.contextId !== undefined, (q) => q.where("context_id", "=", filter.contextId!))
     .$if(filter.agentId !== undefined, (q) => q.where("agent_id", "=", filter.agentId!))
-    .$if(filter.state !== undefined, (q) => q.where("state", "=", filter.state!))
+    .$if(filter.state !== undefined, (q) => q.where("a2a_state", "=", filter.state!))
     .$if(filter.statusFrom !== undefined, (q) => q.where("status_at", ">=", filter.statusFrom!));
   const rows = await matching
     .select(["workspace_id", "task_id", "status", "status_at", "metadata", ...HEADER_COLUMNS])

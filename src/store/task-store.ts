@@ -7,6 +7,7 @@ import { createGroupCommit } from "./group-commit.ts";
 import {
   findUpstreamContext,
   type ListedTask,
+  lastNumbers,
   listTasks,
   loadBatch,
   mapTaskIds,
@@ -15,6 +16,7 @@ import {
   type TaskCursor,
   type TaskFilter,
   type TaskKey,
+  type TaskNumber,
 } from "./task-reads.ts";
 import { type Append, type Appended, appendBatch, type NewTask, submitBatch } from "./task-writes.ts";
 
@@ -27,6 +29,8 @@ export interface TaskStore {
   load(workspaceId: string, taskId: string): Promise<StoredTask | undefined>;
   /** At most `limit` rows of a task's log after number `after`. */
   readUpdates(workspaceId: string, taskId: string, after: number, limit: number): Promise<TaskUpdate[]>;
+  /** How far the logs of these tasks have come; a task that there is not is left out. */
+  lastNumbers(keys: readonly TaskKey[]): Promise<TaskNumber[]>;
   list(
     workspaceId: string,
     filter: TaskFilter,
@@ -43,16 +47,21 @@ export interface TaskStore {
   close(): Promise<void>;
 }
 
-/** `maxWaiting` bounds each queue of writes; what comes on top is refused with QUEUE_FULL. */
-export function createTaskStore(db: Database, options: { maxWaiting: number }): TaskStore {
-  const { maxWaiting } = options;
+export interface TaskStoreOptions {
+  /** Bounds each queue of writes; what comes on top is refused with QUEUE_FULL. */
+  maxWaiting: number;
+  /** Who writes. Asked for each batch: a replica that was declared dead goes on under another id. */
+  replicaId: () => string;
+}
+
+export function createTaskStore(db: Database, { maxWaiting, replicaId }: TaskStoreOptions): TaskStore {
   const submits = createGroupCommit<NewTask, void>({
     name: "submit",
     maxBatch: 500,
     maxWaiting,
     isolate: isDataError,
     flush: async (tasks) => {
-      await submitBatch(db, tasks);
+      await submitBatch(db, replicaId(), tasks);
       return tasks.map(() => undefined);
     },
   });
@@ -61,7 +70,7 @@ export function createTaskStore(db: Database, options: { maxWaiting: number }): 
     maxBatch: 500,
     maxWaiting,
     isolate: isDataError,
-    flush: (batch) => appendBatch(db, batch),
+    flush: (batch) => appendBatch(db, replicaId(), batch),
   });
   const loads = createGroupCommit<TaskKey, StoredTask | undefined>({
     name: "load",
@@ -75,6 +84,7 @@ export function createTaskStore(db: Database, options: { maxWaiting: number }): 
     append: (append) => appends.submit(append),
     load: (workspaceId, taskId) => loads.submit({ workspaceId, taskId }),
     readUpdates: (workspaceId, taskId, after, limit) => readUpdates(db, { workspaceId, taskId }, after, limit),
+    lastNumbers: (keys) => lastNumbers(db, keys),
     list: (workspaceId, filter, page) => listTasks(db, workspaceId, filter, page),
     findUpstreamContext: (workspaceId, contextId, agentId) => findUpstreamContext(db, workspaceId, contextId, agentId),
     mapTaskIds: (workspaceId, agentId, ids, direction) => mapTaskIds(db, workspaceId, agentId, ids, direction),

@@ -1,14 +1,20 @@
 /** The two hot writes of the task tables: submit and append. Each batch is one statement and one commit. */
-import { toBinary } from "@bufbuild/protobuf";
-import { TaskSchema, TaskState, type TaskStatus } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { type NewUpdate, newImage, type TaskHeader } from "../domain/task-log.ts";
+import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { SignalboxError } from "../domain/errors.ts";
+import { type NewUpdate, newImage, PRIORITIES, stateBrought, type TaskHeader } from "../domain/task-log.ts";
+import { EngineState } from "../domain/task-state.ts";
 import type { Database, Row } from "./database.ts";
-import { encodeBody, encodeCause, encodeStatus, kindNumber } from "./task-codec.ts";
+import { changedBy, statesBefore, wakeByDefault } from "./task-changes.ts";
+import { encodeBody, encodeCause, encodeDelivery, encodeStatus, kindNumber } from "./task-codec.ts";
 
-/** A task to be stored, with the first rows of its log. Its state is SUBMITTED. */
+/**
+ * A task to be stored, with the first rows of its log; the first brings its state. In ASSIGNED it is born leased to the
+ * replica that stores it; in QUEUED or SCHEDULED it has no owner, and waits `wakeInMs`.
+ */
 export interface NewTask {
   header: TaskHeader;
   updates: readonly NewUpdate[];
+  wakeInMs?: number;
 }
 
 /** Rows to be added to a task's log, and what they change about the task. All or nothing. */
@@ -17,52 +23,94 @@ export interface Append {
   taskId: string;
   /** The last number that the writer knows. The append is refused when the log has moved on: there is one writer. */
   expectedSeq: number;
+  /** The fencing token under which the writer writes. The append is refused when another has taken the task over. */
+  fence: number;
   updates: readonly NewUpdate[];
   /** When it happened; the time of the status when a status is among the updates. */
   at: Date;
+  /**
+   * Takes the task over: it is this replica's from here, under the next token. A task that nobody has is also taken by an
+   * append that brings it into a state in which somebody must have it.
+   */
+  take?: boolean;
+  /** Begins another attempt. */
+  nextAttempt?: boolean;
+  /**
+   * For a state in which nobody has the task: when a replica should claim it. Left out: at once in QUEUED and SCHEDULED; in
+   * INPUT_REQUIRED at its deadline, or never.
+   */
+  wakeInMs?: number;
   /** Makes the task visible to Get and List. */
   disclose?: boolean;
   /** Refuses the append when the task was disclosed meanwhile. */
   onlyIfHidden?: boolean;
   upstreamTaskId?: string;
   upstreamContextId?: string;
+  /** Forgets what the agent calls the task: another attempt begins without a name. */
+  forgetUpstream?: boolean;
 }
 
 export interface Appended {
   disclosed: boolean;
   hasPush: boolean;
+  /** The token from here on. */
+  fence: number;
+  attempt: number;
+  leaseOwner: string | undefined;
 }
 
+const { COMPLETED, FAILED, CANCELED, REJECTED, QUEUED, SCHEDULED, INPUT_REQUIRED, ASSIGNED, WORKING, AUTH_REQUIRED } =
+  EngineState;
+const ENDED = [COMPLETED, FAILED, CANCELED, REJECTED].join(", ");
+const LEASED = [ASSIGNED, WORKING, AUTH_REQUIRED].join(", ");
+/** Waiting states, in which `wake_at` counts. */
+const UNLEASED = [QUEUED, SCHEDULED, INPUT_REQUIRED].join(", ");
+/** Truncated, because the column would round it up: what waits for nothing must be due at once. */
+const WAKE_AT = `date_trunc('milliseconds', clock_timestamp() + i.wake_ms * interval '1 millisecond')`;
+
 const SUBMIT = {
-  name: "task-submit-v1",
+  name: "task-submit-v2",
   text: `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::timestamptz[], $7::bigint[],
-                           $8::boolean[], $9::boolean[], $10::text[])
-      as i(workspace_id, task_id, context_id, agent_id, status, at, last_seq, disclosed, has_push, upstream_context_id)
+                           $8::boolean[], $9::boolean[], $10::text[], $11::smallint[], $12::smallint[], $13::float8[],
+                           $14::timestamptz[], $15::bytea[], $16::integer[])
+      as i(workspace_id, task_id, context_id, agent_id, status, at, last_seq, disclosed, has_push, upstream_context_id,
+           state, priority, wake_ms, deadline_at, delivery, attempt)
+    ), writer as (
+      select replica_id from replicas where replica_id = $17 and died_at is null
     ), stored as (
-      insert into tasks (workspace_id, task_id, context_id, agent_id, state, status, status_at, last_seq, disclosed,
-                         has_push, upstream_context_id, created_at)
-      select workspace_id, task_id, context_id, agent_id, ${TaskState.SUBMITTED}, status, at, last_seq, disclosed,
-             has_push, upstream_context_id, at
-      from input
+      insert into tasks (workspace_id, task_id, context_id, agent_id, state, a2a_state, status, status_at, last_seq,
+                         disclosed, has_push, upstream_context_id, created_at, priority, deadline_at, delivery, attempt,
+                         lease_owner, wake_at)
+      select i.workspace_id, i.task_id, i.context_id, i.agent_id, i.state, ${TaskState.SUBMITTED}, i.status, i.at,
+             i.last_seq, i.disclosed, i.has_push, i.upstream_context_id, i.at, i.priority, i.deadline_at, i.delivery,
+             i.attempt,
+             case when i.state in (${LEASED}) then w.replica_id end,
+             case when i.state in (${UNLEASED})
+               then least(${WAKE_AT}, i.deadline_at) end
+      from input i cross join writer w
       on conflict do nothing
-      returning workspace_id, task_id, created_at
+      returning workspace_id, task_id, created_at, attempt, fence
+    ), logged as (
+      insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
+      select s.workspace_id, s.task_id, r.seq, r.kind, r.body, r.cause, r.state, s.created_at, s.fence, s.attempt, $17
+      from unnest($18::text[], $19::text[], $20::bigint[], $21::smallint[], $22::bytea[], $23::text[], $24::smallint[])
+        as r(workspace_id, task_id, seq, kind, body, cause, state)
+      join stored s on s.workspace_id = r.workspace_id and s.task_id = r.task_id
     )
-    insert into task_updates (workspace_id, task_id, seq, kind, body, cause, created_at)
-    select s.workspace_id, s.task_id, r.seq, r.kind, r.body, r.cause, s.created_at
-    from unnest($11::text[], $12::text[], $13::bigint[], $14::smallint[], $15::bytea[], $16::text[])
-      as r(workspace_id, task_id, seq, kind, body, cause)
-    join stored s on s.workspace_id = r.workspace_id and s.task_id = r.task_id`,
+    select 1 from writer`,
 };
 
 /**
  * Stores a batch of tasks. A task that is stored already stays as it is, so that a submit whose answer was lost can be
  * made again.
+ *
+ * @throws SignalboxError REPLICA_EXPIRED when this replica was declared dead: nothing was stored.
  */
-export async function submitBatch(db: Database, tasks: readonly NewTask[]): Promise<void> {
+export async function submitBatch(db: Database, replicaId: string, tasks: readonly NewTask[]): Promise<void> {
   const rows = tasks.flatMap(({ header, updates }) => updates.map((update, i) => ({ header, update, seq: i + 1 })));
-  await db.query(SUBMIT, [
+  const writer = await db.query(SUBMIT, [
     tasks.map((t) => t.header.workspaceId),
     tasks.map((t) => t.header.taskId),
     tasks.map((t) => t.header.contextId),
@@ -73,89 +121,145 @@ export async function submitBatch(db: Database, tasks: readonly NewTask[]): Prom
     tasks.map((t) => t.header.disclosed),
     tasks.map((t) => t.header.hasPush),
     tasks.map((t) => t.header.upstreamContextId ?? null),
+    tasks.map((t) => (t.updates[0] && stateBrought(t.updates[0])) ?? QUEUED),
+    tasks.map((t) => PRIORITIES.indexOf(t.header.priority)),
+    tasks.map((t) => t.wakeInMs ?? 0),
+    tasks.map((t) => t.header.deadlineAt ?? null),
+    tasks.map((t) => encodeDelivery(t.header.delivery)),
+    tasks.map((t) => t.header.attempt),
+    replicaId,
     rows.map((r) => r.header.workspaceId),
     rows.map((r) => r.header.taskId),
     rows.map((r) => r.seq),
     rows.map((r) => kindNumber(r.update.kind)),
     rows.map((r) => encodeBody(r.update)),
     rows.map((r) => encodeCause(r.update)),
+    rows.map((r) => stateBrought(r.update) ?? null),
   ]);
+  if (writer.length === 0) throw replicaExpired();
 }
 
+/** This replica was silent for so long that the others took its tasks over. It registers anew within moments. */
+export const replicaExpired = (): SignalboxError =>
+  new SignalboxError({
+    code: "UNAVAILABLE",
+    reason: "REPLICA_EXPIRED",
+    message:
+      "This server was out of touch with its database for too long and is joining again. Nothing was stored; try again.",
+    retryAfterMs: 1000,
+  });
+
+/** Whether an append makes its writer the owner. */
+const TAKES = `(i.take or (t.lease_owner is null and coalesce(i.state, 0) in (${LEASED})))`;
+
 const APPEND = {
-  name: "task-append-v1",
+  name: "task-append-v2",
   text: `
     with input as (
-      select * from unnest($1::text[], $2::text[], $3::bigint[], $4::int[], $5::smallint[], $6::bytea[],
-                           $7::timestamptz[], $8::boolean[], $9::boolean[], $10::bytea[], $11::text[], $12::text[])
+      select * from unnest($1::text[], $2::text[], $3::bigint[], $4::int[], $5::smallint[], $6::smallint[], $7::bytea[],
+                           $8::timestamptz[], $9::boolean[], $10::boolean[], $11::bytea[], $12::text[], $13::text[],
+                           $14::bigint[], $15::boolean[], $16::boolean[], $17::float8[], $18::boolean[], $26::int[])
       with ordinality
-      as i(workspace_id, task_id, expected, added, state, status, at, disclose, only_if_hidden, metadata,
-           upstream_task_id, upstream_context_id, ord)
+      as i(workspace_id, task_id, expected, added, state, a2a_state, status, at, disclose, only_if_hidden, metadata,
+           upstream_task_id, upstream_context_id, fence, take, next_attempt, wake_ms, forget, from_states, ord)
+    ), writer as (
+      select exists (select from replicas where replica_id = $19 and died_at is null) as alive
     ), changed as (
       update tasks t set
         last_seq = t.last_seq + i.added,
-        state = coalesce(i.state, t.state),
+        state = case when (i.from_states >> t.state) & 1 = 1 then coalesce(i.state, t.state) else 0 end,
+        a2a_state = coalesce(i.a2a_state, t.a2a_state),
         status = coalesce(i.status, t.status),
-        status_at = case when i.state is null then t.status_at else i.at end,
+        status_at = case when i.a2a_state is null then t.status_at else i.at end,
         disclosed = t.disclosed or i.disclose,
         metadata = coalesce(i.metadata, t.metadata),
-        upstream_task_id = coalesce(i.upstream_task_id, t.upstream_task_id),
-        upstream_context_id = coalesce(i.upstream_context_id, t.upstream_context_id)
-      from input i
+        upstream_task_id = coalesce(i.upstream_task_id, case when not i.forget then t.upstream_task_id end),
+        upstream_context_id = coalesce(i.upstream_context_id, t.upstream_context_id),
+        fence = t.fence + ${TAKES}::int,
+        attempt = t.attempt + i.next_attempt::int,
+        lease_owner = case when i.state not in (${LEASED}) then null when ${TAKES} then $19 else t.lease_owner end,
+        wake_at = case when i.state is null then t.wake_at
+                       when i.state in (${UNLEASED})
+                         then least(${WAKE_AT}, t.deadline_at) end
+      from input i cross join writer w
       where t.workspace_id = i.workspace_id and t.task_id = i.task_id and t.last_seq = i.expected
-        and t.state in (${TaskState.SUBMITTED}, ${TaskState.WORKING}, ${TaskState.INPUT_REQUIRED}, ${TaskState.AUTH_REQUIRED})
-        and not (i.only_if_hidden and t.disclosed)
-      returning i.ord, i.expected, i.at, t.workspace_id, t.task_id, t.disclosed, t.has_push
+        and t.fence = i.fence and t.state not in (${ENDED})
+        and not (i.only_if_hidden and t.disclosed) and (w.alive or not ${TAKES})
+      returning i.ord, i.expected, i.at, t.workspace_id, t.task_id, t.disclosed, t.has_push, t.fence, t.attempt,
+                t.lease_owner
     ), logged as (
-      insert into task_updates (workspace_id, task_id, seq, kind, body, cause, created_at)
-      select c.workspace_id, c.task_id, c.expected + r.position, r.kind, r.body, r.cause, c.at
-      from unnest($13::bigint[], $14::bigint[], $15::smallint[], $16::bytea[], $17::text[])
-        as r(ord, position, kind, body, cause)
+      insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
+      select c.workspace_id, c.task_id, c.expected + r.position, r.kind, r.body, r.cause, r.state, c.at, c.fence,
+             c.attempt, $19
+      from unnest($20::bigint[], $21::bigint[], $22::smallint[], $23::bytea[], $24::text[], $25::smallint[])
+        as r(ord, position, kind, body, cause, state)
       join changed c on c.ord = r.ord
     )
-    select ord, disclosed, has_push from changed`,
+    select w.alive, c.ord, c.disclosed, c.has_push, c.fence, c.attempt, c.lease_owner
+    from writer w left join changed c on true`,
 };
 
-/** Appends a batch. An entry is undefined where the task was not as its writer believed; its neighbours are stored. */
-export async function appendBatch(db: Database, appends: readonly Append[]): Promise<(Appended | undefined)[]> {
-  const after = appends.map((append) => changedBy(append.updates));
-  const rows = appends.flatMap(({ updates }, i) =>
+/**
+ * Appends a batch. An entry is undefined where the task was not as its writer believed, and REPLICA_EXPIRED where a replica
+ * that was declared dead would have taken it; its neighbours are stored.
+ */
+export async function appendBatch(
+  db: Database,
+  replicaId: string,
+  appends: readonly Append[],
+): Promise<(Appended | SignalboxError | undefined)[]> {
+  // In one order on all replicas, so that none waits for a row of another which waits for it.
+  const order = appends.map((_, i) => i).sort((a, b) => compareKeys(appends[a]!, appends[b]!));
+  const sorted = order.map((i) => appends[i]!);
+  const after = sorted.map((append) => changedBy(append.updates));
+  const rows = sorted.flatMap(({ updates }, i) =>
     updates.map((update, p) => ({ update, ord: i + 1, position: p + 1 })),
   );
   const stored = await db.query(APPEND, [
-    appends.map((a) => a.workspaceId),
-    appends.map((a) => a.taskId),
-    appends.map((a) => a.expectedSeq),
-    appends.map((a) => a.updates.length),
+    sorted.map((a) => a.workspaceId),
+    sorted.map((a) => a.taskId),
+    sorted.map((a) => a.expectedSeq),
+    sorted.map((a) => a.updates.length),
+    after.map((a) => a.states.at(-1) ?? null),
     after.map((a) => a.status?.state ?? null),
     after.map((a) => (a.status ? encodeStatus(a.status) : null)),
-    appends.map((a) => a.at),
-    appends.map((a) => a.disclose ?? false),
-    appends.map((a) => a.onlyIfHidden ?? false),
+    sorted.map((a) => a.at),
+    sorted.map((a) => a.disclose ?? false),
+    sorted.map((a) => a.onlyIfHidden ?? false),
     after.map((a) => a.metadata ?? null),
-    appends.map((a) => a.upstreamTaskId ?? null),
-    appends.map((a) => a.upstreamContextId ?? null),
+    sorted.map((a) => a.upstreamTaskId ?? null),
+    sorted.map((a) => a.upstreamContextId ?? null),
+    sorted.map((a) => a.fence),
+    sorted.map((a) => a.take ?? false),
+    sorted.map((a) => a.nextAttempt ?? false),
+    sorted.map((a, i) => a.wakeInMs ?? wakeByDefault(after[i]!.states.at(-1))),
+    sorted.map((a) => a.forgetUpstream ?? false),
+    replicaId,
     rows.map((r) => r.ord),
     rows.map((r) => r.position),
     rows.map((r) => kindNumber(r.update.kind)),
     rows.map((r) => encodeBody(r.update)),
     rows.map((r) => encodeCause(r.update)),
+    rows.map((r) => stateBrought(r.update) ?? null),
+    after.map((a) => statesBefore(a.states)),
   ]);
-  const results = new Array<Appended | undefined>(appends.length).fill(undefined);
-  for (const row of stored) results[(row.ord as number) - 1] = appended(row);
-  return results;
+  const alive = stored[0]?.alive === true;
+  const answers: (Appended | SignalboxError | undefined)[] = appends.map(({ take }) =>
+    take && !alive ? replicaExpired() : undefined,
+  );
+  for (const row of stored) if (row.ord !== null) answers[order[(row.ord as number) - 1]!] = appended(row);
+  return answers;
 }
 
-const appended = (row: Row): Appended => ({ disclosed: row.disclosed as boolean, hasPush: row.has_push as boolean });
+const appended = (row: Row): Appended => ({
+  disclosed: row.disclosed as boolean,
+  hasPush: row.has_push as boolean,
+  fence: row.fence as number,
+  attempt: row.attempt as number,
+  leaseOwner: (row.lease_owner as string | null) ?? undefined,
+});
 
-/** The columns of the task's row that follow from the rows of its log. */
-function changedBy(updates: readonly NewUpdate[]): { status?: TaskStatus; metadata?: Uint8Array } {
-  const changed: { status?: TaskStatus; metadata?: Uint8Array } = {};
-  for (const { kind, body } of updates) {
-    const { payload } = body;
-    if (payload.case === "statusUpdate" && payload.value.status) changed.status = payload.value.status;
-    else if (kind === "reply") changed.status = { $typeName: "lf.a2a.v1.TaskStatus", state: TaskState.COMPLETED };
-    else if (payload.case === "task") changed.metadata = toBinary(TaskSchema, payload.value);
-  }
-  return changed;
-}
+const compareKeys = (a: Append, b: Append): number =>
+  compare(a.workspaceId, b.workspaceId) || compare(a.taskId, b.taskId);
+
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);

@@ -14,7 +14,7 @@ const ALLOWED_HEADERS = [
   "X-Request-Id",
   "Traceparent",
 ].join(", ");
-const EXPOSED_HEADERS = [...cors.exposedHeaders, "ETag", "Retry-After", "X-Request-Id"].join(", ");
+const EXPOSED_HEADERS = [...cors.exposedHeaders, "A2A-Extensions", "ETag", "Retry-After", "X-Request-Id"].join(", ");
 
 /**
  * Sets the headers that let a page read the answer; answers a preflight and returns true. `origins` are those of

@@ -7,16 +7,11 @@ import type { JsonValue } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startTestApp, type TestApp } from "../e2e/running-app.ts";
 import { createDatabase } from "../store/backends.ts";
+import { BINDINGS } from "./bindings/all-bindings.ts";
 import type { Binding, Client } from "./bindings/binding.ts";
-import { connectInBinary, connectInJson, grpcAtHttpPort, grpcWeb } from "./bindings/connect.ts";
-import { grpcJs } from "./bindings/grpc-js.ts";
-import { httpJson } from "./bindings/http-json.ts";
-import { jsonRpc } from "./bindings/json-rpc.ts";
 import { type ConformanceCase, methodOf, readCaseFiles } from "./case-file.ts";
 import { runCase } from "./run-case.ts";
 import { act, strictCard } from "./scripted-agent.ts";
-
-const BINDINGS = [grpcJs, grpcAtHttpPort, connectInJson, connectInBinary, grpcWeb, httpJson, jsonRpc];
 
 describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
   let app: TestApp;

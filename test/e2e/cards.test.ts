@@ -34,7 +34,12 @@ describe("a router with one agent", () => {
         { url: app.httpUrl, protocolBinding: "HTTP+JSON", protocolVersion: "1.0" },
         { url: app.grpcAddress, protocolBinding: "GRPC", protocolVersion: "1.0" },
       ],
-      capabilities: { streaming: true, pushNotifications: true, extendedAgentCard: false },
+      capabilities: {
+        streaming: true,
+        pushNotifications: true,
+        extendedAgentCard: false,
+        extensions: [{ uri: "urn:signalbox:a2a:updates:v1", description: expect.stringContaining("SubscribeToTask") }],
+      },
       defaultInputModes: ["text/plain"],
       defaultOutputModes: ["text/plain"],
       skills: [{ id: "alpha", name: "alpha", description: "What alpha does.", tags: ["test"] }],

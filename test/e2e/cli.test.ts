@@ -83,10 +83,20 @@ describe("agents", () => {
   test("list: a table for people, JSON for programs", async () => {
     const { out } = await signalbox("agents", "list");
     expect(out).toMatch(
-      /^ID +NAME +DEFAULT +BINDING +URL +UPDATED\ntour +Travel +JSONRPC +http.*\nwriter +Writer +yes +GRPC +127/,
+      /^ID +NAME +DEFAULT +REPEATABLE +BINDING +URL +UPDATED\ntour +Travel +JSONRPC +http.*\nwriter +Writer +yes +GRPC +127/,
     );
     const listed = JSON.parse((await signalbox("agents", "list", "--json")).out);
     expect(listed.agents.map(({ agentId }: { agentId: string }) => agentId)).toEqual(["tour", "writer"]);
+  });
+
+  test("an agent is safe to repeat because someone says so", async () => {
+    const args = ["agents", "register", writer.url, "--id", "third", "--safe-to-repeat"];
+    expect((await signalbox(...args)).out).toMatch(/\nSafe to repeat +yes\n/);
+    expect((await signalbox("agents", "list")).out).toMatch(/\nthird +Writer +yes +GRPC/);
+    expect((await signalbox("agents", "update", "third", "--no-safe-to-repeat")).out).toMatch(/\nSafe to repeat +no\n/);
+    const { out } = await signalbox("agents", "update", "third", "--safe-to-repeat", "--json");
+    expect(JSON.parse(out)).toMatchObject({ agentId: "third", safeToRepeat: true });
+    await signalbox("agents", "remove", "third");
   });
 
   test("show and remove", async () => {
@@ -175,6 +185,26 @@ describe("task", () => {
     expect(all.totalSize).toBeGreaterThanOrEqual(all.tasks.length);
   });
 
+  test("log: where a task stands and how it came there, a table for people, JSON for programs", async () => {
+    const id = await askedTask();
+    const { code, out } = await signalbox("task", "log", id);
+    expect(code).toBe(0);
+    expect(out).toMatch(new RegExp(`^Task +${id}\nAgent +tour\nState +INPUT_REQUIRED\nAttempt +1\nPriority +NORMAL\n`));
+    expect(out).toMatch(
+      /\nNUMBER +TIME +STATE +ATTEMPT +TOKEN +REPLICA +KIND +CAUSE\n1 +\S+ +ASSIGNED +1 +1 +\S+ +message +\S/,
+    );
+    expect(out).toMatch(/ +INPUT_REQUIRED +1 +1 +\S+ +status.*\n$/);
+    const { execution, transitions } = JSON.parse((await signalbox("task", "log", id, "--json")).out);
+    expect(execution).toMatchObject({ taskId: id, state: "ENGINE_STATE_INPUT_REQUIRED" });
+    expect(transitions.at(0)).toMatchObject({ sequence: "1", state: "ENGINE_STATE_ASSIGNED" });
+    expect(transitions.at(-1)).toMatchObject({ state: "ENGINE_STATE_INPUT_REQUIRED" });
+    expect(await signalbox("task", "log", "nope")).toMatchObject({
+      code: 1,
+      out: "",
+      err: expect.stringContaining("TASK_NOT_FOUND"),
+    });
+  });
+
   test("Ctrl-C ends a watch, not the task", async () => {
     const id = await askedTask();
     const watching = start("task", "watch", id);
@@ -209,6 +239,7 @@ describe("what goes wrong", () => {
     [["send", "--stream", "--no-wait", "hello"], "leave out --no-wait"],
     [["send", "--file", "gone.txt", "hello"], "gone.txt does not exist"],
     [["agents", "register", "gone.json"], "gone.json does not exist"],
+    [["agents", "update", "writer"], "give --safe-to-repeat or --no-safe-to-repeat"],
     [["task", "list", "--state", "happy"], "It is one of SUBMITTED, WORKING"],
     [["task", "list", "--limit", "0"], "It is 1 to 100"],
     [["task", "list", "--server", "localhost"], "--server: The server is"],

@@ -14,9 +14,12 @@ import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflec
 import { A2AService } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { required_scope } from "../../gen/signalbox/v1/options_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
+import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
 
-const SERVICES = [A2AService, RegistryService, Health, ServerReflection, ServerReflectionAlpha].map((s) => s.typeName);
+const SERVICES = [A2AService, RegistryService, TaskService, Health, ServerReflection, ServerReflectionAlpha].map(
+  (s) => s.typeName,
+);
 
 let app: TestApp;
 

@@ -38,7 +38,8 @@ export async function startServer(flags: Readonly<Record<string, string>>): Prom
     }),
   ]);
   const httpUrl = String(serving.http);
-  const client = createSignalboxClient({ baseUrl: httpUrl });
+  // What breaks is what tests want to see.
+  const client = createSignalboxClient({ baseUrl: httpUrl, reconnects: 0 });
   return { ...launched, httpUrl, grpcAddress: String(serving.grpc), client };
 }
 

@@ -6,6 +6,8 @@ export interface TcpProxy {
   readonly port: number;
   /** Breaks every connection; new ones work. */
   cut(): void;
+  /** Lets nothing through the connections there are, without breaking them, as a way that is gone without a word. */
+  hush(): void;
   /** Breaks every connection, and new ones at once, until `mend`. */
   sever(): void;
   /** Lets connections pass again, to the same port or another. */
@@ -42,6 +44,12 @@ export async function startTcpProxy(firstPort: number): Promise<TcpProxy> {
   return {
     port: (server.address() as AddressInfo).port,
     cut,
+    hush() {
+      for (const socket of sockets) {
+        socket.unpipe();
+        socket.resume();
+      }
+    },
     sever() {
       severed = true;
       cut();

@@ -50,6 +50,7 @@ describe.skipIf(missing.length > 0)("the Python client of examples/python", () =
     expect(stdout.trim().split("\n")).toEqual([
       "service lf.a2a.v1.A2AService",
       "service signalbox.v1.RegistryService",
+      "service signalbox.v1.TaskService",
       "service grpc.health.v1.Health",
       "service grpc.reflection.v1.ServerReflection",
       "service grpc.reflection.v1alpha.ServerReflection",

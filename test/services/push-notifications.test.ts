@@ -3,7 +3,8 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { MessageSchema, Role, TaskPushNotificationConfigSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate, statusUpdate } from "../../src/domain/agent-report.ts";
-import { foldTask } from "../../src/domain/task-log.ts";
+import { foldTask, type NewUpdate } from "../../src/domain/task-log.ts";
+import { EngineState } from "../../src/domain/task-state.ts";
 import { createWebhookSender } from "../../src/outbound/webhook.ts";
 import { type PushNotifications, startPushNotifications } from "../../src/services/background/push-notifications.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
@@ -12,6 +13,8 @@ import { createUpdateHub } from "../../src/services/update-hub.ts";
 import { createPushConfigRepository } from "../../src/store/push-config-repository.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
 import { startWebhook, type Webhook } from "../fault/webhook.ts";
+import { registerReplica } from "../fixtures/replica.ts";
+import { headerOf } from "../fixtures/task-header.ts";
 import { describeEachBackend } from "../store/backends.ts";
 import { type LogLines, logLines } from "../store/log-lines.ts";
 
@@ -21,6 +24,7 @@ const never = new AbortController().signal;
 
 describeEachBackend("push notifications", (context) => {
   let store: TaskStore;
+  let replica: string;
   let webhook: Webhook;
   let logged: LogLines;
   let push: PushNotifications;
@@ -29,7 +33,8 @@ describeEachBackend("push notifications", (context) => {
   const hub = createUpdateHub();
 
   beforeEach(async () => {
-    store = createTaskStore(context.db, { maxWaiting: 1000 });
+    replica = await registerReplica(context.db);
+    store = createTaskStore(context.db, { maxWaiting: 1000, replicaId: () => replica });
     webhook = await startWebhook();
     logged = logLines();
     outcomes = [];
@@ -56,18 +61,9 @@ describeEachBackend("push notifications", (context) => {
 
   /** A task with `count` configs, under way. */
   async function begin(count: number): Promise<void> {
-    const header = {
-      workspaceId: "default",
-      taskId: runtime.newId(),
-      contextId: "c",
-      agentId: "agent",
-      createdAt: new Date(),
-      disclosed: true,
-      hasPush: true,
-      upstreamTaskId: undefined,
-      upstreamContextId: undefined,
-    };
-    const hello = messageUpdate(create(MessageSchema, { messageId: "1", role: Role.USER }));
+    const header = headerOf({ hasPush: true, leaseOwner: replica });
+    const said = create(MessageSchema, { messageId: "1", role: Role.USER });
+    const hello: NewUpdate = { ...messageUpdate(said), state: EngineState.ASSIGNED };
     await store.submit({ header, updates: [hello] });
     const configs = createPushConfigRepository(context.db);
     for (let n = 0; n < count; n++) {
@@ -75,7 +71,7 @@ describeEachBackend("push notifications", (context) => {
       const config = create(TaskPushNotificationConfigSchema, { taskId, id: `hook-${n}`, url: webhook.url });
       await configs.put("default", config, new Date(), 100);
     }
-    const writer = createTaskWriter({ store, hub, runtime }, foldTask(header, [{ ...hello, seq: 1 }]));
+    const writer = createTaskWriter({ store, hub, runtime, gatherMs: 0 }, foldTask(header, [{ ...hello, seq: 1 }]));
     const working = { state: TaskState.WORKING, timestamp: timestampFromDate(new Date()) };
     await writer.append(() => [statusUpdate(header, working, "a test")], {}, never);
   }

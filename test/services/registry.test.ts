@@ -1,5 +1,5 @@
-/** When the registry gives up the connections to an agent: tasks may be running over them. */
-import { create } from "@bufbuild/protobuf";
+/** When the registry gives up the connections to an agent, as tasks may be running over them; what an update changes. */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { expect, it } from "vitest";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
@@ -62,6 +62,52 @@ describeEachBackend("the registry", (backend) => {
     expect(forgotten).toEqual(["a"]);
     await registry.remove(context, "a");
     expect(forgotten).toEqual(["a", "a"]);
+    await connector.close();
+  });
+
+  it("changes what an update names, and nothing else", async () => {
+    const runtime = systemRuntime();
+    const repository = createAgentRepository(backend.db);
+    const directory = createAgentDirectory(repository, runtime);
+    const connector = createAgentConnector({ allowPrivateUrls: true });
+    const cards = { fetch: async () => ({ card: cardSaying("fetched") }) };
+    const registry = createRegistry({ repository, directory, runtime, connector, cards });
+    const context = { workspaceId: "default", signal: new AbortController().signal } as RequestContext;
+    const update = (agent: MessageInitShape<typeof AgentSchema>, ...paths: string[]) => {
+      const updateMask = paths.length > 0 ? { paths } : undefined;
+      return registry.update(
+        context,
+        create(UpdateAgentRequestSchema, { agent: { agentId: "b", ...agent }, updateMask }),
+      );
+    };
+
+    const source = { case: "cardUrl" as const, value: "http://127.0.0.1:9/card" };
+    const before = await registry.register(context, create(RegisterAgentRequestSchema, { agentId: "b", source }));
+    expect(before.safeToRepeat).toBe(false);
+
+    const safe = await update({ safeToRepeat: true });
+    const { etag, updateTime } = safe;
+    expect(safe).toEqual({ ...before, safeToRepeat: true, etag, updateTime });
+    expect(etag).not.toBe(before.etag);
+    expect((await directory.agents("default")).byId.get("b")?.safeToRepeat).toBe(true);
+
+    // Without a mask, false is no more than silence; a card says nothing of it.
+    expect(await update({ card: cardSaying("given") })).toMatchObject({ safeToRepeat: true, cardUrl: "" });
+    expect(await update({ safeToRepeat: false, cardUrl: source.value }, "card_url")).toMatchObject({
+      safeToRepeat: true,
+      card: { description: "fetched" },
+    });
+    expect(await update({ safeToRepeat: false, card: cardSaying("ignored") }, "safe_to_repeat")).toMatchObject({
+      safeToRepeat: false,
+      card: { description: "fetched" },
+    });
+    expect(await update({ safeToRepeat: true, card: cardSaying("all") }, "*")).toMatchObject({
+      safeToRepeat: true,
+      card: { description: "all" },
+    });
+    await expect(update({ safeToRepeat: true }, "*")).rejects.toMatchObject({ violations: [{ field: "agent" }] });
+    await expect(update({ safeToRepeat: true, etag })).rejects.toMatchObject({ reason: "ETAG_MISMATCH" });
+    await registry.remove(context, "b");
     await connector.close();
   });
 });

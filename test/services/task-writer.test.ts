@@ -5,12 +5,15 @@ import { beforeAll, expect, it } from "vitest";
 import { MessageSchema, Role, TaskArtifactUpdateEventSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate, statusUpdate, updatesFromArtifact } from "../../src/domain/agent-report.ts";
 import { databaseOutcomeUnknown, databaseUnavailable } from "../../src/domain/errors.ts";
-import { foldTask, stateOf, type TaskImage, type TaskUpdate } from "../../src/domain/task-log.ts";
+import { foldTask, type NewUpdate, stateOf, type TaskImage, type TaskUpdate } from "../../src/domain/task-log.ts";
+import { EngineState } from "../../src/domain/task-state.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
 import { createTaskWriter } from "../../src/services/task-writer.ts";
 import { createUpdateHub, type UpdateHub } from "../../src/services/update-hub.ts";
 import { watchTask } from "../../src/services/watch.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
+import { registerReplica } from "../fixtures/replica.ts";
+import { headerOf } from "../fixtures/task-header.ts";
 import { describeEachBackend } from "../store/backends.ts";
 
 /**
@@ -35,24 +38,17 @@ const texts = (image: TaskImage) => image.task.artifacts[0]?.parts.map((p) => p.
 
 describeEachBackend("the writer of a task", (context) => {
   let store: TaskStore;
-  beforeAll(() => {
-    store = createTaskStore(context.db, { maxWaiting: 1000 });
+  let replica: string;
+  beforeAll(async () => {
+    replica = await registerReplica(context.db);
+    store = createTaskStore(context.db, { maxWaiting: 1000, replicaId: () => replica });
     return () => store.close();
   });
 
   async function begun(hub: UpdateHub, faults: Fault[] = []) {
-    const header = {
-      workspaceId: "default",
-      taskId: runtime.newId(),
-      contextId: "c",
-      agentId: "agent",
-      createdAt: new Date(),
-      disclosed: true,
-      hasPush: false,
-      upstreamTaskId: undefined,
-      upstreamContextId: undefined,
-    };
-    const hello = messageUpdate(create(MessageSchema, { messageId: "1", role: Role.USER }));
+    const header = headerOf({ leaseOwner: replica });
+    const said = create(MessageSchema, { messageId: "1", role: Role.USER });
+    const hello: NewUpdate = { ...messageUpdate(said), state: EngineState.ASSIGNED };
     await store.submit({ header, updates: [hello] });
     let blind = false;
     let late: (() => Promise<unknown>) | undefined;
@@ -76,7 +72,7 @@ describeEachBackend("the writer of a task", (context) => {
       },
     };
     const image = () => foldTask({ ...header }, [{ ...hello, seq: 1 }]);
-    const writer = () => createTaskWriter({ store: faulty, hub, runtime }, image());
+    const writer = () => createTaskWriter({ store: faulty, hub, runtime, gatherMs: 0 }, image());
     const stored = async () => {
       const found = await store.load("default", header.taskId);
       return foldTask(found!.header, found!.updates);

@@ -27,8 +27,8 @@ export interface EmbeddedPostgres {
   remove(): Promise<void>;
 }
 
-/** Makes a server on a free port of 127.0.0.1 and starts it. */
-export async function startEmbeddedPostgres(): Promise<EmbeddedPostgres> {
+/** Makes a server on a free port of 127.0.0.1 and starts it. Tests need no `fsync`: their data may die with the machine. */
+export async function startEmbeddedPostgres({ fsync = false } = {}): Promise<EmbeddedPostgres> {
   const binaries = await findBinaries();
   // PostgreSQL refuses to be root, so for root it runs as somebody who has nothing.
   const identity = process.getuid?.() === 0 ? await identityOf("nobody") : undefined;
@@ -59,7 +59,10 @@ export async function startEmbeddedPostgres(): Promise<EmbeddedPostgres> {
     await listening(child);
   }
 
-  const settings = ["fsync=off", "listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"];
+  const settings = [
+    ...(fsync ? [] : ["fsync=off"]),
+    ...["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"],
+  ];
   const command = () => [
     binaries.postgres,
     ...["-D", data, "-p", String(port)],

@@ -5,26 +5,17 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { MessageSchema, Role, TaskArtifactUpdateEventSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate, replyUpdate, statusUpdate, updatesFromArtifact } from "../../src/domain/agent-report.ts";
 import { foldTask, type NewUpdate, newImage, stateOf, type TaskHeader } from "../../src/domain/task-log.ts";
-import { isTerminal } from "../../src/domain/task-state.ts";
+import { EngineState, isTerminal } from "../../src/domain/task-state.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
+import { registerReplica } from "../fixtures/replica.ts";
+import { headerOf } from "../fixtures/task-header.ts";
 import { describeEachBackend } from "./backends.ts";
 
 const { newId } = systemRuntime();
 const at = new Date("2026-01-01T00:00:00.123Z");
 
-const headerOf = (changes: Partial<TaskHeader> = {}): TaskHeader => ({
-  workspaceId: "default",
-  taskId: newId(),
-  contextId: newId(),
-  agentId: "agent",
-  createdAt: at,
-  disclosed: true,
-  hasPush: false,
-  upstreamTaskId: undefined,
-  upstreamContextId: undefined,
-  ...changes,
-});
+const keyOf = ({ workspaceId, taskId }: TaskHeader) => ({ workspaceId, taskId });
 
 const hello = (text = "hello") =>
   create(MessageSchema, { messageId: newId(), role: Role.USER, parts: [{ content: { case: "text", value: text } }] });
@@ -43,19 +34,23 @@ const chunk = (header: TaskHeader, text: string): NewUpdate[] =>
 
 describeEachBackend("the task store", (context) => {
   let store: TaskStore;
-  beforeAll(() => {
-    store = createTaskStore(context.db, { maxWaiting: 10_000 });
+  let replica: string;
+  beforeAll(async () => {
+    replica = await registerReplica(context.db);
+    store = createTaskStore(context.db, { maxWaiting: 10_000, replicaId: () => replica });
     return () => store.close();
   });
 
+  const assigned = (message = hello()): NewUpdate => ({ ...messageUpdate(message), state: EngineState.ASSIGNED });
+
   async function submitted(changes: Partial<TaskHeader> = {}): Promise<TaskHeader> {
-    const header = headerOf(changes);
-    await store.submit({ header, updates: [messageUpdate(hello())] });
+    const header = headerOf({ leaseOwner: replica, ...changes });
+    await store.submit({ header, updates: [assigned()] });
     return header;
   }
 
   const appendTo = (header: TaskHeader, expectedSeq: number, updates: NewUpdate[], more = {}) =>
-    store.append({ workspaceId: header.workspaceId, taskId: header.taskId, expectedSeq, updates, at, ...more });
+    store.append({ ...keyOf(header), fence: header.fence, expectedSeq, updates, at, ...more });
 
   const imageOf = async (header: TaskHeader) => {
     const stored = await store.load(header.workspaceId, header.taskId);
@@ -65,8 +60,8 @@ describeEachBackend("the task store", (context) => {
   it("gives back what was stored, whatever characters it holds", async () => {
     await fc.assert(
       fc.asyncProperty(fc.string({ unit: "binary" }), async (text) => {
-        const header = headerOf();
-        await store.submit({ header, updates: [messageUpdate(hello(text))] });
+        const header = headerOf({ leaseOwner: replica });
+        await store.submit({ header, updates: [assigned(hello(text))] });
         const image = await imageOf(header);
         expect(image?.header).toEqual(header);
         // Protobuf holds well-formed UTF-8 only.
@@ -226,7 +221,7 @@ describeEachBackend("the task store", (context) => {
     it("is named by every method of the store", () => {
       // A method that takes neither a workspace first nor something that holds one cannot keep to it.
       const closers = ["close"];
-      const takesKey = ["submit", "append"];
+      const takesKey = ["submit", "append", "lastNumbers"];
       for (const name of Object.keys(store)) {
         if (closers.includes(name) || takesKey.includes(name)) continue;
         const source = String(store[name as keyof TaskStore]);

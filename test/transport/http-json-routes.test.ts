@@ -45,6 +45,8 @@ describe("routes", () => {
     ["GET", "/a.x/extendedAgentCard", "GetExtendedAgentCard", "a.x"],
     ["PATCH", "/v1/agents/echo", "UpdateAgent", "echo"],
     ["POST", "/v1/agents/echo:setDefault", "SetDefaultAgent", "echo"],
+    ["GET", "/v1/tasks/t1/transitions", "ListTaskTransitions", "t1"],
+    ["GET", "/v1/tasks/tasks/execution", "GetTaskExecution", "tasks"],
   ])("%s %s", (method, path, ...expected) => {
     expect(found(method, path)).toEqual(expected);
   });
@@ -55,6 +57,8 @@ describe("routes", () => {
     "/tasks/",
     "//tasks",
     "/v1/tasks",
+    "/v1/tasks/t1",
+    "/v1/tasks//execution",
     "/agents/tasks/t1/x/y/z",
     "/v1",
     "/t/message:fly",

@@ -22,6 +22,7 @@ import {
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { AgentSchema, RegistryService, type UpdateAgentRequest } from "../../gen/signalbox/v1/registry_pb.ts";
+import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
 import { SignalboxError, taskNotFound } from "../../src/domain/errors.ts";
 import { type BoundRpc, type BoundRpcs, setSequence } from "../../src/transport/rpc/bound.ts";
 
@@ -146,9 +147,9 @@ export class MemoryService {
     return request.agent ?? create(AgentSchema);
   }
 
-  /** Every RPC of both services; those that are not written above answer with an empty message. */
+  /** Every RPC of all services; those that are not written above answer with an empty message. */
   rpcs(): BoundRpcs {
-    return new Map([...this.#bind(A2AService), ...this.#bind(RegistryService)]);
+    return new Map([...this.#bind(A2AService), ...this.#bind(RegistryService), ...this.#bind(TaskService)]);
   }
 
   #bind(service: DescService): [string, BoundRpc][] {

@@ -13,23 +13,14 @@ import {
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ownText, repeatsQuestion, updatesFromSnapshot } from "../../src/domain/agent-report.ts";
 import { applyUpdate, newImage } from "../../src/domain/task-log.ts";
+import { headerOf } from "../fixtures/task-header.ts";
 
 const { WORKING, INPUT_REQUIRED, AUTH_REQUIRED, COMPLETED } = TaskState;
 const message = (messageId: string) => create(MessageSchema, { messageId });
 
 /** A task whose question "q1" was answered. */
 function answered() {
-  const image = newImage({
-    workspaceId: "default",
-    taskId: "t",
-    contextId: "c",
-    agentId: "a",
-    createdAt: new Date(0),
-    disclosed: true,
-    hasPush: false,
-    upstreamTaskId: "u",
-    upstreamContextId: undefined,
-  });
+  const image = newImage(headerOf({ taskId: "t", contextId: "c", upstreamTaskId: "u" }));
   image.task.history.push(message("m1"), message("q1"), message("m2"));
   return image;
 }

@@ -26,24 +26,19 @@ import {
   type NewUpdate,
   newImage,
   stateOf,
-  type TaskHeader,
   type TaskUpdate,
   viewTask,
 } from "../../src/domain/task-log.ts";
 import { isTerminal } from "../../src/domain/task-state.ts";
+import { headerOf } from "../fixtures/task-header.ts";
 
 const at = timestampFromDate(new Date("2026-01-01T00:00:00.123Z"));
-const header: TaskHeader = {
-  workspaceId: "default",
+const header = headerOf({
   taskId: "ours",
   contextId: "our-context",
-  agentId: "agent",
-  createdAt: new Date("2026-01-01T00:00:00.000Z"),
-  disclosed: true,
-  hasPush: false,
   upstreamTaskId: "theirs",
   upstreamContextId: "their-context",
-};
+});
 
 const says = (messageId: string, role: Role = Role.AGENT): Message =>
   create(MessageSchema, {

@@ -1,228 +1,181 @@
 /**
- * Posts updates to the webhooks of their tasks (A2A specification, section 4.3.3). Each config of a task has a reader of
- * the log of its own, so updates come in order and a webhook that is down delays no other. An update has a bounded number
- * of tries; when they are used up, the config is given up for its task, so that a dead webhook costs no more than that.
- * Cursors live in memory: what was not posted when the process ends is not posted later.
+ * Posts updates to the webhooks of their tasks (A2A specification, section 4.3.3): each at least once, and in order for each
+ * config. A duty of the outbox tells configs that there is something for them; whichever replica has a place free claims
+ * those that are due, posts outside any transaction, and moves their cursors on. What a replica had claimed when it died is
+ * claimed by others, and what nobody has posted when all stop is posted when one starts.
+ *
+ * An update has a bounded number of tries; when they are used up, the config is given up for its task, so that a dead
+ * webhook costs no more than that. A config that waits to be tried again holds neither place nor memory.
  */
-import { createHash } from "node:crypto";
-import { toBinary, toJson } from "@bufbuild/protobuf";
 import type { Logger } from "pino";
-import {
-  StreamResponseSchema,
-  type TaskPushNotificationConfig,
-  TaskPushNotificationConfigSchema,
-} from "../../../gen/lf/a2a/v1/a2a_pb.ts";
-import { withMilliseconds } from "../../domain/json-times.ts";
-import type { PushConfigRepository } from "../../store/push-config-repository.ts";
-import type { TaskStore } from "../../store/task-store.ts";
+import type { OutboxRow } from "../../store/outbox-repository.ts";
+import type { PushClaim, PushQueue } from "../../store/push-queue.ts";
+import type { TaskNumber } from "../../store/task-reads.ts";
 import type { WebhookSender } from "../agent-port.ts";
-import { MAX_CONFIGS } from "../push-configs.ts";
 import { backoffMs, type Runtime } from "../runtime.ts";
 import { whenDatabaseAnswers } from "../task-writer.ts";
-import type { Commit, UpdateHub } from "../update-hub.ts";
-import { createPlaces } from "./places.ts";
+import { createAlarm } from "./alarm.ts";
+import type { Duty } from "./outbox.ts";
+import { postUpdate } from "./webhook-post.ts";
 
 /** Pause before the second try, and the longest pause, in milliseconds. */
 const RETRY_BASE_MS = 500;
 const RETRY_MAX_MS = 30_000;
-/** Posts under way at once. */
-const MAX_POSTS = 64;
-/** Tasks whose configs are looked up at once. */
-const MAX_LOOKUPS = 8;
-/** Readers with something to post, and configs that are remembered as given up. */
-const MAX_READERS = 10_000;
+/** Configs that this replica posts to at once. */
+const PLACES = 64;
+/** A config gives its place back after so many posts, or so many milliseconds, and waits for its next turn. */
+const TURN = { posts: 32, ms: 1_000 };
+/** How often to look for what other replicas have left, in milliseconds. */
+const POLL_MS = 1_000;
 
 export interface PushDeps {
-  store: TaskStore;
-  configs: PushConfigRepository;
-  hub: UpdateHub;
+  queue: PushQueue;
   webhooks: WebhookSender;
   runtime: Runtime;
   log: Logger;
+  /** Who claims. Asked for each claim: a replica that was declared dead goes on under another id. */
+  replicaId: () => string;
   /** Tries of one update at one webhook. */
   attempts: number;
   timeoutMs: number;
-  /** `failed`: a config was given up for its task, or its updates were dropped because too many others wait. */
+  /** `failed`: a config was given up for its task. */
   onDelivery: (outcome: "delivered" | "failed") => void;
-  /** Readers with something to post; 10,000 unless told. What needs one more is dropped. */
-  maxReaders?: number;
 }
 
 export interface PushNotifications {
+  /** Tells configs of what is new. For the outbox. */
+  readonly duty: Duty;
   /** Gives up what is under way and waits for it. */
   stop(): Promise<void>;
 }
 
-/** Updates of a task that its configs have yet to be told of: those after `after`, up to `until`. */
-interface News {
-  workspaceId: string;
-  taskId: string;
-  after: number;
-  until: number;
-}
-
-/** What one config has yet to get. `after` is the number of the last update that was posted. */
-interface Reader extends News {
-  configId: string;
-}
-
-/** A post that did not succeed. */
-interface Failure {
-  config: TaskPushNotificationConfig;
-  seq: number;
-  error: unknown;
+/** What became of the next update of a config. */
+interface Posted {
+  /** Everything up to this number needs no more posting. */
+  posted: number;
+  /** Set when it was tried in vain. */
+  failure?: { seq: number; error: unknown };
 }
 
 export function startPushNotifications(deps: PushDeps): PushNotifications {
-  const { store, configs, webhooks, runtime, log, maxReaders = MAX_READERS } = deps;
+  const { queue, webhooks, runtime, log } = deps;
   const stop = new AbortController();
-  const newsByTask = new Map<string, News>();
-  const readers = new Map<string, Reader>();
-  /** Configs that have used up their tries, oldest first. */
-  const givenUp = new Set<string>();
-  const active = new Set<Promise<void>>();
-  const inPost = createPlaces(MAX_POSTS);
-  const inLookup = createPlaces(MAX_LOOKUPS);
+  const { signal } = stop;
+  const alarm = createAlarm(runtime);
+  /** What this replica has claimed, and posts. */
+  const claims = new Set<PushClaim>();
+  const turns = new Set<Promise<void>>();
+  /** Whether all places were taken at the last look: others may wait for one. */
+  let crowded = false;
 
-  const read = <T>(work: () => Promise<T>): Promise<T> => whenDatabaseAnswers(runtime, stop.signal, work);
+  const query = <T>(work: () => Promise<T>): Promise<T> => whenDatabaseAnswers(runtime, signal, work);
 
-  const unsubscribe = deps.hub.onCommit(({ workspaceId, taskId, updates, hasPush }: Commit) => {
-    const [first, last] = [updates[0], updates.at(-1)];
-    if (!hasPush || !first || !last) return;
-    const key = `${workspaceId} ${taskId}`;
-    const known = newsByTask.get(key);
-    if (known) {
-      known.until = Math.max(known.until, last.seq);
-      return;
-    }
-    const news = { workspaceId, taskId, after: first.seq - 1, until: last.seq };
-    newsByTask.set(key, news);
-    start(taskId, handOut(news, key));
-  });
-
-  function start(taskId: string, work: Promise<void>): void {
-    const done = work
-      .catch((error: unknown) => {
-        if (!stop.signal.aborted) log.error({ err: error, taskId }, "push notifications of a task were given up");
-      })
-      .finally(() => active.delete(done));
-    active.add(done);
-  }
-
-  /** Gives the news of a task to those who are its configs now. */
-  async function handOut(news: News, key: string): Promise<void> {
-    const { workspaceId, taskId } = news;
-    try {
-      while (news.after < news.until) {
-        await inLookup(async () => {
-          stop.signal.throwIfAborted();
-          // Taken before the look: a config that the look misses has no right to anything older.
-          const { until } = news;
-          for (const config of await read(() => configs.list(workspaceId, taskId, { limit: MAX_CONFIGS }))) {
-            if (!givenUp.has(identityOf(workspaceId, config))) give({ ...news, until, configId: config.id });
-          }
-          news.after = until;
-        });
-      }
-    } finally {
-      // In the same turn as the last look at `until`: what is committed from now on is new news.
-      newsByTask.delete(key);
-    }
-  }
-
-  /** Lets the reader of a config read on, or starts one. */
-  function give(reader: Reader): void {
-    const { workspaceId, taskId, configId, until } = reader;
-    const key = `${workspaceId} ${taskId} ${configId}`;
-    const known = readers.get(key);
-    if (known) {
-      known.until = Math.max(known.until, until);
-    } else if (readers.size >= maxReaders) {
-      deps.onDelivery("failed");
-      log.warn({ taskId, configId, maxReaders }, "push notifications were dropped: too many others wait");
-    } else {
-      readers.set(key, reader);
-      start(taskId, serve(reader, key));
-    }
-  }
-
-  async function serve(reader: Reader, key: string): Promise<void> {
-    const { workspaceId, taskId, configId } = reader;
-    try {
-      for (let attempt = 0; reader.after < reader.until; ) {
-        const failure = await inPost(() => postNext(reader));
-        attempt = failure ? attempt + 1 : 0;
-        if (!failure) continue;
-        const facts = { err: failure.error, taskId, configId, seq: failure.seq, attempt };
-        if (attempt >= deps.attempts) {
-          giveUp(identityOf(workspaceId, failure.config));
-          log.warn(facts, "a webhook was given up for its task");
-          return;
-        }
-        log.info(facts, "a push notification failed; trying again");
-        await runtime.wait(backoffMs(attempt - 1, RETRY_BASE_MS, RETRY_MAX_MS, runtime.random), stop.signal);
-      }
-    } finally {
-      // In the same turn as the last look at `until`.
-      readers.delete(key);
-    }
-  }
-
-  /**
-   * Posts the update that is a reader's next and moves the reader on, or returns what failed. Update and config are read
-   * for each try: a reader that waits holds no more than its cursor, and a config deleted meanwhile gets no more.
-   */
-  async function postNext(reader: Reader): Promise<Failure | undefined> {
-    stop.signal.throwIfAborted();
-    const { workspaceId, taskId, configId } = reader;
-    const [update] = await read(() => store.readUpdates(workspaceId, taskId, reader.after, 1));
-    const config = await read(() => configs.get(workspaceId, taskId, configId));
-    if (!update || !config) {
-      reader.after = reader.until;
-      return undefined;
-    }
-    if (update.kind === "status" || update.kind === "artifact") {
-      const body = JSON.stringify(withMilliseconds(StreamResponseSchema, toJson(StreamResponseSchema, update.body)));
+  async function keepClaiming(): Promise<void> {
+    while (!signal.aborted) {
       try {
-        await webhooks.post(config.url, body, headersOf(config), { signal: stop.signal, timeoutMs: deps.timeoutMs });
+        await claimDue();
+        await alarm.sleep(crowded ? POLL_MS : await query(() => queue.untilDue(POLL_MS)), signal);
       } catch (error) {
-        stop.signal.throwIfAborted();
-        return { config, seq: update.seq, error };
+        if (signal.aborted) return;
+        log.error({ err: error }, "webhooks could not be looked after; trying again");
+        await runtime.wait(POLL_MS, signal).catch(() => {});
       }
-      deps.onDelivery("delivered");
     }
-    reader.after = update.seq;
-    return undefined;
   }
 
-  function giveUp(identity: string): void {
-    deps.onDelivery("failed");
-    givenUp.add(identity);
-    if (givenUp.size <= MAX_READERS) return;
-    // What is forgotten costs another round of tries, no more.
-    const [oldest] = givenUp;
-    givenUp.delete(oldest!);
+  async function claimDue(): Promise<void> {
+    const free = PLACES - claims.size;
+    const due = free > 0 ? await query(() => queue.claim(deps.replicaId(), free, [...claims])) : [];
+    crowded = due.length === free;
+    for (const claim of due) {
+      claims.add(claim);
+      const turn = serve(claim)
+        .catch(async (error: unknown) => {
+          if (signal.aborted) return;
+          log.error({ err: error, taskId: claim.taskId, configId: claim.configId }, "a webhook's turn broke off");
+          // The config is due still: without a pause this would be all that happens.
+          await runtime.wait(RETRY_MAX_MS, signal).catch(() => {});
+        })
+        .finally(() => {
+          claims.delete(claim);
+          turns.delete(turn);
+          if (crowded) alarm.ring();
+        });
+      turns.add(turn);
+    }
   }
 
+  /** Posts what a config has yet to get, until it has all, its turn is over, or a post fails. */
+  async function serve(claim: PushClaim): Promise<void> {
+    const ends = runtime.now().getTime() + TURN.ms;
+    for (let posts = 1; ; posts++) {
+      const { posted, failure } = await postNext(claim);
+      if (failure) return fail(claim, failure);
+      const over = posts >= TURN.posts || runtime.now().getTime() >= ends;
+      const settled = await query(() =>
+        queue.settle({ ...claim, posted, tries: 0, verdict: over ? { pauseMs: 0 } : "go-on" }),
+      );
+      if (!settled?.goesOn) {
+        if (over) alarm.ring();
+        return;
+      }
+      Object.assign(claim, { posted, reach: settled.reach, tries: 0 });
+    }
+  }
+
+  async function postNext(claim: PushClaim): Promise<Posted> {
+    const update = await query(() => queue.next(claim));
+    if (!update) return { posted: claim.reach };
+    try {
+      await postUpdate(webhooks, claim.config, update.body, { signal, timeoutMs: deps.timeoutMs });
+    } catch (error) {
+      signal.throwIfAborted();
+      return { posted: claim.posted, failure: { seq: update.seq, error } };
+    }
+    deps.onDelivery("delivered");
+    return { posted: update.seq };
+  }
+
+  async function fail(claim: PushClaim, { seq, error }: { seq: number; error: unknown }): Promise<void> {
+    const { taskId, configId, posted } = claim;
+    const tries = claim.tries + 1;
+    const givenUp = tries >= deps.attempts;
+    const pauseMs = backoffMs(tries - 1, RETRY_BASE_MS, RETRY_MAX_MS, runtime.random);
+    const settled = await query(() =>
+      queue.settle({ ...claim, posted, tries, verdict: givenUp ? "give-up" : { pauseMs } }),
+    );
+    if (!settled) return;
+    const facts = { err: error, taskId, configId, seq, attempt: tries };
+    if (givenUp) {
+      deps.onDelivery("failed");
+      log.warn(facts, "a webhook was given up for its task");
+    } else {
+      log.info(facts, "a push notification failed; trying again");
+      alarm.ring();
+    }
+  }
+
+  const claiming = keepClaiming();
   return {
+    duty: {
+      name: "push",
+      topic: "webhooks",
+      async handle(rows) {
+        await queue.mark(latest(rows));
+        alarm.ring();
+      },
+    },
     async stop() {
-      unsubscribe();
       stop.abort();
-      await Promise.allSettled(active);
+      await claiming;
+      await Promise.all(turns);
+      await queue.close();
     },
   };
 }
 
-/** A config as it is: one that is replaced by another of its id is another, and gets a chance of its own. */
-function identityOf(workspaceId: string, config: TaskPushNotificationConfig): string {
-  const body = toBinary(TaskPushNotificationConfigSchema, config);
-  return createHash("sha256").update(`${workspaceId} `).update(body).digest("base64");
-}
-
-function headersOf(config: TaskPushNotificationConfig): Record<string, string> {
-  const { authentication, token } = config;
-  return {
-    ...(authentication && { authorization: `${authentication.scheme} ${authentication.credentials}`.trim() }),
-    ...(token !== "" && { "x-a2a-notification-token": token }),
-  };
+/** The last row of each task. */
+function latest(rows: readonly OutboxRow[]): TaskNumber[] {
+  const byTask = new Map(rows.map((row) => [`${row.workspaceId} ${row.taskId}`, row]));
+  return [...byTask.values()].map(({ workspaceId, taskId, seq }) => ({ workspaceId, taskId, seq }));
 }

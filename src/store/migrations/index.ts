@@ -1,7 +1,11 @@
 /** All migrations in their order. A migration that was released never changes: a later one mends it. */
 import type { Migration } from "kysely/migration";
 import { up as foundation } from "./0001-foundation.ts";
+import { up as engine } from "./0002-engine.ts";
+import { up as webhookCursors } from "./0003-webhook-cursors.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
+  "0002-engine": { up: engine },
+  "0003-webhook-cursors": { up: webhookCursors },
 };

@@ -15,7 +15,12 @@ export interface MetricsSources {
   backend: string;
   runningTasks: () => number;
   ready: () => boolean;
+  /** How far the duties of the outbox are behind. */
+  outboxLag: () => Promise<{ duty: string; rows: number; seconds: number }[]>;
 }
+
+/** How long a page waits for the database. Without its answer it shows the rest. */
+const LAG_TIMEOUT_MS = 1_000;
 
 export function createMetrics(sources: MetricsSources): Metrics {
   const registry = new Registry();
@@ -56,6 +61,18 @@ export function createMetrics(sources: MetricsSources): Metrics {
       this.set(sources.ready() ? 1 : 0);
     },
   });
+  const lagSeconds = new Gauge({
+    name: "signalbox_outbox_lag_seconds",
+    help: "Age of the oldest update that a duty of the outbox has yet to pass, on whatever replica.",
+    labelNames: ["duty"],
+    registers,
+  });
+  const lagRows = new Gauge({
+    name: "signalbox_outbox_lag_rows",
+    help: "Updates that a duty of the outbox has yet to pass, counted to 10000, on whatever replica.",
+    labelNames: ["duty"],
+    registers,
+  });
   new Gauge({
     name: "signalbox_build_info",
     help: "1, with the version and the database backend as labels.",
@@ -65,9 +82,29 @@ export function createMetrics(sources: MetricsSources): Metrics {
 
   return {
     contentType: registry.contentType,
-    render: () => registry.metrics(),
+    async render() {
+      const lags = await within(LAG_TIMEOUT_MS, sources.outboxLag());
+      lagRows.reset();
+      lagSeconds.reset();
+      for (const { duty, rows, seconds } of lags) {
+        lagRows.set({ duty }, rows);
+        lagSeconds.set({ duty }, seconds);
+      }
+      return registry.metrics();
+    },
     call: ({ seconds, ...labels }) => calls.observe(labels, seconds),
     transition: (agent, state) => transitions.inc({ agent, state }),
     pushDelivery: (outcome) => deliveries.inc({ outcome }),
   };
+}
+
+/** What comes in time; nothing when it does not, or fails. */
+async function within<T>(ms: number, items: Promise<T[]>): Promise<T[]> {
+  const late = Promise.withResolvers<T[]>();
+  const timer = setTimeout(() => late.resolve([]), ms);
+  try {
+    return await Promise.race([items.catch(() => []), late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
 }

@@ -171,7 +171,7 @@ function complete(schema: DescMessage, value: unknown): Message {
 }
 
 /** A header of the call. Contexts that can look one up without building all of them do. */
-function headerOf(context: HandlerContext, name: string): string | null {
+export function headerOf(context: HandlerContext, name: string): string | null {
   const { header } = context as { header?: (name: string) => string | null };
   return header ? header.call(context, name) : context.requestHeader.get(name);
 }

@@ -9,7 +9,7 @@ import {
   HealthCheckResponse_ServingStatus as Status,
 } from "../../../gen/grpc/health/v1/health_pb.ts";
 import { clip, SignalboxError } from "../../domain/errors.ts";
-import { draining } from "../../services/dispatcher.ts";
+import { draining } from "../../services/dispatch-errors.ts";
 
 /** Whether the server is ready, and who wants to know when that changes. */
 export interface ServingState {

@@ -1,0 +1,66 @@
+/**
+ * Signalbox without its listeners, called as they call it, and one agent in the process. Argument: its PostgreSQL database.
+ * Asked with InFlight, it sends messages, so many at once, each until its task is COMPLETED, and answers with the tasks per
+ * second and how long each took.
+ */
+import { create, fromJson } from "@bufbuild/protobuf";
+import { pino } from "pino";
+import { AgentCardSchema, ListTasksRequestSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { RegisterAgentRequestSchema } from "../../gen/signalbox/v1/registry_pb.ts";
+import { anonymousAuthenticator, type RequestContext } from "../../src/services/request-context.ts";
+import { inProcessCard } from "../../test/e2e/running-app.ts";
+import { type InFlight, keepInFlight } from "../lab/keep-in-flight.ts";
+import { type Load, latencies } from "../lab/latency.ts";
+import { messageOf } from "../tasks/send.ts";
+import { clerk } from "./agents.ts";
+import { announce } from "./announce.ts";
+import { startEngine } from "./engine.ts";
+
+const AGENT = "clerk";
+const [url = ""] = process.argv.slice(2);
+const log = pino({ level: "silent" });
+const principal = await anonymousAuthenticator.authenticate({ header: () => null });
+const engine = await startEngine(url, new Map([[AGENT, clerk]]));
+const card = fromJson(AgentCardSchema, inProcessCard(AGENT) as never);
+const agent = create(RegisterAgentRequestSchema, { agentId: AGENT, source: { case: "card", value: card } });
+await engine.registry.register(newCall(), agent);
+
+/** A call's context, as transport makes it. */
+function newCall(): RequestContext {
+  return {
+    principal,
+    workspaceId: principal.workspaceId,
+    requestId: crypto.randomUUID(),
+    signal: new AbortController().signal,
+    extensions: [],
+    traceparent: undefined,
+    addressTarget: undefined,
+    log,
+  };
+}
+
+let sent = 0;
+
+async function sendOne(): Promise<void> {
+  sent += 1;
+  const { payload } = await engine.sender.send(newCall(), messageOf("Do it."));
+  const state = payload.case === "task" ? payload.value.status?.state : undefined;
+  if (state !== TaskState.COMPLETED) throw new Error(`a task ended as ${state}`);
+}
+
+async function run(load: InFlight): Promise<Load> {
+  const timesMs: number[] = [];
+  const started = performance.now();
+  await keepInFlight(load, async () => {
+    const began = performance.now();
+    await sendOne();
+    timesMs.push(performance.now() - began);
+  });
+  const perSecond = (timesMs.length * 1000) / (performance.now() - started);
+  const request = create(ListTasksRequestSchema, { status: TaskState.COMPLETED, pageSize: 1 });
+  const { totalSize } = await engine.tasks.list(newCall(), request);
+  if (totalSize !== sent) throw new Error(`of ${sent} tasks ${totalSize} are stored as completed`);
+  return { perSecond, ...latencies(timesMs) };
+}
+
+announce({}, { answer: run, stop: () => engine.stop() });

@@ -1,0 +1,35 @@
+/**
+ * What a task costs, from its message to its end, with every step stored: in the process beside job queues on the same
+ * PostgreSQL, and through gRPC and JSON-RPC beside the server of @a2a-js/sdk. And how soon a watcher that was cut off has
+ * what it missed. Rounds are interleaved: a machine that slows down slows all.
+ */
+import { openLab } from "./lab/lab.ts";
+import type { Benchmark } from "./lab/report.ts";
+import { versions } from "./lab/versions.ts";
+import { inProcess } from "./tasks/in-process.ts";
+import { overTheWire } from "./tasks/over-the-wire.ts";
+import { resuming } from "./tasks/resuming.ts";
+
+export const bench: Benchmark = async (signal) => {
+  await using lab = await openLab(signal);
+  const parts = [await inProcess(lab), await overTheWire(lab), await resuming(lab)];
+  return {
+    goals: parts.flatMap(({ goals }) => goals),
+    figures: parts.flatMap(({ figures }) => figures),
+    conditions: [
+      ["database", lab.database.description],
+      ["cores", lab.cores.description],
+      ["versions", versions("pg", "@grpc/grpc-js", "@a2a-js/sdk", "pg-boss", "graphile-worker")],
+      ["load", lab.load.description],
+      [
+        "a task",
+        "stored as submitted, as working and as completed, a commit each; agents are functions in the servers",
+      ],
+      [
+        "a job",
+        "sent, fetched and completed, a commit each; senders do not wait for the job, only for its being stored",
+      ],
+      ["rounds", "5 of 1.5 s each, interleaved; ratios are medians over the rounds"],
+    ],
+  };
+};

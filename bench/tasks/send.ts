@@ -1,0 +1,64 @@
+/** The call that is measured over the network: a blocking SendMessage that makes a task and answers when it is COMPLETED. */
+import { create, toBinary } from "@bufbuild/protobuf";
+import {
+  A2AService,
+  ListTasksRequestSchema,
+  Role,
+  type SendMessageRequest,
+  SendMessageRequestSchema,
+  TaskState,
+} from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { A2A_VERSION, call, frame, pathOf } from "../lab/grpc.ts";
+import type { LoadRequest } from "../lab/load-request.ts";
+import type { ServerAddress } from "../lab/server-process.ts";
+
+/** A server of A2A: gRPC at `authority`, JSON-RPC at `/rpc` of `httpUrl`. */
+export interface A2AAddress extends ServerAddress {
+  httpUrl: string;
+}
+
+export function messageOf(text: string): SendMessageRequest {
+  const parts = [{ content: { case: "text", value: text } } as const];
+  return create(SendMessageRequestSchema, { message: { messageId: crypto.randomUUID(), role: Role.USER, parts } });
+}
+
+/** Over gRPC. One call is made first and looked at: a gRPC server may answer HTTP 200 and fail. */
+export async function grpcSend(address: A2AAddress): Promise<LoadRequest> {
+  const request = messageOf("Do it.");
+  const { payload } = await call(address, A2AService.method.sendMessage, request);
+  const state = payload.case === "task" ? payload.value.status?.state : undefined;
+  if (state !== TaskState.COMPLETED) throw new Error(`SendMessage over gRPC answers with a task that is ${state}`);
+  return {
+    authority: address.authority,
+    protocol: "grpc",
+    path: pathOf(A2AService.method.sendMessage),
+    headers: A2A_VERSION,
+    bodies: [frame(toBinary(SendMessageRequestSchema, request))],
+  };
+}
+
+/** Over JSON-RPC. One call is made first and looked at: errors come with HTTP 200. */
+export async function jsonRpcSend({ httpUrl }: A2AAddress): Promise<LoadRequest> {
+  const message = { messageId: crypto.randomUUID(), role: "ROLE_USER", parts: [{ text: "Do it." }] };
+  const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method: "SendMessage", params: { message } });
+  const url = new URL("/rpc", httpUrl);
+  const headers = { ...A2A_VERSION, "content-type": "application/json" };
+  const text = await (await fetch(url, { method: "POST", headers, body })).text();
+  const answer = JSON.parse(text) as { result?: { task?: { status?: { state?: string } } } };
+  if (answer.result?.task?.status?.state !== "TASK_STATE_COMPLETED") {
+    throw new Error(`SendMessage over JSON-RPC answers ${text}`);
+  }
+  return {
+    authority: url.host,
+    protocol: "json",
+    path: url.pathname,
+    headers: A2A_VERSION,
+    bodies: [Buffer.from(body)],
+  };
+}
+
+/** How many COMPLETED tasks a server has stored. */
+export async function storedTasks(address: A2AAddress): Promise<number> {
+  const request = create(ListTasksRequestSchema, { status: TaskState.COMPLETED, pageSize: 1 });
+  return (await call(address, A2AService.method.listTasks, request)).totalSize;
+}

@@ -1,0 +1,173 @@
+/**
+ * Takes tasks that nobody has: those of dead replicas, and those that wait and are due. Looks whenever there is reason to,
+ * and now and then without one: a hint may be lost.
+ */
+import type { Logger } from "pino";
+import type { LeaseRepository, TakenTask } from "../../store/lease-repository.ts";
+import type { Dispatcher } from "../dispatcher.ts";
+import type { Runtime } from "../runtime.ts";
+import { isTransient } from "../task-writer.ts";
+
+/** Tasks that are taken at once at most. */
+const BATCH = 100;
+/** How often it looks without a reason, and compares what it carries with what the database says, in milliseconds. */
+const POLL_MS = 1_000;
+const SWEEP_MS = 15_000;
+
+export interface ClaimsDeps {
+  leases: LeaseRepository;
+  dispatcher: Dispatcher;
+  replicaId: () => string;
+  runtime: Runtime;
+  log: Logger;
+  /** Tasks that run here at once at most. */
+  maxRunning: number;
+  /** Tasks that may wait for a replica. */
+  maxQueued: number;
+}
+
+export interface Claims {
+  /** There may be something to take now, or in some milliseconds. */
+  look(inMs?: number): void;
+  /** Takes what can be taken until nothing is left, or there is no more room. */
+  takeAll(): Promise<void>;
+  /** Whether tasks wait for room, as far as this replica knows: what is new must wait behind them. */
+  busy(): boolean;
+  /** Whether as many tasks wait as may. */
+  full(): Promise<boolean>;
+  start(): void;
+  stop(): Promise<void>;
+}
+
+export function createClaims(deps: ClaimsDeps): Claims {
+  const { leases, dispatcher, replicaId, runtime, log } = deps;
+  const stop = new AbortController();
+  const timers = new Set<NodeJS.Timeout>();
+  let wake: () => void = () => {};
+  let wanted = false;
+  let backlog = false;
+  let lastServed = "";
+  let counted = { at: 0, waiting: 0 };
+  /** What the last comparison found amiss. A task that is just beginning or ending may look so once. */
+  let suspects = new Set<string>();
+
+  const keyOf = ({ workspaceId, taskId, fence }: TakenTask) => `${workspaceId} ${taskId} ${fence}`;
+
+  function look(inMs = 0): void {
+    if (inMs > 0) {
+      const timer = setTimeout(() => {
+        timers.delete(timer);
+        look();
+      }, inMs);
+      timers.add(timer.unref());
+      return;
+    }
+    wanted = true;
+    wake();
+  }
+
+  async function adopt(tasks: readonly TakenTask[], how: "claimed" | "rescued"): Promise<void> {
+    await Promise.all(
+      tasks.map((task) =>
+        dispatcher.adopt(task, how).catch((err: unknown) => {
+          if (!stop.signal.aborted)
+            log.error({ err, taskId: task.taskId }, "a task that was taken cannot be carried on");
+        }),
+      ),
+    );
+  }
+
+  /** Takes one batch of each kind. True when there may be more, and room for it. */
+  async function takeSome(): Promise<boolean> {
+    const room = () => Math.min(BATCH, deps.maxRunning - dispatcher.running);
+    if (room() <= 0) return false;
+    const rescueLimit = room();
+    const rescued = await leases.rescue(replicaId(), rescueLimit);
+    if (rescued.length > 0) log.info({ tasks: rescued.length }, "took over tasks of replicas that are gone");
+    await adopt(rescued, "rescued");
+    const claimLimit = room();
+    if (claimLimit <= 0) return false;
+    const fairness = { running: dispatcher.runningByWorkspace, last: lastServed };
+    const claimed = await leases.claim(replicaId(), claimLimit, fairness);
+    lastServed = claimed.at(-1)?.workspaceId ?? lastServed;
+    backlog = claimed.length === claimLimit;
+    await adopt(claimed, "claimed");
+    return rescued.length === rescueLimit || backlog;
+  }
+
+  async function takeAll(): Promise<void> {
+    while (!stop.signal.aborted && (await takeSome()));
+  }
+
+  /** Compares what this replica carries with what the database says is its own. */
+  async function sweep(): Promise<void> {
+    const byDatabase = await leases.held(replicaId());
+    const byUs = dispatcher.held();
+    const [theirs, ours] = [new Set(byDatabase.map(keyOf)), new Set(byUs.map(keyOf))];
+    const strays = byDatabase.filter((task) => !ours.has(keyOf(task)));
+    const lost = byUs.filter((task) => !theirs.has(keyOf(task)));
+    const before = suspects;
+    suspects = new Set([...strays, ...lost].map(keyOf));
+    const again = (task: TakenTask) => before.has(keyOf(task));
+    for (const task of strays.filter(again)) log.warn({ taskId: task.taskId }, "a task was left lying; taking it up");
+    await adopt(strays.filter(again), "rescued");
+    for (const task of lost.filter(again)) await dispatcher.heed(task);
+  }
+
+  async function run(): Promise<void> {
+    let swept = runtime.now().getTime();
+    while (!stop.signal.aborted) {
+      wanted = false;
+      try {
+        await takeAll();
+        if (runtime.now().getTime() - swept >= SWEEP_MS) {
+          swept = runtime.now().getTime();
+          await sweep();
+        }
+      } catch (error) {
+        if (stop.signal.aborted) return;
+        log.warn(
+          { err: error },
+          isTransient(error) ? "waiting tasks cannot be read for now" : "no task could be taken",
+        );
+      }
+      if (!wanted) await pause();
+    }
+  }
+
+  function pause(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => wake(), POLL_MS);
+      wake = () => {
+        clearTimeout(timer);
+        wake = () => {};
+        resolve();
+      };
+      if (stop.signal.aborted) wake();
+    });
+  }
+
+  let ran: Promise<void> = Promise.resolve();
+  return {
+    look,
+    takeAll,
+    busy: () => backlog,
+    async full() {
+      backlog = true;
+      const now = runtime.now().getTime();
+      // Counted once a second; what this replica adds meanwhile is counted here.
+      if (now - counted.at > POLL_MS) counted = { at: now, waiting: await leases.waiting(deps.maxQueued) };
+      counted.waiting += 1;
+      return counted.waiting > deps.maxQueued;
+    },
+    start() {
+      ran = run();
+    },
+    async stop() {
+      stop.abort();
+      wake();
+      for (const timer of timers) clearTimeout(timer);
+      await ran;
+    },
+  };
+}

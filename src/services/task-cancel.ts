@@ -1,0 +1,75 @@
+/** Ends a task at its client's wish. Whatever else happens at the same moment, the log knows one outcome. */
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import type { Logger } from "pino";
+import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { statusUpdate } from "../domain/agent-report.ts";
+import { taskNotCancelable } from "../domain/errors.ts";
+import { stateOf } from "../domain/task-log.ts";
+import { isTerminal, stateName } from "../domain/task-state.ts";
+import type { AgentCallError, AgentCallOptions, AgentClient } from "./agent-port.ts";
+import type { Runtime } from "./runtime.ts";
+import type { TaskReporter } from "./task-reporter.ts";
+import type { TaskWriter } from "./task-writer.ts";
+
+const CANCELED_BY_CLIENT = "canceled by its client";
+
+interface CancelDeps {
+  runtime: Runtime;
+  log: Logger;
+  /** Has written down how the task stands at its agent. */
+  look(upstreamTaskId: string): Promise<void>;
+  asCallError(error: unknown): AgentCallError;
+  /** What a short call to the agent is made with. */
+  control(signal: AbortSignal): AgentCallOptions;
+}
+
+/** Returns a function that throws TaskNotCancelable when the agent, or the task's state, forbids it. */
+export function createTaskCancel(
+  { log, runtime, look, asCallError, control }: CancelDeps,
+  writer: TaskWriter,
+  client: AgentClient,
+  reporter: TaskReporter,
+): (signal: AbortSignal) => Promise<void> {
+  const state = () => stateOf(writer.image);
+
+  async function cancelAtAgent(taskId: string, upstreamTaskId: string, signal: AbortSignal): Promise<void> {
+    try {
+      const task = await client.cancel(upstreamTaskId, control(signal));
+      // A snapshot beside a running stream would repeat chunks that are still on their way; a final one cannot. One that
+      // is not final is for who follows the task.
+      if (task.status && isTerminal(task.status.state)) await reporter.reportTask(task);
+    } catch (error) {
+      signal.throwIfAborted();
+      // Another cancel, or the agent's own end of the task, was faster.
+      if (isTerminal(state())) return;
+      const failure = asCallError(error);
+      if (failure.kind !== "refused" || failure.reason === "TASK_NOT_FOUND") {
+        const text = "The agent could not be told of the cancellation.";
+        return reporter.set(TaskState.CANCELED, text, CANCELED_BY_CLIENT);
+      }
+      await look(upstreamTaskId).catch((e: unknown) => {
+        log.info({ err: e }, "no look at the task after a refused cancel");
+      });
+      if (!isTerminal(state())) throw taskNotCancelable(taskId, failure.message);
+    }
+  }
+
+  return async (signal) => {
+    const { taskId, upstreamTaskId } = writer.image.header;
+    if (isTerminal(state())) throw taskNotCancelable(taskId, `it is ${stateName(state())} already.`);
+    if (upstreamTaskId === undefined) {
+      // The outcome is decided here; the agent is told as soon as it names the task.
+      const now = () => timestampFromDate(runtime.now());
+      await writer.append(
+        ({ header }) => [statusUpdate(header, { state: TaskState.CANCELED, timestamp: now() }, CANCELED_BY_CLIENT)],
+        { take: true },
+        signal,
+      );
+    } else {
+      await cancelAtAgent(taskId, upstreamTaskId, signal);
+    }
+    if (isTerminal(state()) && state() !== TaskState.CANCELED) {
+      throw taskNotCancelable(taskId, `it is ${stateName(state())} already.`);
+    }
+  };
+}

@@ -1,0 +1,217 @@
+/**
+ * Replicas and their leases, over all workspaces. A task belongs to the replica that its row names, for as long as that
+ * replica's own row lives: one heartbeat a replica, not one a task. All times are the database's.
+ */
+import type { Database, Row, Statement } from "./database.ts";
+import type { TaskKey } from "./task-reads.ts";
+
+/** A task that this replica has just taken. */
+export interface TakenTask extends TaskKey {
+  /** The token under which it is ours. */
+  fence: number;
+}
+
+/** What a claim takes into account so that no workspace starves another. */
+export interface Fairness {
+  /** Tasks of each workspace that run here already. */
+  running: ReadonlyMap<string, number>;
+  /** The workspace that was served last. */
+  last: string;
+}
+
+export interface LeaseRepository {
+  /** Enters a replica, alive for `leaseMs`. */
+  register(replicaId: string, host: string, leaseMs: number): Promise<void>;
+  /** Keeps a replica alive for another `leaseMs`. Undefined when it was declared dead; else how many replicas live. */
+  beat(replicaId: string, leaseMs: number): Promise<number | undefined>;
+  /**
+   * Declares dead whose lease has run out, and returns them. Nobody is declared dead while the database itself has not
+   * been up for `leaseMs`: none could have kept its lease.
+   */
+  reap(leaseMs: number): Promise<string[]>;
+  /** Declares one replica dead: it stops. Its tasks are free at once. */
+  release(replicaId: string): Promise<void>;
+  /** Declares all others dead. For a database that only one process can have open. */
+  releaseOthers(replicaId: string): Promise<void>;
+  /** Takes over at most `limit` tasks of dead replicas. */
+  rescue(replicaId: string, limit: number): Promise<TakenTask[]>;
+  /**
+   * Takes at most `limit` waiting tasks that are due: those that wait for a replica, and those that have waited too long
+   * for their client. Workspaces take turns; within one, the higher priority and then the longer wait comes first. None
+   * is left when it takes none; when it takes fewer than `limit`, some may be.
+   */
+  claim(replicaId: string, limit: number, fairness: Fairness): Promise<TakenTask[]>;
+  /** All tasks that a replica has, by the database. */
+  held(replicaId: string): Promise<TakenTask[]>;
+  /** How many tasks wait for a replica now, counted to `most`. */
+  waiting(most: number): Promise<number>;
+}
+
+/** How long the dead are remembered: longer than any statement of theirs can still run. */
+const MEMORY = "1 hour";
+
+const ms = (parameter: string): string => `${parameter}::float8 * interval '1 millisecond'`;
+
+const REGISTER: Statement = {
+  name: "replica-register-v1",
+  text: `insert into replicas (replica_id, host, expires_at) values ($1, $2, clock_timestamp() + ${ms("$3")})`,
+};
+
+const BEAT: Statement = {
+  name: "replica-beat-v1",
+  text: `
+    update replicas set expires_at = clock_timestamp() + ${ms("$2")} where replica_id = $1 and died_at is null
+    returning (select count(*) from replicas where died_at is null) as living`,
+};
+
+const REAP: Statement = {
+  name: "replica-reap-v1",
+  text: `
+    with forgotten as (
+      delete from replicas r where died_at < clock_timestamp() - interval '${MEMORY}'
+        and not exists (select from tasks t where t.lease_owner = r.replica_id)
+    )
+    update replicas set died_at = clock_timestamp()
+    where died_at is null and expires_at < clock_timestamp()
+      and pg_postmaster_start_time() < clock_timestamp() - ${ms("$1")}
+    returning replica_id`,
+};
+
+const RELEASE: Statement = {
+  name: "replica-release-v1",
+  text: `update replicas set died_at = clock_timestamp() where replica_id = $1 and died_at is null`,
+};
+
+const RELEASE_OTHERS: Statement = {
+  name: "replica-release-others-v1",
+  text: `update replicas set died_at = clock_timestamp() where replica_id <> $1 and died_at is null`,
+};
+
+/**
+ * Takes the tasks of the statement `chosen`, and writes into their logs who did so. 6: transition. A task whose log has
+ * grown since the statement began is left for the next time: its rows must come in the order of transactions, as the outbox
+ * reads them, and this transaction may have its number from before.
+ */
+const take = (chosen: string): string => `
+    ${chosen}, taken as (
+      update tasks t set
+        lease_owner = $1, fence = t.fence + 1, last_seq = t.last_seq + 1, wake_at = null,
+        state = case when t.state in (1, 10) then 9 else t.state end,
+        attempt = t.attempt + (t.state in (1, 10))::int
+      from chosen c
+      where t.workspace_id = c.workspace_id and t.task_id = c.task_id and t.last_seq = c.last_seq
+        and exists (select from replicas where replica_id = $1 and died_at is null)
+      returning t.workspace_id, t.task_id, t.last_seq, t.state, t.fence, t.attempt, c.cause, c.rank
+    ), logged as (
+      insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
+      select workspace_id, task_id, last_seq, 6, '', cause, state, clock_timestamp(), fence, attempt, $1 from taken
+    )
+    select workspace_id, task_id, fence from taken order by rank`;
+
+const RESCUE: Statement = {
+  name: "lease-rescue-v1",
+  text: take(`
+    with chosen as (
+      select workspace_id, task_id, last_seq, 'rescued from replica ' || lease_owner as cause, 1 as rank from tasks
+      where lease_owner = any (array(select replica_id from replicas where died_at is not null))
+      limit $2 for update skip locked
+    )`),
+};
+
+/** So many due tasks tell by themselves which workspaces have any; with more, the others have to be looked for. */
+const BACKLOG = 1000;
+
+// Every part reads one index in its order, so that no plan can read more than it must. The walk jumps from one workspace to
+// the next. No more workspaces are served than tasks are taken, and a few tasks more than its share are read of each: some
+// may be another replica's by the time they would be locked. Only what is taken is locked.
+const CLAIM: Statement = {
+  name: "lease-claim-v1",
+  text: take(`
+    with recursive oldest as materialized (
+      select workspace_id from tasks where lease_owner is null and wake_at <= now() order by wake_at limit ${BACKLOG}
+    ), walk as (
+      (select workspace_id from tasks
+       where lease_owner is null and wake_at is not null and (select count(*) from oldest) = ${BACKLOG}
+       order by workspace_id, priority, wake_at limit 1)
+      union all
+      select (select t.workspace_id from tasks t
+              where t.lease_owner is null and t.wake_at is not null and t.workspace_id > w.workspace_id
+              order by t.workspace_id, t.priority, t.wake_at limit 1)
+      from walk w where w.workspace_id is not null
+    ), served as materialized (
+      select w.workspace_id, coalesce(r.tasks, 0) as running
+      from (
+        select workspace_id from oldest
+        union
+        select w.workspace_id from walk w where exists (
+          select from generate_series(0, 4) as p(priority) cross join lateral (
+            select from tasks t
+            where t.workspace_id = w.workspace_id and t.priority = p.priority::smallint
+              and t.lease_owner is null and t.wake_at <= now() limit 1
+          ) due
+        )
+      ) w left join unnest($3::text[], $4::int[]) as r(workspace_id, tasks) on r.workspace_id = w.workspace_id
+      order by running, w.workspace_id <= $5, w.workspace_id limit $2
+    ), due as (
+      select t.*, s.running + row_number() over (partition by s.workspace_id order by t.priority desc, t.wake_at) as turn
+      from served s cross join (select 2 * $2 / count(*) + 1 as tasks from served) share cross join lateral (
+        select of_priority.* from generate_series(4, 0, -1) as p(priority) cross join lateral (
+          select workspace_id, task_id, priority, wake_at from tasks
+          where workspace_id = s.workspace_id and priority = p.priority::smallint
+            and lease_owner is null and wake_at <= now()
+          order by wake_at limit share.tasks
+        ) of_priority limit share.tasks
+      ) t
+    ), chosen as (
+      select d.workspace_id, d.task_id, d.rank,
+             case free.state when 1 then 'claimed from the queue' when 10 then 'due, and claimed'
+                             else 'waited too long for its client' end as cause
+      from (
+        select *, row_number() over (order by turn, workspace_id <= $5, workspace_id) as rank from due order by rank
+      ) d cross join lateral (
+        select state from tasks t
+        where t.workspace_id = d.workspace_id and t.task_id = d.task_id and t.lease_owner is null and t.wake_at <= now()
+        for update skip locked
+      ) free
+      limit $2
+    )`),
+};
+
+const HELD: Statement = {
+  name: "lease-held-v1",
+  text: `select workspace_id, task_id, fence from tasks where lease_owner = $1`,
+};
+
+const WAITING: Statement = {
+  name: "lease-waiting-v1",
+  text: `
+    select count(*) as count from (
+      select from tasks where lease_owner is null and wake_at <= now() limit $1
+    ) waiting`,
+};
+
+export function createLeaseRepository(db: Database): LeaseRepository {
+  return {
+    register: async (replicaId, host, leaseMs) => void (await db.query(REGISTER, [replicaId, host, leaseMs])),
+    async beat(replicaId, leaseMs) {
+      const [row] = await db.query(BEAT, [replicaId, leaseMs]);
+      return row?.living as number | undefined;
+    },
+    reap: async (leaseMs) => (await db.query(REAP, [leaseMs])).map((row) => row.replica_id as string),
+    release: async (replicaId) => void (await db.query(RELEASE, [replicaId])),
+    releaseOthers: async (replicaId) => void (await db.query(RELEASE_OTHERS, [replicaId])),
+    rescue: async (replicaId, limit) => (await db.query(RESCUE, [replicaId, limit])).map(taken),
+    async claim(replicaId, limit, { running, last }) {
+      const rows = await db.query(CLAIM, [replicaId, limit, [...running.keys()], [...running.values()], last]);
+      return rows.map(taken);
+    },
+    held: async (replicaId) => (await db.query(HELD, [replicaId])).map(taken),
+    waiting: async (most) => (await db.query(WAITING, [most]))[0]?.count as number,
+  };
+}
+
+const taken = (row: Row): TakenTask => ({
+  workspaceId: row.workspace_id as string,
+  taskId: row.task_id as string,
+  fence: row.fence as number,
+});
