@@ -3,6 +3,7 @@
  * PostgreSQL, and through gRPC and JSON-RPC beside the server of @a2a-js/sdk. And how soon a watcher that was cut off has
  * what it missed. Rounds are interleaved: a machine that slows down slows all.
  */
+import { cpus, loadavg } from "node:os";
 import { openLab } from "./lab/lab.ts";
 import type { Benchmark } from "./lab/report.ts";
 import { versions } from "./lab/versions.ts";
@@ -11,6 +12,7 @@ import { overTheWire } from "./tasks/over-the-wire.ts";
 import { resuming } from "./tasks/resuming.ts";
 
 export const bench: Benchmark = async (signal) => {
+  const [loadBefore = 0] = loadavg();
   await using lab = await openLab(signal);
   const parts = [await inProcess(lab), await overTheWire(lab), await resuming(lab)];
   return {
@@ -18,6 +20,7 @@ export const bench: Benchmark = async (signal) => {
     figures: parts.flatMap(({ figures }) => figures),
     conditions: [
       ["database", lab.database.description],
+      ["machine", `${cpus()[0]?.model}; load average before the run ${loadBefore.toFixed(2)}`],
       ["cores", lab.cores.description],
       ["versions", versions("pg", "@grpc/grpc-js", "@a2a-js/sdk", "pg-boss", "graphile-worker")],
       ["load", lab.load.description],

@@ -24,7 +24,15 @@ title "HTTP+JSON: the same"
 "${curl[@]}" "$server/message:send" -d '{"message": '"$(message curl-2)"'}'
 
 title "HTTP+JSON: follow the task while it runs (server-sent events)"
-"${curl[@]}" --no-buffer "$server/message:stream" -d '{"message": '"$(message curl-3)"'}'
+events="$(mktemp)"
+trap 'rm -f "$events"' EXIT
+"${curl[@]}" --no-buffer "$server/message:stream" -d '{"message": '"$(message curl-3)"'}' | tee "$events"
+
+title "HTTP+JSON: go on after its first event, as if the connection had broken there"
+task="$(sed -n 's/^data: {"task":{"id":"\([^"]*\)".*/\1/p' "$events")"
+first="$(sed -n '/^id: /{s///p;q;}' "$events")"
+# An agent may have answered with a message; then there is no task.
+[ -z "$task" ] || "${curl[@]}" --no-buffer -H "Last-Event-ID: $first" "$server/tasks/$task:subscribe"
 
 title "HTTP+JSON: the two tasks that changed last"
 "${curl[@]}" "$server/tasks?pageSize=2&includeArtifacts=true"

@@ -1,4 +1,5 @@
 /** What the agents of the benchmarks do. Each is a function in the server's process: what is measured is the router. */
+import { EventEmitter, on } from "node:events";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { type StreamResponse, StreamResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 
@@ -17,30 +18,29 @@ export async function* clerk(): AsyncGenerator<StreamResponse> {
   yield say.completes();
 }
 
-/** An agent that waits, again and again, until the bench lets it go on. */
+/** An agent that waits for the bench. One task at a time. */
 export interface Reader {
   handler: () => AsyncGenerator<StreamResponse>;
-  /** Lets all that wait go on. */
+  /** Lets the task go on that waits, or the next one that will. */
   goOn(): void;
 }
 
 /** Shows one chunk; let go, `chunks` more; let go again, it completes. */
 export function reader(chunks: number): Reader {
-  let gate = Promise.withResolvers<void>();
+  // Kept where nobody waits yet: a task may be let go before it comes to its pause.
+  const pauses = new EventEmitter();
+  const permits = on(pauses, "permit");
   return {
     async *handler() {
       const say = speaker();
       yield say.takesUp();
-      yield say.chunk("first", { append: false });
-      await gate.promise;
+      yield say.chunk("first");
+      await permits.next();
       for (let i = 0; i < chunks; i++) yield say.chunk(`chunk ${i}`, { append: true });
-      await gate.promise;
+      await permits.next();
       yield say.completes();
     },
-    goOn() {
-      gate.resolve();
-      gate = Promise.withResolvers();
-    },
+    goOn: () => void pauses.emit("permit"),
   };
 }
 

@@ -99,8 +99,9 @@ async function hold({ binding, inFlight, peers }: Contest, lab: Lab): Promise<Fi
   };
 }
 
-/** Of the round of the median rate. */
+/** Of the round of the median rate. What a task costs the server's core does not depend on what else the machine does. */
 function roundText(rounds: readonly Round[]): string {
   const middle = rounds.toSorted((a, b) => a.perSecond - b.perSecond)[rounds.length >> 1]!;
-  return `${loadText(middle)}, server busy ${Math.round(middle.busy * 100)}%`;
+  const costUs = median(rounds.map(({ busy, perSecond }) => (busy * 1e6) / perSecond));
+  return `${loadText(middle)}, server busy ${Math.round(middle.busy * 100)}%, ${Math.round(costUs)} µs of it a task`;
 }

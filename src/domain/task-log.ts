@@ -18,7 +18,7 @@ import {
   type TaskStatusUpdateEvent,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 
-import { EngineState, engineState } from "./task-state.ts";
+import { EngineState, engineState, isLeased } from "./task-state.ts";
 
 /**
  * What a row of the log is.
@@ -220,6 +220,9 @@ export function viewTask(image: TaskImage, view: TaskView = {}): Task {
 
 /** The state of an image's task, as clients see it. */
 export const stateOf = (image: TaskImage): TaskState => image.task.status?.state ?? TaskState.SUBMITTED;
+
+/** Whether nothing is to be done for a task at the moment: it has ended, waits for its client, or is not due. */
+export const isAtRest = ({ state }: TaskImage): boolean => !isLeased(state);
 
 /** Whether the image already holds exactly this artifact. */
 export function holdsArtifact({ task: { artifacts } }: TaskImage, artifact: Artifact): boolean {

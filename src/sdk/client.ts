@@ -114,22 +114,21 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     return { ...options, headers: header };
   }
 
-  /** What the streams of a client have in common. */
+  /** What the streams of a client have in common, and the options of the call that begins one. */
   function resumable(options: CallOptions) {
-    const signals = [signal, options.signal].filter((given) => given !== undefined);
-    return {
-      resume: (id: string, after: number) => a2a.subscribeToTask({ id }, numbered(options, after)),
-      reconnects,
-      signal: AbortSignal.any(signals),
-    };
+    const leaving = new AbortController();
+    const signals = [signal, options.signal, leaving.signal].filter((given) => given !== undefined);
+    const call = { ...options, signal: AbortSignal.any(signals) };
+    const resume = (id: string, after: number) => a2a.subscribeToTask({ id }, numbered(call, after));
+    return { call, resuming: { resume, reconnects, signal: call.signal, leave: () => leaving.abort() } };
   }
 
   function stream(message: string | Message, options: SendOptions = {}) {
-    const call = callOptions(options);
+    const { call, resuming: common } = resumable(callOptions(options));
     // It is on its way at once, whoever reads when.
     const sent = a2a.sendStreamingMessage(sendRequest(message, options), numbered(call));
     return resuming({
-      ...resumable(call),
+      ...common,
       open: () => sent,
       isLast: ({ payload }) =>
         payload.case === "message" || (payload.case === "statusUpdate" && endsTurn(stateOf(payload.value))),
@@ -138,9 +137,10 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
 
   async function* watch(taskId: string, { after, ...options }: WatchOptions = {}) {
     let begun = false;
+    const { call, resuming: common } = resumable(options);
     const updates = resuming({
-      ...resumable(options),
-      open: () => a2a.subscribeToTask({ id: taskId }, numbered(options, after)),
+      ...common,
+      open: () => a2a.subscribeToTask({ id: taskId }, numbered(call, after)),
       isLast: ({ payload }) =>
         (payload.case === "task" || payload.case === "statusUpdate") && isTerminal(stateOf(payload.value)),
     });

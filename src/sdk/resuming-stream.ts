@@ -24,7 +24,9 @@ export interface ResumingOptions {
   /** How many times in a row it connects again without success. */
   reconnects: number;
   /** Ends a pause. */
-  signal?: AbortSignal | undefined;
+  signal: AbortSignal;
+  /** Closes the connection that is open, if one is: a reader that leaves its loop does not. */
+  leave(): void;
 }
 
 /**
@@ -34,32 +36,34 @@ export interface ResumingOptions {
 export async function* resuming(options: ResumingOptions): AsyncGenerator<StreamResponse, void> {
   let last: { taskId: string; sequence: number } | undefined;
   let isOver = false;
-  for (let failures = 0; ; failures++) {
-    const openedAt = performance.now();
-    try {
-      const isResumed = last !== undefined;
-      let isKnown = isResumed;
-      for await (const item of last ? options.resume(last.taskId, last.sequence) : options.open()) {
-        // A resumed stream begins with the task as it stood at the last item.
-        if (isKnown) {
-          isKnown = false;
-          continue;
+  try {
+    for (let failures = 0; ; failures++) {
+      const isResumed: boolean = last !== undefined;
+      let answeredAt: number | undefined;
+      try {
+        for await (const item of last ? options.resume(last.taskId, last.sequence) : options.open()) {
+          const isFirst = answeredAt === undefined;
+          answeredAt ??= performance.now();
+          // A resumed stream begins with the task as it stood at the last item.
+          if (isFirst && isResumed) continue;
+          failures = 0;
+          last = placeOf(item) ?? last;
+          isOver = options.isLast(item);
+          yield item;
+          // What was begun as the answer to a message is gone on with as a subscription, which may last longer.
+          if (isOver && isResumed) return;
         }
-        failures = 0;
-        last = placeOf(item) ?? last;
-        isOver = options.isLast(item);
-        yield item;
-        // What was begun as the answer to a message is gone on with as a subscription, which may last longer.
-        if (isOver && isResumed) return;
+        return;
+      } catch (error) {
+        if (isOver) return;
+        // A connection that lasted was a good one, though its task may have been silent.
+        if (answeredAt !== undefined && performance.now() - answeredAt > LONGEST_PAUSE_MS) failures = 0;
+        if (last === undefined || failures >= options.reconnects || !mayConnectAgain(error)) throw error;
+        await pause(pauseMs(failures, error), options.signal);
       }
-      return;
-    } catch (error) {
-      if (isOver) return;
-      // One that lasted was a good one, though its task may have been silent.
-      if (performance.now() - openedAt > LONGEST_PAUSE_MS) failures = 0;
-      if (last === undefined || failures >= options.reconnects || !mayConnectAgain(error)) throw error;
-      await pause(pauseMs(failures, error), options.signal);
     }
+  } finally {
+    options.leave();
   }
 }
 
@@ -94,9 +98,9 @@ const BROKEN_WIRE: ReadonlySet<Code> = new Set([
   Code.InvalidArgument,
 ]);
 
-async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
   try {
-    await setTimeout(ms, undefined, signal && { signal });
+    await setTimeout(ms, undefined, { signal });
   } catch (aborted) {
     throw ConnectError.from(aborted);
   }

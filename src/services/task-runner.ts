@@ -1,30 +1,19 @@
-/**
- * Carries one task through its agent: delivers messages, has written down what the agent reports, and heals what breaks on
- * the way (subscribe, then get, then patience) before it gives an attempt up. It only ever writes to the log; who waits for
- * the task reads it there.
- */
-import { create } from "@bufbuild/protobuf";
 import type { Logger } from "pino";
-import { type Message, MessageSchema, type StreamResponse, type Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { type Message, type StreamResponse, type Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ownText, repeatsQuestion } from "../domain/agent-report.ts";
 import { type Delivery, stateOf } from "../domain/task-log.ts";
-import { EngineState, isLeased, isTerminal } from "../domain/task-state.ts";
+import { EngineState, isClaimable, isTerminal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
-import { AgentCallError, type AgentClient, type AgentSendOptions } from "./agent-port.ts";
-import { backoffMs, type Runtime } from "./runtime.ts";
+import { AgentCallError, type AgentClient } from "./agent-port.ts";
+import type { Runtime } from "./runtime.ts";
 import { type AttemptRules, createTaskAttempts } from "./task-attempts.ts";
 import { createTaskCancel } from "./task-cancel.ts";
+import { createTaskDelivery } from "./task-delivery.ts";
+import { createTaskFollower } from "./task-follower.ts";
 import { armTimeLimit, TimeLimitError } from "./task-limits.ts";
 import { createTaskReporter } from "./task-reporter.ts";
-import { LeaseLostError, type TaskWriter, whenDatabaseAnswers } from "./task-writer.ts";
+import { LeaseLostError, type TaskWriter } from "./task-writer.ts";
 
-/** Failures in a row before an agent that stays away can be given up, however long it has been away. */
-const MIN_FAILURES = 3;
-/** Bounds of the pause between two looks at a task whose agent sends no stream, in milliseconds. */
-const POLL_MIN_MS = 50;
-const POLL_MAX_MS = 5_000;
-/** Shortest pause after a failure, in milliseconds. */
-const RETRY_MIN_MS = 200;
 /** Longest wait for the answer to a get or a cancel, in milliseconds. */
 const CONTROL_TIMEOUT_MS = 30_000;
 
@@ -85,9 +74,11 @@ export function createTaskRunner(
   // What the log must hear, it hears even when the agent is no longer listened to.
   const reporter = createTaskReporter({ ...deps, onNamed }, writer, signal);
   const attempts = createTaskAttempts({ ...deps, rules: deps.attempts }, writer, reporter, signal);
+  const follower = createTaskFollower({ ...deps, attempts, asCallError, control }, writer, client, reporter, ends);
+  const { consume, follow, look } = follower;
+  const deliver = createTaskDelivery(deps, writer, client, ends);
   const cancelTask = createTaskCancel({ log, runtime, look, asCallError, control }, writer, client, reporter);
   const state = () => stateOf(writer.image);
-  const atRest = () => isTerminal(state()) || !isLeased(writer.image.state);
   function control(until: AbortSignal = ends) {
     return { signal: until, timeoutMs: Math.min(CONTROL_TIMEOUT_MS, deps.agentTimeoutMs) };
   }
@@ -107,44 +98,11 @@ export function createTaskRunner(
 
   // --- telling the agent
 
-  /** The message as the client sent it, with the agent's own ids in place of ours. */
-  async function upstreamMessage(message: Message): Promise<Message> {
-    const { workspaceId, agentId, upstreamTaskId, upstreamContextId } = writer.image.header;
-    const { referenceTaskIds } = message;
-    const references = await whenDatabaseAnswers(runtime, ends, () =>
-      deps.store.mapTaskIds(workspaceId, agentId, referenceTaskIds, "to-upstream"),
-    );
-    return create(MessageSchema, {
-      ...message,
-      taskId: upstreamTaskId ?? "",
-      contextId: upstreamContextId ?? "",
-      referenceTaskIds: referenceTaskIds.map((id) => references.get(id) ?? id),
-    });
-  }
-
-  const sending = (delivery: Delivery): AgentSendOptions => ({
-    ...delivery,
-    signal: ends,
-    timeoutMs: deps.agentTimeoutMs,
-    ...deadline(),
-  });
-  const deadline = () => {
-    const { deadlineAt } = writer.image.header;
-    return deadlineAt ? { deadlineAt } : {};
-  };
-  /**
-   * Without a stream, the agent is asked to name a new task at once: what is known by name can be canceled, continued and
-   * taken up after a crash, where a call that blocks until the end could not. A message that answers a question blocks:
-   * an agent that returned at once would show the task as it stood, with the question.
-   */
-  const returning = (delivery: Delivery): AgentSendOptions => ({ ...sending(delivery), returnImmediately: true });
-
   async function run(message: Message, delivery: Delivery): Promise<void> {
     const first = writer.image.header.upstreamTaskId === undefined;
     try {
-      const upstream = await upstreamMessage(message);
-      if (client.streaming) await consume(client.sendStream(upstream, sending(delivery)), first ? "first" : "further");
-      else await reporter.report(await client.send(upstream, (first ? returning : sending)(delivery)), first);
+      if (client.streaming) await consume(await deliver.stream(message, delivery), first ? "first" : "further");
+      else await reporter.report(await deliver[first ? "sendAndReturn" : "send"](message, delivery), first);
     } catch (error) {
       const failure = asCallError(error);
       const begun = writer.image.header.upstreamTaskId !== undefined;
@@ -184,7 +142,7 @@ export function createTaskRunner(
     await follow();
     for (let seen = 0; added > seen || adding.size > 0; ) {
       await Promise.allSettled(adding);
-      if (isTerminal(state()) || !isLeased(writer.image.state)) return;
+      if (isTerminal(state()) || isClaimable(writer.image.state)) return;
       seen = added;
       await resume();
     }
@@ -217,7 +175,7 @@ export function createTaskRunner(
       if (writer.image.header.upstreamTaskId === undefined) await named.promise;
       if (isTerminal(state())) return;
       // What the message causes comes over the stream that is open: its own answer would say it twice.
-      await client.send(await upstreamMessage(message), returning(delivery));
+      await deliver.sendAndReturn(message, delivery);
       added += 1;
     } catch (error) {
       if (ends.aborted) return;
@@ -227,73 +185,6 @@ export function createTaskRunner(
       await reporter.remark(`The message could not be delivered: ${why}`).catch((failure: unknown) => {
         if (!ends.aborted) log.error({ err: failure }, "an undelivered message could not be noted");
       });
-    }
-  }
-
-  // --- following what it says
-
-  /** Has written down what a stream says, until the task rests. `answers`: which message it answers; a subscription none. */
-  async function consume(stream: AsyncIterable<StreamResponse>, answers?: "first" | "further"): Promise<void> {
-    let opening = true;
-    for await (const answer of stream) {
-      const stale = opening && answers === "further" && repeatsQuestion(writer.image, answer);
-      if (!stale) await reporter.report(answer, opening && answers === "first");
-      opening = false;
-      // A task that was canceled before its agent named it is followed until it does, or says that there is none.
-      const told = writer.image.header.upstreamTaskId !== undefined || answer.payload.case === "message";
-      if (!stale && atRest() && told) break;
-    }
-    await reporter.settled();
-  }
-
-  /** Follows the agent's task until it rests: by its stream where there is one, else by asking again and again. */
-  async function follow(): Promise<void> {
-    let failures = 0;
-    let awaySince = runtime.now();
-    let quiet = 0;
-    while (!atRest()) {
-      ends.throwIfAborted();
-      const { upstreamTaskId } = writer.image.header;
-      if (upstreamTaskId === undefined) {
-        const silence = "The agent ended its answer without having said anything.";
-        return reporter.failFor(new AgentCallError("invalid", silence));
-      }
-      const before = writer.image.seq;
-      try {
-        if (client.streaming) await resubscribe(upstreamTaskId);
-        if (!atRest()) await look(upstreamTaskId);
-        failures = 0;
-      } catch (error) {
-        const failure = asCallError(error);
-        if (failure.reason === "TASK_NOT_FOUND") return attempts.failed(forgotten(failure));
-        if (failure.kind === "invalid" || failure.kind === "refused") return reporter.failFor(failure);
-        if (failures++ === 0) awaySince = runtime.now();
-        const awayMs = runtime.now().getTime() - awaySince.getTime();
-        if (failures >= MIN_FAILURES && awayMs >= deps.agentAwayMs) return attempts.failed(failure);
-        log.info({ err: failure, failures }, "the agent does not answer; trying again");
-      }
-      if (atRest()) return;
-      quiet = writer.image.seq === before ? quiet + 1 : 0;
-      const pauseMs =
-        failures > 0
-          ? backoffMs(failures, RETRY_MIN_MS, POLL_MAX_MS, runtime.random)
-          : backoffMs(quiet, POLL_MIN_MS, POLL_MAX_MS, runtime.random);
-      await runtime.wait(pauseMs, ends);
-    }
-  }
-
-  async function look(upstreamTaskId: string): Promise<void> {
-    await reporter.reportTask(await client.get(upstreamTaskId, control(ends)));
-  }
-
-  /** Agents refuse to subscribe to what has ended, and some to subscribe at all: a look tells the rest. */
-  async function resubscribe(upstreamTaskId: string): Promise<void> {
-    try {
-      await consume(client.subscribe(upstreamTaskId, { signal: ends, timeoutMs: deps.agentTimeoutMs }));
-    } catch (error) {
-      const failure = asCallError(error);
-      if (failure.kind === "invalid") throw failure;
-      log.debug({ err: failure }, "no stream for the task; looking at it instead");
     }
   }
 
@@ -383,7 +274,3 @@ export function createTaskRunner(
     return error;
   }
 }
-
-/** Nobody asked the agent for a task by name but the router: what is refused is not what the client sent. */
-const forgotten = (cause: AgentCallError) =>
-  new AgentCallError("refused", "The agent no longer knows this task.", { reason: "TASK_NOT_FOUND", cause });

@@ -5,15 +5,7 @@
 import { equals } from "@bufbuild/protobuf";
 import { StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { SignalboxError } from "../domain/errors.ts";
-import {
-  applyUpdate,
-  foldTask,
-  type NewUpdate,
-  stateBrought,
-  stateOf,
-  type TaskImage,
-  type TaskUpdate,
-} from "../domain/task-log.ts";
+import { applyUpdate, foldTask, type NewUpdate, stateOf, type TaskImage, type TaskUpdate } from "../domain/task-log.ts";
 import { isLeased, isTerminal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { createGatherer, type Gather } from "./gatherer.ts";
@@ -127,10 +119,12 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
       if (made?.after !== image.seq) made = { after: image.seq, updates: make(image) };
       const { updates } = made;
       if (updates.length === 0 && !learns(options)) return "stored";
+      // Where nobody has it, whoever writes does so under a token of its own.
+      const take = options.take || (updates.length > 0 && !isLeased(image.state));
       try {
         const done = await deps.store.append({
           ...options,
-          take: options.take || takesUp(image, updates),
+          take,
           wakeInMs: options.wakeInMs ?? deps.inputTimeoutMs,
           workspaceId,
           taskId,
@@ -143,7 +137,7 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
         });
         if (!done) {
           const news = await reload();
-          if (inDoubt && holds(news, updates)) return stored(options);
+          if (inDoubt && holds(news, updates)) return stored(take);
           continue;
         }
         Object.assign(header, done);
@@ -163,14 +157,14 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
           if (!isTransient(failure)) throw failure;
           return undefined;
         });
-        if (news && holds(news, updates)) return stored(options);
+        if (news && holds(news, updates)) return stored(take);
       }
     }
   }
 
-  /** Our rows were found in the log: they are stored, and if they took the task over, it is ours. */
-  function stored(options: AppendOptions): AppendOutcome {
-    if (options.take) fence = image.header.fence;
+  /** Our rows were found in the log: they are stored, under the next token if they took the task over. */
+  function stored(took: boolean): AppendOutcome {
+    if (took) fence += 1;
     return "stored";
   }
 
@@ -195,12 +189,6 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
         checkLease();
       }),
   };
-}
-
-/** Whether updates bring a task that nobody has into a state in which somebody must. */
-function takesUp({ state }: TaskImage, updates: readonly NewUpdate[]): boolean {
-  const next = updates.findLast((update) => stateBrought(update) !== undefined);
-  return !isLeased(state) && next !== undefined && isLeased(stateBrought(next)!);
 }
 
 /** Several appends as one. */

@@ -37,6 +37,8 @@ export function watchTask(
   let cursor = options.after;
   let heard: TaskUpdate[] = [];
   let mustRead = !options.fresh;
+  /** The greatest number hinted at since the log was last read. Most hints tell what is known by then. */
+  let hinted = 0;
   let wake: () => void = () => {};
   const unsubscribe = deps.hub.subscribe(workspaceId, taskId, {
     onCommit({ updates }) {
@@ -49,9 +51,8 @@ export function watchTask(
       wake();
     },
     onHint(seq) {
-      // Every log that is watched is hinted at again and again: most hints tell what is known.
-      if (seq <= Math.max(cursor, heard.at(-1)?.seq ?? 0)) return;
-      mustRead = true;
+      if (seq <= Math.max(hinted, cursor)) return;
+      hinted = seq;
       wake();
     },
   });
@@ -72,12 +73,15 @@ export function watchTask(
     try {
       for (;;) {
         signal.throwIfAborted();
-        if (mustRead) {
+        if (mustRead || (heard.length === 0 && hinted > cursor)) {
           mustRead = false;
+          const asked = hinted;
           const rows = await whenDatabaseAnswers(deps.runtime, signal, () =>
             deps.store.readUpdates(workspaceId, taskId, cursor, BUFFER),
           );
           if (rows.length === BUFFER) mustRead = true;
+          // Whatever the hint said: what was committed before it was in the log that was read.
+          if (hinted === asked) hinted = 0;
           for (const row of rows) {
             cursor = row.seq;
             yield row;

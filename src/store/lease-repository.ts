@@ -154,23 +154,24 @@ const CLAIM: Statement = {
       order by running, w.workspace_id <= $5, w.workspace_id limit $2
     ), due as (
       select t.*, s.running + row_number() over (partition by s.workspace_id order by t.priority desc, t.wake_at) as turn
-      from served s cross join (select 2 * $2 / count(*) + 1 as tasks from served) share cross join lateral (
+      from served s cross join (select 2 * $2::bigint / greatest(count(*), 1) + 1 as tasks from served) share cross join lateral (
         select of_priority.* from generate_series(4, 0, -1) as p(priority) cross join lateral (
-          select workspace_id, task_id, priority, wake_at from tasks
+          select workspace_id, task_id, last_seq, priority, wake_at from tasks
           where workspace_id = s.workspace_id and priority = p.priority::smallint
             and lease_owner is null and wake_at <= now()
           order by wake_at limit share.tasks
         ) of_priority limit share.tasks
       ) t
     ), chosen as (
-      select d.workspace_id, d.task_id, d.rank,
+      select d.workspace_id, d.task_id, d.last_seq, d.rank,
              case free.state when 1 then 'claimed from the queue' when 10 then 'due, and claimed'
                              else 'waited too long for its client' end as cause
       from (
         select *, row_number() over (order by turn, workspace_id <= $5, workspace_id) as rank from due order by rank
       ) d cross join lateral (
         select state from tasks t
-        where t.workspace_id = d.workspace_id and t.task_id = d.task_id and t.lease_owner is null and t.wake_at <= now()
+        where t.workspace_id = d.workspace_id and t.task_id = d.task_id and t.last_seq = d.last_seq
+          and t.lease_owner is null and t.wake_at <= now()
         for update skip locked
       ) free
       limit $2

@@ -7,18 +7,20 @@ import { createSignalboxClient, type SignalboxClient, sequenceOf } from "../../s
 import { createPuppet, type Turn } from "../fault/puppet.ts";
 import { asTask, failureOf, lineOf } from "../fault/said.ts";
 import { startTcpProxy, type TcpProxy } from "../fault/tcp-proxy.ts";
+import { type LogLine, logLines } from "../store/log-lines.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
 
 const { INPUT_REQUIRED, COMPLETED } = TaskState;
 
 const puppet = createPuppet();
+const logged = logLines();
 let app: TestApp;
 let wire: TcpProxy;
 /** Its calls go over the wire that tests cut. */
 let client: SignalboxClient;
 
 beforeAll(async () => {
-  app = await startTestApp({ agents: { puppet: puppet.handler } });
+  app = await startTestApp({ agents: { puppet: puppet.handler }, log: logged.log });
   wire = await startTcpProxy(Number(new URL(app.httpUrl).port));
   client = createSignalboxClient({ baseUrl: wireUrl() });
 });
@@ -82,7 +84,7 @@ describe("watch", () => {
   test("tells the rest of a task that ended while the wire was cut", async () => {
     const { id, turn } = await begun();
     turn.chunk("seen");
-    const items = client.watch(id)[Symbol.asyncIterator]();
+    const items = client.watch(id, { after: 0 })[Symbol.asyncIterator]();
     await linesOf(items, "chunk seen");
     wire.sever();
     turn.chunk("missed");
@@ -121,6 +123,25 @@ describe("watch", () => {
     for (const stream of streams) {
       expect(["Aborted", "Unavailable"]).toContain((await failureOf(linesOf(stream))).code);
     }
+    turn.status(COMPLETED);
+    turn.end();
+  });
+
+  test("closes its connection when its reader leaves, also one that was made anew", async () => {
+    const { id, turn } = await begun();
+    turn.chunk("a");
+    const requestId = "leaving";
+    const leaving = createSignalboxClient({ baseUrl: wireUrl(), headers: { "X-Request-Id": requestId } });
+    const items = leaving.watch(id, { after: 0 })[Symbol.asyncIterator]();
+    await linesOf(items, "chunk a");
+    wire.cut();
+    await ended(requestId, 1);
+    turn.chunk("b");
+    await linesOf(items, "chunk b");
+    await items.return?.();
+    await ended(requestId, 2);
+    for await (const _ of leaving.watch(id)) break;
+    await ended(requestId, 3);
     turn.status(COMPLETED);
     turn.end();
   });
@@ -172,7 +193,7 @@ describe("stream", () => {
 describe("signalbox task watch", () => {
   test("shows what it would have shown over one connection, and goes on after a number", async () => {
     const { id, turn } = await begun();
-    const { shown, done } = cli("task", "watch", id);
+    const { shown, done } = cli("task", "watch", id, "--after", "0");
     turn.chunk("a ");
     await shown(/a /);
     wire.cut();
@@ -184,7 +205,7 @@ describe("signalbox task watch", () => {
     turn.end();
     const { code, out, err } = await done;
     expect({ code, err }).toEqual({ code: 0, err: "" });
-    expect(out).toMatch(/^Task \S+\n(SUBMITTED\n)?(WORKING\n)?Artifact story:\na b c\nCOMPLETED: done\n$/);
+    expect(out).toMatch(/^Task \S+\nSUBMITTED\nWORKING\nArtifact story:\na b c\nCOMPLETED: done\n$/);
 
     const lines = (await cli("task", "watch", id, "--json", "--after", "0").done).out.trimEnd().split("\n");
     const [, , chunk] = lines.map((line) => JSON.parse(line));
@@ -199,6 +220,12 @@ describe("signalbox task watch", () => {
     expect(err).toContain("It is 0 or more");
   });
 });
+
+/** Waits until so many calls with a request id have ended at the server. */
+async function ended(requestId: string, count: number): Promise<void> {
+  const isOne = (line: LogLine) => line.msg === "call ended" && line.requestId === requestId;
+  while (logged.lines.filter(isOne).length < count) await logged.next();
+}
 
 async function itemsOf(items: AsyncIterable<StreamResponse>): Promise<StreamResponse[]> {
   const all: StreamResponse[] = [];

@@ -9,7 +9,8 @@ import { asTask, failureOf, lineOf } from "./said.ts";
 import { type ServerProcess, startServer } from "./server-process.ts";
 import { startTcpProxy } from "./tcp-proxy.ts";
 
-describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
+// Processes that open a database take their time on a busy machine.
+describe.each(["pglite", "postgres"] as const)("on %s", { timeout: 90_000 }, (backend) => {
   let dataDir: string;
   let database: Awaited<ReturnType<typeof createDatabase>> | undefined;
   let agent: TestAgent;

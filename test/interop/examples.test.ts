@@ -21,16 +21,18 @@ afterAll(async () => {
 });
 
 describe.skipIf(missing.length > 0)("examples/curl.sh", () => {
-  test("shows the card, both JSON bindings, a stream and the stored tasks", async () => {
+  test("shows the card, both JSON bindings, a stream, how it goes on, and the stored tasks", async () => {
     const { code, stdout, stderr } = await runProgram("examples/curl.sh", [app.httpUrl, "chunks 2"]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-    const [card = "", rpc = "", sent = "", stream = "", list = ""] = stdout.split(/^# .*\n/m).slice(1);
+    const [card = "", rpc = "", sent = "", stream = "", resumed = "", list = ""] = stdout.split(/^# .*\n/m).slice(1);
     const completed = { status: { state: "TASK_STATE_COMPLETED" }, artifacts: [{ name: "story" }] };
     expect(JSON.parse(card)).toMatchObject({ name: "Signalbox", skills: [{ id: "behave" }] });
     expect(JSON.parse(rpc)).toMatchObject({ jsonrpc: "2.0", id: 1, result: { task: completed } });
     expect(JSON.parse(sent)).toMatchObject({ task: completed });
-    const items = [...stream.matchAll(/^data: (.*)$/gm)].map(([, data]) => Object.keys(JSON.parse(data!)).join());
-    expect(items).toEqual(["task", "statusUpdate", "artifactUpdate", "artifactUpdate", "statusUpdate"]);
+    for (const shown of [stream, resumed]) {
+      const items = [...shown.matchAll(/^data: (.*)$/gm)].map(([, data]) => Object.keys(JSON.parse(data!)).join());
+      expect(items).toEqual(["task", "statusUpdate", "artifactUpdate", "artifactUpdate", "statusUpdate"]);
+    }
     expect(JSON.parse(list)).toMatchObject({ totalSize: 3, tasks: [completed, completed] });
   });
 

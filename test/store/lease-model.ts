@@ -1,257 +1,112 @@
 /**
- * Replicas, their leases and the tasks that go from one to another, as commands on a real database beside a simple model:
- * who has which task under which token, and who still thinks so.
+ * A simple model of leases beside a real database: who has which task under which token, who thinks so still, and what the
+ * database must make of what they write.
  */
 import { create } from "@bufbuild/protobuf";
-import fc from "fast-check";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { expect } from "vitest";
-import { MessageSchema, Role, StreamResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { messageUpdate, statusUpdate } from "../../src/domain/agent-report.ts";
+import { StreamResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { statusUpdate } from "../../src/domain/agent-report.ts";
 import type { NewUpdate } from "../../src/domain/task-log.ts";
-import { EngineState, INITIAL_STATES, isClaimable, isLeased, mayGo } from "../../src/domain/task-state.ts";
+import { EngineState, isClaimable, isLeased, mayGo } from "../../src/domain/task-state.ts";
 import type { Database } from "../../src/store/database.ts";
-import { createLeaseRepository, type LeaseRepository, type TakenTask } from "../../src/store/lease-repository.ts";
-import { type Append, appendBatch, submitBatch } from "../../src/store/task-writes.ts";
-import { headerOf } from "../fixtures/task-header.ts";
-import { raw, type TaskRow, taskRows } from "./tables.ts";
+import type { LeaseRepository, TakenTask } from "../../src/store/lease-repository.ts";
+import { appendBatch } from "../../src/store/task-writes.ts";
+import { type TaskRow, taskRows } from "./tables.ts";
 
-const LEASE_MS = 3_600_000;
 /** Later than any test ends. */
-const LATER_MS = 3_600_000;
+export const LATER_MS = 3_600_000;
 const at = new Date("2026-01-01T00:00:00.123Z");
-
-const { ASSIGNED, WORKING, INPUT_REQUIRED, AUTH_REQUIRED, COMPLETED, FAILED, CANCELED, SCHEDULED, QUEUED } =
-  EngineState;
-
-/** What a replica thinks that it has. */
-interface Belief {
-  replica: number;
-  taskId: string;
-  fence: number;
-}
+const { WORKING, INPUT_REQUIRED, AUTH_REQUIRED, COMPLETED, FAILED, SCHEDULED, QUEUED, ASSIGNED } = EngineState;
 
 export interface Model {
-  /** By number, in the order in which they came: whether they live, and whether their lease has run out. */
-  replicas: { alive: boolean; expired: boolean }[];
+  /** Whether they live, and whether their lease has run out. */
+  replicas: Map<string, { alive: boolean; expired: boolean }>;
   tasks: Map<string, TaskRow>;
   /** All that replicas were ever told to be theirs: of one task, all but the last are of former owners. */
   beliefs: Belief[];
 }
 
+/** A replica that has, or had, a task. */
+export interface Belief {
+  replica: string;
+  taskId: string;
+  fence: number;
+}
+
 export interface Real {
   db: Database;
   leases: LeaseRepository;
-  /** Set apart from other runs. */
-  run: string;
 }
 
-const newModel = (): Model => ({ replicas: [], tasks: new Map(), beliefs: [] });
+/** Where writers bring tasks. */
+export const GOALS = [WORKING, WORKING, INPUT_REQUIRED, AUTH_REQUIRED, COMPLETED, FAILED, SCHEDULED, QUEUED] as const;
+export type Goal = (typeof GOALS)[number];
 
-const idOf = ({ run }: Real, replica: number): string => `${run}-${replica}`;
+const ended = (state: EngineState): boolean => !Object.values(EngineState).some((to) => mayGo(state, to));
 
-const ended = (state: EngineState): boolean => [...stateNumbers].every((to) => !mayGo(state, to));
-const stateNumbers = Object.values(EngineState);
-const claimable = (model: Model) => [...model.tasks.values()].filter(({ waits }) => waits === "due");
-const orphaned = (model: Model, run: string) =>
-  [...model.tasks.values()].filter(
-    ({ owner }) => owner !== undefined && !model.replicas[Number(owner.slice(run.length + 1))]!.alive,
-  );
+export const claimable = ({ tasks }: Model): TaskRow[] => [...tasks.values()].filter(({ waits }) => waits === "due");
 
-/** The row after a replica took it by a claim or a rescue. */
-const taken = (row: TaskRow, owner: string): TaskRow => ({
-  ...row,
-  state: isClaimable(row.state) ? ASSIGNED : row.state,
-  attempt: row.attempt + (isClaimable(row.state) ? 1 : 0),
-  fence: row.fence + 1,
-  seq: row.seq + 1,
-  owner,
-  waits: undefined,
-});
+export const orphaned = ({ tasks, replicas }: Model): TaskRow[] =>
+  [...tasks.values()].filter(({ owner }) => owner !== undefined && !replicas.get(owner)?.alive);
 
-type Command = fc.AsyncCommand<Model, Real>;
-
-/** A command that can always be given; what it picks is reduced to what there is. */
-function command(text: string, run: (model: Model, real: Real) => Promise<void>, needs = (_: Model) => true): Command {
-  return {
-    check: needs,
-    async run(model, real) {
-      await run(model, real);
-      const rows = await taskRows(real.db);
-      expect(rows).toEqual(model.tasks);
-      for (const row of rows.values()) expectReachable(model, real, row);
-    },
-    toString: () => text,
-  };
+/**
+ * Checks that the database is where the model is, and that no task is forgotten: it has ended, or waits for its client, or
+ * somebody has it, or somebody may take it.
+ */
+export async function expectModel(model: Model, { db }: Real): Promise<void> {
+  const rows = await taskRows(db);
+  expect(rows).toEqual(model.tasks);
+  for (const { state, owner, waits } of rows.values()) {
+    const waitsForClient = state === INPUT_REQUIRED && owner === undefined;
+    const has = owner !== undefined && model.replicas.has(owner);
+    expect(ended(state) || waitsForClient || has || waits !== undefined).toBe(true);
+  }
 }
 
-/** No task is forgotten: it has ended, or waits for its client, or somebody has it, or somebody may take it. */
-function expectReachable(model: Model, { run }: Real, row: TaskRow): void {
-  const waitsForClient = row.state === INPUT_REQUIRED && row.owner === undefined;
-  const owned = row.owner !== undefined && Number(row.owner.slice(run.length + 1)) < model.replicas.length;
-  expect(ended(row.state) || waitsForClient || owned || row.waits !== undefined, JSON.stringify(row)).toBe(true);
-}
-
-const pick = <T>(from: readonly T[], n: number): T => from[n % from.length]!;
-const anyReplica = ({ replicas }: Model) => replicas.length > 0;
-const anyTask = ({ tasks, replicas }: Model) => tasks.size > 0 && replicas.length > 0;
-
-const register = command(
-  "register",
-  async (model, real) => {
-    await real.leases.register(idOf(real, model.replicas.length), "test", LEASE_MS);
-    model.replicas.push({ alive: true, expired: false });
-  },
-  ({ replicas }) => replicas.length < 8,
-);
-
-const beat = (n: number) =>
-  command(
-    `beat(${n})`,
-    async (model, real) => {
-      const replica = pick(model.replicas, n);
-      const living = model.replicas.filter(({ alive }) => alive).length;
-      const told = await real.leases.beat(idOf(real, model.replicas.indexOf(replica)), LEASE_MS);
-      expect(told).toBe(replica.alive ? living : undefined);
-      if (replica.alive) replica.expired = false;
-    },
-    anyReplica,
-  );
-
-const expire = (n: number) =>
-  command(
-    `expire(${n})`,
-    async (model, real) => {
-      const replica = pick(model.replicas, n);
-      const id = idOf(real, model.replicas.indexOf(replica));
-      await raw(real.db, "update replicas set expires_at = clock_timestamp() - interval '1 s' where replica_id = $1", [
-        id,
-      ]);
-      replica.expired = true;
-    },
-    anyReplica,
-  );
-
-const reap = command("reap", async (model, real) => {
-  const due = model.replicas.flatMap(({ alive, expired }, i) => (alive && expired ? [idOf(real, i)] : []));
-  // The server has been up for longer than this.
-  expect((await real.leases.reap(1)).sort()).toEqual(due.sort());
-  for (const replica of model.replicas) replica.alive &&= !replica.expired;
-});
-
-const release = (n: number) =>
-  command(
-    `release(${n})`,
-    async (model, real) => {
-      const replica = pick(model.replicas, n);
-      await real.leases.release(idOf(real, model.replicas.indexOf(replica)));
-      replica.alive = false;
-    },
-    anyReplica,
-  );
-
-const submit = (n: number, state: EngineState, wait: boolean) =>
-  command(
-    `submit(${n}, ${state}, ${wait})`,
-    async (model, real) => {
-      const replica = n % model.replicas.length;
-      const waits = state !== ASSIGNED;
-      const header = headerOf({ attempt: waits ? 0 : 1 });
-      const first: NewUpdate = { ...messageUpdate(create(MessageSchema, { messageId: "1", role: Role.USER })), state };
-      const stored = submitBatch(real.db, idOf(real, replica), [
-        { header, updates: [first], ...(wait && { wakeInMs: LATER_MS }) },
-      ]);
-      if (!model.replicas[replica]!.alive) {
-        await expect(stored).rejects.toMatchObject({ reason: "REPLICA_EXPIRED" });
-        return;
-      }
-      await stored;
-      const { taskId } = header;
-      model.tasks.set(taskId, {
-        taskId,
-        state,
-        a2aState: TaskState.SUBMITTED,
-        seq: 1,
-        fence: 1,
-        attempt: header.attempt,
-        owner: waits ? undefined : idOf(real, replica),
-        waits: waits ? (wait ? "later" : "due") : undefined,
-      });
-      if (!waits) model.beliefs.push({ replica, taskId, fence: 1 });
-    },
-    anyReplica,
-  );
-
-/** What a writer brings a task to: a status, or the transition to wait for another attempt. */
-type Goal =
-  | typeof WORKING
-  | typeof INPUT_REQUIRED
-  | typeof AUTH_REQUIRED
-  | typeof COMPLETED
-  | typeof FAILED
-  | typeof CANCELED
-  | typeof SCHEDULED
-  | typeof QUEUED;
-export const GOALS: readonly Goal[] = [
-  WORKING,
-  WORKING,
-  INPUT_REQUIRED,
-  AUTH_REQUIRED,
-  COMPLETED,
-  FAILED,
-  SCHEDULED,
-  QUEUED,
-];
-
-function updateTo(taskId: string, goal: Goal): NewUpdate {
-  if (isClaimable(goal))
-    return { kind: "transition", body: create(StreamResponseSchema), state: goal, cause: "a test" };
-  return statusUpdate({ taskId, contextId: "c" }, { state: goal as TaskState, timestamp: undefined as never });
-}
-
-interface Write {
-  replica: number;
-  taskId: string;
-  fence: number;
+export interface Write extends Belief {
   goal: Goal;
+  /** Takes the task over. */
   take: boolean;
+  /** Where it then waits, it waits for long. */
   wait: boolean;
 }
 
-/** An append by somebody who knows the log, under a token that may be another's by now. */
-async function write(model: Model, real: Real, { replica, taskId, fence, goal, take, wait }: Write): Promise<void> {
+/** An append by a replica that knows the log, under a token that may be another's by now. */
+export async function write(model: Model, real: Real, { replica, taskId, fence, goal, take, wait }: Write) {
   const row = model.tasks.get(taskId)!;
-  const append: Append = {
-    workspaceId: "default",
-    taskId,
-    expectedSeq: row.seq,
-    fence,
-    updates: [updateTo(taskId, goal)],
-    at,
-    take,
-    ...(wait && { wakeInMs: LATER_MS }),
-  };
-  const stored = appendBatch(real.db, idOf(real, replica), [append]);
-  const current = fence === row.fence && !ended(row.state);
-  const dead = take && !model.replicas[replica]!.alive;
-  if (!current || dead) {
-    expect(await stored).toEqual([dead ? expect.objectContaining({ reason: "REPLICA_EXPIRED" }) : undefined]);
+  const stored = appendBatch(real.db, replica, [
+    {
+      workspaceId: row.workspaceId,
+      taskId,
+      expectedSeq: row.seq,
+      fence,
+      updates: [updateTo(taskId, goal)],
+      at,
+      take,
+      ...(wait && { wakeInMs: LATER_MS }),
+    },
+  ]);
+  const takes = take || (isLeased(goal) && row.owner === undefined);
+  const dead = !model.replicas.get(replica)!.alive;
+  if (fence !== row.fence || ended(row.state) || (takes && dead)) {
+    expect(await stored).toEqual([take && dead ? expect.objectContaining({ reason: "REPLICA_EXPIRED" }) : undefined]);
     return;
   }
   const a2aState = isClaimable(goal) ? row.a2aState : goal;
+  // Clients would see a task wait for them that does not.
   const unseen = isClaimable(goal) && a2aState > TaskState.WORKING;
   if (!mayGo(row.state, goal) || unseen) {
     await expect(stored).rejects.toMatchObject({ code: "23514" });
     return;
   }
-  const leased = isLeased(goal);
-  const takes = take || (leased && row.owner === undefined);
   const after: TaskRow = {
     ...row,
     state: goal,
     a2aState,
     seq: row.seq + 1,
     fence: row.fence + (takes ? 1 : 0),
-    owner: leased ? (takes ? idOf(real, replica) : row.owner) : undefined,
+    owner: isLeased(goal) ? (takes ? replica : row.owner) : undefined,
     waits: isClaimable(goal) || (goal === INPUT_REQUIRED && wait) ? (wait ? "later" : "due") : undefined,
   };
   expect(await stored).toMatchObject([{ fence: after.fence, attempt: after.attempt, leaseOwner: after.owner }]);
@@ -259,109 +114,31 @@ async function write(model: Model, real: Real, { replica, taskId, fence, goal, t
   model.beliefs.push({ replica, taskId, fence: after.fence });
 }
 
-/** A replica goes on with what it believes to be its own. */
-const goOn = (n: number, goal: Goal, wait: boolean) =>
-  command(
-    `goOn(${n}, ${goal}, ${wait})`,
-    (model, real) => write(model, real, { ...pick(model.beliefs, n), goal, take: false, wait }),
-    ({ beliefs }) => beliefs.length > 0,
-  );
+function updateTo(taskId: string, goal: Goal): NewUpdate {
+  if (isClaimable(goal))
+    return { kind: "transition", body: create(StreamResponseSchema), state: goal, cause: "a test" };
+  const status = { state: goal as TaskState, timestamp: timestampFromDate(at) };
+  return statusUpdate({ taskId, contextId: "c" }, status);
+}
 
-/** A replica takes a task over to write to it: a cancel, a client's next message. */
-const takeOver = (n: number, t: number, goal: Goal, wait: boolean) =>
-  command(
-    `takeOver(${n}, ${t}, ${goal}, ${wait})`,
-    (model, real) => {
-      const { taskId, fence } = pick([...model.tasks.values()], t);
-      return write(model, real, { replica: n % model.replicas.length, taskId, fence, goal, take: true, wait });
-    },
-    anyTask,
-  );
-
-/** A replica takes over what it knew, and does not know any more. */
-const takeOverLate = (n: number, goal: Goal) =>
-  command(
-    `takeOverLate(${n}, ${goal})`,
-    (model, real) => write(model, real, { ...pick(model.beliefs, n), goal, take: true, wait: false }),
-    ({ beliefs }) => beliefs.length > 0,
-  );
-
-async function takeSome(
-  model: Model,
-  real: Real,
-  { replica, limit, from, take }: { replica: number; limit: number; from: TaskRow[]; take: Promise<TakenTask[]> },
-): Promise<void> {
-  const got = await take;
-  expect(got).toHaveLength(model.replicas[replica]!.alive ? Math.min(limit, from.length) : 0);
+/** What a claim or a rescue of at most `limit` of the tasks `from` has done. */
+export function expectTaken(model: Model, replica: string, got: TakenTask[], from: TaskRow[], limit: number): void {
+  expect(got).toHaveLength(model.replicas.get(replica)!.alive ? Math.min(limit, from.length) : 0);
   expect(from.map(({ taskId }) => taskId)).toEqual(expect.arrayContaining(got.map(({ taskId }) => taskId)));
   for (const { taskId, fence } of got) {
-    const after = taken(model.tasks.get(taskId)!, idOf(real, replica));
+    const row = model.tasks.get(taskId)!;
+    const begins = isClaimable(row.state);
+    const after: TaskRow = {
+      ...row,
+      state: begins ? ASSIGNED : row.state,
+      attempt: row.attempt + (begins ? 1 : 0),
+      fence: row.fence + 1,
+      seq: row.seq + 1,
+      owner: replica,
+      waits: undefined,
+    };
     expect(fence).toBe(after.fence);
     model.tasks.set(taskId, after);
     model.beliefs.push({ replica, taskId, fence });
   }
-}
-
-const rescue = (n: number, limit: number) =>
-  command(
-    `rescue(${n}, ${limit})`,
-    (model, real) => {
-      const replica = n % model.replicas.length;
-      const take = real.leases.rescue(idOf(real, replica), limit);
-      return takeSome(model, real, { replica, limit, from: orphaned(model, real.run), take });
-    },
-    anyReplica,
-  );
-
-const claim = (n: number, limit: number) =>
-  command(
-    `claim(${n}, ${limit})`,
-    (model, real) => {
-      const replica = n % model.replicas.length;
-      const take = real.leases.claim(idOf(real, replica), limit, { running: new Map(), last: "" });
-      return takeSome(model, real, { replica, limit, from: claimable(model), take });
-    },
-    anyReplica,
-  );
-
-const passTime = command("passTime", async (model, real) => {
-  await raw(real.db, "update tasks set wake_at = clock_timestamp() - interval '1 s' where wake_at is not null");
-  for (const [taskId, row] of model.tasks) if (row.waits) model.tasks.set(taskId, { ...row, waits: "due" });
-});
-
-const n = fc.nat(30);
-const limit = fc.integer({ min: 1, max: 4 });
-const goal = fc.constantFrom(...GOALS);
-
-const submits = fc.tuple(n, fc.constantFrom(...INITIAL_STATES), fc.boolean()).map((args) => submit(...args));
-const goesOn = fc.tuple(n, goal, fc.boolean()).map((args) => goOn(...args));
-
-/** Random sequences of all of it. What stands here twice comes twice as often. */
-export const leaseCommands = fc.commands(
-  [
-    fc.constant(register),
-    n.map(beat),
-    n.map(expire),
-    fc.constant(reap),
-    n.map(release),
-    submits,
-    submits,
-    goesOn,
-    goesOn,
-    goesOn,
-    fc.tuple(n, n, goal, fc.boolean()).map((args) => takeOver(...args)),
-    fc.tuple(n, goal).map((args) => takeOverLate(...args)),
-    fc.tuple(n, limit).map((args) => rescue(...args)),
-    fc.tuple(n, limit).map((args) => claim(...args)),
-    fc.constant(passTime),
-  ],
-  { size: "max", maxCommands: 100 },
-);
-
-/** Something to begin with: replicas, and tasks in each state in which they are born. */
-export async function begin(real: Real): Promise<Model> {
-  const model = newModel();
-  for (const start of [register, register, ...INITIAL_STATES.map((state, i) => submit(i, state, false))])
-    await start.run(model, real);
-  return model;
 }

@@ -10,6 +10,7 @@ export const raw = (db: Database, text: string, values: readonly unknown[] = [])
 export const emptyTables = (db: Database): Promise<Row[]> => raw(db, "truncate replicas, tasks, task_updates cascade");
 
 export interface TaskRow {
+  workspaceId: string;
   taskId: string;
   state: EngineState;
   a2aState: number;
@@ -28,6 +29,7 @@ export async function taskRows(db: Database): Promise<Map<string, TaskRow>> {
     rows.map((row) => [
       row.task_id as string,
       {
+        workspaceId: row.workspace_id as string,
         taskId: row.task_id as string,
         state: row.state as EngineState,
         a2aState: row.a2a_state as number,

@@ -90,7 +90,7 @@ export function createClaims(deps: ClaimsDeps): Claims {
     const fairness = { running: dispatcher.runningByWorkspace, last: lastServed };
     const claimed = await leases.claim(replicaId(), claimLimit, fairness);
     lastServed = claimed.at(-1)?.workspaceId ?? lastServed;
-    backlog = claimed.length === claimLimit;
+    backlog = claimed.length > 0;
     await adopt(claimed, "claimed");
     return rescued.length === rescueLimit || backlog;
   }

@@ -1,0 +1,88 @@
+/** Accepts new tasks: each is durable, and this replica's or in the queue, before anybody is told of it. */
+
+import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { messageUpdate } from "../domain/agent-report.ts";
+import { foldTask, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
+import { EngineState } from "../domain/task-state.ts";
+import { isOutcomeUnknown } from "../store/database-errors.ts";
+import type { TaskStore } from "../store/task-store.ts";
+import { draining, queueIsFull } from "./dispatch-errors.ts";
+import type { Work } from "./further-messages.ts";
+import type { Runners } from "./runners.ts";
+import type { Runtime } from "./runtime.ts";
+import { whenDatabaseAnswers } from "./task-writer.ts";
+import type { UpdateHub } from "./update-hub.ts";
+
+export interface NewTasksDeps {
+  store: TaskStore;
+  hub: UpdateHub;
+  runtime: Runtime;
+  replicaId: () => string;
+  /** Tasks that run here at once at most; what comes beyond waits in the queue. */
+  maxRunning: number;
+  /** Whether a new task must wait in the queue, because others do, and whether the queue takes one more. */
+  queue: { busy: () => boolean; full: () => Promise<boolean> };
+}
+
+/** A task before a replica has accepted it. */
+export type TaskRequest = Omit<TaskHeader, "fence" | "leaseOwner" | "attempt" | "delivery">;
+
+/**
+ * Stores a new task and starts it, or lets it wait for a replica that has room. Resolves when it is durable. `beforeStart`
+ * runs between the two.
+ */
+export type BeginTask = (request: TaskRequest, work: Work, beforeStart?: () => Promise<void>) => Promise<TaskImage>;
+
+export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask {
+  const { store, runtime } = deps;
+  const { running, connect, runnerFor, inBackground, end } = runners;
+  let starting = 0;
+
+  /** A task whose submit failed may be stored all the same. Nobody was told of it, so nobody will ask: it must not stay. */
+  async function endUnacknowledged({ workspaceId, taskId }: TaskHeader): Promise<void> {
+    const stored = await whenDatabaseAnswers(runtime, runners.signal, () => store.load(workspaceId, taskId));
+    if (!stored) return;
+    const image = foldTask(stored.header, stored.updates);
+    await end(image, TaskState.FAILED, "The task could not be started and was not acknowledged.", "not acknowledged");
+  }
+
+  async function begin(request: TaskRequest, work: Work, beforeStart?: () => Promise<void>): Promise<TaskImage> {
+    if (runners.stopping) throw draining();
+    const waits = running.size + starting >= deps.maxRunning || deps.queue.busy();
+    if (waits && (await deps.queue.full())) throw queueIsFull();
+    const client = waits ? undefined : connect(work.agent);
+    const { delivery } = work;
+    const owner = deps.replicaId();
+    const header: TaskHeader = waits
+      ? { ...request, delivery, fence: 1, leaseOwner: undefined, attempt: 0 }
+      : { ...request, delivery, fence: 1, leaseOwner: owner, attempt: 1 };
+    const update = {
+      ...messageUpdate(work.message),
+      state: waits ? EngineState.QUEUED : EngineState.ASSIGNED,
+      cause: waits ? `accepted by replica ${owner}, which had no room` : `accepted by replica ${owner}`,
+    };
+    let stored = false;
+    starting += 1;
+    try {
+      await store.submit({ header, updates: [update] });
+      stored = true;
+      await beforeStart?.();
+    } catch (error) {
+      client?.release();
+      if (stored || isOutcomeUnknown(error)) {
+        inBackground("an unacknowledged task may be left", header.taskId, () => endUnacknowledged(header));
+      }
+      throw error;
+    } finally {
+      starting -= 1;
+    }
+    work.log.debug({ taskId: header.taskId, agentId: header.agentId, waits }, "task accepted");
+    // Two images: the runner moves its own on.
+    const image = () => foldTask({ ...header }, [{ ...update, seq: 1 }]);
+    if (client) running.start(runnerFor(image(), work.agent, client, work.log), (r) => r.run(work.message, delivery));
+    else deps.hub.announceWork();
+    return image();
+  }
+
+  return begin;
+}

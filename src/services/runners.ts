@@ -1,0 +1,125 @@
+/** What the parts of the dispatcher share: the runners of this replica, and the life that they live in. */
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import type { Logger } from "pino";
+import type { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { agentText, statusUpdate } from "../domain/agent-report.ts";
+import { foldTask, type TaskImage } from "../domain/task-log.ts";
+import type { TaskKey } from "../store/task-reads.ts";
+import { AgentCallError, type AgentClient, type AgentConnector, type AgentEndpoint } from "./agent-port.ts";
+import { agentUnavailable, draining } from "./dispatch-errors.ts";
+import { createTurns } from "./in-turn.ts";
+import { createRunningTasks, type RunningTasks } from "./running-tasks.ts";
+import type { AttemptRules } from "./task-attempts.ts";
+import { createTaskRunner, type RunnerDeps, type TaskRunner } from "./task-runner.ts";
+import { createTaskWriter, LeaseLostError, type WriterDeps, whenDatabaseAnswers } from "./task-writer.ts";
+
+export interface RunnersDeps extends Omit<RunnerDeps, "attempts">, WriterDeps {
+  connector: AgentConnector;
+  attempts: Omit<AttemptRules, "safeToRepeat">;
+  /** Told when there is room for another task. */
+  onRoom: () => void;
+}
+
+export interface Runners {
+  readonly running: RunningTasks;
+  /** Ends what lives here: the process stops, or was declared dead by another replica. */
+  readonly signal: AbortSignal;
+  /** Whether nothing new begins. */
+  readonly stopping: boolean;
+  /** Lets what decides who carries a task go one after another. */
+  inTurn<T>(key: TaskKey, work: () => Promise<T>): Promise<T>;
+  /** A way to an agent. Throws AGENT_UNAVAILABLE when its card offers none. */
+  connect(agent: AgentEndpoint): AgentClient;
+  /** A runner for a task as it stands, which has yet to be started or released. `log` is that of the request, if there is one. */
+  runnerFor(image: TaskImage, agent: AgentEndpoint, client: AgentClient, log?: Logger): TaskRunner;
+  /** A task as the database has it, however long that takes. */
+  load(key: TaskKey): Promise<TaskImage>;
+  /** Ends a task whose agent cannot be asked. */
+  end(image: TaskImage, state: TaskState, text: string, cause: string): Promise<void>;
+  /** Does what nobody waits for. `what` says in the log what its failure means. */
+  inBackground(what: string, taskId: string, work: () => Promise<void>): void;
+  /** Lets every task go at once, and begins another life. */
+  abandon(): void;
+  /** Waits up to `patienceMs` for agents to name their tasks, then lets every task go without ending any. */
+  stop(patienceMs: number): Promise<void>;
+}
+
+export function createRunners(deps: RunnersDeps): Runners {
+  const { store, runtime, log } = deps;
+  const running = createRunningTasks({ hub: deps.hub, log, onRest: deps.onRoom });
+  const turns = createTurns();
+  const beside = new Set<Promise<void>>();
+  let life = new AbortController();
+  let stopping = false;
+
+  function connect(agent: AgentEndpoint): AgentClient {
+    try {
+      return deps.connector.connect(agent);
+    } catch (error) {
+      throw error instanceof AgentCallError ? agentUnavailable(agent.agentId, error) : error;
+    }
+  }
+
+  function runnerFor(image: TaskImage, agent: AgentEndpoint, client: AgentClient, parent = log): TaskRunner {
+    const { taskId, workspaceId, agentId } = image.header;
+    const attempts = { ...deps.attempts, safeToRepeat: agent.safeToRepeat };
+    const taskLog = parent.child({ taskId, workspaceId, agentId });
+    return createTaskRunner({ ...deps, attempts, log: taskLog }, createTaskWriter(deps, image), client, life.signal);
+  }
+
+  async function load(key: TaskKey): Promise<TaskImage> {
+    const stored = await whenDatabaseAnswers(runtime, life.signal, () => store.load(key.workspaceId, key.taskId));
+    if (!stored) throw new Error(`task ${key.taskId} is gone from the database`);
+    return foldTask(stored.header, stored.updates);
+  }
+
+  function inBackground(what: string, taskId: string, work: () => Promise<void>): void {
+    const { signal } = life;
+    const done = work()
+      .catch((err: unknown) => {
+        if (!signal.aborted) log.error({ err, taskId }, what);
+      })
+      .finally(() => beside.delete(done));
+    beside.add(done);
+  }
+
+  async function end(image: TaskImage, state: TaskState, text: string, cause: string): Promise<void> {
+    const status = ({ header }: TaskImage) => {
+      const message = agentText(header, runtime.newId(), text);
+      return [statusUpdate(header, { state, timestamp: timestampFromDate(runtime.now()), message }, cause)];
+    };
+    await createTaskWriter(deps, image).append(status, { take: true }, life.signal);
+  }
+
+  return {
+    running,
+    get signal() {
+      return life.signal;
+    },
+    get stopping() {
+      return stopping;
+    },
+    inTurn: ({ workspaceId, taskId }, work) => turns(`${workspaceId} ${taskId}`, work),
+    connect,
+    runnerFor,
+    load,
+    end,
+    inBackground,
+
+    abandon() {
+      for (const task of running.list()) running.drop(task);
+      life.abort(new LeaseLostError("of this replica"));
+      life = new AbortController();
+    },
+
+    async stop(patienceMs) {
+      stopping = true;
+      const named = Promise.all(running.runners().map((runner) => runner.named));
+      const impatient = new AbortController();
+      await Promise.race([named, runtime.wait(patienceMs, impatient.signal).catch(() => {})]);
+      impatient.abort();
+      life.abort(draining());
+      await Promise.allSettled([running.settled(), ...beside]);
+    },
+  };
+}

@@ -1,0 +1,128 @@
+/**
+ * Hears what an agent says of one task, and has it written down: from a stream, or by asking again and again. What breaks on
+ * the way is healed: subscribe, then get, then patience, until the agent has been away for too long.
+ */
+import type { Logger } from "pino";
+import type { StreamResponse } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { repeatsQuestion } from "../domain/agent-report.ts";
+import { isAtRest } from "../domain/task-log.ts";
+import { AgentCallError, type AgentCallOptions, type AgentClient } from "./agent-port.ts";
+import { backoffMs, type Runtime } from "./runtime.ts";
+import type { TaskAttempts } from "./task-attempts.ts";
+import type { TaskReporter } from "./task-reporter.ts";
+import type { TaskWriter } from "./task-writer.ts";
+
+/** Failures in a row before an agent that stays away can be given up, however long it has been away. */
+const MIN_FAILURES = 3;
+/** Bounds of the pause between two looks at a task whose agent sends no stream, in milliseconds. */
+const POLL_MIN_MS = 50;
+const POLL_MAX_MS = 5_000;
+/** Shortest pause after a failure, in milliseconds. */
+const RETRY_MIN_MS = 200;
+/** Answers of an agent, or of what stands before it, that say no more than "not now". */
+const NOT_NOW = new Set(["UNAVAILABLE", "RESOURCE_EXHAUSTED", "HTTP_429", "HTTP_502", "HTTP_503", "HTTP_504"]);
+
+export interface FollowerDeps {
+  runtime: Runtime;
+  log: Logger;
+  /** Longest silence of an agent, in milliseconds. */
+  agentTimeoutMs: number;
+  /** How long an agent may be out of reach in the middle of a task, in milliseconds. */
+  agentAwayMs: number;
+  attempts: TaskAttempts;
+  /** The failure of a call to the agent as clients may see it; rethrows what is none, and the end of the run. */
+  asCallError(error: unknown): AgentCallError;
+  /** What a short call to the agent is made with. */
+  control(): AgentCallOptions;
+}
+
+export interface TaskFollower {
+  /** Has written down what a stream says, until the task rests. `answers`: which message it answers; a subscription none. */
+  consume(stream: AsyncIterable<StreamResponse>, answers?: "first" | "further"): Promise<void>;
+  /** Follows the task until it rests. */
+  follow(): Promise<void>;
+  /** Has written down how the task stands at its agent. */
+  look(upstreamTaskId: string): Promise<void>;
+}
+
+/** `ends` ends the listening. */
+export function createTaskFollower(
+  deps: FollowerDeps,
+  writer: TaskWriter,
+  client: AgentClient,
+  reporter: TaskReporter,
+  ends: AbortSignal,
+): TaskFollower {
+  const { runtime, log, attempts, asCallError } = deps;
+  const atRest = () => isAtRest(writer.image);
+
+  async function consume(stream: AsyncIterable<StreamResponse>, answers?: "first" | "further"): Promise<void> {
+    let opening = true;
+    for await (const answer of stream) {
+      const stale = opening && answers === "further" && repeatsQuestion(writer.image, answer);
+      if (!stale) await reporter.report(answer, opening && answers === "first");
+      opening = false;
+      // A task that was canceled before its agent named it is followed until it does, or says that there is none.
+      const told = writer.image.header.upstreamTaskId !== undefined || answer.payload.case === "message";
+      if (!stale && atRest() && told) break;
+    }
+    await reporter.settled();
+  }
+
+  async function follow(): Promise<void> {
+    let failures = 0;
+    let awaySince = runtime.now();
+    let quiet = 0;
+    while (!atRest()) {
+      ends.throwIfAborted();
+      const { upstreamTaskId } = writer.image.header;
+      if (upstreamTaskId === undefined) {
+        const silence = "The agent ended its answer without having said anything.";
+        return reporter.failFor(new AgentCallError("invalid", silence));
+      }
+      const before = writer.image.seq;
+      try {
+        if (client.streaming) await resubscribe(upstreamTaskId);
+        if (!atRest()) await look(upstreamTaskId);
+        failures = 0;
+      } catch (error) {
+        const failure = asCallError(error);
+        if (failure.reason === "TASK_NOT_FOUND") return attempts.failed(forgotten(failure));
+        const final = failure.kind === "refused" && !NOT_NOW.has(failure.reason ?? "");
+        if (final || failure.kind === "invalid") return reporter.failFor(failure);
+        if (failures++ === 0) awaySince = runtime.now();
+        const awayMs = runtime.now().getTime() - awaySince.getTime();
+        if (failures >= MIN_FAILURES && awayMs >= deps.agentAwayMs) return attempts.failed(failure);
+        log.info({ err: failure, failures }, "the agent does not answer; trying again");
+      }
+      if (atRest()) return;
+      quiet = writer.image.seq === before ? quiet + 1 : 0;
+      const pauseMs =
+        failures > 0
+          ? backoffMs(failures, RETRY_MIN_MS, POLL_MAX_MS, runtime.random)
+          : backoffMs(quiet, POLL_MIN_MS, POLL_MAX_MS, runtime.random);
+      await runtime.wait(pauseMs, ends);
+    }
+  }
+
+  async function look(upstreamTaskId: string): Promise<void> {
+    await reporter.reportTask(await client.get(upstreamTaskId, deps.control()));
+  }
+
+  /** Agents refuse to subscribe to what has ended, and some to subscribe at all: a look tells the rest. */
+  async function resubscribe(upstreamTaskId: string): Promise<void> {
+    try {
+      await consume(client.subscribe(upstreamTaskId, { signal: ends, timeoutMs: deps.agentTimeoutMs }));
+    } catch (error) {
+      const failure = asCallError(error);
+      if (failure.kind === "invalid") throw failure;
+      log.debug({ err: failure }, "no stream for the task; looking at it instead");
+    }
+  }
+
+  return { consume, follow, look };
+}
+
+/** Nobody asked the agent for a task by name but the router: what is refused is not what the client sent. */
+const forgotten = (cause: AgentCallError) =>
+  new AgentCallError("refused", "The agent no longer knows this task.", { reason: "TASK_NOT_FOUND", cause });
