@@ -23,7 +23,7 @@ export function divideCores(): Cores {
       stdio: "ignore",
     });
     return {
-      description: `${count}, each server bound to core ${server}, load and database to ${rest.join(",")}`,
+      description: `${count}, each server bound to core ${server}, the bench and what else it starts to ${rest.join(",")}`,
       onServerCore: (command) => ["taskset", "--cpu-list", String(server), ...command],
     };
   } catch {

@@ -192,7 +192,7 @@ function newStatus(
 
 function statusEvent(ids: Ids, init: { status: StatusInit | TaskStatus; metadata?: Struct }): NewUpdate {
   const value = create(TaskStatusUpdateEventSchema, { taskId: ids.taskId, contextId: ids.contextId, ...init });
-  return { kind: "status", body: response("statusUpdate", value) };
+  return { kind: "status", body: response("statusUpdate", value), cause: "reported by the agent" };
 }
 
 function artifactUpdate(

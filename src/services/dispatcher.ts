@@ -141,10 +141,17 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     heed: async (task) => running.get(task)?.runner.heed(),
 
     async disclose(workspaceId, taskId) {
-      const entry = running.get({ workspaceId, taskId });
-      const writer = entry?.runner.writer ?? createTaskWriter(deps, await load({ workspaceId, taskId }));
-      await writer.append(() => [], {}, runners.signal);
-      return writer.image.header.disclosed;
+      const key = { workspaceId, taskId };
+      for (;;) {
+        const writer = running.get(key)?.runner.writer ?? createTaskWriter(deps, await load(key));
+        try {
+          await writer.append(() => [], {}, runners.signal);
+          return writer.image.header.disclosed;
+        } catch (error) {
+          if (!(error instanceof LeaseLostError)) throw error;
+          running.drop(key);
+        }
+      }
     },
 
     abandon: runners.abandon,

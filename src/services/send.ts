@@ -194,7 +194,7 @@ export function createSender(deps: SendDeps): Sender {
       const { taskId } = image.header;
       let shown = false;
       try {
-        let pending = updates.next();
+        let pending = toldOf(updates);
         if (!image.header.disclosed && !(await within(deps, pending, context.signal))) {
           // Silence. If the agent answered with a Message in this very moment, that is the first thing to show.
           image.header.disclosed = await dispatcher.disclose(context.workspaceId, taskId);
@@ -260,6 +260,14 @@ function delivery(context: RequestContext, request: SendMessageRequest) {
 function showTask(image: TaskImage, historyLength?: number): Numbered {
   const task = viewTask(image, { historyLength });
   return { sequence: image.seq, response: create(StreamResponseSchema, { payload: { case: "task", value: task } }) };
+}
+
+/** The next update that says something of the task. What the engine does with it discloses it to nobody. */
+async function toldOf(updates: AsyncGenerator<TaskUpdate, never, void>): Promise<IteratorResult<TaskUpdate, never>> {
+  for (;;) {
+    const next = await updates.next();
+    if (next.value.kind !== "transition") return next;
+  }
 }
 
 const isVisible = (update: TaskUpdate): boolean => update.kind === "status" || update.kind === "artifact";

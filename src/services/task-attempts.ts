@@ -51,7 +51,7 @@ export function createTaskAttempts(
   async function again(why: string): Promise<void> {
     const { attempt } = writer.image.header;
     const pauseMs = backoffMs(attempt - 1, rules.minPauseMs, rules.maxPauseMs, runtime.random);
-    const cause = `attempt ${attempt} failed: ${why}; the next one is due in ${Math.round(pauseMs)} ms`;
+    const cause = `attempt ${attempt} failed: ${why.replace(/\s+/g, " ")}; the next one is due in ${Math.round(pauseMs)} ms`;
     log.info({ attempt, pauseMs, why }, "an attempt failed; there will be another");
     await writer.append(
       (image) => toWait(image, cause),

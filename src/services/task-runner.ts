@@ -17,6 +17,9 @@ import { LeaseLostError, type TaskWriter } from "./task-writer.ts";
 /** Longest wait for the answer to a get or a cancel, in milliseconds. */
 const CONTROL_TIMEOUT_MS = 30_000;
 
+/** How far the clocks of the database and of this process may be apart before the reason that is given is the wrong one. */
+const CLOCK_SKEW_MS = 1_000;
+
 export interface RunnerDeps {
   store: TaskStore;
   runtime: Runtime;
@@ -151,8 +154,11 @@ export function createTaskRunner(
   async function adopt(how: "claimed" | "rescued"): Promise<void> {
     const { header, state: engineState } = writer.image;
     const { deadlineAt } = header;
-    if (deadlineAt && deadlineAt <= runtime.now()) throw new TimeLimitError("deadline");
-    if (engineState === EngineState.INPUT_REQUIRED) throw new TimeLimitError("input");
+    const leftMs = deadlineAt ? deadlineAt.getTime() - runtime.now().getTime() : Number.POSITIVE_INFINITY;
+    if (leftMs <= 0) throw new TimeLimitError("deadline");
+    // It was claimed by the database's clock, which may be a little ahead of ours.
+    if (engineState === EngineState.INPUT_REQUIRED)
+      throw new TimeLimitError(leftMs < CLOCK_SKEW_MS ? "deadline" : "input");
     if (header.upstreamTaskId !== undefined) return resume().then(carryOn);
     const [message] = writer.image.task.history;
     if (how === "claimed" && message) return run(message, header.delivery);
@@ -258,7 +264,9 @@ export function createTaskRunner(
 
   /** What nobody foresaw fails the task rather than leaving it behind. */
   async function fail(error: unknown): Promise<void> {
-    if (signal.aborted || stop.signal.aborted || error instanceof LeaseLostError) return;
+    if (signal.aborted || stop.signal.aborted) return;
+    if (error instanceof LeaseLostError)
+      return log.info("a write was refused: another replica has taken the task over");
     log.error({ err: error }, "the task could not be carried on");
     const text = "The router met an internal error while carrying the task.";
     await reporter.set(TaskState.FAILED, text, `internal: ${String(error)}`).catch((failure: unknown) => {

@@ -38,7 +38,12 @@ export function useAgentLab(): AgentLab {
   async function start() {
     const { url, drop } = await createDatabase();
     const app = await startTestApp({
-      flags: { "database.url": url, "agent.timeout-ms": String(TIMEOUT_MS), "task.silence-ms": "50" },
+      flags: {
+        "database.url": url,
+        "agent.timeout-ms": String(TIMEOUT_MS),
+        "agent.away-ms": "2000",
+        "task.silence-ms": "50",
+      },
       agents: { puppet: puppet.handler },
       log: logged.log,
     });

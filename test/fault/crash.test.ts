@@ -12,6 +12,7 @@ import { openPostgres } from "../../src/store/postgres.ts";
 import { startTestAgent, type TestAgent } from "../agents/test-agent.ts";
 import { createDatabase, silent, temporaryDirectory } from "../store/backends.ts";
 import { checkLogs } from "./log-check.ts";
+import { randomFrom } from "./random.ts";
 import { asTask, statusOf, textOf } from "./said.ts";
 import { type ServerProcess, startServer } from "./server-process.ts";
 
@@ -41,7 +42,13 @@ describe.each(["pglite", "postgres"] as const)("kill -9 on %s", (backend) => {
   });
 
   const start = () =>
-    startServer({ "data.dir": dataDir, "task.silence-ms": "20", ...(url !== undefined && { "database.url": url }) });
+    startServer({
+      "data.dir": dataDir,
+      "task.silence-ms": "20",
+      // On PostgreSQL nobody else can know sooner that the server is dead.
+      "lease.ms": "1000",
+      ...(url !== undefined && { "database.url": url }),
+    });
 
   async function killAndRestart(): Promise<SignalboxClient> {
     server.signal("SIGKILL");
@@ -86,7 +93,7 @@ describe.each(["pglite", "postgres"] as const)("kill -9 on %s", (backend) => {
       const [now, then] = await json(task);
       expect(now).toEqual(then);
     }
-    expect(statusOf(await client.a2a.getTask({ id: hanging.id }))).toContain(`FAILED: ${UNCONFIRMED}`);
+    expect(statusOf(await client.waitFor(hanging.id))).toContain(`FAILED: ${UNCONFIRMED}`);
 
     const answered = asTask(await client.send("blue", { taskId: asked.id }));
     expect(statusOf(answered)).toBe("COMPLETED: You said: blue");
@@ -206,14 +213,3 @@ async function firstOf(client: SignalboxClient, text: string): Promise<Task> {
 }
 
 const openUrl = (url: string): Database => openPostgres({ url, poolSize: 3, log: silent });
-
-/** Numbers from 0 up to 1, always the same after the same seed (mulberry32). */
-function randomFrom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}

@@ -4,6 +4,7 @@ import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { MessageSchema, Role } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate } from "../../src/domain/agent-report.ts";
 import { MAX_WAITING } from "../../src/services/background/hint-payload.ts";
+import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
 import type { Database } from "../../src/store/database.ts";
 import { migrate } from "../../src/store/migrate.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
@@ -121,6 +122,28 @@ test("ten thousand commits make few notifications, one at a time, and the last n
   }
   expect(one.mostInFlight).toBe(1);
   expect(one.told.length - before).toBeLessThan(250);
+});
+
+test("news is told at whatever moment it comes while the last is being told", async () => {
+  const runtime = systemRuntime();
+  const rests = createInbox<() => void>();
+  let held = false;
+  const wait: Runtime["wait"] = (ms, signal) =>
+    held && ms === 5 ? new Promise((resolve) => rests.put(resolve)) : runtime.wait(ms, signal);
+  const one = await start({ runtime: { ...runtime, wait } });
+  const two = await start();
+  await two.hears(({ all }) => all === true);
+  const hints = listenTo(two, "a");
+  held = true;
+  for (let steps = 0, seq = 1; steps < 20; steps++) {
+    publish(one, "a", seq++);
+    expect(await hints.next()).toBe(seq - 1);
+    (await rests.next())();
+    for (let step = 0; step < steps; step++) await Promise.resolve();
+    publish(one, "a", seq++);
+    expect(await hints.next()).toBe(seq - 1);
+    (await rests.next())();
+  }
 });
 
 test("news of more tasks than may wait is that everything may have changed, and makes the others look", async () => {

@@ -15,8 +15,8 @@ import type { UpdateHub } from "../update-hub.ts";
 import { createWaitingHints, readHints } from "./hint-payload.ts";
 import type { SlowPoll } from "./slow-poll.ts";
 
-/** Rest after a notification. NOTIFY is cheap, but takes a lock of the whole database, and wakes every replica. */
-const REST_MS = 2;
+/** Rest after a notification, in milliseconds: NOTIFY takes a lock of the whole database, and wakes every replica. */
+const REST_MS = 5;
 /** How long the last hints may take when the process stops. */
 const LAST_WORDS_MS = 1_000;
 
@@ -29,8 +29,6 @@ export interface HintsDeps {
 }
 
 export interface Hints {
-  /** Whether hints of other replicas arrive now. Always true where there can be none. */
-  readonly connected: boolean;
   /** How many other replicas live, each time that the heartbeat has counted them. */
   setPeers(count: number): void;
   /** Tells what still waits, for a second at most, and hears no more. */
@@ -62,9 +60,7 @@ export function startHints({ listen, hub, poll, runtime, log }: HintsDeps): Hint
 
   function tell(what: () => void): void {
     what();
-    telling ??= tellAll().finally(() => {
-      telling = undefined;
-    });
+    telling ??= tellAll();
   }
 
   async function tellAll(): Promise<void> {
@@ -74,6 +70,8 @@ export function startHints({ listen, hub, poll, runtime, log }: HintsDeps): Hint
       await notifications.notify(payload).catch((error: unknown) => log.debug({ err: error }, "a hint was dropped"));
       if (!stop.signal.aborted) await runtime.wait(REST_MS, stop.signal).catch(() => {});
     }
+    // In the same turn as the last look at what waits: what comes from now on begins anew.
+    telling = undefined;
   }
 
   // --- hearing
@@ -96,9 +94,6 @@ export function startHints({ listen, hub, poll, runtime, log }: HintsDeps): Hint
   }
 
   return {
-    get connected() {
-      return notifications.connected;
-    },
     setPeers(count) {
       hasPeers = count > 0 || heard;
       heard = false;

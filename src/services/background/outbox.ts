@@ -24,7 +24,7 @@ import { type Alarm, createAlarm } from "./alarm.ts";
 /** How often a duty looks although nothing was heard, and whether another replica's cursor has become free. */
 const POLL_MS = 1_000;
 /** Shortest pause between two looks, unless there is a backlog: what is committed meanwhile is read together. */
-const REST_MS = 10;
+const REST_MS = 20;
 /** Longest time for which a cursor stays unwritten while it only passes rows that its duty does not want. */
 const UNWRITTEN_MS = 200;
 const RETRY_BASE_MS = 100;

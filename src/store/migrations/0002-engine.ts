@@ -42,6 +42,18 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     db,
   );
 
+  // A task is looked up by its key alone. The planner of a new database, which knows nothing of its tables yet, takes any
+  // index that begins with the workspace for as good as the key, and keeps that plan: so the others hold what only lists ask for.
+  await sql`drop index tasks_by_status_time`.execute(db);
+  await sql`drop index tasks_by_context`.execute(db);
+  await sql`
+    create index tasks_by_status_time on tasks (workspace_id, status_at desc, task_id desc) where disclosed`.execute(
+    db,
+  );
+  await sql`
+    create index tasks_by_context on tasks (workspace_id, context_id, created_at)
+    where disclosed or upstream_context_id is not null`.execute(db);
+
   // What waits, by workspace, priority and time, and by time alone; and what a replica has.
   await sql`drop index tasks_unfinished`.execute(db);
   await sql`

@@ -2,14 +2,15 @@ import { type Kysely, sql } from "kysely";
 
 /** Each push notification config remembers how far it has been served, so that any replica can go on with it. */
 export async function up(db: Kysely<unknown>): Promise<void> {
-  // One for all configs: the token of one that was deleted is never that of another which was made in its place.
+  // One sequence for all configs: the token of one that was deleted is never that of another which was made in its place.
   await sql`create sequence push_claims`.execute(db);
+  // `next_try_at` has all its digits: rounded up to milliseconds, what is due now would be due later.
   await sql`
     alter table push_configs
       add column posted bigint not null default 0 check (posted >= 0),
       add column reach bigint not null default 0 check (reach >= 0),
       add column tries integer not null default 0 check (tries >= 0),
-      add column next_try_at timestamptz(3),
+      add column next_try_at timestamptz,
       add column given_up_at timestamptz(3),
       add column claim bigint not null default nextval('push_claims'),
       add column claimed_by text collate "C",

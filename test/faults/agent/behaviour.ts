@@ -110,7 +110,11 @@ async function behave(turn: Turn, work: string, amount: number, pause: Pause): P
 
 type Turn = ReturnType<typeof createTurn>;
 
-function createTurn({ taskId, contextId, task, userMessage }: RequestContext, bus: ExecutionEventBus, journal: Journal) {
+function createTurn(
+  { taskId, contextId, task, userMessage }: RequestContext,
+  bus: ExecutionEventBus,
+  journal: Journal,
+) {
   const status = (state: State, text?: string) =>
     bus.publish(AgentEvent.statusUpdate(statusUpdate(taskId, contextId, state, text)));
   return {
@@ -137,7 +141,8 @@ function createTurn({ taskId, contextId, task, userMessage }: RequestContext, bu
 }
 
 function statusUpdate(taskId: string, contextId: string, state: State, text?: string): TaskStatusUpdateEvent {
-  const message = text === undefined ? {} : { message: { ...Message.toJSON(agentMessage(contextId, text)) as object, taskId } };
+  const message =
+    text === undefined ? {} : { message: { ...(Message.toJSON(agentMessage(contextId, text)) as object), taskId } };
   return TaskStatusUpdateEvent.fromJSON({
     taskId,
     contextId,
