@@ -10,10 +10,10 @@ const { QUEUED, WORKING, COMPLETED, FAILED, CANCELED, INPUT_REQUIRED, REJECTED, 
 /** Where a task comes from that was not there before. */
 export const NEW = "new";
 
-/** Leads from each of some states to each of others. */
+/** Leads from each of some states to each of others, or back to itself. */
 export interface Ways {
   from: readonly (EngineState | typeof NEW)[];
-  to: readonly EngineState[];
+  to: readonly EngineState[] | "itself";
 }
 
 interface ToldWays extends Ways {
@@ -42,12 +42,7 @@ const TOLD: readonly ToldWays[] = [
     because: "its pause is over or its deadline has come, and a replica that has room claims it",
     inLog: "`due, and claimed`",
   },
-  {
-    from: [ASSIGNED],
-    to: [WORKING],
-    because: "the agent works on it",
-    inLog: "`reported by the agent`",
-  },
+  { from: [ASSIGNED], to: [WORKING], because: "the agent works on it", inLog: "`reported by the agent`" },
   {
     from: [ASSIGNED, WORKING],
     to: [INPUT_REQUIRED, AUTH_REQUIRED],
@@ -78,19 +73,22 @@ const TOLD: readonly ToldWays[] = [
     because: "the attempt failed, and there will be another",
     inLog: "`attempt N failed: …`",
   },
-  { from: [ASSIGNED], to: [ASSIGNED], ...handedOn("the agent says something before it begins") },
-  { from: [WORKING], to: [WORKING], ...handedOn("the agent says something more") },
-  { from: [AUTH_REQUIRED], to: [AUTH_REQUIRED], ...handedOn("the agent says something more") },
+  {
+    from: LEASED,
+    to: "itself",
+    because: "the agent says something more; or another replica has it now, because its own is dead, or to cancel it",
+    inLog: "`reported by the agent`, `rescued from replica R`, `taken over by replica R to be canceled`",
+  },
   {
     from: [INPUT_REQUIRED],
-    to: [INPUT_REQUIRED],
+    to: "itself",
     because: "the agent asks something else; or its time is up, and a replica that has room claims it to end it",
     inLog: "`reported by the agent`, `waited too long for its client`",
   },
   {
     from: [ASSIGNED, ...WITH_AGENT],
     to: [COMPLETED],
-    because: "the agent says so, or answers with a bare Message",
+    because: "the agent says so; a bare Message that answers the first one says it too",
     inLog: "`reported by the agent`, `the agent answered with a message`",
   },
   { from: [ASSIGNED, ...WITH_AGENT], to: [REJECTED], because: "the agent says so", inLog: "`reported by the agent`" },
@@ -118,14 +116,6 @@ const TOLD: readonly ToldWays[] = [
   { from: WAITING, to: [REJECTED], because: NOTHING_YET },
 ];
 
-/** A task that stays where it is, with an agent that speaks or in the hands of another replica. */
-function handedOn(said: string): { because: string; inLog: string } {
-  return {
-    because: `${said}; or another replica has it now, because its own is dead, or to cancel it`,
-    inLog: "`reported by the agent`, `rescued from replica R`, `taken over by replica R to be canceled`",
-  };
-}
-
 /** Throws unless these are all the ways that the domain has, each told once. `teller` is who told them. */
 export function requireAllWays(teller: string, told: readonly Ways[]): void {
   const untold = new Set(single({ from: [NEW], to: INITIAL_STATES }));
@@ -139,14 +129,16 @@ export function requireAllWays(teller: string, told: readonly Ways[]): void {
 }
 
 const single = ({ from, to }: Ways): string[] =>
-  from.flatMap((a) => to.map((b) => `${a === NEW ? NEW : engineStateName(a)} -> ${engineStateName(b)}`));
+  from.flatMap((a) => (to === "itself" ? [a] : to).map((b) => `${nameOf(a)} -> ${nameOf(b)}`));
+
+const nameOf = (state: EngineState | typeof NEW): string => (state === NEW ? NEW : engineStateName(state));
 
 /** The table of all ways, in Markdown. */
 export function waysTable(): string {
   requireAllWays("scripts/lifecycle/ways.ts", TOLD);
   const rows = TOLD.map(({ from, to, because, inLog = "" }) => [
-    from.map((state) => (state === NEW ? "*(new)*" : engineStateName(state))).join(", "),
-    to.map(engineStateName).join(", "),
+    from.map((state) => (state === NEW ? "*(new)*" : nameOf(state))).join(", "),
+    to === "itself" ? "*itself*" : to.map(nameOf).join(", "),
     because,
     inLog,
   ]);

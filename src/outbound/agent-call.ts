@@ -1,4 +1,5 @@
 /** One call to an agent, whatever the binding: how long it may be silent, what ends it, what travels beside its body. */
+import type { AbortGroup } from "../services/abort-group.ts";
 import { AgentCallError, type AgentCallOptions } from "../services/agent-port.ts";
 
 export interface AgentCall {
@@ -22,16 +23,13 @@ export interface AgentCall {
  * Begins a call: the agent is expected to speak at once. The call ends with the reason of `options.signal` or of
  * `shutdown`, or with an AgentCallError of kind "timeout" after `options.timeoutMs` of silence.
  */
-export function beginCall(rpc: string, options: AgentCallOptions, shutdown: AbortSignal): AgentCall {
+export function beginCall(rpc: string, options: AgentCallOptions, shutdown: AbortGroup): AgentCall {
   const controller = new AbortController();
-  const sources = [options.signal, shutdown];
-  function onAbort(this: AbortSignal): void {
-    controller.abort(this.reason);
-  }
-  for (const source of sources) {
-    if (source.aborted) controller.abort(source.reason);
-    else source.addEventListener("abort", onAbort, { once: true });
-  }
+  const { signal } = options;
+  const onAbort = () => controller.abort(signal.reason);
+  if (signal.aborted) onAbort();
+  else signal.addEventListener("abort", onAbort, { once: true });
+  shutdown.add(controller);
 
   const { timeoutMs } = options;
   let timer: NodeJS.Timeout | undefined;
@@ -51,7 +49,8 @@ export function beginCall(rpc: string, options: AgentCallOptions, shutdown: Abor
     },
     end() {
       clearTimeout(timer);
-      for (const source of sources) source.removeEventListener("abort", onAbort);
+      signal.removeEventListener("abort", onAbort);
+      shutdown.delete(controller);
       controller.abort(CALL_ENDED);
     },
   };

@@ -18,6 +18,7 @@ import {
   StreamResponseSchema,
   SubscribeToTaskRequestSchema,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { AbortGroup } from "../services/abort-group.ts";
 import {
   AgentCallError,
   type AgentCallOptions,
@@ -32,7 +33,7 @@ export interface AgentClientInit {
   /** Of the interface that was picked; echoed in every request. */
   tenant: string;
   /** Ends every call that runs. */
-  shutdown: AbortSignal;
+  shutdown: AbortGroup;
 }
 
 export function createAgentClient(

@@ -1,6 +1,7 @@
 /** From an agent's card to a client: picks the interface, makes the binding, keeps the connections. */
 import type { AgentCard, AgentInterface } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { clip } from "../domain/errors.ts";
+import { createAbortGroup } from "../services/abort-group.ts";
 import { AgentCallError, type AgentClient, type AgentConnector } from "../services/agent-port.ts";
 import type { AgentChannel } from "./agent-channel.ts";
 import { createAgentClient } from "./agent-client.ts";
@@ -41,7 +42,7 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
   const { maxMessageBytes = 4 * 1024 * 1024, inProcess = new Map<string, AgentHandler>() } = options;
   const guard = createUrlGuard(options);
   const http = createHttpConnections(guard);
-  const shutdown = new AbortController();
+  const shutdown = createAbortGroup();
   const connections = new Map<string, Connection>();
   const retired = new Set<Connection>();
 
@@ -130,7 +131,7 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
       }
       giveUp(known);
       const channel = bindings[chosen.protocolBinding.toUpperCase()]!.open(chosen.url);
-      const client = createAgentClient(channel, { streaming, tenant: chosen.tenant, shutdown: shutdown.signal });
+      const client = createAgentClient(channel, { streaming, tenant: chosen.tenant, shutdown });
       const connection = { card, key, client, channel, held: 0, givenUp: false };
       connections.set(place, connection);
       return hold(connection);

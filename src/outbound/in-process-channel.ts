@@ -29,6 +29,7 @@ import { AgentCallError } from "../services/agent-port.ts";
 import { checked, refusedCall } from "./agent-answer.ts";
 import { type AgentCall, listen } from "./agent-call.ts";
 import type { AgentChannel } from "./agent-channel.ts";
+import { createItemQueue, type ItemQueue } from "./item-queue.ts";
 
 /** What a function that is an agent is told besides the message. */
 export interface HandlerContext {
@@ -60,7 +61,7 @@ interface Run {
   rpc: string;
   task: Task | undefined;
   controller: AbortController;
-  watchers: Set<ReadableStreamDefaultController<StreamResponse>>;
+  watchers: Set<ItemQueue<StreamResponse>>;
   ended: boolean;
   failure: unknown;
 }
@@ -77,7 +78,7 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
   }
 
   /** Begins a run, with the watcher that sees it from its first item. */
-  function begin(request: SendMessageRequest, call: AgentCall): { run: Run; items: ReadableStream<StreamResponse> } {
+  function begin(request: SendMessageRequest, call: AgentCall): { run: Run; items: ItemQueue<StreamResponse> } {
     const message = request.message!;
     const before = message.taskId === "" ? undefined : find(call.rpc, message.taskId);
     if (before && (!before.ended || isOver(before))) {
@@ -133,7 +134,7 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
       if (payload.case === "statusUpdate") applyStatus(run.task, payload.value);
       else if (payload.case === "artifactUpdate") applyArtifact(run.task, payload.value);
     }
-    for (const watcher of run.watchers) watcher.enqueue(item);
+    for (const watcher of run.watchers) watcher.push(item);
   }
 
   function end(run: Run): void {
@@ -187,7 +188,7 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
     yield* follow(run, items, call);
   }
 
-  async function* follow(run: Run, items: ReadableStream<StreamResponse>, call: AgentCall) {
+  async function* follow(run: Run, items: ItemQueue<StreamResponse>, call: AgentCall) {
     yield* listen(call, items);
     if (run.failure) throw run.failure;
   }
@@ -227,22 +228,24 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
 }
 
 /** What a run says from now on. Ends with the run, and with the call. */
-function watch(run: Run, call: AgentCall): ReadableStream<StreamResponse> {
-  let watcher: ReadableStreamDefaultController<StreamResponse>;
-  return new ReadableStream<StreamResponse>({
-    start(controller) {
-      if (run.ended) return controller.close();
-      watcher = controller;
-      run.watchers.add(controller);
-      call.signal.addEventListener("abort", () => {
-        run.watchers.delete(controller);
-        controller.error(call.signal.reason);
-      });
-    },
-    cancel() {
-      run.watchers.delete(watcher);
-    },
-  });
+function watch(run: Run, call: AgentCall): ItemQueue<StreamResponse> {
+  const items = createItemQueue<StreamResponse>(leave);
+  const { signal } = call;
+  const onAbort = () => {
+    leave();
+    items.fail(signal.reason);
+  };
+  function leave(): void {
+    run.watchers.delete(items);
+    signal.removeEventListener("abort", onAbort);
+  }
+  if (run.ended) {
+    items.close();
+  } else {
+    run.watchers.add(items);
+    signal.addEventListener("abort", onAbort, { once: true });
+  }
+  return items;
 }
 
 function statusUpdate({ id, contextId }: Task, state: TaskState): TaskStatusUpdateEvent {

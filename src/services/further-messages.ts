@@ -26,8 +26,8 @@ export interface Work {
   agent: AgentEndpoint;
   message: Message;
   delivery: Delivery;
-  /** The log of the request, with its ids. */
-  log: Logger;
+  /** The log of the request, with its ids. Made when it is asked for. */
+  readonly log: Logger;
 }
 
 export interface FurtherMessagesDeps {
@@ -77,14 +77,15 @@ export function createFurtherMessages(deps: FurtherMessagesDeps, runners: Runner
   }
 
   /** Stores a message under this replica's lease, which it takes if it does not have it, and brings it to the agent. */
-  async function tell(image: TaskImage, { agent, message, delivery, log: parent }: Work): Promise<TaskImage> {
+  async function tell(image: TaskImage, work: Work): Promise<TaskImage> {
+    const { agent, message, delivery } = work;
     let entry = running.get(image.header);
     if (entry && !isLeased(entry.runner.writer.image.state)) {
       // It is about to rest, and must not meet what comes now.
       await entry.done;
       entry = undefined;
     }
-    const runner = entry?.runner ?? runnerFor(image, agent, connect(agent), parent);
+    const runner = entry?.runner ?? runnerFor(image, agent, connect(agent), work);
     let outcome: string;
     try {
       outcome = await runner.writer.append(goOn(message), { once: true, take: !entry }, runners.signal);
@@ -102,7 +103,7 @@ export function createFurtherMessages(deps: FurtherMessagesDeps, runners: Runner
     const accepted = { ...runner.writer.image, task: clone(TaskSchema, runner.writer.image.task) };
     if (entry && running.get(image.header) === entry) addMessage(entry, agent, message, delivery);
     else if (entry)
-      running.start(runnerFor(runner.writer.image, agent, connect(agent), parent), (r) => r.run(message, delivery));
+      running.start(runnerFor(runner.writer.image, agent, connect(agent), work), (r) => r.run(message, delivery));
     else running.start(runner, (r) => r.run(message, delivery));
     return accepted;
   }

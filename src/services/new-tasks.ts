@@ -1,5 +1,6 @@
 /** Accepts new tasks: each is durable, and this replica's or in the queue, before anybody is told of it. */
 
+import type { Logger } from "pino";
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate } from "../domain/agent-report.ts";
 import { foldTask, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
@@ -14,6 +15,7 @@ import { whenDatabaseAnswers } from "./task-writer.ts";
 import type { UpdateHub } from "./update-hub.ts";
 
 export interface NewTasksDeps {
+  log: Logger;
   store: TaskStore;
   hub: UpdateHub;
   runtime: Runtime;
@@ -76,10 +78,12 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     } finally {
       starting -= 1;
     }
-    work.log.debug({ taskId: header.taskId, agentId: header.agentId, waits }, "task accepted");
+    if (deps.log.isLevelEnabled("debug")) {
+      work.log.debug({ taskId: header.taskId, agentId: header.agentId, waits }, "task accepted");
+    }
     // Two images: the runner moves its own on.
     const image = () => foldTask({ ...header }, [{ ...update, seq: 1 }]);
-    if (client) running.start(runnerFor(image(), work.agent, client, work.log), (r) => r.run(work.message, delivery));
+    if (client) running.start(runnerFor(image(), work.agent, client, work), (r) => r.run(work.message, delivery));
     else deps.hub.announceWork();
     return image();
   }

@@ -5,15 +5,19 @@ import type { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { agentText, statusUpdate } from "../domain/agent-report.ts";
 import { foldTask, type TaskImage } from "../domain/task-log.ts";
 import type { TaskKey } from "../store/task-reads.ts";
+import { createAbortGroup } from "./abort-group.ts";
 import { AgentCallError, type AgentClient, type AgentConnector, type AgentEndpoint } from "./agent-port.ts";
 import { agentUnavailable, draining } from "./dispatch-errors.ts";
+import type { Work } from "./further-messages.ts";
 import { createTurns } from "./in-turn.ts";
+import { LateLog } from "./late-log.ts";
 import { createRunningTasks, type RunningTasks } from "./running-tasks.ts";
 import type { AttemptRules } from "./task-attempts.ts";
-import { createTaskRunner, type RunnerDeps, type TaskRunner } from "./task-runner.ts";
+import { createTaskRunner, type Life, type RunnerDeps, type TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError, type WriterDeps, whenDatabaseAnswers } from "./task-writer.ts";
 
-export interface RunnersDeps extends Omit<RunnerDeps, "attempts">, WriterDeps {
+export interface RunnersDeps extends Omit<RunnerDeps, "attempts" | "log">, WriterDeps {
+  log: Logger;
   connector: AgentConnector;
   attempts: Omit<AttemptRules, "safeToRepeat">;
   /** Told when there is room for another task. */
@@ -30,8 +34,8 @@ export interface Runners {
   inTurn<T>(key: TaskKey, work: () => Promise<T>): Promise<T>;
   /** A way to an agent. Throws AGENT_UNAVAILABLE when its card offers none. */
   connect(agent: AgentEndpoint): AgentClient;
-  /** A runner for a task as it stands, which has yet to be started or released. `log` is that of the request, if there is one. */
-  runnerFor(image: TaskImage, agent: AgentEndpoint, client: AgentClient, log?: Logger): TaskRunner;
+  /** A runner for a task as it stands, which has yet to be started or released. `request` lends its log, if there is one. */
+  runnerFor(image: TaskImage, agent: AgentEndpoint, client: AgentClient, request?: Work): TaskRunner;
   /** A task as the database has it, however long that takes. */
   load(key: TaskKey): Promise<TaskImage>;
   /** Ends a task whose agent cannot be asked. */
@@ -49,7 +53,7 @@ export function createRunners(deps: RunnersDeps): Runners {
   const running = createRunningTasks({ hub: deps.hub, log, onRest: deps.onRoom });
   const turns = createTurns();
   const beside = new Set<Promise<void>>();
-  let life = new AbortController();
+  let life = newLife();
   let stopping = false;
 
   function connect(agent: AgentEndpoint): AgentClient {
@@ -60,11 +64,18 @@ export function createRunners(deps: RunnersDeps): Runners {
     }
   }
 
-  function runnerFor(image: TaskImage, agent: AgentEndpoint, client: AgentClient, parent = log): TaskRunner {
+  function runnerFor(image: TaskImage, agent: AgentEndpoint, client: AgentClient, request?: Work): TaskRunner {
     const { taskId, workspaceId, agentId } = image.header;
-    const attempts = { ...deps.attempts, safeToRepeat: agent.safeToRepeat };
-    const taskLog = parent.child({ taskId, workspaceId, agentId });
-    return createTaskRunner({ ...deps, attempts, log: taskLog }, createTaskWriter(deps, image), client, life.signal);
+    const runnerDeps = {
+      store,
+      runtime,
+      log: new LateLog(() => (request?.log ?? log).child({ taskId, workspaceId, agentId })),
+      agentTimeoutMs: deps.agentTimeoutMs,
+      agentAwayMs: deps.agentAwayMs,
+      attemptTimeoutMs: deps.attemptTimeoutMs,
+      attempts: { ...deps.attempts, safeToRepeat: agent.safeToRepeat },
+    };
+    return createTaskRunner(runnerDeps, createTaskWriter(deps, image), client, life);
   }
 
   async function load(key: TaskKey): Promise<TaskImage> {
@@ -108,8 +119,8 @@ export function createRunners(deps: RunnersDeps): Runners {
 
     abandon() {
       for (const task of running.list()) running.drop(task);
-      life.abort(new LeaseLostError("of this replica"));
-      life = new AbortController();
+      life.end(new LeaseLostError("of this replica"));
+      life = newLife();
     },
 
     async stop(patienceMs) {
@@ -118,8 +129,21 @@ export function createRunners(deps: RunnersDeps): Runners {
       const impatient = new AbortController();
       await Promise.race([named, runtime.wait(patienceMs, impatient.signal).catch(() => {})]);
       impatient.abort();
-      life.abort(draining());
+      life.end(draining());
       await Promise.allSettled([running.settled(), ...beside]);
+    },
+  };
+}
+
+function newLife(): Life & { end(reason: unknown): void } {
+  const controller = new AbortController();
+  const runners = createAbortGroup();
+  return {
+    signal: controller.signal,
+    runners,
+    end(reason) {
+      controller.abort(reason);
+      runners.abort(reason);
     },
   };
 }

@@ -19,8 +19,10 @@ import { applyUpdate, stateOf, type TaskImage, type TaskUpdate, viewTask } from 
 import { isInterrupted, isTerminal, stateName } from "../domain/task-state.ts";
 import { UPDATES_EXTENSION } from "../domain/updates-extension.ts";
 import type { TaskStore } from "../store/task-store.ts";
+import type { AgentEndpoint } from "./agent-port.ts";
 import { messageToEnded } from "./dispatch-errors.ts";
 import type { Dispatcher } from "./dispatcher.ts";
+import type { Work } from "./further-messages.ts";
 import type { TaskRequest } from "./new-tasks.ts";
 import type { Policy } from "./policy.ts";
 import type { PushConfigs } from "./push-configs.ts";
@@ -116,7 +118,7 @@ export function createSender(deps: SendDeps): Sender {
     // Listening begins before the task does, so that its first update is heard.
     const updates = watch(context, header.taskId, 1, true);
     try {
-      const work = { agent, message: stored, delivery: delivery(context, request), log: context.log };
+      const work = workOf(context, request, agent, stored);
       const image = await dispatcher.begin(
         header,
         work,
@@ -152,7 +154,7 @@ export function createSender(deps: SendDeps): Sender {
       "now",
     );
     const stored = { ...message, contextId: header.contextId };
-    const work = { agent, message: stored, delivery: delivery(context, request), log: context.log };
+    const work = workOf(context, request, agent, stored);
     const accepted = await dispatcher.proceed(image, work, context.signal);
     return { image: accepted, updates: watch(context, header.taskId, accepted.seq, false) };
   }
@@ -243,6 +245,17 @@ export function createSender(deps: SendDeps): Sender {
       } finally {
         await leave(updates);
       }
+    },
+  };
+}
+
+function workOf(context: RequestContext, request: SendMessageRequest, agent: AgentEndpoint, message: Message): Work {
+  return {
+    agent,
+    message,
+    delivery: delivery(context, request),
+    get log() {
+      return context.log;
     },
   };
 }

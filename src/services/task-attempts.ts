@@ -4,12 +4,12 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import type { Logger } from "pino";
 import { Role, StreamResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { statusUpdate } from "../domain/agent-report.ts";
 import { type NewUpdate, stateOf, type TaskImage } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
 import type { AgentCallError } from "./agent-port.ts";
+import type { TaskLog } from "./late-log.ts";
 import { backoffMs, type Runtime } from "./runtime.ts";
 import type { TaskReporter } from "./task-reporter.ts";
 import type { TaskWriter } from "./task-writer.ts";
@@ -36,7 +36,7 @@ export interface TaskAttempts {
 }
 
 export function createTaskAttempts(
-  deps: { runtime: Runtime; log: Logger; rules: AttemptRules },
+  deps: { runtime: Runtime; log: TaskLog; rules: AttemptRules },
   writer: TaskWriter,
   reporter: TaskReporter,
   signal: AbortSignal,

@@ -1,12 +1,12 @@
 /** Ends a task at its client's wish. Whatever else happens at the same moment, the log knows one outcome. */
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import type { Logger } from "pino";
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { statusUpdate } from "../domain/agent-report.ts";
 import { taskNotCancelable } from "../domain/errors.ts";
 import { stateOf } from "../domain/task-log.ts";
 import { isTerminal, stateName } from "../domain/task-state.ts";
 import type { AgentCallError, AgentCallOptions, AgentClient } from "./agent-port.ts";
+import type { TaskLog } from "./late-log.ts";
 import type { Runtime } from "./runtime.ts";
 import type { TaskReporter } from "./task-reporter.ts";
 import type { TaskWriter } from "./task-writer.ts";
@@ -15,7 +15,7 @@ const CANCELED_BY_CLIENT = "canceled by its client";
 
 interface CancelDeps {
   runtime: Runtime;
-  log: Logger;
+  log: TaskLog;
   /** Has written down how the task stands at its agent. */
   look(upstreamTaskId: string): Promise<void>;
   asCallError(error: unknown): AgentCallError;

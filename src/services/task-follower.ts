@@ -2,11 +2,11 @@
  * Hears what an agent says of one task, and has it written down: from a stream, or by asking again and again. What breaks on
  * the way is healed: subscribe, then get, then patience, until the agent has been away for too long.
  */
-import type { Logger } from "pino";
 import type { StreamResponse } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { repeatsQuestion } from "../domain/agent-report.ts";
 import { isAtRest } from "../domain/task-log.ts";
 import { AgentCallError, type AgentCallOptions, type AgentClient } from "./agent-port.ts";
+import type { TaskLog } from "./late-log.ts";
 import { backoffMs, type Runtime } from "./runtime.ts";
 import type { TaskAttempts } from "./task-attempts.ts";
 import type { TaskReporter } from "./task-reporter.ts";
@@ -24,7 +24,7 @@ const NOT_NOW = new Set(["UNAVAILABLE", "RESOURCE_EXHAUSTED", "HTTP_429", "HTTP_
 
 export interface FollowerDeps {
   runtime: Runtime;
-  log: Logger;
+  log: TaskLog;
   /** Longest silence of an agent, in milliseconds. */
   agentTimeoutMs: number;
   /** How long an agent may be out of reach in the middle of a task, in milliseconds. */

@@ -1,6 +1,5 @@
 /** Writes down what an agent reports of one task, whatever it is, and the failure of the task when that is what it is. */
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import type { Logger } from "pino";
 import {
   type Message,
   type StreamResponse,
@@ -24,6 +23,7 @@ import { idViolations } from "../domain/message-rules.ts";
 import type { NewUpdate, TaskImage } from "../domain/task-log.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { AgentCallError } from "./agent-port.ts";
+import type { TaskLog } from "./late-log.ts";
 import type { Runtime } from "./runtime.ts";
 import { type AppendOptions, LeaseLostError, type TaskWriter, whenDatabaseAnswers } from "./task-writer.ts";
 
@@ -36,7 +36,7 @@ const MAX_HELD_BYTES = 1024 * 1024;
 export interface ReporterDeps {
   store: TaskStore;
   runtime: Runtime;
-  log: Logger;
+  log: TaskLog;
   /**
    * Told the id that the agent gives the task, when it first does; `late` says that the task had ended by then, or was
    * another replica's.

@@ -1,10 +1,11 @@
-import type { Logger } from "pino";
 import { type Message, type StreamResponse, type Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ownText, repeatsQuestion } from "../domain/agent-report.ts";
 import { type Delivery, stateOf } from "../domain/task-log.ts";
 import { EngineState, isClaimable, isTerminal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
+import type { AbortGroup } from "./abort-group.ts";
 import { AgentCallError, type AgentClient } from "./agent-port.ts";
+import type { TaskLog } from "./late-log.ts";
 import type { Runtime } from "./runtime.ts";
 import { type AttemptRules, createTaskAttempts } from "./task-attempts.ts";
 import { createTaskCancel } from "./task-cancel.ts";
@@ -23,7 +24,7 @@ const CLOCK_SKEW_MS = 1_000;
 export interface RunnerDeps {
   store: TaskStore;
   runtime: Runtime;
-  log: Logger;
+  log: TaskLog;
   /** Longest silence of an agent, in milliseconds. */
   agentTimeoutMs: number;
   /** How long an agent may be out of reach in the middle of a task, in milliseconds. */
@@ -59,25 +60,44 @@ export interface TaskRunner {
   release(): void;
 }
 
-/** `signal` ends the runner without touching the task: the process stops, or was declared dead. */
-export function createTaskRunner(
-  deps: RunnerDeps,
-  writer: TaskWriter,
-  client: AgentClient,
-  signal: AbortSignal,
-): TaskRunner {
+/** The time in which runners may work: until the process stops, or is declared dead. Their tasks are not touched then. */
+export interface Life {
+  /** Ends their writes. */
+  readonly signal: AbortSignal;
+  /** Ends their listening. */
+  readonly runners: AbortGroup;
+}
+
+export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: AgentClient, life: Life): TaskRunner {
   const { runtime, log } = deps;
+  const { signal } = life;
+  /** Ends the listening to the agent. */
   const stop = new AbortController();
+  life.runners.add(stop);
   /** Resolves when the agent has named the task, or no longer will. */
   const named = Promise.withResolvers<void>();
   /** Messages that are on their way beside the run, and how many have arrived. */
   const adding = new Set<Promise<void>>();
   let added = 0;
-  const ends = AbortSignal.any([signal, stop.signal]);
+  const ends = stop.signal;
   // What the log must hear, it hears even when the agent is no longer listened to.
-  const reporter = createTaskReporter({ ...deps, onNamed }, writer, signal);
-  const attempts = createTaskAttempts({ ...deps, rules: deps.attempts }, writer, reporter, signal);
-  const follower = createTaskFollower({ ...deps, attempts, asCallError, control }, writer, client, reporter, ends);
+  const reporter = createTaskReporter({ store: deps.store, runtime, log, onNamed }, writer, signal);
+  const attempts = createTaskAttempts({ runtime, log, rules: deps.attempts }, writer, reporter, signal);
+  const follower = createTaskFollower(
+    {
+      runtime,
+      log,
+      agentTimeoutMs: deps.agentTimeoutMs,
+      agentAwayMs: deps.agentAwayMs,
+      attempts,
+      asCallError,
+      control,
+    },
+    writer,
+    client,
+    reporter,
+    ends,
+  );
   const { consume, follow, look } = follower;
   const deliver = createTaskDelivery(deps, writer, client, ends);
   const cancelTask = createTaskCancel({ log, runtime, look, asCallError, control }, writer, client, reporter);
@@ -243,7 +263,10 @@ export function createTaskRunner(
       if (isTerminal(state()) && writer.image.header.upstreamTaskId !== undefined) stop.abort();
     },
     heed,
-    release: () => client.release(),
+    release() {
+      life.runners.delete(stop);
+      client.release();
+    },
   };
 
   /** Does a piece of work within the task's limits of time. A stop is no failure, and neither is a loss of the lease. */

@@ -38,6 +38,8 @@ export interface UpdateHub {
   watched(): Iterable<TaskKey>;
   /** Calls `listener` with each commit of every task, until the returned function is called. */
   onCommit(listener: (commit: Commit) => void): () => void;
+  /** Calls `listener` whenever others are said to have written, until the returned function is called. */
+  onHint(listener: () => void): () => void;
   /** Tells that a task may wait in the queue for a replica that has room for it. */
   announceWork(origin?: WorkOrigin): void;
   /** Calls `listener` for each announcement, until the returned function is called. There may be no work after all. */
@@ -52,6 +54,7 @@ interface Watched {
 export function createUpdateHub(): UpdateHub {
   const byTask = new Map<string, Watched>();
   const onCommit = new Set<(commit: Commit) => void>();
+  const onHint = new Set<() => void>();
   const onWork = new Set<(origin: WorkOrigin) => void>();
   const nameOf = (workspaceId: string, taskId: string) => `${workspaceId} ${taskId}`;
   const listenersOf = (workspaceId: string, taskId: string): Iterable<TaskListener> =>
@@ -63,6 +66,7 @@ export function createUpdateHub(): UpdateHub {
     },
     hint(workspaceId, taskId, seq) {
       for (const listener of listenersOf(workspaceId, taskId)) listener.onHint?.(seq);
+      for (const listener of onHint) listener();
     },
     subscribe(workspaceId, taskId, listener) {
       const name = nameOf(workspaceId, taskId);
@@ -78,6 +82,7 @@ export function createUpdateHub(): UpdateHub {
       for (const { key } of byTask.values()) yield key;
     },
     onCommit: (listener) => listening(onCommit, listener),
+    onHint: (listener) => listening(onHint, listener),
     announceWork(origin = "here") {
       for (const listener of onWork) listener(origin);
     },

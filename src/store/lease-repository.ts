@@ -37,8 +37,8 @@ export interface LeaseRepository {
   rescue(replicaId: string, limit: number): Promise<TakenTask[]>;
   /**
    * Takes at most `limit` waiting tasks that are due: those that wait for a replica, and those that have waited too long
-   * for their client. Workspaces take turns; within one, the higher priority and then the longer wait comes first. None
-   * is left when it takes none; when it takes fewer than `limit`, some may be.
+   * for their client. Workspaces take turns; within one, the higher priority and then the longer wait comes first. When it
+   * takes fewer than `limit`, others may be left; when it takes none, none is, but what others are taking at that moment.
    */
   claim(replicaId: string, limit: number, fairness: Fairness): Promise<TakenTask[]>;
   /** All tasks that a replica has, by the database. */
@@ -69,7 +69,7 @@ const REAP: Statement = {
   text: `
     with forgotten as (
       delete from replicas r where died_at < clock_timestamp() - interval '${MEMORY}'
-        and not exists (select from tasks t where t.lease_owner = r.replica_id)
+        and (select t.task_id from tasks t where t.lease_owner = r.replica_id order by t.created_at limit 1) is null
     )
     update replicas set died_at = clock_timestamp()
     where died_at is null and expires_at < clock_timestamp()
@@ -112,9 +112,12 @@ const RESCUE: Statement = {
   name: "lease-rescue-v1",
   text: take(`
     with chosen as (
-      select workspace_id, task_id, last_seq, 'rescued from replica ' || lease_owner as cause, 1 as rank from tasks
-      where lease_owner = any (array(select replica_id from replicas where died_at is not null))
-      limit $2 for update skip locked
+      select t.workspace_id, t.task_id, t.last_seq, 'rescued from replica ' || r.replica_id as cause, 1 as rank
+      from unnest(array(select replica_id from replicas where died_at is not null)) as r(replica_id) cross join lateral (
+        select workspace_id, task_id, last_seq from tasks where lease_owner = r.replica_id
+        order by created_at limit $2 for update skip locked
+      ) t
+      limit $2
     )`),
 };
 
@@ -187,7 +190,7 @@ const WAITING: Statement = {
   name: "lease-waiting-v1",
   text: `
     select count(*) as count from (
-      select from tasks where lease_owner is null and wake_at <= now() limit $1
+      select from tasks where lease_owner is null and wake_at <= now() order by wake_at limit $1
     ) waiting`,
 };
 

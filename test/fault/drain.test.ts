@@ -171,5 +171,6 @@ test("a second signal ends it at once", async () => {
   expect(await server.exit).toEqual({ code: 1, signal: null });
   // The data can be taken up at once.
   await start(LONG_MS);
-  expect((await server.client.a2a.listTasks({})).totalSize).toBe(4);
+  // Those whose agent had not confirmed them are shown when it is decided that they failed.
+  await expect.poll(async () => (await server.client.a2a.listTasks({})).totalSize).toBe(4);
 });

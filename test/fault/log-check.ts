@@ -31,7 +31,7 @@ const TASKS = { name: "check-tasks", text: "select workspace_id, task_id, state 
 export async function checkLogs(db: Database): Promise<TaskImage[]> {
   expect(await db.query(GAPS, []), "logs with gaps").toEqual([]);
   expect(await db.query(ORPHANS, []), "updates without a task").toEqual([]);
-  const store = createTaskStore(db, { maxWaiting: 100_000 });
+  const store = createTaskStore(db, { maxWaiting: 100_000, replicaId: () => "checker" });
   const rows = await db.query(TASKS, []);
   return Promise.all(
     rows.map(async ({ workspace_id, task_id, state }) => {

@@ -8,6 +8,7 @@ import { createGrpcChannel } from "../../src/outbound/grpc-channel.ts";
 import { createHttpConnections } from "../../src/outbound/http-connections.ts";
 import { createJsonRpcChannel } from "../../src/outbound/json-rpc-channel.ts";
 import { createUrlGuard, type Lookup } from "../../src/outbound/url-guard.ts";
+import { createAbortGroup } from "../../src/services/abort-group.ts";
 import { AgentCallError } from "../../src/services/agent-port.ts";
 import { patiently, say, taskOf } from "../agents/calling.ts";
 import { cardOf, startRogueHttp, startRogueHttp2 } from "../agents/rogue-agent.ts";
@@ -122,7 +123,7 @@ function changingName(first: string, later: string): { lookup: Lookup; asked: ()
 
 describe("the guard's connections", () => {
   const call = { signal: never, timeoutMs: 5000 };
-  const init = { streaming: true, tenant: "", shutdown: never };
+  const init = { streaming: true, tenant: "", shutdown: createAbortGroup() };
 
   test("go to the address that was checked, and no other", async () => {
     const agent = await startRogueHttp((_request, response) => response.writeHead(404).end());

@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { beginCall, listen } from "../../src/outbound/agent-call.ts";
+import { createAbortGroup } from "../../src/services/abort-group.ts";
 
 const never = new AbortController().signal;
+const nobody = createAbortGroup();
 
 describe("beginCall", () => {
   beforeEach(() => vi.useFakeTimers());
@@ -11,7 +13,7 @@ describe("beginCall", () => {
   });
 
   test("ends after so much silence, and is begun with the agent to speak", () => {
-    const call = beginCall("GetTask", { signal: never, timeoutMs: 100 }, never);
+    const call = beginCall("GetTask", { signal: never, timeoutMs: 100 }, nobody);
     vi.advanceTimersByTime(99);
     expect(call.signal.aborted).toBe(false);
     vi.advanceTimersByTime(1);
@@ -23,7 +25,7 @@ describe("beginCall", () => {
   });
 
   test("time counts only while the agent is listened to", async () => {
-    const call = beginCall("SubscribeToTask", { signal: never, timeoutMs: 100 }, never);
+    const call = beginCall("SubscribeToTask", { signal: never, timeoutMs: 100 }, nobody);
     async function* agent() {
       yield 1;
       yield 2;
@@ -40,13 +42,13 @@ describe("beginCall", () => {
 
   test.each(["caller", "shutdown"])("ends with the %s's reason", (who) => {
     const caller = new AbortController();
-    const shutdown = new AbortController();
-    const call = beginCall("GetTask", { signal: caller.signal, timeoutMs: 100 }, shutdown.signal);
+    const shutdown = createAbortGroup();
+    const call = beginCall("GetTask", { signal: caller.signal, timeoutMs: 100 }, shutdown);
     const reason = new Error("enough");
     (who === "caller" ? caller : shutdown).abort(reason);
     expect(call.signal.reason).toBe(reason);
     call.end();
-    const late = beginCall("GetTask", { signal: caller.signal, timeoutMs: 100 }, shutdown.signal);
+    const late = beginCall("GetTask", { signal: caller.signal, timeoutMs: 100 }, shutdown);
     expect(late.signal.reason).toBe(reason);
     late.end();
   });
@@ -58,7 +60,7 @@ describe("beginCall", () => {
       extensions: ["urn:a", "bad\r\nx: y", "urn:b"],
       traceparent: "00-ab",
     };
-    const call = beginCall("GetTask", options, never);
+    const call = beginCall("GetTask", options, nobody);
     expect(call.headers).toEqual({ "a2a-version": "1.0", "a2a-extensions": "urn:a,urn:b", traceparent: "00-ab" });
     call.end();
   });

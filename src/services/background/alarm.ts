@@ -1,5 +1,4 @@
 /** Lets a loop sleep until there is something to do. */
-import type { Runtime } from "../runtime.ts";
 
 export interface Alarm {
   /** Ends the sleep that is under way, or the next one before it begins. */
@@ -8,7 +7,7 @@ export interface Alarm {
   sleep(ms: number, signal: AbortSignal): Promise<void>;
 }
 
-export function createAlarm(runtime: Runtime): Alarm {
+export function createAlarm(): Alarm {
   let rung = false;
   let wake = () => {};
   return {
@@ -19,10 +18,17 @@ export function createAlarm(runtime: Runtime): Alarm {
     async sleep(ms, signal) {
       signal.throwIfAborted();
       if (!rung) {
-        const woken = new AbortController();
-        wake = () => woken.abort();
-        await runtime.wait(ms, AbortSignal.any([woken.signal, signal])).catch(() => signal.throwIfAborted());
-        wake = () => {};
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(() => wake(), ms);
+          wake = () => {
+            clearTimeout(timer);
+            signal.removeEventListener("abort", wake);
+            wake = () => {};
+            resolve();
+          };
+          signal.addEventListener("abort", wake);
+        });
+        signal.throwIfAborted();
       }
       rung = false;
     },

@@ -46,7 +46,7 @@ export interface Duty {
 export interface OutboxDeps {
   duties: readonly Duty[];
   repository: OutboxRepository;
-  hub: Pick<UpdateHub, "onCommit">;
+  hub: Pick<UpdateHub, "onCommit" | "onHint">;
   runtime: Runtime;
   log: Logger;
   /** Who reads. Asked again and again: a replica that was declared dead goes on under another id. */
@@ -68,17 +68,18 @@ export async function startOutbox(deps: OutboxDeps): Promise<Outbox> {
   for (const { name } of duties) await repository.enter(name);
   const stop = new AbortController();
   const readers = duties.map((duty) => {
-    const alarm = createAlarm(deps.runtime);
+    const alarm = createAlarm();
     return { alarm, done: serve(deps, duty, alarm, stop.signal) };
   });
-  const unsubscribe = hub.onCommit(() => {
+  const wake = () => {
     for (const { alarm } of readers) alarm.ring();
-  });
+  };
+  const unsubscribe = [hub.onCommit(wake), hub.onHint(wake)];
   const names = duties.map(({ name }) => name);
   return {
     lag: () => repository.lag(names),
     async stop() {
-      unsubscribe();
+      for (const leave of unsubscribe) leave();
       stop.abort();
       await Promise.all(readers.map(({ done }) => done));
     },

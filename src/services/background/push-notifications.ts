@@ -61,7 +61,7 @@ export function startPushNotifications(deps: PushDeps): PushNotifications {
   const { queue, webhooks, runtime, log } = deps;
   const stop = new AbortController();
   const { signal } = stop;
-  const alarm = createAlarm(runtime);
+  const alarm = createAlarm();
   /** What this replica has claimed, and posts. */
   const claims = new Set<PushClaim>();
   const turns = new Set<Promise<void>>();

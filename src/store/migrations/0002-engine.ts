@@ -53,6 +53,11 @@ export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`
     create index tasks_by_context on tasks (workspace_id, context_id, created_at)
     where disclosed or upstream_context_id is not null`.execute(db);
+  // For the same reason it should not learn that they are tiny, because it would not hear soon enough that they no longer are.
+  for (const table of ["tasks", "task_updates"])
+    await sql`
+      alter table ${sql.id(table)} set (autovacuum_analyze_threshold = 5000, autovacuum_vacuum_threshold = 5000,
+                                        autovacuum_vacuum_insert_threshold = 5000)`.execute(db);
 
   // What waits, by workspace, priority and time, and by time alone; and what a replica has.
   await sql`drop index tasks_unfinished`.execute(db);
@@ -60,7 +65,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     create index tasks_waiting on tasks (workspace_id, priority, wake_at)
     where lease_owner is null and wake_at is not null`.execute(db);
   await sql`create index tasks_due on tasks (wake_at) where lease_owner is null and wake_at is not null`.execute(db);
-  await sql`create index tasks_leased on tasks (lease_owner) where lease_owner is not null`.execute(db);
+  await sql`create index tasks_leased on tasks (lease_owner, created_at) where lease_owner is not null`.execute(db);
 
   await guardTransitions(db);
 

@@ -60,8 +60,14 @@ function unary(rpc: BoundRpc, onError: OnError): grpc.handleUnaryCall<Buffer, Me
   return (call, callback) => {
     const context = new GrpcCallContext(rpc.service, rpc.method, call);
     answer(call, context)
-      .then((message) => callback(null, message, trailers(context)))
-      .catch((error: unknown) => fail(error, callback, onError));
+      .then((message) => {
+        context.answered();
+        callback(null, message, trailers(context));
+      })
+      .catch((error: unknown) => {
+        context.answered();
+        fail(error, callback, onError);
+      });
   };
   async function answer(call: grpc.ServerUnaryCall<Buffer, Message>, context: GrpcCallContext): Promise<Message> {
     const response = await rpc.unary(decode(rpc, call.request), context);
@@ -89,6 +95,7 @@ async function pump(
       if (!call.write(message)) await drained(call, context.signal);
       if (call.cancelled) return;
     }
+    context.answered();
     call.end(trailers(context));
   } catch (error) {
     if (!call.cancelled) fail(error, (status) => call.emit("error", status), onError);

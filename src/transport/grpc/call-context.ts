@@ -18,6 +18,7 @@ export class GrpcCallContext implements HandlerContext {
   readonly #call: Call;
   #values: ContextValues | undefined;
   #controller: AbortController | undefined;
+  #answered = false;
   #requestHeader: Headers | undefined;
   #responseHeader: Headers | undefined;
   #responseTrailer: Headers | undefined;
@@ -42,11 +43,25 @@ export class GrpcCallContext implements HandlerContext {
     if (!this.#controller) {
       const controller = new AbortController();
       this.#controller = controller;
-      const abort = () => controller.abort((this.timeoutMs() ?? 1) <= 0 ? deadlineExceeded() : cancelled());
+      const abort = () => {
+        // grpc-js says so of every call that has ended, however well.
+        if (!this.#answered) controller.abort((this.timeoutMs() ?? 1) <= 0 ? deadlineExceeded() : cancelled());
+      };
       if (this.#call.cancelled) abort();
       else (this.#call as NodeJS.EventEmitter).once("cancelled", abort);
     }
     return this.#controller.signal;
+  }
+
+  /** Ends the call from within, with what its caller is told. */
+  abort(reason: unknown): void {
+    void this.signal;
+    this.#controller?.abort(reason);
+  }
+
+  /** The answer is on its way: whatever becomes of the call, it is no longer of interest. */
+  answered(): void {
+    this.#answered = true;
   }
 
   timeoutMs(): number | undefined {

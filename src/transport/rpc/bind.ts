@@ -8,6 +8,7 @@ import { Code, ConnectError, createContextKey, type HandlerContext, type Service
 import type { Logger } from "pino";
 import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import { internal, invalidArgument, SignalboxError, versionNotSupported, withMetadata } from "../../domain/errors.ts";
+import { type Abortable, type AbortGroup, createAbortGroup } from "../../services/abort-group.ts";
 import type { Authenticator, Principal, RequestContext } from "../../services/request-context.ts";
 import type { Runtime } from "../../services/runtime.ts";
 import { addressTargetKey, type BoundRpc, type BoundRpcs } from "./bound.ts";
@@ -34,7 +35,7 @@ export const register = <Desc extends DescService>(service: Desc, implementation
   implementation: implementation as ServiceImpl<DescService>,
 });
 
-const requestContextKey = createContextKey<RequestContext | undefined>(undefined, {
+const requestContextKey = createContextKey<CallContext | undefined>(undefined, {
   description: "who asks, for which workspace, until when",
 });
 
@@ -51,9 +52,11 @@ const REQUEST_ID = /^[\x21-\x7e]{1,128}$/;
 
 export function bindServices(deps: BindDeps, registrations: readonly Registration[]): BoundRpcs {
   const bound = new Map<string, BoundRpc>();
+  const draining = createAbortGroup();
+  deps.drain.addEventListener("abort", () => draining.abort(deps.drain.reason), { once: true });
   for (const { service, implementation } of registrations) {
     for (const method of service.methods) {
-      bound.set(`${service.typeName}/${method.name}`, bind(deps, service, method, implementation));
+      bound.set(`${service.typeName}/${method.name}`, bind(deps, draining, service, method, implementation));
     }
   }
   return bound;
@@ -63,6 +66,7 @@ type Implementation = (request: unknown, context: HandlerContext) => unknown;
 
 function bind(
   deps: BindDeps,
+  draining: AbortGroup,
   service: DescService,
   method: DescMethod,
   implementation: ServiceImpl<DescService>,
@@ -77,11 +81,12 @@ function bind(
     const principal = await deps.authenticator.authenticate({ header });
     if (!principal.scopes.has(scope) && !principal.scopes.has("*")) throw permissionDenied(scope);
     if (isA2A) checkVersion(header("a2a-version"));
-    context.values.set(requestContextKey, new CallContext(deps, context, principal));
+    context.values.set(requestContextKey, new CallContext(deps, context, principal, draining));
   }
 
   function ended(context: HandlerContext, started: number, error?: SignalboxError): void {
     const { protocolName: protocol } = context;
+    if (scope !== undefined) context.values.get(requestContextKey)?.end();
     const seconds = (performance.now() - started) / 1000;
     deps.onCall({ service: service.typeName, method: method.name, protocol, code: error?.code ?? "OK", seconds });
     // What nobody foresaw. An agent's invalid answer has the same code and is the agent's own.
@@ -176,17 +181,33 @@ export function headerOf(context: HandlerContext, name: string): string | null {
   return header ? header.call(context, name) : context.requestHeader.get(name);
 }
 
+/** A call that can be ended from within, and its signal. */
+type AbortableCall = Abortable & { readonly signal: AbortSignal };
+
+/** Contexts that can be ended themselves are; others get a signal that follows theirs. */
+function abortableOf(context: HandlerContext): AbortableCall {
+  if ("abort" in context) return context as HandlerContext & Abortable;
+  const controller = new AbortController();
+  const { signal } = context;
+  if (signal.aborted) controller.abort(signal.reason);
+  else signal.addEventListener("abort", () => controller.abort(signal.reason), { once: true });
+  return controller;
+}
+
 /** What is seldom asked for is made when it is. */
 class CallContext implements RequestContext {
   readonly principal: Principal;
   readonly requestId: string;
   readonly #deps: BindDeps;
   readonly #context: HandlerContext;
+  readonly #draining: AbortGroup;
+  #call: AbortableCall | undefined;
   #signal: AbortSignal | undefined;
   #log: Logger | undefined;
 
-  constructor(deps: BindDeps, context: HandlerContext, principal: Principal) {
+  constructor(deps: BindDeps, context: HandlerContext, principal: Principal, draining: AbortGroup) {
     this.#deps = deps;
+    this.#draining = draining;
     this.#context = context;
     this.principal = principal;
     const sent = headerOf(context, "x-request-id");
@@ -198,8 +219,17 @@ class CallContext implements RequestContext {
   }
 
   get signal(): AbortSignal {
-    this.#signal ??= AbortSignal.any([this.#context.signal, this.#deps.drain]);
+    if (!this.#signal) {
+      this.#call = abortableOf(this.#context);
+      this.#signal = this.#call.signal;
+      this.#draining.add(this.#call);
+    }
     return this.#signal;
+  }
+
+  /** The call has ended: a drain is none of its business. */
+  end(): void {
+    if (this.#call) this.#draining.delete(this.#call);
   }
 
   get extensions(): readonly string[] {

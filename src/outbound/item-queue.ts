@@ -1,0 +1,57 @@
+/** Items on their way from one who makes them to one who reads them, in memory. */
+export interface ItemQueue<T> extends AsyncIterable<T> {
+  push(item: T): void;
+  /** Ends the items after those that wait. */
+  close(): void;
+  /** Ends the items with an error, at once. */
+  fail(error: unknown): void;
+}
+
+/** `onLeave` is called when the reader leaves before the end. */
+export function createItemQueue<T>(onLeave: () => void): ItemQueue<T> {
+  const items: T[] = [];
+  let ended = false;
+  let failure: { error: unknown } | undefined;
+  let waiting: PromiseWithResolvers<IteratorResult<T>> | undefined;
+
+  function next(): Promise<IteratorResult<T>> {
+    if (failure) return Promise.reject(failure.error);
+    const value = items.shift();
+    if (value !== undefined) return Promise.resolve({ done: false, value });
+    if (ended) return Promise.resolve({ done: true, value: undefined });
+    waiting = Promise.withResolvers();
+    return waiting.promise;
+  }
+
+  /** Gives what is there now to the reader that waits. */
+  function settle(): void {
+    const reader = waiting;
+    waiting = undefined;
+    if (reader) reader.resolve(next());
+  }
+
+  const iterator: AsyncIterator<T> = {
+    next,
+    async return() {
+      ended = true;
+      onLeave();
+      return { done: true, value: undefined };
+    },
+  };
+  return {
+    push(item) {
+      if (ended || failure) return;
+      items.push(item);
+      settle();
+    },
+    close() {
+      ended = true;
+      settle();
+    },
+    fail(error) {
+      failure ??= { error };
+      settle();
+    },
+    [Symbol.asyncIterator]: () => iterator,
+  };
+}
