@@ -32,22 +32,29 @@ export function beginCall(rpc: string, options: AgentCallOptions, shutdown: Abor
   shutdown.add(controller);
 
   const { timeoutMs } = options;
+  // One timer, which is wound up again: a call may expect thousands of items.
   let timer: NodeJS.Timeout | undefined;
+  let expecting = false;
+  const onSilence = () => {
+    timer = undefined;
+    if (!expecting) return;
+    controller.abort(new AgentCallError("timeout", `The agent was silent for ${timeoutMs} ms during ${rpc}.`));
+  };
   const call: AgentCall = {
     rpc,
     signal: controller.signal,
     headers: callHeaders(options),
     deadlineAt: options.deadlineAt,
     expect() {
-      clearTimeout(timer);
-      timer = setTimeout(() => {
-        controller.abort(new AgentCallError("timeout", `The agent was silent for ${timeoutMs} ms during ${rpc}.`));
-      }, timeoutMs);
+      expecting = true;
+      if (timer) timer.refresh();
+      else timer = setTimeout(onSilence, timeoutMs);
     },
     rest() {
-      clearTimeout(timer);
+      expecting = false;
     },
     end() {
+      expecting = false;
       clearTimeout(timer);
       signal.removeEventListener("abort", onAbort);
       shutdown.delete(controller);

@@ -27,7 +27,7 @@ import { applyArtifact, applyStatus } from "../domain/task-log.ts";
 import { isInterrupted, isTerminal } from "../domain/task-state.ts";
 import { AgentCallError } from "../services/agent-port.ts";
 import { checked, refusedCall } from "./agent-answer.ts";
-import { type AgentCall, listen } from "./agent-call.ts";
+import type { AgentCall } from "./agent-call.ts";
 import type { AgentChannel } from "./agent-channel.ts";
 import { createItemQueue, type ItemQueue } from "./item-queue.ts";
 
@@ -61,7 +61,7 @@ interface Run {
   rpc: string;
   task: Task | undefined;
   controller: AbortController;
-  watchers: Set<ItemQueue<StreamResponse>>;
+  watchers: Set<{ readonly items: ItemQueue<StreamResponse>; readonly call: AgentCall }>;
   ended: boolean;
   failure: unknown;
 }
@@ -134,14 +134,17 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
       if (payload.case === "statusUpdate") applyStatus(run.task, payload.value);
       else if (payload.case === "artifactUpdate") applyArtifact(run.task, payload.value);
     }
-    for (const watcher of run.watchers) watcher.push(item);
+    for (const { items, call } of run.watchers) {
+      call.expect();
+      items.push(item);
+    }
   }
 
   function end(run: Run): void {
     if (run.ended) return;
     run.ended = true;
     atWork.delete(run);
-    for (const watcher of run.watchers) watcher.close();
+    for (const { items } of run.watchers) items.close(run.failure);
     run.watchers.clear();
     for (const [taskId, { ended }] of runs) {
       if (runs.size <= KEPT_TASKS) return;
@@ -156,7 +159,6 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
       if (payload.case === "message") return payload;
       if (returnImmediately || isOver(run) || isWaiting(run)) break;
     }
-    if (run.failure) throw run.failure;
     if (!run.task) throw noAnswer(call.rpc);
     return { case: "task", value: clone(TaskSchema, run.task) };
   }
@@ -180,17 +182,12 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
     return clone(TaskSchema, task);
   }
 
-  async function* subscribe(taskId: string, call: AgentCall): AsyncGenerator<StreamResponse, void> {
+  function subscribe(taskId: string, call: AgentCall): AsyncIterable<StreamResponse> {
     const run = find(call.rpc, taskId);
     if (isOver(run)) throw refusedCall(call.rpc, "UNSUPPORTED_OPERATION", `The task "${taskId}" has ended.`);
     const items = watch(run, call);
-    yield create(StreamResponseSchema, { payload: { case: "task", value: clone(TaskSchema, run.task) } });
-    yield* follow(run, items, call);
-  }
-
-  async function* follow(run: Run, items: ItemQueue<StreamResponse>, call: AgentCall) {
-    yield* listen(call, items);
-    if (run.failure) throw run.failure;
+    items.push(create(StreamResponseSchema, { payload: { case: "task", value: clone(TaskSchema, run.task) } }));
+    return items;
   }
 
   return {
@@ -207,18 +204,14 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
       return create(SendMessageResponseSchema, { payload } as object) as AnyMessage as MessageShape<O>;
     },
 
-    async *stream<I extends DescMessage, O extends DescMessage>(
+    stream<I extends DescMessage, O extends DescMessage>(
       rpc: { name: string },
       request: MessageShape<I>,
       call: AgentCall,
     ) {
       const asked = request as AnyMessage & SendMessageRequest & { id: string };
-      if (rpc.name === "SubscribeToTask") {
-        yield* subscribe(asked.id, call) as AsyncIterable<AnyMessage> as AsyncIterable<MessageShape<O>>;
-        return;
-      }
-      const { run, items } = begin(asked, call);
-      yield* follow(run, items, call) as AsyncIterable<AnyMessage> as AsyncIterable<MessageShape<O>>;
+      const items = rpc.name === "SubscribeToTask" ? subscribe(asked.id, call) : begin(asked, call).items;
+      return items as AsyncIterable<AnyMessage> as AsyncIterable<MessageShape<O>>;
     },
 
     close() {
@@ -230,19 +223,20 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
 /** What a run says from now on. Ends with the run, and with the call. */
 function watch(run: Run, call: AgentCall): ItemQueue<StreamResponse> {
   const items = createItemQueue<StreamResponse>(leave);
+  const watcher = { items, call };
   const { signal } = call;
   const onAbort = () => {
     leave();
     items.fail(signal.reason);
   };
   function leave(): void {
-    run.watchers.delete(items);
+    run.watchers.delete(watcher);
     signal.removeEventListener("abort", onAbort);
   }
   if (run.ended) {
-    items.close();
+    items.close(run.failure);
   } else {
-    run.watchers.add(items);
+    run.watchers.add(watcher);
     signal.addEventListener("abort", onAbort, { once: true });
   }
   return items;

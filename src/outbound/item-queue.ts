@@ -1,8 +1,8 @@
 /** Items on their way from one who makes them to one who reads them, in memory. */
 export interface ItemQueue<T> extends AsyncIterable<T> {
   push(item: T): void;
-  /** Ends the items after those that wait. */
-  close(): void;
+  /** Ends the items after those that wait, with an error if one is given. */
+  close(error?: unknown): void;
   /** Ends the items with an error, at once. */
   fail(error: unknown): void;
 }
@@ -10,7 +10,7 @@ export interface ItemQueue<T> extends AsyncIterable<T> {
 /** `onLeave` is called when the reader leaves before the end. */
 export function createItemQueue<T>(onLeave: () => void): ItemQueue<T> {
   const items: T[] = [];
-  let ended = false;
+  let ended: { error: unknown } | undefined;
   let failure: { error: unknown } | undefined;
   let waiting: PromiseWithResolvers<IteratorResult<T>> | undefined;
 
@@ -18,6 +18,7 @@ export function createItemQueue<T>(onLeave: () => void): ItemQueue<T> {
     if (failure) return Promise.reject(failure.error);
     const value = items.shift();
     if (value !== undefined) return Promise.resolve({ done: false, value });
+    if (ended?.error !== undefined) return Promise.reject(ended.error);
     if (ended) return Promise.resolve({ done: true, value: undefined });
     waiting = Promise.withResolvers();
     return waiting.promise;
@@ -33,7 +34,7 @@ export function createItemQueue<T>(onLeave: () => void): ItemQueue<T> {
   const iterator: AsyncIterator<T> = {
     next,
     async return() {
-      ended = true;
+      ended = { error: undefined };
       onLeave();
       return { done: true, value: undefined };
     },
@@ -44,8 +45,8 @@ export function createItemQueue<T>(onLeave: () => void): ItemQueue<T> {
       items.push(item);
       settle();
     },
-    close() {
-      ended = true;
+    close(error) {
+      ended ??= { error };
       settle();
     },
     fail(error) {

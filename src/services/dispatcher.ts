@@ -76,7 +76,11 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   async function adopt(task: TakenTask, how: "claimed" | "rescued"): Promise<void> {
     await inTurn(task, async () => {
       const image = await load(task);
-      if (image.header.fence === task.fence && !running.get(task)) await carry(image, how);
+      const { fence, leaseOwner } = image.header;
+      if (fence !== task.fence || leaseOwner !== deps.replicaId() || running.get(task)) return;
+      await carry(image, how).catch((error: unknown) => {
+        if (!(error instanceof LeaseLostError)) throw error;
+      });
     });
   }
 
@@ -110,21 +114,28 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
 
   async function cancel(image: TaskImage, agent: AgentEndpoint, signal: AbortSignal): Promise<void> {
     for (let current = image; ; current = await load(image.header)) {
-      const { runner, started } = await inTurn(image.header, () => entryToCancel(current, agent));
       try {
-        await runner.cancel(signal);
-        // An agent may take its time to cancel, and nobody else follows the task.
-        if (started) return;
-        if (isTerminal(stateOf(runner.writer.image)) || running.get(image.header)) runner.release();
-        else running.start(runner, (r) => r.resume());
-        return;
+        return await cancelAsItStands(current, agent, signal);
       } catch (error) {
-        if (!started) runner.release();
-        // Another replica was faster with something: what it did decides.
+        // Another replica was faster with something, or has declared this one dead: what the log says now decides.
         if (!(error instanceof LeaseLostError)) throw error;
         running.drop(current.header);
       }
     }
+  }
+
+  async function cancelAsItStands(image: TaskImage, agent: AgentEndpoint, signal: AbortSignal): Promise<void> {
+    const { runner, started } = await inTurn(image.header, () => entryToCancel(image, agent));
+    try {
+      await runner.cancel(signal);
+    } catch (error) {
+      if (!started) runner.release();
+      throw error;
+    }
+    // An agent may take its time to cancel, and nobody else follows the task.
+    if (started) return;
+    if (isTerminal(stateOf(runner.writer.image)) || running.get(image.header)) runner.release();
+    else running.start(runner, (r) => r.resume());
   }
 
   return {

@@ -79,9 +79,16 @@ export function createRunners(deps: RunnersDeps): Runners {
   }
 
   async function load(key: TaskKey): Promise<TaskImage> {
-    const stored = await whenDatabaseAnswers(runtime, life.signal, () => store.load(key.workspaceId, key.taskId));
-    if (!stored) throw new Error(`task ${key.taskId} is gone from the database`);
-    return foldTask(stored.header, stored.updates);
+    const { signal } = life;
+    try {
+      const stored = await whenDatabaseAnswers(runtime, signal, () => store.load(key.workspaceId, key.taskId));
+      if (!stored) throw new Error(`task ${key.taskId} is gone from the database`);
+      return foldTask(stored.header, stored.updates);
+    } catch (error) {
+      // Reading is for every life.
+      if (signal !== life.signal) return load(key);
+      throw error;
+    }
   }
 
   function inBackground(what: string, taskId: string, work: () => Promise<void>): void {

@@ -18,6 +18,7 @@ interface CancelDeps {
   log: TaskLog;
   /** Has written down how the task stands at its agent. */
   look(upstreamTaskId: string): Promise<void>;
+  /** The failure of a call to the agent as clients may see it; rethrows what is none. */
   asCallError(error: unknown): AgentCallError;
   /** What a short call to the agent is made with. */
   control(signal: AbortSignal): AgentCallOptions;

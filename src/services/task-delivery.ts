@@ -30,14 +30,17 @@ export function createTaskDelivery(
   async function upstream(message: Message): Promise<Message> {
     const { workspaceId, agentId, upstreamTaskId, upstreamContextId } = writer.image.header;
     const { referenceTaskIds } = message;
-    const references = await whenDatabaseAnswers(runtime, signal, () =>
-      store.mapTaskIds(workspaceId, agentId, referenceTaskIds, "to-upstream"),
-    );
+    const references =
+      referenceTaskIds.length === 0
+        ? undefined
+        : await whenDatabaseAnswers(runtime, signal, () =>
+            store.mapTaskIds(workspaceId, agentId, referenceTaskIds, "to-upstream"),
+          );
     return create(MessageSchema, {
       ...message,
       taskId: upstreamTaskId ?? "",
       contextId: upstreamContextId ?? "",
-      referenceTaskIds: referenceTaskIds.map((id) => references.get(id) ?? id),
+      referenceTaskIds: referenceTaskIds.map((id) => references?.get(id) ?? id),
     });
   }
 

@@ -30,6 +30,7 @@ import { type AppendOptions, LeaseLostError, type TaskWriter, whenDatabaseAnswer
 /** Begins the `cause` of a failure whose raw answer the log keeps. */
 export const INVALID_ANSWER = "INVALID_AGENT_RESPONSE";
 
+const NO_IDS: UpstreamIds = new Map();
 /** Chunks that are held at most while they are being stored, in bytes. */
 const MAX_HELD_BYTES = 1024 * 1024;
 
@@ -71,6 +72,7 @@ export function createTaskReporter(deps: ReporterDeps, writer: TaskWriter, signa
   async function knownIds(report: StreamResponse): Promise<UpstreamIds> {
     const { workspaceId, agentId } = writer.image.header;
     const mentioned = mentionedTaskIds(report);
+    if (mentioned.length === 0) return NO_IDS;
     return whenDatabaseAnswers(runtime, signal, () =>
       store.mapTaskIds(workspaceId, agentId, mentioned, "from-upstream"),
     );

@@ -100,7 +100,12 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
   );
   const { consume, follow, look } = follower;
   const deliver = createTaskDelivery(deps, writer, client, ends);
-  const cancelTask = createTaskCancel({ log, runtime, look, asCallError, control }, writer, client, reporter);
+  const cancelTask = createTaskCancel(
+    { log, runtime, look, asCallError: asAgentError, control },
+    writer,
+    client,
+    reporter,
+  );
   const state = () => stateOf(writer.image);
   function control(until: AbortSignal = ends) {
     return { signal: until, timeoutMs: Math.min(CONTROL_TIMEOUT_MS, deps.agentTimeoutMs) };
@@ -299,6 +304,10 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
 
   function asCallError(error: unknown): AgentCallError {
     ends.throwIfAborted();
+    return asAgentError(error);
+  }
+
+  function asAgentError(error: unknown): AgentCallError {
     if (!(error instanceof AgentCallError)) throw error;
     // Clients may see it, and agents name their tasks in it.
     error.message = ownText(writer.image.header, error.message);

@@ -71,6 +71,8 @@ export interface WriterDeps {
   gatherMs: number;
   /** How long a task may wait for its client, in milliseconds. */
   inputTimeoutMs: number;
+  /** Who writes. It changes when this replica was declared dead and joins again: what it had is then another's. */
+  replicaId: () => string;
 }
 
 /** An append that waits for its turn, or several that are written as one. */
@@ -121,6 +123,7 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
       if (updates.length === 0 && !learns(options)) return "stored";
       // Where nobody has it, whoever writes does so under a token of its own.
       const take = options.take || (updates.length > 0 && !isLeased(image.state));
+      if (!take && updates.length > 0 && header.leaseOwner !== deps.replicaId()) throw new LeaseLostError(taskId);
       try {
         const done = await deps.store.append({
           ...options,
@@ -150,6 +153,8 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
         publish(numbered);
         return "stored";
       } catch (error) {
+        // A replica that is dead by the database can take nothing. Who asked for that is told; for others the task is lost.
+        if (isExpired(error) && !options.take) throw new LeaseLostError(taskId);
         if (options.once || !isTransient(error)) throw error;
         inDoubt = true;
         await deps.runtime.wait(backoffMs(attempt++, 100, 5_000, deps.runtime.random), signal);
@@ -222,6 +227,8 @@ export async function whenDatabaseAnswers<T>(
 export function isTransient(error: unknown): boolean {
   return error instanceof SignalboxError && (error.reason === "DATABASE_UNAVAILABLE" || error.reason === "QUEUE_FULL");
 }
+
+const isExpired = (error: unknown): boolean => error instanceof SignalboxError && error.reason === "REPLICA_EXPIRED";
 
 /** Whether `stored` begins with these updates: what is stored already must not be stored twice. */
 function holds(stored: readonly TaskUpdate[], updates: readonly NewUpdate[]): boolean {

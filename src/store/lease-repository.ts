@@ -124,14 +124,15 @@ const RESCUE: Statement = {
 /** So many due tasks tell by themselves which workspaces have any; with more, the others have to be looked for. */
 const BACKLOG = 1000;
 
-// Every part reads one index in its order, so that no plan can read more than it must. The walk jumps from one workspace to
-// the next. No more workspaces are served than tasks are taken, and a few tasks more than its share are read of each: some
-// may be another replica's by the time they would be locked. Only what is taken is locked.
+// Each part can read one index only, in its order: the planner has no choice in which it could err. The walk jumps from one
+// workspace to the next. No more workspaces are served than tasks are taken, and a few tasks more than its share are read
+// of each: some may be another replica's by the time they would be locked. Only what is taken is locked.
 const CLAIM: Statement = {
   name: "lease-claim-v1",
   text: take(`
     with recursive oldest as materialized (
-      select workspace_id from tasks where lease_owner is null and wake_at <= now() order by wake_at limit ${BACKLOG}
+      select workspace_id from tasks where state in (1, 6, 10) and lease_owner is null and wake_at <= now()
+      order by wake_at limit ${BACKLOG}
     ), walk as (
       (select workspace_id from tasks
        where lease_owner is null and wake_at is not null and (select count(*) from oldest) = ${BACKLOG}
@@ -150,7 +151,8 @@ const CLAIM: Statement = {
           select from generate_series(0, 4) as p(priority) cross join lateral (
             select from tasks t
             where t.workspace_id = w.workspace_id and t.priority = p.priority::smallint
-              and t.lease_owner is null and t.wake_at <= now() limit 1
+              and t.lease_owner is null and t.wake_at <= now()
+            order by t.wake_at limit 1
           ) due
         )
       ) w left join unnest($3::text[], $4::int[]) as r(workspace_id, tasks) on r.workspace_id = w.workspace_id
@@ -159,7 +161,7 @@ const CLAIM: Statement = {
       select t.*, s.running + row_number() over (partition by s.workspace_id order by t.priority desc, t.wake_at) as turn
       from served s cross join (select 2 * $2::bigint / greatest(count(*), 1) + 1 as tasks from served) share cross join lateral (
         select of_priority.* from generate_series(4, 0, -1) as p(priority) cross join lateral (
-          select workspace_id, task_id, last_seq, priority, wake_at from tasks
+          select workspace_id, task_id, last_seq, fence, priority, wake_at from tasks
           where workspace_id = s.workspace_id and priority = p.priority::smallint
             and lease_owner is null and wake_at <= now()
           order by wake_at limit share.tasks
@@ -173,8 +175,8 @@ const CLAIM: Statement = {
         select *, row_number() over (order by turn, workspace_id <= $5, workspace_id) as rank from due order by rank
       ) d cross join lateral (
         select state from tasks t
-        where t.workspace_id = d.workspace_id and t.task_id = d.task_id and t.last_seq = d.last_seq
-          and t.lease_owner is null and t.wake_at <= now()
+        where t.workspace_id = d.workspace_id and t.task_id = d.task_id
+          and t.last_seq = d.last_seq and t.fence = d.fence
         for update skip locked
       ) free
       limit $2
@@ -190,7 +192,8 @@ const WAITING: Statement = {
   name: "lease-waiting-v1",
   text: `
     select count(*) as count from (
-      select from tasks where lease_owner is null and wake_at <= now() order by wake_at limit $1
+      select from tasks where state in (1, 6, 10) and lease_owner is null and wake_at <= now()
+      order by wake_at limit $1
     ) waiting`,
 };
 

@@ -177,13 +177,15 @@ const APPEND = {
         upstream_context_id = coalesce(i.upstream_context_id, t.upstream_context_id),
         fence = t.fence + ${TAKES}::int,
         attempt = t.attempt + i.next_attempt::int,
-        lease_owner = case when i.state not in (${LEASED}) then null when ${TAKES} then $19 else t.lease_owner end,
+        lease_owner = case when coalesce(i.state, t.state) not in (${LEASED}) and (i.state is not null or ${TAKES}) then null
+                           when ${TAKES} then $19 else t.lease_owner end,
         wake_at = case when i.state is null then t.wake_at
                        when i.state in (${UNLEASED})
                          then least(${WAKE_AT}, t.deadline_at) end
       from input i cross join writer w
       where t.workspace_id = i.workspace_id and t.task_id = i.task_id and t.last_seq = i.expected
         and t.fence = i.fence and t.state not in (${ENDED})
+        and (i.added = 0 or t.lease_owner is null or t.lease_owner = $19 or ${TAKES})
         and not (i.only_if_hidden and t.disclosed) and (w.alive or not ${TAKES})
       returning i.ord, i.expected, i.at, t.workspace_id, t.task_id, t.disclosed, t.has_push, t.fence, t.attempt,
                 t.lease_owner

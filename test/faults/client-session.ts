@@ -40,14 +40,15 @@ interface Place {
 /** Resolves when the client has seen its task come to rest, or will never hear of it again. */
 export async function runSession(deps: SessionDeps, plan: Plan): Promise<void> {
   const { recorder, signal } = deps;
-  let about = `${plan.way} "${plan.text}"`;
+  const what = `${plan.way} "${plan.text}"`;
+  let about = what;
   const caller = createCaller(deps, () => about);
   const canceling: Promise<void>[] = [];
 
   function acknowledged(message: ReturnType<Recorder["message"]>, taskId: string): void {
     recorder.acknowledge(message, taskId);
     deps.onAcknowledged();
-    about = `${plan.way} "${plan.text}" ${taskId}`;
+    about = `${what} ${taskId}`;
     for (const ms of canceling.length === 0 ? plan.cancelsAfterMs : []) canceling.push(cancel(taskId, ms));
   }
 
@@ -73,6 +74,7 @@ export async function runSession(deps: SessionDeps, plan: Plan): Promise<void> {
     const options = { headers: headersOf(), signal: AbortSignal.any([signal, left.signal]) };
     for (;;) {
       const message = recorder.message();
+      about = `${what} ${message.messageId}`;
       const request = requestOf(plan, message.messageId);
       const place: { known?: Place } = {};
       const answer = await caller.once(async (lane) => {
@@ -173,16 +175,22 @@ export async function runSession(deps: SessionDeps, plan: Plan): Promise<void> {
     }
   }
 
-  const place = await begin();
-  if (place) {
+  async function converse(place: Place): Promise<void> {
     for (let answers = 0; ; answers++) {
       if (!isTerminal(place.state) && (place.state !== TaskState.INPUT_REQUIRED || answers > 0)) await follow(place);
-      if (place.state !== TaskState.INPUT_REQUIRED || !plan.answers || answers === MOST_ANSWERS) break;
+      if (place.state !== TaskState.INPUT_REQUIRED || !plan.answers || answers === MOST_ANSWERS) return;
       await answerQuestion(place);
       place.state = TaskState.WORKING;
     }
   }
-  await Promise.all(canceling);
+
+  try {
+    const place = await begin();
+    if (place) await converse(place);
+    await Promise.all(canceling);
+  } catch (error) {
+    recorder.surprise(`${about}: ${signal.aborted ? "waited in vain" : String(error)}`);
+  }
 }
 
 function requestOf(plan: Plan, messageId: string): SendMessageRequest {

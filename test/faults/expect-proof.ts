@@ -18,12 +18,13 @@ const NEEDED = [
 export async function expectProof(what: string, options: Omit<FaultRunOptions, "seed">): Promise<void> {
   const seed = Number(process.env.FAULT_SEED ?? Math.floor(Math.random() * 2 ** 32));
   console.log(`${what}: FAULT_SEED=${seed}`);
-  const { faults, counts } = await runFaults({ ...options, seed });
+  const { faults, details, counts } = await runFaults({ ...options, seed });
   console.log(
     Object.entries(counts)
       .map(([name, count]) => `${String(count).padStart(8)} ${name}`)
       .join("\n"),
   );
+  if (details.length > 0) console.log(details.join("\n"));
   expect(faults).toEqual([]);
   expect(
     NEEDED.filter((name) => !counts[name]),

@@ -10,6 +10,7 @@ import { countEngine } from "./check-agents.ts";
 import { check } from "./checker.ts";
 import { runSession } from "./client-session.ts";
 import { type Cluster, startCluster } from "./cluster.ts";
+import { detailsOf } from "./details.ts";
 import { type Evidence, readLogs } from "./evidence.ts";
 import { AGENT_FAULTS, createFaults, type FaultName, type Faults, REPLICA_FAULTS } from "./fault-schedule.ts";
 import { planOf } from "./plan.ts";
@@ -31,6 +32,8 @@ export interface FaultRunOptions {
 export interface FaultReport {
   /** What is wrong, in words. */
   faults: string[];
+  /** The logs of some of the tasks that they name, a line a row. */
+  details: string[];
   counts: Record<string, number>;
 }
 
@@ -51,8 +54,10 @@ export async function runFaults(options: FaultRunOptions): Promise<FaultReport> 
     await comeToRest(db, options.restMs, recorder);
     const evidence = await gather(db, cluster, agents, faults, recorder);
     const counts = countAll(evidence, cluster, faults, recorder);
+    const found = check(evidence);
     return {
-      faults: check(evidence),
+      faults: found,
+      details: detailsOf(found, evidence),
       counts: { ...counts, seconds: Math.round((performance.now() - startedAt) / 1000) },
     };
   } finally {
@@ -90,9 +95,7 @@ async function work(
       begun += 1;
       const plan = planOf(random, agents.all);
       const deps = { cluster, recorder, random: randomFrom(options.seed + begun), signal: late, onAcknowledged };
-      await runSession(deps, plan).catch((error: unknown) => {
-        recorder.surprise(`${plan.way} "${plan.text}": ${late.aborted ? "waited in vain" : String(error)}`);
-      });
+      await runSession(deps, plan);
     }
     working -= 1;
     progress();

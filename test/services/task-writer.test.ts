@@ -73,7 +73,10 @@ describeEachBackend("the writer of a task", (context) => {
     };
     const image = () => foldTask({ ...header }, [{ ...hello, seq: 1 }]);
     const writer = () =>
-      createTaskWriter({ store: faulty, hub, runtime, gatherMs: 0, inputTimeoutMs: 60_000 }, image());
+      createTaskWriter(
+        { store: faulty, hub, runtime, gatherMs: 0, inputTimeoutMs: 60_000, replicaId: () => replica },
+        image(),
+      );
     const stored = async () => {
       const found = await store.load("default", header.taskId);
       return foldTask(found!.header, found!.updates);

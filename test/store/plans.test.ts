@@ -5,7 +5,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { MessageSchema, Role, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate, statusUpdate } from "../../src/domain/agent-report.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
@@ -65,7 +65,6 @@ async function grow(living: string, dead: string): Promise<void> {
     `insert into task_updates (workspace_id, task_id, seq, kind, body, state, created_at, fence)
      select workspace_id, task_id, 1, 1, '', 9, now(), 1 from tasks where task_id like 'task-%'`,
   );
-  await raw(db, "analyze tasks, task_updates, replicas");
 }
 
 /** Does everything that the engine does, in small batches and in the largest. */
@@ -150,6 +149,9 @@ function wholeReads({ Plans = [], ...plan }: Plan, joined = false): string[] {
     if (type.endsWith("Scan") && joined) read.push(`${relation} by a join`);
     // Lists have those: to find one task by its key, they would read all of its workspace.
     if (/^tasks_by_/.test(plan["Index Name"] ?? "")) read.push(`${plan["Index Name"]}`);
+    // The index of all that is due tells nothing about the tasks of one workspace.
+    if (plan["Index Name"] === "tasks_due" && plan["Parent Relationship"] === "Inner")
+      read.push("tasks_due for one task");
     // Those that hold a few tasks only, which a limit reads from their beginning.
     const small = /^tasks_(waiting|due|leased)$/.test(plan["Index Name"] ?? "");
     if (/^Index.* Scan$/.test(type) && plan["Index Cond"] === undefined && !small)
@@ -164,18 +166,33 @@ function wholeReads({ Plans = [], ...plan }: Plan, joined = false): string[] {
 }
 
 it("keeps no plan from when the tables were empty that would read them whole", async () => {
-  const living = await registerReplica(db);
-  const made = await asked(living);
+  const made = await asked(await registerReplica(db));
   await emptyTables(db);
   expect(await wrongForAny(made)).toEqual([]);
 });
 
-it("reads no table whole when it is large and analyzed", async () => {
-  const [living, dead] = [await registerReplica(db), await registerReplica(db)];
-  await grow(living, dead);
-  await createLeaseRepository(db).release(dead);
-  const made = await asked(living);
-  expect(new Set(made.map(({ statement }) => statement.name)).size).toBeGreaterThan(8);
-  expect(await wrongForValues(made)).toEqual([]);
-  expect(await wrongForAny(made)).toEqual([]);
+describe("with 200,000 tasks", () => {
+  let living: string;
+  let dead: string;
+  beforeAll(async () => {
+    await emptyTables(db);
+    [living, dead] = [await registerReplica(db), await registerReplica(db)];
+    await grow(living, dead);
+    await createLeaseRepository(db).release(dead);
+  });
+
+  // As it stays on PGlite, where nobody does it.
+  it("reads no table whole before they were analyzed", async () => {
+    const made = await asked(living);
+    expect(await wrongForValues(made)).toEqual([]);
+    expect(await wrongForAny(made)).toEqual([]);
+  });
+
+  it("reads no table whole after that", async () => {
+    await raw(db, "analyze tasks, task_updates, replicas");
+    const made = await asked(living);
+    expect(new Set(made.map(({ statement }) => statement.name)).size).toBeGreaterThan(8);
+    expect(await wrongForValues(made)).toEqual([]);
+    expect(await wrongForAny(made)).toEqual([]);
+  });
 });

@@ -1,7 +1,21 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { isInterrupted, isTerminal, mayFollow, stateAfterReport, stateName } from "../../src/domain/task-state.ts";
+import {
+  EngineState,
+  engineState,
+  engineStateName,
+  INITIAL_STATES,
+  isClaimable,
+  isInterrupted,
+  isLeased,
+  isTerminal,
+  mayFollow,
+  mayGo,
+  stateAfterReport,
+  stateName,
+  TRANSITIONS,
+} from "../../src/domain/task-state.ts";
 
 const states = Object.values(TaskState).filter((s) => s !== TaskState.UNSPECIFIED);
 const anyState = fc.constantFrom(...states);
@@ -39,5 +53,75 @@ describe("the state machine", () => {
   it("refuses a state that it does not know", () => {
     expect(stateAfterReport(TaskState.WORKING, 99 as TaskState)).toBeUndefined();
     expect(stateAfterReport(TaskState.WORKING, TaskState.UNSPECIFIED)).toBeUndefined();
+  });
+});
+
+describe("the engine's table", () => {
+  const { QUEUED, ASSIGNED, SCHEDULED, WORKING, INPUT_REQUIRED } = EngineState;
+  const all = Object.values(EngineState);
+  const ends = all.filter((state) => isTerminal(state as TaskState));
+  /** All states to which some number of steps leads. */
+  function reached(from: readonly EngineState[]): Set<EngineState> {
+    const seen = new Set(from);
+    // A set's iteration includes what is added meanwhile.
+    for (const state of seen) for (const to of TRANSITIONS.get(state) ?? []) seen.add(to);
+    return seen;
+  }
+
+  it("has a row for each of ten states, and no state twice in a row", () => {
+    expect(all).toHaveLength(10);
+    expect([...TRANSITIONS.keys()].sort()).toEqual(all.toSorted());
+    for (const [from, to] of TRANSITIONS) expect(new Set(to).size, engineStateName(from)).toBe(to.length);
+  });
+
+  it("leads from its beginnings to every state, and from every state that is no end to every end", () => {
+    expect(reached(INITIAL_STATES)).toEqual(new Set(all));
+    for (const state of all) {
+      const found = ends.filter((end) => reached([state]).has(end));
+      expect(found, engineStateName(state)).toEqual(ends.includes(state) ? [state] : ends);
+    }
+  });
+
+  it("lets a task fail, be canceled or be rejected at any time before its end, and nothing come after it", () => {
+    for (const state of all) {
+      const may = ends.filter((end) => end !== EngineState.COMPLETED && mayGo(state, end));
+      expect(may, engineStateName(state)).toHaveLength(ends.includes(state) ? 0 : 3);
+      if (ends.includes(state)) expect(TRANSITIONS.get(state)).toEqual([]);
+    }
+  });
+
+  it("lets only a task that a replica has reach its agent, or its agent be heard", () => {
+    for (const waiting of all.filter(isClaimable)) {
+      expect(mayGo(waiting, ASSIGNED)).toBe(true);
+      expect(mayGo(waiting, WORKING)).toBe(false);
+      expect(mayGo(waiting, EngineState.COMPLETED)).toBe(false);
+    }
+  });
+
+  it("lets no question of an agent lead to another attempt", () => {
+    for (const state of [QUEUED, SCHEDULED, ASSIGNED]) expect(mayGo(INPUT_REQUIRED, state)).toBe(false);
+  });
+
+  it("has each state held by a replica, claimable, with its client, or ended, and in one of these only", () => {
+    for (const state of all) {
+      const kinds = [isLeased(state), isClaimable(state), state === INPUT_REQUIRED, ends.includes(state)];
+      expect(kinds.filter(Boolean), engineStateName(state)).toHaveLength(1);
+    }
+  });
+
+  it("knows what every state of A2A is in the engine, and refuses what is none", () => {
+    for (const state of states) {
+      expect(engineState(state)).toBe(state === TaskState.SUBMITTED ? ASSIGNED : state);
+    }
+    expect(() => engineState(TaskState.UNSPECIFIED)).toThrow(RangeError);
+    expect(() => engineState(99 as TaskState)).toThrow(RangeError);
+  });
+
+  it("shows clients nothing that it does not have itself", () => {
+    fc.assert(
+      fc.property(anyState, anyState, (from, to) => {
+        if (from !== to && mayFollow(from, to)) expect(mayGo(engineState(from), engineState(to))).toBe(true);
+      }),
+    );
   });
 });

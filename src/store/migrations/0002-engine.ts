@@ -64,7 +64,10 @@ export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`
     create index tasks_waiting on tasks (workspace_id, priority, wake_at)
     where lease_owner is null and wake_at is not null`.execute(db);
-  await sql`create index tasks_due on tasks (wake_at) where lease_owner is null and wake_at is not null`.execute(db);
+  // Only who names the states can read it: others, who look for the waiting tasks of one workspace, must not.
+  await sql`
+    create index tasks_due on tasks (wake_at)
+    where state in (1, 6, 10) and lease_owner is null and wake_at is not null`.execute(db);
   await sql`create index tasks_leased on tasks (lease_owner, created_at) where lease_owner is not null`.execute(db);
 
   await guardTransitions(db);

@@ -197,21 +197,27 @@ function abortableOf(context: HandlerContext): AbortableCall {
 /** What is seldom asked for is made when it is. */
 class CallContext implements RequestContext {
   readonly principal: Principal;
-  readonly requestId: string;
   readonly #deps: BindDeps;
   readonly #context: HandlerContext;
   readonly #draining: AbortGroup;
   #call: AbortableCall | undefined;
   #signal: AbortSignal | undefined;
   #log: Logger | undefined;
+  #requestId: string | undefined;
 
   constructor(deps: BindDeps, context: HandlerContext, principal: Principal, draining: AbortGroup) {
     this.#deps = deps;
     this.#draining = draining;
     this.#context = context;
     this.principal = principal;
-    const sent = headerOf(context, "x-request-id");
-    this.requestId = sent !== null && REQUEST_ID.test(sent) ? sent : deps.runtime.newId();
+  }
+
+  get requestId(): string {
+    if (this.#requestId === undefined) {
+      const sent = headerOf(this.#context, "x-request-id");
+      this.#requestId = sent !== null && REQUEST_ID.test(sent) ? sent : this.#deps.runtime.newId();
+    }
+    return this.#requestId;
   }
 
   get workspaceId(): string {
