@@ -13,6 +13,7 @@ const STEPS: Record<string, [program: string, ...args: string[]]> = {
   "proto lint": ["buf", "lint"],
   "proto format": ["buf", "format", "proto", "--diff", "--exit-code"],
   "generated code": ["node", "scripts/check-generated.ts"],
+  "drawn documents": ["node", "scripts/draw-lifecycle.ts", "--check"],
   "breaking changes": ["node", "scripts/check-breaking.ts"],
   "unused code": ["knip"],
   tests: ["vitest", "run"],

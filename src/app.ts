@@ -13,40 +13,12 @@ import { type Config, PACKAGE_VERSION } from "./config/settings.ts";
 import type { CardSettings, PublicAddress } from "./domain/card.ts";
 import { SignalboxError } from "./domain/errors.ts";
 import { stateName } from "./domain/task-state.ts";
-import { createAgentConnector } from "./outbound/agent-connector.ts";
-import { createCardFetcher } from "./outbound/card-fetcher.ts";
+import { startEngine } from "./engine.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
-import { createWebhookSender } from "./outbound/webhook.ts";
-import { createAgentDirectory } from "./services/agent-directory.ts";
-import { type Claims, createClaims } from "./services/background/claims.ts";
-import { startHints } from "./services/background/hints.ts";
-import { startOutbox } from "./services/background/outbox.ts";
-import { startPushNotifications } from "./services/background/push-notifications.ts";
-import { joinReplicas } from "./services/background/replica.ts";
-import { startSlowPoll } from "./services/background/slow-poll.ts";
 import { createCards } from "./services/cards.ts";
 import { draining } from "./services/dispatch-errors.ts";
-import { createDispatcher } from "./services/dispatcher.ts";
-import { allowAll } from "./services/policy.ts";
-import { createPushConfigs } from "./services/push-configs.ts";
-import { createRegistry } from "./services/registry.ts";
 import { anonymousAuthenticator } from "./services/request-context.ts";
-import { createRouter } from "./services/router.ts";
 import { systemRuntime } from "./services/runtime.ts";
-import { createSender } from "./services/send.ts";
-import { createTaskExecutions } from "./services/task-executions.ts";
-import { createTasks, type Tasks } from "./services/tasks.ts";
-import { createUpdateHub } from "./services/update-hub.ts";
-import { createAgentRepository } from "./store/agent-repository.ts";
-import { createLeaseRepository } from "./store/lease-repository.ts";
-import { migrate } from "./store/migrate.ts";
-import { openDatabase } from "./store/open-database.ts";
-import { mendTransactionNumbers } from "./store/outbox-mend.ts";
-import { createOutboxRepository } from "./store/outbox-repository.ts";
-import { createPushConfigRepository } from "./store/push-config-repository.ts";
-import { createPushQueue } from "./store/push-queue.ts";
-import { createTaskStore } from "./store/task-store.ts";
-import { createTransitionReads } from "./store/transition-reads.ts";
 import { openGrpcListener } from "./transport/grpc/grpc-listener.ts";
 import { openHttpListener } from "./transport/http-listener.ts";
 import { createHttpRoutes } from "./transport/http-routes.ts";
@@ -86,104 +58,28 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
   const startedAt = runtime.now();
   const extended = await readExtendedCard(config.card.extended);
 
-  const db = await openDatabase({
-    ...(config.database.url !== undefined && { url: config.database.url }),
-    dataDir: config.data.dir,
-    poolSize: config.database.poolSize,
-    log,
-    signal: options.signal ?? new AbortController().signal,
+  const state = createServingState();
+  const metrics = createMetrics({
+    version: PACKAGE_VERSION,
+    backend: config.database.url === undefined ? "pglite" : "postgres",
+    runningTasks: () => engine.dispatcher.running,
+    ready: () => state.serving,
+    outboxLag: () => engine.outbox.lag(),
   });
-  const closing: (() => unknown)[] = [() => db.close()];
+  const engine = await startEngine({
+    config,
+    log,
+    runtime,
+    inProcess: options.inProcess,
+    signal: options.signal,
+    onDelivery: metrics.pushDelivery,
+  });
+  const { db, hub, directory, router, sender, tasks, taskExecutions, pushConfigs, registry } = engine;
+  const closing: (() => unknown)[] = [];
+  /** How long agents have to name the tasks that were just brought to them, before those are let go. */
+  let patienceMs = 0;
+  closing.push(() => engine.stop(patienceMs));
   try {
-    await migrate(db, log);
-    await mendTransactionNumbers(db, log);
-
-    // store
-    const leases = createLeaseRepository(db);
-    const alone = db.backend === "pglite";
-    const replica = await joinReplicas({ leases, runtime, log, leaseMs: config.lease.ms, alone });
-    const hub = createUpdateHub();
-    const store = createTaskStore(db, { maxWaiting: config.limits.queue, replicaId: replica.id });
-    const agentRepository = createAgentRepository(db);
-    const pushConfigRepository = createPushConfigRepository(db);
-    const poll = startSlowPoll({ store, hub, runtime, log, everyMs: config.stream.pollMs });
-    const hints = startHints({ listen: db.listen, hub, poll, runtime, log });
-    // Once nothing writes any more, this replica's tasks are free, and the others hear of it.
-    closing.push(() => hints.stop());
-    closing.push(() => replica.stop().then(() => hub.announceWork()));
-    closing.push(() => store.close());
-    closing.push(() => poll.stop());
-
-    // outbound
-    const { allowPrivateUrls } = config;
-    const connector = createAgentConnector({
-      allowPrivateUrls,
-      maxMessageBytes: config.limits.messageBytes,
-      ...(options.inProcess && { inProcess: options.inProcess }),
-    });
-    const webhooks = createWebhookSender({ allowPrivateUrls });
-    const cardFetcher = createCardFetcher({ allowPrivateUrls });
-    for (const client of [connector, webhooks, cardFetcher]) closing.push(() => client.close());
-
-    // services
-    const directory = createAgentDirectory(agentRepository, runtime);
-    const router = createRouter(directory);
-    const { task, limits } = config;
-    const dispatcher = createDispatcher({
-      store,
-      hub,
-      connector,
-      runtime,
-      log,
-      replicaId: replica.id,
-      findAgent: async (workspaceId, agentId) => (await directory.agents(workspaceId)).byId.get(agentId),
-      agentTimeoutMs: config.agent.timeoutMs,
-      agentAwayMs: config.agent.awayMs,
-      attemptTimeoutMs: task.attemptTimeoutMs,
-      inputTimeoutMs: task.inputTimeoutMs,
-      gatherMs: task.gatherMs,
-      attempts: {
-        most: task.attempts,
-        minPauseMs: task.retryMinMs,
-        maxPauseMs: task.retryMaxMs,
-        onPause: (pauseMs) => claims.look(pauseMs),
-      },
-      maxRunning: limits.runningTasks,
-      queue: { busy: () => claims.busy(), full: () => claims.full() },
-      onRoom: () => claims.busy() && claims.look(),
-    });
-    const claims: Claims = createClaims({
-      leases,
-      dispatcher,
-      replicaId: replica.id,
-      runtime,
-      log,
-      maxRunning: limits.runningTasks,
-      maxQueued: limits.queuedTasks,
-    });
-    hub.onWork(() => claims.look());
-    const tasks: Tasks = createTasks({ store, router, dispatcher });
-    const taskExecutions = createTaskExecutions({ reads: createTransitionReads(db), tasks });
-    const pushConfigs = createPushConfigs({ repository: pushConfigRepository, tasks, webhooks, runtime });
-    const sender = createSender({
-      store,
-      hub,
-      router,
-      policy: allowAll,
-      dispatcher,
-      tasks,
-      pushConfigs,
-      runtime,
-      silenceMs: task.silenceMs,
-      taskTimeoutMs: task.timeoutMs,
-    });
-    const registry = createRegistry({
-      repository: agentRepository,
-      directory,
-      connector,
-      cards: cardFetcher,
-      runtime,
-    });
     const address: PublicAddress = { url: "", grpc: "" };
     const cards = createCards({
       directory,
@@ -194,14 +90,6 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     });
 
     // transport
-    const state = createServingState();
-    const metrics = createMetrics({
-      version: PACKAGE_VERSION,
-      backend: db.backend,
-      runningTasks: () => dispatcher.running,
-      ready: () => state.serving,
-      outboxLag: () => outbox.lag(),
-    });
     hub.onCommit(({ agentId, updates }) => {
       for (const { body } of updates) {
         if (body.payload.case !== "statusUpdate" || !body.payload.value.status) continue;
@@ -209,8 +97,6 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       }
     });
     const giveUp = new AbortController();
-    /** How long agents have to name the tasks that were just brought to them, before those are let go. */
-    let patienceMs = 0;
     const services = [A2AService, RegistryService, TaskService, Health, ServerReflection, ServerReflectionAlpha];
     const reflection = createReflection(services);
     const serviceNames = services.map(({ typeName }) => typeName);
@@ -226,38 +112,6 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       ],
     );
     const onError = (error: unknown) => log.error({ err: error }, "a request failed in an unforeseen way");
-    const push = startPushNotifications({
-      queue: createPushQueue(db),
-      webhooks,
-      runtime,
-      log,
-      replicaId: replica.id,
-      attempts: config.push.attempts,
-      timeoutMs: config.push.timeoutMs,
-      onDelivery: metrics.pushDelivery,
-    });
-    closing.push(() => push.stop());
-    const outbox = await startOutbox({
-      duties: [push.duty],
-      repository: createOutboxRepository(db),
-      hub,
-      runtime,
-      log,
-      replicaId: replica.id,
-    });
-    closing.push(() => outbox.stop());
-    closing.push(() => dispatcher.stop(patienceMs));
-    closing.push(() => claims.stop());
-
-    replica.start({
-      onBeat: (living) => hints.setPeers(living - 1),
-      onDeath: () => claims.look(),
-      onExpired: () => dispatcher.abandon(),
-    });
-    // Before anybody can ask for them, what is known to be nobody's is taken up.
-    await claims.takeAll();
-    claims.start();
-
     const maxBytes = config.limits.messageBytes;
     const http = await openHttpListener({
       host: config.host,

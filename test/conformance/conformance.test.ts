@@ -24,6 +24,7 @@ describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
       "card.extended": fileURLToPath(new URL("extended-card.json", import.meta.url)),
       "push.attempts": "1",
       "limits.running-tasks": "4",
+      "limits.queued-tasks": "0",
       ...(database && { "database.url": database.url }),
     };
     app = await startTestApp({ flags, agents: { actor: act } });

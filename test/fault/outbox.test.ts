@@ -8,7 +8,7 @@ import { createLeaseRepository } from "../../src/store/lease-repository.ts";
 import { migrate } from "../../src/store/migrate.ts";
 import { createOutboxRepository } from "../../src/store/outbox-repository.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
-import { writeRow } from "../fixtures/log-rows.ts";
+import { whenReadable, writeRow } from "../fixtures/log-rows.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { createDatabase, silent } from "../store/backends.ts";
 
@@ -50,10 +50,12 @@ async function readUntilKilled(duty: string, batches: number, rows: number): Pro
 test("the next reader gets the last batch of the one before, and then the rest", async () => {
   const duty = newId();
   const outbox = createOutboxRepository(db);
+  await whenReadable(db);
   await outbox.enter(duty);
   const { position } = (await outbox.take(duty, await registerReplica(db)))!;
   await outbox.release(duty, 2);
   for (let n = 0; n < 60; n++) await writeRow(db.kysely, newId(), 1);
+  await whenReadable(db);
   const all = (await outbox.read("all", position, { rows: 100, bytes: 1000 })).rows.map((row) => `${row.taskId} 1`);
   expect(all).toHaveLength(60);
 

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { create } from "@bufbuild/protobuf";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { SignalboxClient } from "../../src/sdk/client.ts";
-import { freePort } from "../agents/rogue-agent.ts";
+import { stablePort } from "../setup/stable-port.ts";
 import { type JournalEntry, readJournal } from "./agent/journal.ts";
 
 /** An agent as Signalbox knows it: one interface of one process. */
@@ -85,7 +85,7 @@ function cardOf(name: string, protocolBinding: string, url: string, streaming: b
 async function createAgentProcess(name: string, parent: string, onDeath: (agent: string) => void) {
   const folder = join(parent, name);
   await mkdir(folder, { recursive: true });
-  const [http, grpc] = [await freePort(), await freePort()];
+  const [http, grpc] = [await stablePort(), await stablePort()];
   let child: ChildProcess;
   let exit: Promise<unknown>;
   let ready: Promise<unknown>;

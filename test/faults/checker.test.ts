@@ -102,7 +102,10 @@ const doctor: Record<string, [doctoring: (evidence: Doctored) => void, caught: R
     /row: state 4, the log says 3/,
   ],
   "a lease on what has ended": [({ tasks: [log] }) => (log.header.leaseOwner = "replica-2"), /row: lease of replica-2/],
-  "a lost task": [(evidence) => (evidence.tasks.length = 0), /task: lost: it was acknowledged, and is not stored/],
+  "a lost task": [
+    (evidence) => void Object.assign(evidence, { tasks: [] }),
+    /task: lost: it was acknowledged, and is not stored/,
+  ],
   "a task that never came to rest": [
     ({ tasks: [log] }) => {
       log.rows.pop();

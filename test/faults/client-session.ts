@@ -12,7 +12,7 @@ import {
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ROUTING_EXTENSION } from "../../src/domain/routing-extension.ts";
 import { isTerminal } from "../../src/domain/task-state.ts";
-import { createCaller, headersOf, isRefusal, type Lane } from "./calls.ts";
+import { type Caller, createCaller, headersOf, isRefusal, type Lane } from "./calls.ts";
 import type { Cluster } from "./cluster.ts";
 import type { Plan } from "./plan.ts";
 import type { Recorder } from "./recorder.ts";
@@ -43,13 +43,25 @@ export async function runSession(deps: SessionDeps, plan: Plan): Promise<void> {
   const what = `${plan.way} "${plan.text}"`;
   let about = what;
   const caller = createCaller(deps, () => about);
-  const canceling: Promise<void>[] = [];
+  /** What it does beside following the task. */
+  const beside: Promise<unknown>[] = [];
 
   function acknowledged(message: ReturnType<Recorder["message"]>, taskId: string): void {
+    if (!recorder.acknowledged.has(taskId)) {
+      deps.onAcknowledged();
+      for (const ms of plan.cancelsAfterMs) beside.push(cancel(taskId, ms));
+      if (plan.addsAfterMs !== undefined) beside.push(add(taskId, plan.addsAfterMs));
+      // They are awaited at the end, however they have ended by then.
+      for (const work of beside) work.catch(() => {});
+    }
     recorder.acknowledge(message, taskId);
-    deps.onAcknowledged();
     about = `${what} ${taskId}`;
-    for (const ms of canceling.length === 0 ? plan.cancelsAfterMs : []) canceling.push(cancel(taskId, ms));
+  }
+
+  async function add(taskId: string, afterMs: number): Promise<void> {
+    await setTimeout(afterMs, undefined, { signal });
+    const own = createCaller(deps, () => `add to ${about}`);
+    await sendFurther(taskId, own);
   }
 
   async function cancel(taskId: string, afterMs: number): Promise<void> {
@@ -127,12 +139,15 @@ export async function runSession(deps: SessionDeps, plan: Plan): Promise<void> {
       const { taskId, after } = place;
       const answer = await caller.once(async (lane) => {
         const seen = recorder.stream(taskId, after);
+        let items = 0;
         for await (const item of lane.subscribeToTask({ id: taskId }, { headers: headersOf(after), signal })) {
           place.after = seen.note(item);
+          items += 1;
           // A resumed stream begins with the task as it stood.
           if (item.payload.case === "task" && after !== undefined) continue;
           place.state = stateIn(item) ?? place.state;
           if (isTerminal(place.state) || place.state === TaskState.INPUT_REQUIRED) return true;
+          if (plan.hopsEvery !== undefined && items > plan.hopsEvery) return true;
         }
         return true;
       });
@@ -146,19 +161,19 @@ export async function runSession(deps: SessionDeps, plan: Plan): Promise<void> {
         return;
       }
       if (isTerminal(place.state) || place.state === TaskState.INPUT_REQUIRED) return;
-      await caller.pause();
+      if (answer === undefined) await caller.pause();
     }
   }
 
   // --- answering
 
   /** Each try is another message: an answer that was lost may have been heard all the same. */
-  async function answerQuestion(place: Place): Promise<void> {
+  async function sendFurther(taskId: string, caller: Caller): Promise<void> {
     const returnImmediately = deps.random() < 0.5;
     for (;;) {
-      const message = recorder.message(place.taskId);
+      const message = recorder.message(taskId);
       const request = create(SendMessageRequestSchema, {
-        message: userMessage(message.messageId, "blue", place.taskId),
+        message: userMessage(message.messageId, "blue", taskId),
         configuration: { returnImmediately },
       });
       const answer = await caller.once((lane) => lane.sendMessage(request, { headers: headersOf(), signal }));
@@ -168,7 +183,7 @@ export async function runSession(deps: SessionDeps, plan: Plan): Promise<void> {
       }
       if (answer) {
         message.acknowledged = true;
-        if (answer.payload.case === "task") recorder.answersOf(place.taskId)(answer.payload.value.status?.state);
+        if (answer.payload.case === "task") recorder.answersOf(taskId)(answer.payload.value.status?.state);
         return;
       }
       await caller.pause();
@@ -179,7 +194,7 @@ export async function runSession(deps: SessionDeps, plan: Plan): Promise<void> {
     for (let answers = 0; ; answers++) {
       if (!isTerminal(place.state) && (place.state !== TaskState.INPUT_REQUIRED || answers > 0)) await follow(place);
       if (place.state !== TaskState.INPUT_REQUIRED || !plan.answers || answers === MOST_ANSWERS) return;
-      await answerQuestion(place);
+      await sendFurther(place.taskId, caller);
       place.state = TaskState.WORKING;
     }
   }
@@ -187,7 +202,7 @@ export async function runSession(deps: SessionDeps, plan: Plan): Promise<void> {
   try {
     const place = await begin();
     if (place) await converse(place);
-    await Promise.all(canceling);
+    await Promise.all(beside);
   } catch (error) {
     recorder.surprise(`${about}: ${signal.aborted ? "waited in vain" : String(error)}`);
   }

@@ -7,6 +7,7 @@ import type { SignalboxClient } from "../../src/sdk/client.ts";
 import { type ServerProcess, startServer } from "../fault/server-process.ts";
 import { startTcpProxy, type TcpProxy } from "../fault/tcp-proxy.ts";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "../setup/embedded-postgres.ts";
+import { stablePort } from "../setup/stable-port.ts";
 import type { LogLine } from "../store/log-lines.ts";
 
 /** How long the tasks of a silent replica stay its own, in milliseconds. */
@@ -80,7 +81,8 @@ export async function startCluster(replicas: number): Promise<Cluster> {
     let server: ServerProcess;
     let lanes: Client<typeof A2AService>[];
     async function start(): Promise<void> {
-      server = await startServer({ ...SETTINGS, "database.url": url.href });
+      const ports = { "http.port": String(await stablePort()), "grpc.port": String(await stablePort()) };
+      server = await startServer({ ...SETTINGS, ...ports, "database.url": url.href });
       processes.push(server);
       void tellLines(server);
       const grpc = createGrpcTransport({ baseUrl: `http://${server.grpcAddress}` });

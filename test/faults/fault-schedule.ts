@@ -9,6 +9,9 @@ const AFTERMATH_MS = 4 * LEASE_MS;
 /** Longest wait for the replicas to notice what was done to one of them, in milliseconds. */
 const NOTICE_MS = 20_000;
 
+/** Longest time until what a fault broke is whole again, in milliseconds. */
+const MENDING_MS = 60_000;
+
 export const REPLICA_FAULTS = ["kill", "pause", "restart", "cut", "cutAll", "crash", "hush"] as const;
 export const AGENT_FAULTS = ["killAgent", "forgetAgent", "hangAgent"] as const;
 export type FaultName = (typeof REPLICA_FAULTS)[number] | (typeof AGENT_FAULTS)[number];
@@ -117,7 +120,9 @@ export function createFaults(
     counts,
     async cause(name) {
       counts.set(name, (counts.get(name) ?? 0) + 1);
-      await perform[name]();
+      const late = Promise.withResolvers<never>();
+      const timer = globalThis.setTimeout(() => late.reject(new Error(`"${name}" could not be mended`)), MENDING_MS);
+      await Promise.race([perform[name](), late.promise]).finally(() => clearTimeout(timer));
     },
     agentDied(agent) {
       troubles.push({ who: `agent:${agent}`, from: Date.now(), until: Date.now() + AFTERMATH_MS });

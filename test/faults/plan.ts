@@ -19,6 +19,10 @@ export interface Plan {
   leavesAfterMs?: number;
   /** Whether it answers when it is asked. */
   answers: boolean;
+  /** When it adds a message to its task, whatever that is doing, in milliseconds after it knows it. */
+  addsAfterMs?: number;
+  /** Items after which it leaves a stream of its own accord, and goes on at another replica. */
+  hopsEvery?: number;
 }
 
 /** The words and how often each is meant, in parts of 100. */
@@ -55,5 +59,7 @@ export function planOf(random: () => number, agents: readonly FaultAgent[]): Pla
     cancelsAfterMs: cancels ? (chance(30) ? Array(2).fill(moment()) : [moment()]) : [],
     ...(chance(8) && { leavesAfterMs: moment() }),
     answers: chance(90),
+    ...(chance(8) && { addsAfterMs: moment() }),
+    ...(chance(25) && { hopsEvery: 1 + Math.floor(random() * 5) }),
   };
 }

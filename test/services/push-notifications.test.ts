@@ -1,9 +1,8 @@
 import { create, toBinary } from "@bufbuild/protobuf";
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { sql } from "kysely";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { StreamResponseSchema, TaskPushNotificationConfigSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { statusUpdate } from "../../src/domain/agent-report.ts";
+import { StreamResponseSchema, TaskPushNotificationConfigSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { NewUpdate } from "../../src/domain/task-log.ts";
 import { createWebhookSender } from "../../src/outbound/webhook.ts";
 import { startOutbox } from "../../src/services/background/outbox.ts";
 import { startPushNotifications } from "../../src/services/background/push-notifications.ts";
@@ -15,14 +14,28 @@ import { createPushConfigRepository } from "../../src/store/push-config-reposito
 import { createPushQueue } from "../../src/store/push-queue.ts";
 import { createTaskStore } from "../../src/store/task-store.ts";
 import { createInbox } from "../fault/inbox.ts";
+import { lineOf } from "../fault/said.ts";
 import { startWebhook, type Webhook } from "../fault/webhook.ts";
 import { writeRow, writeTask } from "../fixtures/log-rows.ts";
 import { registerReplica } from "../fixtures/replica.ts";
-import { headerOf } from "../fixtures/task-header.ts";
 import { describeEachBackend } from "../store/backends.ts";
 import { logLines } from "../store/log-lines.ts";
 
 const runtime = systemRuntime();
+
+const chunk = (taskId: string, seq: number): NewUpdate => ({
+  kind: "artifact",
+  body: create(StreamResponseSchema, {
+    payload: {
+      case: "artifactUpdate",
+      value: {
+        taskId,
+        append: true,
+        artifact: { artifactId: "a", parts: [{ content: { case: "text", value: `${seq}` } }] },
+      },
+    },
+  }),
+});
 
 describeEachBackend("push notifications", (context) => {
   let webhook: Webhook;
@@ -41,7 +54,7 @@ describeEachBackend("push notifications", (context) => {
     replica: string;
     outcomes: { next(): Promise<string>; waiting: number };
     logged: ReturnType<typeof logLines>;
-    /** Commits the next status of a task, which says its number. */
+    /** Commits the next chunk of an artifact, which says its number. */
     say(taskId: string, seq: number): Promise<void>;
     /** The others think that it is dead. */
     die(): Promise<void>;
@@ -72,8 +85,7 @@ describeEachBackend("push notifications", (context) => {
       logged,
       die,
       async say(taskId, seq) {
-        const status = { state: TaskState.WORKING, timestamp: timestampFromDate(new Date(seq)) };
-        const updates = [statusUpdate(headerOf({ taskId }), status, "a test")];
+        const updates = [chunk(taskId, seq)];
         const task = { workspaceId: "default", taskId };
         expect(await store.append({ ...task, expectedSeq: seq - 1, fence: 1, updates, at: new Date() })).toBeDefined();
         hub.publish({ ...task, agentId: "agent", updates: [], hasPush: true });
@@ -101,10 +113,7 @@ describeEachBackend("push notifications", (context) => {
   /** The numbers of the next posts. */
   async function posts(count: number): Promise<number[]> {
     const numbers: number[] = [];
-    for (let n = 0; n < count; n++) {
-      const { payload } = (await webhook.next()).body;
-      numbers.push(payload.case === "statusUpdate" ? (payload.value.status?.timestamp?.nanos ?? 0) / 1_000_000 : 0);
-    }
+    for (let n = 0; n < count; n++) numbers.push(Number(lineOf((await webhook.next()).body).replace("chunk ", "")));
     return numbers;
   }
 
@@ -178,8 +187,7 @@ describeEachBackend("push notifications", (context) => {
     const [configs, updates] = [66, 40];
     const much = await Promise.all(Array.from({ length: configs }, () => configured("much", `${webhook.url}/much`)));
     const little = await configured("little", `${webhook.url}/little`);
-    const status = { state: TaskState.WORKING, timestamp: timestampFromDate(new Date()) };
-    const body = toBinary(StreamResponseSchema, statusUpdate(headerOf(), status, "a test").body);
+    const body = toBinary(StreamResponseSchema, chunk("", 1).body);
     await sql`
       insert into task_updates (workspace_id, task_id, seq, kind, body, created_at)
       select 'default', t.task_id, seq, 2, ${body}, now()

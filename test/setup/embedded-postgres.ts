@@ -7,11 +7,11 @@ import { once } from "node:events";
 import { chownSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
+import { stablePort } from "./stable-port.ts";
 
 const run = promisify(execFile);
 const START_TIMEOUT_MS = 30_000;
@@ -42,7 +42,7 @@ export async function startEmbeddedPostgres({ fsync = false } = {}): Promise<Emb
     ["-D", data, "-U", "postgres", "--auth=scram-sha-256", `--pwfile=${passwordFile}`, "--no-sync", "--encoding=UTF8"],
     { ...identity, cwd: home, env: { ...process.env, LC_ALL: "C" }, timeout: START_TIMEOUT_MS },
   );
-  const port = await freePort();
+  const port = await stablePort();
   let server: { child: ChildProcess; closed: Promise<unknown> } | undefined;
 
   async function start(): Promise<void> {
@@ -122,13 +122,4 @@ async function identityOf(user: string): Promise<{ uid: number; gid: number }> {
     ["-u", "-g"].map(async (flag) => Number((await run("id", [flag, user])).stdout)),
   );
   return { uid: uid!, gid: gid! };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, "close");
-  return port;
 }

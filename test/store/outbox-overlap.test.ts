@@ -13,7 +13,7 @@ import { createOutboxRepository, type OutboxPage, type OutboxRepository } from "
 import { openPostgres } from "../../src/store/postgres.ts";
 import type { Schema } from "../../src/store/schema.ts";
 import { createTaskStore } from "../../src/store/task-store.ts";
-import { writeRow, writeTask } from "../fixtures/log-rows.ts";
+import { whenReadable, writeRow, writeTask } from "../fixtures/log-rows.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
 import { createDatabase, silent } from "./backends.ts";
@@ -41,12 +41,14 @@ afterAll(async () => {
 beforeEach(async () => {
   duty = newId();
   replica = await registerReplica(db);
+  await readable();
   await outbox.enter(duty);
 });
 
 const lease = async () => (await outbox.take(duty, replica))!;
 const begin = () => db.kysely.startTransaction().execute();
 const read = async () => outbox.read("all", (await lease()).position, PLENTY);
+const readable = () => whenReadable(db);
 const names = ({ rows }: OutboxPage) => rows.map((row) => `${row.taskId} ${row.seq}`);
 
 it("reads nothing that a transaction which still runs may come before", async () => {
@@ -56,12 +58,14 @@ it("reads nothing that a transaction which still runs may come before", async ()
   await writeRow(db.kysely, late, 1);
   expect(await read()).toMatchObject({ rows: [], held: true });
   await slow.commit().execute();
+  await readable();
   expect(names(await read())).toEqual([`${early} 1`, `${late} 1`]);
 
   const vain = await begin();
   await writeRow(vain, early, 2);
   await writeRow(db.kysely, late, 2);
   await vain.rollback().execute();
+  await readable();
   expect(names(await read())).toEqual([`${early} 1`, `${late} 1`, `${late} 2`]);
 });
 
@@ -78,6 +82,7 @@ it("misses and repeats nothing, however transactions overlap and wherever reader
   await fc.assert(
     fc.asyncProperty(fc.array(action, { maxLength: 60 }), async (actions) => {
       duty = newId();
+      await readable();
       await outbox.enter(duty);
       const open: (ControlledTransaction<Schema> | undefined)[] = [];
       const written: string[][] = [[], [], [], []];
@@ -118,6 +123,7 @@ it("misses and repeats nothing, however transactions overlap and wherever reader
         expect(got.filter((name) => !committed.has(name))).toEqual([]);
       }
       for (const at of open.keys()) await end(at, "commit");
+      await readable();
       for (let left = committed.size; left > 0; left--) await take(7, false);
       expect(new Set(got)).toEqual(committed);
       expect(got).toHaveLength(committed.size);
@@ -160,6 +166,7 @@ it("keeps the order of a task whose row another statement finds changed", async 
   expect((await Promise.all(appends)).sort()).toEqual([false, true]);
   await leases.rescue(replica, 2);
 
+  await readable();
   const rows = names(await read());
   for (const taskId of tasks) {
     const seqs = rows.filter((name) => name.startsWith(taskId)).map((name) => Number(name.split(" ")[1]));

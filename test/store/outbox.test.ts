@@ -13,7 +13,7 @@ import {
   type OutboxTopic,
 } from "../../src/store/outbox-repository.ts";
 import { createPushConfigRepository } from "../../src/store/push-config-repository.ts";
-import { writeRow, writeTask } from "../fixtures/log-rows.ts";
+import { whenReadable, writeRow, writeTask } from "../fixtures/log-rows.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { describeEachBackend } from "./backends.ts";
 import { logLines } from "./log-lines.ts";
@@ -34,13 +34,17 @@ describeEachBackend("the outbox", (context) => {
   beforeEach(async () => {
     duty = newId();
     replica = await registerReplica(context.db);
+    await readable();
     await outbox.enter(duty);
   });
+
+  const readable = () => whenReadable(context.db);
 
   const lease = async (name = duty, as = replica) => (await outbox.take(name, as))!;
 
   /** Reads from the duty's cursor until there is nothing more, and moves the cursor on. */
   async function readAll(topic: OutboxTopic = "all", limits = PLENTY): Promise<string[]> {
+    await readable();
     const { fence, position } = await lease();
     const read: string[] = [];
     for (let after = position; ; ) {
@@ -59,6 +63,7 @@ describeEachBackend("the outbox", (context) => {
         fc.integer({ min: 1, max: 9 }),
         async (transactions, rows) => {
           duty = newId();
+          await readable();
           await outbox.enter(duty);
           const tasks = [newId(), newId(), newId(), newId()].sort();
           const last = new Map<string, number>();
@@ -89,10 +94,12 @@ describeEachBackend("the outbox", (context) => {
     const task = newId();
     await writeRow(context.db.kysely, task, 1);
     const later = newId();
+    await readable();
     await outbox.enter(later);
     await writeRow(context.db.kysely, task, 2);
     await outbox.enter(later);
     const { position } = await lease(later);
+    await readable();
     expect(names(await outbox.read("all", position, PLENTY))).toEqual([`${task} 2`]);
   });
 
@@ -101,6 +108,7 @@ describeEachBackend("the outbox", (context) => {
     for (const [i, bytes] of [5000, 40, 40, 40, 40].entries()) {
       await writeRow(context.db.kysely, task, i + 1, { body: "x".repeat(bytes) });
     }
+    await readable();
     let { position } = await lease();
     const pages: string[][] = [];
     for (let more = true; more; ) {
@@ -132,6 +140,7 @@ describeEachBackend("the outbox", (context) => {
     const first = await lease();
     expect(await outbox.take(duty, other)).toBeUndefined();
     await writeRow(context.db.kysely, newId(), 1);
+    await readable();
     const { position } = await outbox.read("all", first.position, PLENTY);
 
     await createLeaseRepository(context.db).release(replica);
@@ -179,6 +188,7 @@ describeEachBackend("the outbox", (context) => {
       [a, 2],
     ] as const)
       await writeRow(kysely, task, seq);
+    await readable();
     for (const [name, rows] of [
       [duty, 2],
       [ahead, 4],
@@ -199,6 +209,7 @@ describeEachBackend("the outbox", (context) => {
     await mendTransactionNumbers(context.db, log);
     expect(lines).toMatchObject([{ rows: expect.any(Number), cursors: 2 }]);
     await writeRow(kysely, a, 3);
+    await readable();
     // In another order where one transaction's number stands for many now, but in order for each task.
     expect(await readAll()).toEqual([`${a} 2`, `${b} 2`, `${a} 3`]);
     expect(names(await outbox.read("all", (await lease(ahead)).position, PLENTY)).at(-1)).toBe(`${a} 3`);

@@ -153,12 +153,13 @@ export function createClaims(deps: ClaimsDeps): Claims {
     takeAll,
     busy: () => backlog,
     async full() {
-      backlog = true;
       const now = runtime.now().getTime();
       // Counted once a second; what this replica adds meanwhile is counted here.
       if (now - counted.at > POLL_MS) counted = { at: now, waiting: await leases.waiting(deps.maxQueued) };
+      if (counted.waiting >= deps.maxQueued) return true;
       counted.waiting += 1;
-      return counted.waiting > deps.maxQueued;
+      backlog = true;
+      return false;
     },
     start() {
       ran = run();
