@@ -7,20 +7,23 @@ import { create, fromJson } from "@bufbuild/protobuf";
 import { pino } from "pino";
 import { AgentCardSchema, ListTasksRequestSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RegisterAgentRequestSchema } from "../../gen/signalbox/v1/registry_pb.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { startEngine } from "../../src/engine.ts";
 import { anonymousAuthenticator, type RequestContext } from "../../src/services/request-context.ts";
+import { systemRuntime } from "../../src/services/runtime.ts";
 import { inProcessCard } from "../../test/e2e/running-app.ts";
 import { type InFlight, keepInFlight } from "../lab/keep-in-flight.ts";
 import { type Load, latencies } from "../lab/latency.ts";
 import { messageOf } from "../tasks/send.ts";
 import { clerk } from "./agents.ts";
 import { announce } from "./announce.ts";
-import { startEngine } from "./engine.ts";
 
 const AGENT = "clerk";
 const [url = ""] = process.argv.slice(2);
 const log = pino({ level: "silent" });
 const principal = await anonymousAuthenticator.authenticate({ header: () => null });
-const engine = await startEngine(url, new Map([[AGENT, clerk]]));
+const config = loadConfig({ flags: { "database.url": url }, env: {}, cwd: import.meta.dirname });
+const engine = await startEngine({ config, log, runtime: systemRuntime(), inProcess: new Map([[AGENT, clerk]]) });
 const card = fromJson(AgentCardSchema, inProcessCard(AGENT) as never);
 const agent = create(RegisterAgentRequestSchema, { agentId: AGENT, source: { case: "card", value: card } });
 await engine.registry.register(newCall(), agent);
@@ -63,4 +66,4 @@ async function run(load: InFlight): Promise<Load> {
   return { perSecond, ...latencies(timesMs) };
 }
 
-announce({}, { answer: run, stop: () => engine.stop() });
+announce({}, { answer: run, stop: () => engine.stop(0) });
