@@ -22,7 +22,7 @@ import {
   TaskStatusUpdateEventSchema,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { holdsArtifact, type NewUpdate, stateOf, type TaskHeader, type TaskImage } from "./task-log.ts";
-import { isInterrupted, isTerminal, stateAfterReport } from "./task-state.ts";
+import { EngineState, isInterrupted, isTerminal, stateAfterReport } from "./task-state.ts";
 
 /** A status as we write it. */
 export interface StatusInit {
@@ -30,6 +30,8 @@ export interface StatusInit {
   message?: Message;
   timestamp: Timestamp;
 }
+
+const REPORTED_BY_AGENT = "reported by the agent";
 
 type Ids = Pick<TaskHeader, "taskId" | "contextId">;
 
@@ -79,8 +81,16 @@ export function updatesFromSnapshot(image: TaskImage, upstream: Task, known: Ups
     updates.push({ kind: "metadata", body: response("task", create(TaskSchema, { metadata: upstream.metadata })) });
   }
   const status = upstream.status && newStatus(messages.status, header, upstream.status, known, now);
-  if (status) updates.push(statusEvent(header, { status }));
+  updates.push(...(status ? [statusEvent(header, { status })] : takenUp(image, upstream.status?.state)));
   return updates;
+}
+
+/** In a further attempt, that the agent works is no news to clients, who have seen an earlier one work; the engine notes it. */
+function takenUp({ state }: TaskImage, reported: TaskState | undefined): NewUpdate[] {
+  if (state !== EngineState.ASSIGNED || reported !== TaskState.WORKING) return [];
+  return [
+    { kind: "transition", body: create(StreamResponseSchema), state: EngineState.WORKING, cause: REPORTED_BY_AGENT },
+  ];
 }
 
 /**
@@ -123,7 +133,7 @@ export function updatesFromStatus(
   now: Timestamp,
 ): NewUpdate[] {
   const status = event.status && newStatus(image.task.status, image.header, event.status, known, now);
-  if (!status) return [];
+  if (!status) return takenUp(image, event.status?.state);
   return [statusEvent(image.header, { status, ...(event.metadata && { metadata: event.metadata }) })];
 }
 
@@ -192,7 +202,7 @@ function newStatus(
 
 function statusEvent(ids: Ids, init: { status: StatusInit | TaskStatus; metadata?: Struct }): NewUpdate {
   const value = create(TaskStatusUpdateEventSchema, { taskId: ids.taskId, contextId: ids.contextId, ...init });
-  return { kind: "status", body: response("statusUpdate", value), cause: "reported by the agent" };
+  return { kind: "status", body: response("statusUpdate", value), cause: REPORTED_BY_AGENT };
 }
 
 function artifactUpdate(

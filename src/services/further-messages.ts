@@ -47,7 +47,10 @@ export function createFurtherMessages(deps: FurtherMessagesDeps, runners: Runner
   const { running, connect, runnerFor, load, inTurn, inBackground } = runners;
 
   /** The status that ends a rest, and the message: the agent's question belongs before its answer in the history. */
-  const goOn = (message: Message) => (image: TaskImage) => {
+  const goOn = (message: Message, isHere: boolean) => (image: TaskImage) => {
+    // Where its agent has not named it, the message would begin another task there, or be forgotten by the next attempt.
+    const isNamed = isHere || image.header.upstreamTaskId !== undefined;
+    if (!isNamed || isClaimable(image.state)) throw notBegunYet(image.header.taskId);
     const status = { state: TaskState.WORKING, timestamp: timestampFromDate(runtime.now()) };
     return [
       ...(isInterrupted(stateOf(image)) ? [statusUpdate(image.header, status, "its client answered")] : []),
@@ -88,7 +91,11 @@ export function createFurtherMessages(deps: FurtherMessagesDeps, runners: Runner
     const runner = entry?.runner ?? runnerFor(image, agent, connect(agent), work);
     let outcome: string;
     try {
-      outcome = await runner.writer.append(goOn(message), { once: true, take: !entry }, runners.signal);
+      outcome = await runner.writer.append(
+        goOn(message, entry !== undefined),
+        { once: true, take: !entry },
+        runners.signal,
+      );
     } catch (error) {
       if (!entry) runner.release();
       // If the message was stored all the same, the task is ours and says WORKING: what its agent says of it is the truth.

@@ -48,17 +48,25 @@ export function createTaskAttempts(
     return header.attempt < rules.most && task.history.filter(({ role }) => role === Role.USER).length === 1;
   }
 
-  async function again(why: string): Promise<void> {
+  /** False when there can be no other: that is known when it is written down, because the client may say more until then. */
+  async function again(why: string): Promise<boolean> {
+    if (!mayRepeat(writer.image)) return false;
     const { attempt } = writer.image.header;
     const pauseMs = backoffMs(attempt - 1, rules.minPauseMs, rules.maxPauseMs, runtime.random);
     const cause = `attempt ${attempt} failed: ${why.replace(/\s+/g, " ")}; the next one is due in ${Math.round(pauseMs)} ms`;
-    log.info({ attempt, pauseMs, why }, "an attempt failed; there will be another");
+    let repeats = true;
     await writer.append(
-      (image) => toWait(image, cause),
+      (image) => {
+        repeats = mayRepeat(image);
+        return repeats ? toWait(image, cause) : [];
+      },
       { wakeInMs: pauseMs, forgetUpstream: true, hidden: "either" },
       signal,
     );
+    if (!repeats) return false;
+    log.info({ attempt, pauseMs, why }, "an attempt failed; there will be another");
     rules.onPause(pauseMs);
+    return true;
   }
 
   function toWait(image: TaskImage, cause: string): NewUpdate[] {
@@ -78,15 +86,16 @@ export function createTaskAttempts(
     async notBegun(failure) {
       const unheard = failure.kind === "unreachable";
       const unclear = failure.kind === "broken" || failure.kind === "timeout";
-      const repeat = (unheard || (unclear && rules.safeToRepeat)) && mayRepeat(writer.image);
-      await (repeat ? again(`${failure.kind}: ${failure.message}`) : reporter.failFor(failure));
+      const harmless = unheard || (unclear && rules.safeToRepeat);
+      if (harmless && (await again(`${failure.kind}: ${failure.message}`))) return;
+      await reporter.failFor(failure);
     },
     async failed(failure) {
-      const repeat = rules.safeToRepeat && mayRepeat(writer.image);
-      await (repeat ? again(`${failure.kind}: ${failure.message}`) : reporter.failFor(failure));
+      if (rules.safeToRepeat && (await again(`${failure.kind}: ${failure.message}`))) return;
+      await reporter.failFor(failure);
     },
     async ownerDied() {
-      if (rules.safeToRepeat && mayRepeat(writer.image)) return again("the replica that had it is gone");
+      if (rules.safeToRepeat && (await again("the replica that had it is gone"))) return;
       const text =
         "The router stopped before the agent confirmed the task. Whether the agent began it is not known; send it again if it may be repeated.";
       await reporter.set(TaskState.FAILED, text, "the replica that had it is gone, and the agent had not confirmed it");

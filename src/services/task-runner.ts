@@ -204,17 +204,19 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
     try {
       // Without its name the agent would take the message for the first of another task.
       if (writer.image.header.upstreamTaskId === undefined) await named.promise;
-      if (isTerminal(state())) return;
+      // Who has the task now, if another has taken it, reads the message in its log.
+      if (isTerminal(state()) || writer.image.header.upstreamTaskId === undefined) return;
       // What the message causes comes over the stream that is open: its own answer would say it twice.
       await deliver.sendAndReturn(message, delivery);
       added += 1;
     } catch (error) {
-      if (ends.aborted) return;
+      if (ends.aborted || error instanceof LeaseLostError) return;
       // One message that cannot be told is no reason to end the task.
       if (!(error instanceof AgentCallError)) log.error({ err: error }, "a message could not be delivered");
       const why = error instanceof AgentCallError ? asCallError(error).message : "the router met an internal error.";
       await reporter.remark(`The message could not be delivered: ${why}`).catch((failure: unknown) => {
-        if (!ends.aborted) log.error({ err: failure }, "an undelivered message could not be noted");
+        if (ends.aborted || failure instanceof LeaseLostError) return;
+        log.error({ err: failure }, "an undelivered message could not be noted");
       });
     }
   }

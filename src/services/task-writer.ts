@@ -235,6 +235,9 @@ function holds(stored: readonly TaskUpdate[], updates: readonly NewUpdate[]): bo
   if (updates.length === 0) return false;
   return updates.every((update, i) => {
     const row = stored[i];
-    return row !== undefined && row.kind === update.kind && equals(StreamResponseSchema, row.body, update.body);
+    if (row?.kind !== update.kind) return false;
+    // A transition's body is empty. Its cause names the replica.
+    if (update.kind === "transition") return row.state === update.state && row.cause === update.cause;
+    return equals(StreamResponseSchema, row.body, update.body);
   });
 }

@@ -33,8 +33,6 @@ export interface Append {
    * append that brings it into a state in which somebody must have it.
    */
   take?: boolean;
-  /** Begins another attempt. */
-  nextAttempt?: boolean;
   /**
    * For a state in which nobody has the task: when a replica should claim it. Left out: at once in QUEUED and SCHEDULED; in
    * INPUT_REQUIRED at its deadline, or never.
@@ -120,12 +118,12 @@ export async function submitBatch(db: Database, replicaId: string, tasks: readon
     tasks.map((t) => t.updates.length),
     tasks.map((t) => t.header.disclosed),
     tasks.map((t) => t.header.hasPush),
-    tasks.map((t) => t.header.upstreamContextId ?? null),
+    sparse(tasks.map((t) => t.header.upstreamContextId)),
     tasks.map((t) => (t.updates[0] && stateBrought(t.updates[0])) ?? QUEUED),
     tasks.map((t) => PRIORITIES.indexOf(t.header.priority)),
     tasks.map((t) => t.wakeInMs ?? 0),
     tasks.map((t) => t.header.deadlineAt ?? null),
-    tasks.map((t) => encodeDelivery(t.header.delivery)),
+    sparse(tasks.map((t) => encodeDelivery(t.header.delivery) ?? undefined)),
     tasks.map((t) => t.header.attempt),
     replicaId,
     rows.map((r) => r.header.workspaceId),
@@ -149,21 +147,29 @@ export const replicaExpired = (): SignalboxError =>
     retryAfterMs: 1000,
   });
 
+/** What an append wants besides its rows, as bits of one number. */
+const DISCLOSE = 1;
+const ONLY_IF_HIDDEN = 2;
+const TAKE = 4;
+const FORGET = 8;
+
+const wants = (flag: number): string => `(i.flags & ${flag} <> 0)`;
+
 /** Whether an append makes its writer the owner. */
-const TAKES = `(i.take or (t.lease_owner is null and coalesce(i.state, 0) in (${LEASED})))`;
+const TAKES = `(${wants(TAKE)} or (t.lease_owner is null and coalesce(i.state, 0) in (${LEASED})))`;
 
 const APPEND = {
-  name: "task-append-v2",
+  name: "task-append-v3",
   text: `
     with input as (
-      select * from unnest($1::text[], $2::text[], $3::bigint[], $4::int[], $5::smallint[], $6::smallint[], $7::bytea[],
-                           $8::timestamptz[], $9::boolean[], $10::boolean[], $11::bytea[], $12::text[], $13::text[],
-                           $14::bigint[], $15::boolean[], $16::boolean[], $17::float8[], $18::boolean[], $26::int[])
+      select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::int[], $7::timestamptz[],
+                           $8::int[], $9::smallint[], $10::smallint[], $11::bytea[], $12::float8[], $13::bytea[],
+                           $14::text[], $15::text[])
       with ordinality
-      as i(workspace_id, task_id, expected, added, state, a2a_state, status, at, disclose, only_if_hidden, metadata,
-           upstream_task_id, upstream_context_id, fence, take, next_attempt, wake_ms, forget, from_states, ord)
+      as i(workspace_id, task_id, expected, fence, added, flags, at, from_states, state, a2a_state, status, wake_ms,
+           metadata, upstream_task_id, upstream_context_id, ord)
     ), writer as (
-      select exists (select from replicas where replica_id = $19 and died_at is null) as alive
+      select exists (select from replicas where replica_id = $16 and died_at is null) as alive
     ), changed as (
       update tasks t set
         last_seq = t.last_seq + i.added,
@@ -171,29 +177,28 @@ const APPEND = {
         a2a_state = coalesce(i.a2a_state, t.a2a_state),
         status = coalesce(i.status, t.status),
         status_at = case when i.a2a_state is null then t.status_at else i.at end,
-        disclosed = t.disclosed or i.disclose,
+        disclosed = t.disclosed or ${wants(DISCLOSE)},
         metadata = coalesce(i.metadata, t.metadata),
-        upstream_task_id = coalesce(i.upstream_task_id, case when not i.forget then t.upstream_task_id end),
+        upstream_task_id = coalesce(i.upstream_task_id, case when not ${wants(FORGET)} then t.upstream_task_id end),
         upstream_context_id = coalesce(i.upstream_context_id, t.upstream_context_id),
         fence = t.fence + ${TAKES}::int,
-        attempt = t.attempt + i.next_attempt::int,
         lease_owner = case when coalesce(i.state, t.state) not in (${LEASED}) and (i.state is not null or ${TAKES}) then null
-                           when ${TAKES} then $19 else t.lease_owner end,
+                           when ${TAKES} then $16 else t.lease_owner end,
         wake_at = case when i.state is null then t.wake_at
                        when i.state in (${UNLEASED})
                          then least(${WAKE_AT}, t.deadline_at) end
       from input i cross join writer w
       where t.workspace_id = i.workspace_id and t.task_id = i.task_id and t.last_seq = i.expected
         and t.fence = i.fence and t.state not in (${ENDED})
-        and (i.added = 0 or t.lease_owner is null or t.lease_owner = $19 or ${TAKES})
-        and not (i.only_if_hidden and t.disclosed) and (w.alive or not ${TAKES})
+        and (i.added = 0 or t.lease_owner is null or t.lease_owner = $16 or ${TAKES})
+        and not (${wants(ONLY_IF_HIDDEN)} and t.disclosed) and (w.alive or not ${TAKES})
       returning i.ord, i.expected, i.at, t.workspace_id, t.task_id, t.disclosed, t.has_push, t.fence, t.attempt,
                 t.lease_owner
     ), logged as (
       insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
       select c.workspace_id, c.task_id, c.expected + r.position, r.kind, r.body, r.cause, r.state, c.at, c.fence,
-             c.attempt, $19
-      from unnest($20::bigint[], $21::bigint[], $22::smallint[], $23::bytea[], $24::text[], $25::smallint[])
+             c.attempt, $16
+      from unnest($17::bigint[], $18::bigint[], $19::smallint[], $20::bytea[], $21::text[], $22::smallint[])
         as r(ord, position, kind, body, cause, state)
       join changed c on c.ord = r.ord
     )
@@ -221,29 +226,25 @@ export async function appendBatch(
     sorted.map((a) => a.workspaceId),
     sorted.map((a) => a.taskId),
     sorted.map((a) => a.expectedSeq),
-    sorted.map((a) => a.updates.length),
-    after.map((a) => a.states.at(-1) ?? null),
-    after.map((a) => a.status?.state ?? null),
-    after.map((a) => (a.status ? encodeStatus(a.status) : null)),
-    sorted.map((a) => a.at),
-    sorted.map((a) => a.disclose ?? false),
-    sorted.map((a) => a.onlyIfHidden ?? false),
-    after.map((a) => a.metadata ?? null),
-    sorted.map((a) => a.upstreamTaskId ?? null),
-    sorted.map((a) => a.upstreamContextId ?? null),
     sorted.map((a) => a.fence),
-    sorted.map((a) => a.take ?? false),
-    sorted.map((a) => a.nextAttempt ?? false),
-    sorted.map((a, i) => a.wakeInMs ?? wakeByDefault(after[i]!.states.at(-1))),
-    sorted.map((a) => a.forgetUpstream ?? false),
+    sorted.map((a) => a.updates.length),
+    sorted.map(flagsOf),
+    sorted.map((a) => a.at),
+    after.map((a) => statesBefore(a.states)),
+    sparse(after.map((a) => a.states.at(-1))),
+    sparse(after.map((a) => a.status?.state)),
+    sparse(after.map((a) => a.status && encodeStatus(a.status))),
+    sparse(sorted.map((a, i) => a.wakeInMs ?? wakeByDefault(after[i]!.states.at(-1)) ?? undefined)),
+    sparse(after.map((a) => a.metadata)),
+    sparse(sorted.map((a) => a.upstreamTaskId)),
+    sparse(sorted.map((a) => a.upstreamContextId)),
     replicaId,
     rows.map((r) => r.ord),
     rows.map((r) => r.position),
     rows.map((r) => kindNumber(r.update.kind)),
     rows.map((r) => encodeBody(r.update)),
-    rows.map((r) => encodeCause(r.update)),
-    rows.map((r) => stateBrought(r.update) ?? null),
-    after.map((a) => statesBefore(a.states)),
+    sparse(rows.map((r) => encodeCause(r.update) ?? undefined)),
+    sparse(rows.map((r) => stateBrought(r.update))),
   ]);
   const alive = stored[0]?.alive === true;
   const answers: (Appended | SignalboxError | undefined)[] = appends.map(({ take }) =>
@@ -252,6 +253,13 @@ export async function appendBatch(
   for (const row of stored) if (row.ord !== null) answers[order[(row.ord as number) - 1]!] = appended(row);
   return answers;
 }
+
+/** A column that mostly holds nothing; one that holds nothing at all is not sent. Beside a full column unnest pads it. */
+const sparse = <T>(values: readonly (T | undefined)[]): (T | null)[] | null =>
+  values.every((value) => value === undefined) ? null : values.map((value) => value ?? null);
+
+const flagsOf = ({ disclose, onlyIfHidden, take, forgetUpstream }: Append): number =>
+  (disclose ? DISCLOSE : 0) | (onlyIfHidden ? ONLY_IF_HIDDEN : 0) | (take ? TAKE : 0) | (forgetUpstream ? FORGET : 0);
 
 const appended = (row: Row): Appended => ({
   disclosed: row.disclosed as boolean,

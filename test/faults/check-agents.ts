@@ -18,12 +18,21 @@ function messagesIn({ rows }: StoredLog): string[] {
  * A first message reached the agent once if its work may not be repeated, else no more often than there were attempts; and
  * a further one at most once.
  */
-export function checkDeliveries(log: StoredLog, safe: boolean, timesGot: ReadonlyMap<string, number>): string[] {
+export function checkDeliveries(
+  log: StoredLog,
+  safe: boolean,
+  deliveries: ReadonlyMap<string, readonly JournalEntry[]>,
+): string[] {
   const attempts = Math.max(...log.rows.map(({ attempt }) => attempt));
   return messagesIn(log).flatMap((messageId, i) => {
-    const got = timesGot.get(messageId) ?? 0;
+    const got = deliveries.get(messageId) ?? [];
     const most = i === 0 && safe ? attempts : 1;
-    return got > most ? [`delivery: the agent got message ${i + 1} ${got} times, in ${attempts} attempts`] : [];
+    const faults: string[] = [];
+    if (got.length > most)
+      faults.push(`delivery: the agent got message ${i + 1} ${got.length} times, in ${attempts} attempts`);
+    if (i > 0 && got.some(({ taskId }) => taskId === ""))
+      faults.push(`delivery: message ${i + 1} came to the agent as the first of another task`);
+    return faults;
   });
 }
 
@@ -49,13 +58,10 @@ export function checkLeftBehind(
 
 /** All that agents were told. */
 export function checkAgents({ tasks, agents, journals, troubles }: Evidence): string[] {
-  const timesGot = new Map<string, number>();
-  for (const { entries } of journals) {
-    for (const { kind, messageId = "" } of entries)
-      if (kind === "got") timesGot.set(messageId, (timesGot.get(messageId) ?? 0) + 1);
-  }
+  const got = journals.flatMap(({ entries }) => entries).filter(({ kind }) => kind === "got");
+  const deliveries = Map.groupBy(got, ({ messageId = "" }) => messageId);
   const stored = new Set(tasks.flatMap(messagesIn));
-  const unknown = [...timesGot.keys()].filter((messageId) => !stored.has(messageId));
+  const unknown = [...deliveries.keys()].filter((messageId) => !stored.has(messageId));
   const faults = unknown.map((messageId) => `delivery: message ${messageId} reached an agent and is in no log`);
   const entriesOf = new Map(journals.map(({ process, entries }) => [process, entries]));
   const known = new Map(agents.map((agent) => [agent.agentId, agent]));
@@ -63,7 +69,7 @@ export function checkAgents({ tasks, agents, journals, troubles }: Evidence): st
     const agent = known.get(log.header.agentId);
     if (!agent || log.rows.length === 0) continue;
     const found = [
-      ...checkDeliveries(log, agent.safe, timesGot),
+      ...checkDeliveries(log, agent.safe, deliveries),
       ...checkLeftBehind(log, agent.process, entriesOf.get(agent.process) ?? [], troubles),
     ];
     faults.push(...found.map((fault) => `${log.header.taskId}: ${fault}`));

@@ -153,6 +153,14 @@ const doctor: Record<string, [doctoring: (evidence: Doctored) => void, caught: R
     ({ journals: [journal] }) => void journal!.entries.push(journal!.entries[0]!),
     /delivery: the agent got message 1 2 times, in 1 attempts/,
   ],
+  "a further message that began a task": [
+    ({ tasks: [log], journals: [journal] }) => {
+      const said = messageUpdate(create(MessageSchema, { messageId: "m2", role: Role.USER, taskId: TASK }));
+      log.rows[2] = { ...log.rows[2]!, ...said, state: EngineState.WORKING };
+      void journal!.entries.push({ kind: "got", at: AT, taskId: "", messageId: "m2" });
+    },
+    /delivery: message 2 came to the agent as the first of another task/,
+  ],
   "a message that is in no log": [
     ({ journals: [journal] }) => void journal!.entries.push({ kind: "got", at: AT, taskId: "", messageId: "m9" }),
     /delivery: message m9 reached an agent and is in no log/,

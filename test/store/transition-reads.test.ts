@@ -72,7 +72,6 @@ describeEachBackend("what operators read", (context) => {
       fence: 1,
       updates: [transition(EngineState.ASSIGNED, "due")],
       take: true,
-      nextAttempt: true,
     });
 
     const first = { seq: 1, kind: "message", state: EngineState.ASSIGNED, cause: "accepted", at: header.createdAt };
@@ -89,7 +88,7 @@ describeEachBackend("what operators read", (context) => {
         fence: 1,
         replicaId,
       },
-      { seq: 5, kind: "transition", state: EngineState.ASSIGNED, cause: "due", at, attempt: 2, fence: 2, replicaId },
+      { seq: 5, kind: "transition", state: EngineState.ASSIGNED, cause: "due", at, attempt: 1, fence: 2, replicaId },
     ];
     expect(await reads.list(workspaceId, taskId, ALL)).toEqual(rows);
     expect(await reads.list(workspaceId, taskId, { after: 1, limit: 2 })).toEqual(rows.slice(1, 3));
