@@ -39,7 +39,7 @@ async function startApp(flags: Record<string, string>): Promise<void> {
   puppet = createPuppet();
   logged = logLines();
   const { url, drop } = await createDatabase();
-  const settings = { "database.url": url, "push.attempts": "3", "push.timeout-ms": "200", ...flags };
+  const settings = { "database.url": url, "push.attempts": "3", "push.timeout-ms": "1000", ...flags };
   app = await startTestApp({ flags: settings, agents: { puppet: puppet.handler }, log: logged.log });
   client = createSignalboxClient({ baseUrl: app.httpUrl });
   stop = async () => {
@@ -165,7 +165,7 @@ test("a webhook that does not answer touches neither its task nor the others' we
 
 test("more dead webhooks than there are places do not silence the others", async () => {
   await stop();
-  await startApp({ "push.attempts": "100" });
+  await startApp({ "push.attempts": "100", "push.timeout-ms": "200" });
   const dead = await startWebhook();
   dead.answer(...Array<"silence">(10_000).fill("silence"));
   for (let n = 0; n < 80; n++) {
@@ -183,7 +183,16 @@ test("more dead webhooks than there are places do not silence the others", async
   const chunks = Array.from({ length: 20 }, (_, i) => `chunk ${i + 1}`);
   for (const chunk of chunks) turn.chunk(chunk.slice(6));
   turn.status(COMPLETED);
-  for (const line of ["WORKING", ...chunks, "COMPLETED"]) expect(lineOf((await webhook.next()).body)).toBe(line);
+  // On a busy machine even the living webhook may answer too late: then an update comes once more.
+  const next = async (but?: string): Promise<string> => {
+    const line = lineOf((await webhook.next()).body);
+    return line === but ? next(but) : line;
+  };
+  let last: string | undefined;
+  for (const line of ["WORKING", ...chunks, "COMPLETED"]) {
+    last = await next(last);
+    expect(last).toBe(line);
+  }
   await stop();
   await dead.close();
 });
