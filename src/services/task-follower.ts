@@ -29,7 +29,7 @@ export interface FollowerDeps {
   agentTimeoutMs: number;
   /** How long an agent may be out of reach in the middle of a task, in milliseconds. */
   agentAwayMs: number;
-  attempts: TaskAttempts;
+  attempts: () => TaskAttempts;
   /** The failure of a call to the agent as clients may see it; rethrows what is none, and the end of the run. */
   asCallError(error: unknown): AgentCallError;
   /** What a short call to the agent is made with. */
@@ -87,12 +87,12 @@ export function createTaskFollower(
         failures = 0;
       } catch (error) {
         const failure = asCallError(error);
-        if (failure.reason === "TASK_NOT_FOUND") return attempts.failed(forgotten(failure));
+        if (failure.reason === "TASK_NOT_FOUND") return attempts().failed(forgotten(failure));
         const final = failure.kind === "refused" && !NOT_NOW.has(failure.reason ?? "");
         if (final || failure.kind === "invalid") return reporter.failFor(failure);
         if (failures++ === 0) awaySince = runtime.now();
         const awayMs = runtime.now().getTime() - awaySince.getTime();
-        if (failures >= MIN_FAILURES && awayMs >= deps.agentAwayMs) return attempts.failed(failure);
+        if (failures >= MIN_FAILURES && awayMs >= deps.agentAwayMs) return attempts().failed(failure);
         log.info({ err: failure, failures }, "the agent does not answer; trying again");
       }
       if (atRest()) return;

@@ -7,7 +7,7 @@ import type { AbortGroup } from "./abort-group.ts";
 import { AgentCallError, type AgentClient } from "./agent-port.ts";
 import type { TaskLog } from "./late-log.ts";
 import type { Runtime } from "./runtime.ts";
-import { type AttemptRules, createTaskAttempts } from "./task-attempts.ts";
+import { type AttemptRules, createTaskAttempts, type TaskAttempts } from "./task-attempts.ts";
 import { createTaskCancel } from "./task-cancel.ts";
 import { createTaskDelivery } from "./task-delivery.ts";
 import { createTaskFollower } from "./task-follower.ts";
@@ -82,7 +82,12 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
   const ends = stop.signal;
   // What the log must hear, it hears even when the agent is no longer listened to.
   const reporter = createTaskReporter({ store: deps.store, runtime, log, onNamed }, writer, signal);
-  const attempts = createTaskAttempts({ runtime, log, rules: deps.attempts }, writer, reporter, signal);
+  // Most tasks need neither.
+  let madeAttempts: TaskAttempts | undefined;
+  const attempts = (): TaskAttempts => {
+    madeAttempts ??= createTaskAttempts({ runtime, log, rules: deps.attempts }, writer, reporter, signal);
+    return madeAttempts;
+  };
   const follower = createTaskFollower(
     {
       runtime,
@@ -100,12 +105,6 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
   );
   const { consume, follow, look } = follower;
   const deliver = createTaskDelivery(deps, writer, client, ends);
-  const cancelTask = createTaskCancel(
-    { log, runtime, look, asCallError: asAgentError, control },
-    writer,
-    client,
-    reporter,
-  );
   const state = () => stateOf(writer.image);
   function control(until: AbortSignal = ends) {
     return { signal: until, timeoutMs: Math.min(CONTROL_TIMEOUT_MS, deps.agentTimeoutMs) };
@@ -134,7 +133,7 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
     } catch (error) {
       const failure = asCallError(error);
       const begun = writer.image.header.upstreamTaskId !== undefined;
-      if (!begun) return attempts.notBegun(failure);
+      if (!begun) return attempts().notBegun(failure);
       if (failure.kind === "invalid") return reporter.failFor(failure);
       log.info({ err: failure }, "the message met trouble; looking what became of it");
       if (!first && (await wasNotHeard(failure))) return;
@@ -187,7 +186,7 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
     if (header.upstreamTaskId !== undefined) return resume().then(carryOn);
     const [message] = writer.image.task.history;
     if (how === "claimed" && message) return run(message, header.delivery);
-    return attempts.ownerDied();
+    return attempts().ownerDied();
   }
 
   async function resume(): Promise<void> {
@@ -238,7 +237,7 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
       }
     }
     if (isTerminal(state())) return;
-    if (limit.limit === "attempt") return attempts.failed(new AgentCallError("timeout", limit.message));
+    if (limit.limit === "attempt") return attempts().failed(new AgentCallError("timeout", limit.message));
     await reporter.set(TaskState.FAILED, limit.message, `time limit: ${limit.limit}`);
   }
 
@@ -266,7 +265,13 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
       return work;
     },
     async cancel(callSignal) {
-      await cancelTask(AbortSignal.any([callSignal, signal]));
+      const cancel = createTaskCancel(
+        { log, runtime, look, asCallError: asAgentError, control },
+        writer,
+        client,
+        reporter,
+      );
+      await cancel(AbortSignal.any([callSignal, signal]));
       if (isTerminal(state()) && writer.image.header.upstreamTaskId !== undefined) stop.abort();
     },
     heed,

@@ -49,6 +49,8 @@ export interface RemotePuppet {
   canceled(): Promise<PuppetCancel>;
   /** Resolves for each subscription, when it was shown the task. */
   subscribed(): Promise<string>;
+  /** Resolves for each listener that hangs up before its stream has ended. */
+  left(): Promise<string>;
   /** How a task stands, for the agent itself. */
   stateOf(taskId: string): PuppetState | undefined;
   /** Knows a task no more, as an agent that was restarted. */
@@ -88,6 +90,7 @@ export async function startRemotePuppet({ answersCancels = true, port = 0 } = {}
   const turns = createInbox<RemoteTurn>();
   const cancels = createInbox<PuppetCancel>();
   const subscriptions = createInbox<string>();
+  const leavers = createInbox<string>();
 
   function setStatus(task: Kept, state: PuppetState, said?: string): void {
     if (isOver(task)) return;
@@ -104,6 +107,8 @@ export async function startRemotePuppet({ answersCancels = true, port = 0 } = {}
     const task = tasks.get(id) ?? { id, state: "SUBMITTED", said: undefined, chunks: [], streams: new Set() };
     if (message?.taskId && !tasks.has(id)) return answer.refuse(NOT_FOUND);
     tasks.set(id, task);
+    // A stream that goes on with a task begins with the task as it stands (section 3.1.2), also with its question.
+    if (streams && message?.taskId) answer.item({ task: shown(task) });
     if (streams) task.streams.add(answer);
     else answer.result({ task: shown(task) });
     heard.push(text);
@@ -159,7 +164,7 @@ export async function startRemotePuppet({ answersCancels = true, port = 0 } = {}
     void receive(request).then(({ id, method, params }) => {
       const answer = answerTo(id, response);
       response.once("close", () => {
-        for (const task of tasks.values()) task.streams.delete(answer);
+        for (const task of tasks.values()) if (task.streams.delete(answer)) leavers.put(task.id);
       });
       if (method.startsWith("Send")) return onMessage(answer, params, request.headers, method.includes("Streaming"));
       const task = tasks.get(params.id ?? "");
@@ -177,6 +182,7 @@ export async function startRemotePuppet({ answersCancels = true, port = 0 } = {}
     heard,
     canceled: cancels.next,
     subscribed: subscriptions.next,
+    left: leavers.next,
     stateOf: (taskId) => tasks.get(taskId)?.state,
     forget: (taskId) => void tasks.delete(taskId),
     close() {

@@ -36,19 +36,17 @@ export function checkDeliveries(
   });
 }
 
-/** What ended without its agent was canceled there, unless the replica, the agent or the database was in trouble. */
-export function checkLeftBehind(
-  log: StoredLog,
-  agent: string,
-  entries: readonly JournalEntry[],
-  troubles: readonly Trouble[],
-): string[] {
-  if (log.state !== EngineState.CANCELED && log.state !== EngineState.FAILED) return [];
+/** Whether the agent goes on with what has ended without it. */
+function isLeftBehind(log: StoredLog, entries: readonly JournalEntry[]): boolean {
+  if (log.state !== EngineState.CANCELED && log.state !== EngineState.FAILED) return false;
   const mine = new Set(messagesIn(log));
   const begun = entries.filter(({ kind, messageId }) => kind === "began" && mine.has(messageId ?? ""));
   const over = new Set(entries.filter(({ kind }) => kind === "ended" || kind === "canceled").map((e) => e.taskId));
-  const left = new Set(begun.map(({ taskId }) => taskId).filter((taskId) => !over.has(taskId)));
-  if (left.size === 0) return [];
+  return begun.some(({ taskId }) => !over.has(taskId));
+}
+
+/** What ended without its agent was canceled there, unless the replica, the agent or the database was in trouble. */
+function checkLeftBehind(log: StoredLog, agent: string, troubles: readonly Trouble[]): string[] {
   const names = new Set([...log.rows.map(({ writtenBy }) => `replica:${writtenBy}`), `agent:${agent}`, "database"]);
   const from = log.rows[0]!.at;
   const until = log.rows.at(-1)!.at + TELLING_MS;
@@ -56,21 +54,29 @@ export function checkLeftBehind(
   return [`left behind: the agent goes on with what has ended (${log.rows.at(-1)?.cause})`];
 }
 
+/** The tasks that their agents go on with although they have ended, for whatever reason. */
+export function leftBehind({ tasks, agents, journals }: Evidence): StoredLog[] {
+  const entriesOf = new Map(journals.map(({ process, entries }) => [process, entries]));
+  const entriesFor = new Map(agents.map(({ agentId, process }) => [agentId, entriesOf.get(process) ?? []]));
+  return tasks.filter((log) => isLeftBehind(log, entriesFor.get(log.header.agentId) ?? []));
+}
+
 /** All that agents were told. */
-export function checkAgents({ tasks, agents, journals, troubles }: Evidence): string[] {
+export function checkAgents(evidence: Evidence): string[] {
+  const { tasks, agents, journals, troubles } = evidence;
   const got = journals.flatMap(({ entries }) => entries).filter(({ kind }) => kind === "got");
   const deliveries = Map.groupBy(got, ({ messageId = "" }) => messageId);
   const stored = new Set(tasks.flatMap(messagesIn));
   const unknown = [...deliveries.keys()].filter((messageId) => !stored.has(messageId));
   const faults = unknown.map((messageId) => `delivery: message ${messageId} reached an agent and is in no log`);
-  const entriesOf = new Map(journals.map(({ process, entries }) => [process, entries]));
+  const left = new Set(leftBehind(evidence));
   const known = new Map(agents.map((agent) => [agent.agentId, agent]));
   for (const log of tasks) {
     const agent = known.get(log.header.agentId);
     if (!agent || log.rows.length === 0) continue;
     const found = [
       ...checkDeliveries(log, agent.safe, deliveries),
-      ...checkLeftBehind(log, agent.process, entriesOf.get(agent.process) ?? [], troubles),
+      ...(left.has(log) ? checkLeftBehind(log, agent.process, troubles) : []),
     ];
     faults.push(...found.map((fault) => `${log.header.taskId}: ${fault}`));
   }

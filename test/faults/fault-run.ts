@@ -6,7 +6,7 @@ import { openPostgres } from "../../src/store/postgres.ts";
 import { randomFrom } from "../fault/random.ts";
 import { silent, temporaryDirectory } from "../store/backends.ts";
 import { type FaultAgents, startAgents } from "./agents.ts";
-import { countEngine } from "./check-agents.ts";
+import { countEngine, leftBehind } from "./check-agents.ts";
 import { check } from "./checker.ts";
 import { runSession } from "./client-session.ts";
 import { type Cluster, startCluster } from "./cluster.ts";
@@ -157,6 +157,7 @@ function countAll(evidence: Evidence, cluster: Cluster, faults: Faults, recorder
   const said = (words: string) => lines.filter(({ msg }) => msg.includes(words)).length;
   return {
     ...countEngine(evidence.tasks),
+    "left with their agents": leftBehind(evidence).length,
     acknowledged: evidence.acknowledged.size,
     "resumed streams": evidence.streams.filter(({ after, items }) => after !== undefined && items.length > 0).length,
     "deaths declared": said("declared dead"),
