@@ -138,7 +138,7 @@ async function build(
     runtime,
     log,
     replicaId: replica.id,
-    findAgent: async (workspaceId, agentId) => (await directory.agents(workspaceId)).byId.get(agentId),
+    findAgent: directory.agent,
     agentTimeoutMs: config.agent.timeoutMs,
     agentAwayMs: config.agent.awayMs,
     attemptTimeoutMs: task.attemptTimeoutMs,

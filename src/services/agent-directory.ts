@@ -14,6 +14,8 @@ export interface WorkspaceAgents {
 
 export interface AgentDirectory {
   agents(workspaceId: string): Promise<WorkspaceAgents>;
+  /** One agent. Undefined only if there is none now: one that is not held may have come by another replica. */
+  agent(workspaceId: string, agentId: string): Promise<AgentRecord | undefined>;
   /** Forgets what is held, after a change. */
   changed(workspaceId: string): void;
 }
@@ -34,18 +36,22 @@ export function createAgentDirectory(agents: AgentRepository, runtime: Runtime):
     return { byId, defaultAgent: (defaultId === undefined ? undefined : byId.get(defaultId)) ?? lone };
   }
 
+  function all(workspaceId: string): Promise<WorkspaceAgents> {
+    const now = runtime.now().getTime();
+    const current = held.get(workspaceId);
+    if (current && current.until > now) return current.loaded;
+    const loaded = load(workspaceId);
+    held.set(workspaceId, { until: now + TTL_MS, loaded });
+    loaded.catch(() => {
+      if (held.get(workspaceId)?.loaded === loaded) held.delete(workspaceId);
+    });
+    return loaded;
+  }
+
   return {
-    agents(workspaceId) {
-      const now = runtime.now().getTime();
-      const current = held.get(workspaceId);
-      if (current && current.until > now) return current.loaded;
-      const loaded = load(workspaceId);
-      held.set(workspaceId, { until: now + TTL_MS, loaded });
-      loaded.catch(() => {
-        if (held.get(workspaceId)?.loaded === loaded) held.delete(workspaceId);
-      });
-      return loaded;
-    },
+    agents: all,
+    agent: async (workspaceId, agentId) =>
+      (await all(workspaceId)).byId.get(agentId) ?? (await agents.get(workspaceId, agentId)),
     changed: (workspaceId) => held.delete(workspaceId),
   };
 }

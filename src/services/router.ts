@@ -22,8 +22,7 @@ export function createRouter(directory: AgentDirectory): Router {
       const named = addressTarget ?? tenant;
       const target = parseTarget(named);
       if (!target) return undefined;
-      const { byId } = await directory.agents(context.workspaceId);
-      const agent = byId.get(target.agentId);
+      const agent = await directory.agent(context.workspaceId, target.agentId);
       if (!agent) throw targetNotFound(named);
       return agent;
     },
@@ -33,9 +32,7 @@ export function createRouter(directory: AgentDirectory): Router {
       if (agents.defaultAgent) return agents.defaultAgent;
       throw noRoute(agents);
     },
-    async agent(context, agentId) {
-      return (await directory.agents(context.workspaceId)).byId.get(agentId);
-    },
+    agent: (context, agentId) => directory.agent(context.workspaceId, agentId),
   };
 }
 

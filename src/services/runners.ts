@@ -65,11 +65,14 @@ export function createRunners(deps: RunnersDeps): Runners {
   }
 
   function runnerFor(image: TaskImage, agent: AgentEndpoint, client: AgentClient, request?: Work): TaskRunner {
-    const { taskId, workspaceId, agentId } = image.header;
+    const { taskId, workspaceId, agentId, delivery } = image.header;
+    // A request's log has its trace already.
+    const traceId = request ? undefined : delivery.traceparent?.split("-")[1];
+    const facts = { taskId, workspaceId, agentId, ...(traceId !== undefined && { traceId }) };
     const runnerDeps = {
       store,
       runtime,
-      log: new LateLog(() => (request?.log ?? log).child({ taskId, workspaceId, agentId })),
+      log: new LateLog(() => (request?.log ?? log).child(facts)),
       agentTimeoutMs: deps.agentTimeoutMs,
       agentAwayMs: deps.agentAwayMs,
       attemptTimeoutMs: deps.attemptTimeoutMs,

@@ -117,7 +117,9 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
   async function onNamed(upstreamTaskId: string, late: boolean): Promise<void> {
     named.resolve();
     if (!late || writer.image.header.upstreamTaskId === upstreamTaskId) return;
-    await client.cancel(upstreamTaskId, control(signal)).catch((error: unknown) => {
+    // A replica that was declared dead meanwhile writes no more, but this nobody else can tell the agent.
+    const wait = control(AbortSignal.timeout(CONTROL_TIMEOUT_MS));
+    await client.cancel(upstreamTaskId, wait).catch((error: unknown) => {
       log.info({ err: error }, "the agent could not be told that its work is not wanted");
     });
     stop.abort();

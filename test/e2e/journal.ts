@@ -2,6 +2,7 @@
 import { expect } from "vitest";
 import { type StreamResponse, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { EngineState } from "../../gen/signalbox/v1/task_pb.ts";
+import { type EngineState as Engine, engineStateName } from "../../src/domain/task-state.ts";
 import { isTerminal, type SignalboxClient } from "../../src/sdk/client.ts";
 import { createInbox, type Inbox } from "../fault/inbox.ts";
 import { lineOf, statusOf } from "../fault/said.ts";
@@ -20,7 +21,7 @@ export interface Step {
 export async function journalOf({ tasks }: SignalboxClient, taskId: string): Promise<Step[]> {
   const { transitions } = await tasks.listTaskTransitions({ taskId, pageSize: 1000 });
   return transitions.map(({ state, attempt, fencingToken, replicaId, cause }) => ({
-    state: state === EngineState.UNSPECIFIED ? "" : EngineState[state],
+    state: nameOf(state),
     attempt,
     token: Number(fencingToken),
     by: replicaId,
@@ -36,8 +37,11 @@ export async function pathOf(client: SignalboxClient, taskId: string): Promise<s
 
 /** Where it stands in the engine. */
 export async function standOf({ tasks }: SignalboxClient, taskId: string): Promise<string> {
-  return EngineState[(await tasks.getTaskExecution({ taskId })).state];
+  return nameOf((await tasks.getTaskExecution({ taskId })).state);
 }
+
+const nameOf = (state: EngineState): string =>
+  state === EngineState.UNSPECIFIED ? "" : engineStateName(state as number as Engine);
 
 /** The status of a task that has ended, which every reader at every server must agree on, and its log have once. */
 export async function outcomeOf(clients: readonly SignalboxClient[], taskId: string): Promise<string> {
@@ -49,7 +53,6 @@ export async function outcomeOf(clients: readonly SignalboxClient[], taskId: str
     const lines: string[] = [];
     for await (const item of client.watch(taskId, { after: 0 })) lines.push(lineOf(item));
     outcomes.push(lines.at(-1)!);
-    console.log(await journalOf(client, taskId));
     const ends = (await journalOf(client, taskId)).filter(({ state }) => ENDS.includes(state));
     expect(ends.map(({ state }) => state)).toEqual([outcomes[0]!.split(":")[0]]);
   }

@@ -7,7 +7,7 @@ import { startTestApp } from "./running-app.ts";
 
 it("tells of a task with the ids of its request, its trace and itself", async () => {
   const logged = logLines();
-  const app = await startTestApp({ log: logged.log });
+  const app = await startTestApp({ log: logged.log, flags: { "task.attempts": "1" } });
   try {
     const nobody = cardOf("JSONRPC", `http://127.0.0.1:${await freePort()}`);
     await app.register("dead", { card: toJson(AgentCardSchema, nobody) });

@@ -127,14 +127,15 @@ test("ten thousand commits make few notifications, one at a time, and the last n
 test("news is told at whatever moment it comes while the last is being told", async () => {
   const runtime = systemRuntime();
   const rests = createInbox<() => void>();
-  let held = false;
   const wait: Runtime["wait"] = (ms, signal) =>
-    held && ms === 5 ? new Promise((resolve) => rests.put(resolve)) : runtime.wait(ms, signal);
+    ms === 5 ? new Promise((resolve) => rests.put(resolve)) : runtime.wait(ms, signal);
   const one = await start({ runtime: { ...runtime, wait } });
+  // The rest after its hello, and the one after its answer to the other's.
+  (await rests.next())();
   const two = await start();
   await two.hears(({ all }) => all === true);
+  (await rests.next())();
   const hints = listenTo(two, "a");
-  held = true;
   for (let steps = 0, seq = 1; steps < 20; steps++) {
     publish(one, "a", seq++);
     expect(await hints.next()).toBe(seq - 1);

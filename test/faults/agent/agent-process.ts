@@ -16,8 +16,13 @@ import { RememberedTasks } from "./remembered-tasks.ts";
 
 const [folder = "", httpPort = "", grpcPort = ""] = process.argv.slice(2);
 const journalFile = join(folder, "journal");
-const known = new Set(readJournal(journalFile).flatMap(({ messageId }) => messageId ?? []));
+const before = readJournal(journalFile);
+const known = new Set(before.flatMap(({ messageId }) => messageId ?? []));
 const journal = openJournal(journalFile);
+// What it had in hand when it died it does not go on with.
+const open = new Set(before.filter(({ kind }) => kind === "began").map(({ taskId }) => taskId));
+for (const { kind, taskId } of before) if (kind === "ended" || kind === "canceled") open.delete(taskId);
+for (const taskId of open) journal.write({ kind: "ended", taskId });
 
 /** The SDK's own handler; it only writes down what comes in. */
 class RecordingHandler extends DefaultRequestHandler {
