@@ -1,9 +1,7 @@
 /** Sending messages and watching tasks (A2A specification, sections 3.1.1, 3.1.2 and 3.1.6). */
 import { create } from "@bufbuild/protobuf";
 import {
-  type Message,
   type SendMessageRequest,
-  SendMessageRequestSchema,
   type SendMessageResponse,
   SendMessageResponseSchema,
   type StreamResponse,
@@ -11,42 +9,17 @@ import {
   type SubscribeToTaskRequest,
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { invalidAgentResponse, invalidArgument, unsupportedOperation } from "../domain/errors.ts";
-import { checkExtensions, checkMediaTypes, sendViolations } from "../domain/message-rules.ts";
-import { missingFields } from "../domain/required-fields.ts";
-import { routingWishes } from "../domain/routing-extension.ts";
+import { invalidAgentResponse, unsupportedOperation } from "../domain/errors.ts";
 import { applyUpdate, stateOf, type TaskImage, type TaskUpdate, viewTask } from "../domain/task-log.ts";
 import { isInterrupted, isTerminal, stateName } from "../domain/task-state.ts";
-import { UPDATES_EXTENSION } from "../domain/updates-extension.ts";
-import type { TaskStore } from "../store/task-store.ts";
-import type { AgentEndpoint } from "./agent-port.ts";
-import { messageToEnded } from "./dispatch-errors.ts";
-import type { Dispatcher } from "./dispatcher.ts";
-import type { Work } from "./further-messages.ts";
-import type { TaskRequest } from "./new-tasks.ts";
-import type { Policy } from "./policy.ts";
-import type { PushConfigs } from "./push-configs.ts";
+import { type AcceptDeps, createAccept, leave } from "./accept.ts";
 import type { RequestContext, StreamCursor } from "./request-context.ts";
-import type { Router } from "./router.ts";
-import type { Runtime } from "./runtime.ts";
 import { INVALID_ANSWER } from "./task-reporter.ts";
-import { refuse, type Tasks } from "./tasks.ts";
-import type { UpdateHub } from "./update-hub.ts";
 import { watchTask } from "./watch.ts";
 
-export interface SendDeps {
-  store: TaskStore;
-  hub: UpdateHub;
-  router: Router;
-  policy: Policy;
-  dispatcher: Dispatcher;
-  tasks: Tasks;
-  pushConfigs: PushConfigs;
-  runtime: Runtime;
+export interface SendDeps extends AcceptDeps {
   /** How long a stream waits for the agent's first answer before it shows the task, in milliseconds. */
   silenceMs: number;
-  /** How long a task may take from its acceptance to its end, unless its client asks for less, in milliseconds. */
-  taskTimeoutMs: number;
 }
 
 /** An item of a stream, and the number of the log up to which it tells. */
@@ -65,99 +38,9 @@ export interface Sender {
   subscribe(context: RequestContext, request: SubscribeToTaskRequest, cursor?: StreamCursor): AsyncIterable<Numbered>;
 }
 
-/** A message that is stored, and what comes of it. */
-interface Accepted {
-  image: TaskImage;
-  updates: AsyncGenerator<TaskUpdate, never, void>;
-}
-
 export function createSender(deps: SendDeps): Sender {
-  const { router, policy, dispatcher, tasks, runtime } = deps;
-
-  const watch = (context: RequestContext, taskId: string, after: number, fresh: boolean, signal = context.signal) =>
-    watchTask(deps, { workspaceId: context.workspaceId, taskId, after, fresh, signal });
-
-  /** validate, authorize, policy, route, admit, store: the way of every message. */
-  async function accept(context: RequestContext, request: SendMessageRequest): Promise<Accepted> {
-    refuse([...missingFields(SendMessageRequestSchema, request), ...sendViolations(request)]);
-    const { message } = request;
-    if (!message) throw invalidArgument([{ field: "message", description: "is required" }]);
-    return message.taskId === "" ? begin(context, request, message) : proceed(context, request, message);
-  }
-
-  async function begin(context: RequestContext, request: SendMessageRequest, message: Message): Promise<Accepted> {
-    const target = await router.target(context, request.tenant);
-    const agent = await router.route(context, target);
-    checkExtensions(context.extensions, agent.card);
-    checkMediaTypes(message, agent.card);
-    await policy.admit(context, agent);
-    const wishes = routingWishes(request.metadata);
-    if (Array.isArray(wishes)) throw invalidArgument(wishes);
-    const { workspaceId } = context;
-    const pushConfig = request.configuration?.taskPushNotificationConfig;
-    const pushing = pushConfig && (await deps.pushConfigs.prepare(pushConfig));
-    const known = message.contextId !== "";
-    const createdAt = runtime.now();
-    const lifeMs = Math.min(deps.taskTimeoutMs, wishes.deadlineMs ?? Number.POSITIVE_INFINITY);
-    const header: TaskRequest = {
-      workspaceId,
-      taskId: runtime.newId(),
-      contextId: known ? message.contextId : runtime.newId(),
-      agentId: agent.agentId,
-      createdAt,
-      deadlineAt: new Date(createdAt.getTime() + lifeMs),
-      priority: wishes.priority ?? "NORMAL",
-      disclosed: request.configuration?.returnImmediately ?? false,
-      hasPush: pushing !== undefined,
-      upstreamTaskId: undefined,
-      upstreamContextId: known
-        ? await deps.store.findUpstreamContext(workspaceId, message.contextId, agent.agentId)
-        : undefined,
-    };
-    const stored = { ...message, taskId: header.taskId, contextId: header.contextId };
-    // Listening begins before the task does, so that its first update is heard.
-    const updates = watch(context, header.taskId, 1, true);
-    try {
-      const work = workOf(context, request, agent, stored);
-      const image = await dispatcher.begin(
-        header,
-        work,
-        pushing && (() => pushing.store(workspaceId, header.taskId, "start")),
-      );
-      return { image, updates };
-    } catch (error) {
-      await leave(updates);
-      throw error;
-    }
-  }
-
-  async function proceed(context: RequestContext, request: SendMessageRequest, message: Message): Promise<Accepted> {
-    const image = await tasks.visible(context, request.tenant, message.taskId);
-    const { header } = image;
-    if (message.contextId !== "" && message.contextId !== header.contextId) {
-      throw invalidArgument([
-        { field: "message.contextId", description: `is not the context of task "${header.taskId}"; leave it out` },
-      ]);
-    }
-    if (isTerminal(stateOf(image))) throw messageToEnded(image);
-    const agent = await router.agent(context, header.agentId);
-    if (!agent) {
-      throw unsupportedOperation(`Agent "${header.agentId}", which works on this task, has left. Begin a new task.`);
-    }
-    checkExtensions(context.extensions, agent.card);
-    checkMediaTypes(message, agent.card);
-    await policy.admit(context, agent);
-    const pushConfig = request.configuration?.taskPushNotificationConfig;
-    await (pushConfig && (await deps.pushConfigs.prepare(pushConfig)))?.store(
-      context.workspaceId,
-      header.taskId,
-      "now",
-    );
-    const stored = { ...message, contextId: header.contextId };
-    const work = workOf(context, request, agent, stored);
-    const accepted = await dispatcher.proceed(image, work, context.signal);
-    return { image: accepted, updates: watch(context, header.taskId, accepted.seq, false) };
-  }
+  const { dispatcher, tasks } = deps;
+  const accept = createAccept(deps);
 
   /** A caller that leaves before it saw the task must be able to find it. */
   function discloseLater(context: RequestContext, taskId: string): void {
@@ -234,7 +117,12 @@ export function createSender(deps: SendDeps): Sender {
           { taskId: request.id },
         );
       }
-      const updates = watch(context, request.id, image.seq, false);
+      const updates = watchTask(deps, {
+        workspaceId: context.workspaceId,
+        taskId: request.id,
+        after: image.seq,
+        signal: context.signal,
+      });
       try {
         yield showTask(image);
         if (hasEnded) return;
@@ -246,27 +134,6 @@ export function createSender(deps: SendDeps): Sender {
         await leave(updates);
       }
     },
-  };
-}
-
-function workOf(context: RequestContext, request: SendMessageRequest, agent: AgentEndpoint, message: Message): Work {
-  return {
-    agent,
-    message,
-    delivery: delivery(context, request),
-    get log() {
-      return context.log;
-    },
-  };
-}
-
-function delivery(context: RequestContext, request: SendMessageRequest) {
-  const modes = request.configuration?.acceptedOutputModes ?? [];
-  return {
-    extensions: context.extensions.filter((uri) => uri !== UPDATES_EXTENSION),
-    ...(modes.length > 0 && { acceptedOutputModes: modes }),
-    ...(request.metadata && { metadata: request.metadata }),
-    ...(context.traceparent !== undefined && { traceparent: context.traceparent }),
   };
 }
 
@@ -328,8 +195,4 @@ async function within(
   } finally {
     timer.abort();
   }
-}
-
-async function leave(updates: AsyncGenerator<TaskUpdate, never, void>): Promise<void> {
-  await updates.return(undefined as never);
 }

@@ -116,12 +116,17 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
    */
   async function onNamed(upstreamTaskId: string, late: boolean): Promise<void> {
     named.resolve();
-    if (!late || writer.image.header.upstreamTaskId === upstreamTaskId) return;
-    // A replica that was declared dead meanwhile writes no more, but this nobody else can tell the agent.
-    const wait = control(AbortSignal.timeout(CONTROL_TIMEOUT_MS));
-    await client.cancel(upstreamTaskId, wait).catch((error: unknown) => {
+    if (!late) return;
+    // A replica that was declared dead writes no more, but it alone knows what to cancel.
+    const until = signal.aborted ? AbortSignal.timeout(CONTROL_TIMEOUT_MS) : signal;
+    try {
+      // Nor does it know what became of its last write: another may follow the task by this very name.
+      if (signal.aborted) await writer.refresh(until).catch(exceptLostLease);
+      if (writer.image.header.upstreamTaskId === upstreamTaskId) return;
+      await client.cancel(upstreamTaskId, control(until));
+    } catch (error) {
       log.info({ err: error }, "the agent could not be told that its work is not wanted");
-    });
+    }
     stop.abort();
   }
 
@@ -322,4 +327,8 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
     error.message = ownText(writer.image.header, error.message);
     return error;
   }
+}
+
+function exceptLostLease(error: unknown): void {
+  if (!(error instanceof LeaseLostError)) throw error;
 }

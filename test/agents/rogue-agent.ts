@@ -1,7 +1,12 @@
 /** Agents that misbehave: raw servers whose answers a test writes byte by byte. */
 import { once } from "node:events";
 import { createServer, type RequestListener } from "node:http";
-import { createServer as createHttp2Server, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import {
+  createServer as createHttp2Server,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from "node:http2";
 import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from "node:net";
 import { create } from "@bufbuild/protobuf";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
@@ -23,12 +28,15 @@ export const startRogueTcp = (listener: (socket: Socket) => void): Promise<Rogue
   start(createTcpServer(listener));
 
 /** A server of HTTP/2 without TLS, for gRPC. */
-export async function startRogueHttp2(listener: (stream: ServerHttp2Stream) => void, port = 0): Promise<RogueAgent> {
+export async function startRogueHttp2(
+  listener: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void,
+  port = 0,
+): Promise<RogueAgent> {
   const server = createHttp2Server();
   server.on("session", (session: ServerHttp2Session) => session.on("error", () => {}));
-  server.on("stream", (stream) => {
+  server.on("stream", (stream, headers) => {
     stream.on("error", () => {});
-    listener(stream);
+    listener(stream, headers);
   });
   return start(server as unknown as Server, port);
 }

@@ -7,6 +7,7 @@ import { asTask, failureOf, statusOf, textOf } from "../fault/said.ts";
 import { journalOf, linesOf, outcomeOf, pathOf, reaches, restOf, standOf } from "./journal.ts";
 import { startTwoReplicas, type TwoReplicas } from "./two-replicas.ts";
 
+const NOT_BEGUN = { code: "Unavailable", reason: "TASK_NOT_BEGUN", retries: true };
 const NOT_CANCELABLE = { code: "FailedPrecondition", reason: "TASK_NOT_CANCELABLE" };
 
 describe("a task that A carries", () => {
@@ -156,7 +157,7 @@ describe("a task that waits", () => {
     return () => lab.close();
   });
 
-  test("in the queue: it is CANCELED at once, and the agent never hears of it", async () => {
+  test("in the queue: it takes no message, is CANCELED at once, and the agent never hears of it", async () => {
     const busy = [];
     for (const { client } of [lab.a, lab.b]) {
       const { id } = asTask(await client.send("busy", { wait: false }));
@@ -166,6 +167,7 @@ describe("a task that waits", () => {
     }
     const { id } = asTask(await lab.a.client.send("waits", { wait: false }));
     expect(await standOf(lab.b.client, id)).toBe("QUEUED");
+    expect(await failureOf(lab.b.client.send("more", { taskId: id }))).toMatchObject(NOT_BEGUN);
     expect(statusOf(await lab.b.client.a2a.cancelTask({ id }))).toBe("CANCELED");
     for (const { turn } of busy) turn.status("COMPLETED");
     for (const { id: other } of busy) await lab.b.client.waitFor(other);
@@ -174,12 +176,13 @@ describe("a task that waits", () => {
     expect(lab.puppet.heard).toEqual(["busy", "busy"]);
   });
 
-  test("for its next attempt: it is CANCELED at once", async () => {
+  test("for its next attempt: it takes no message, and is CANCELED at once", async () => {
     const card = cardOf("JSONRPC", `http://127.0.0.1:${await stablePort()}`);
     await lab.a.client.registry.registerAgent({ agentId: "away", source: { case: "card", value: card } });
     const { id } = asTask(await lab.a.client.send("waits", { agent: "away", wait: false }));
     await lab.a.logged.until("an attempt failed");
     expect(await standOf(lab.b.client, id)).toBe("SCHEDULED");
+    expect(await failureOf(lab.b.client.send("more", { taskId: id }))).toMatchObject(NOT_BEGUN);
     expect(statusOf(await lab.b.client.a2a.cancelTask({ id }))).toBe("CANCELED");
     expect(await outcomeOf([lab.a.client, lab.b.client], id)).toBe("CANCELED");
     expect(await pathOf(lab.a.client, id)).toEqual(["ASSIGNED 1", "SCHEDULED 1", "CANCELED 1"]);

@@ -15,8 +15,8 @@ export interface TcpProxy {
   close(): Promise<void>;
 }
 
-/** Passes everything on to a port of 127.0.0.1. */
-export async function startTcpProxy(firstPort: number): Promise<TcpProxy> {
+/** Passes everything on to a port of 127.0.0.1, from a port of its own or the given one. */
+export async function startTcpProxy(firstPort: number, port = 0): Promise<TcpProxy> {
   const sockets = new Set<Socket>();
   let targetPort = firstPort;
   let severed = false;
@@ -36,7 +36,7 @@ export async function startTcpProxy(firstPort: number): Promise<TcpProxy> {
       a.pipe(b);
     }
   });
-  server.listen(0, "127.0.0.1");
+  server.listen(port, "127.0.0.1");
   await once(server, "listening");
   const cut = () => {
     for (const socket of sockets) socket.resetAndDestroy();

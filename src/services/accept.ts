@@ -1,0 +1,158 @@
+/** Accepts messages: validate, authorize, policy, route, admit, store. The way of every message. */
+import { type Message, type SendMessageRequest, SendMessageRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { invalidArgument, unsupportedOperation } from "../domain/errors.ts";
+import { checkExtensions, checkMediaTypes, sendViolations } from "../domain/message-rules.ts";
+import { missingFields } from "../domain/required-fields.ts";
+import { routingWishes } from "../domain/routing-extension.ts";
+import { stateOf, type TaskImage, type TaskUpdate } from "../domain/task-log.ts";
+import { isTerminal } from "../domain/task-state.ts";
+import { UPDATES_EXTENSION } from "../domain/updates-extension.ts";
+import type { TaskStore } from "../store/task-store.ts";
+import type { AgentEndpoint } from "./agent-port.ts";
+import { messageToEnded } from "./dispatch-errors.ts";
+import type { Dispatcher } from "./dispatcher.ts";
+import type { Work } from "./further-messages.ts";
+import type { TaskRequest } from "./new-tasks.ts";
+import type { Policy } from "./policy.ts";
+import type { PushConfigs } from "./push-configs.ts";
+import type { RequestContext } from "./request-context.ts";
+import type { Router } from "./router.ts";
+import type { Runtime } from "./runtime.ts";
+import { refuse, type Tasks } from "./tasks.ts";
+import type { UpdateHub } from "./update-hub.ts";
+import { watchTask } from "./watch.ts";
+
+export interface AcceptDeps {
+  store: TaskStore;
+  hub: UpdateHub;
+  router: Router;
+  policy: Policy;
+  dispatcher: Dispatcher;
+  tasks: Tasks;
+  pushConfigs: PushConfigs;
+  runtime: Runtime;
+  /** How long a task may take from its acceptance to its end, unless its client asks for less, in milliseconds. */
+  taskTimeoutMs: number;
+}
+
+/** A message that is stored, and what comes of it. */
+export interface Accepted {
+  image: TaskImage;
+  updates: AsyncGenerator<TaskUpdate, never, void>;
+}
+
+export type Accept = (context: RequestContext, request: SendMessageRequest) => Promise<Accepted>;
+
+export function createAccept(deps: AcceptDeps): Accept {
+  const { router, policy, dispatcher, tasks, runtime } = deps;
+
+  const watch = ({ workspaceId, signal }: RequestContext, taskId: string, after: number, fresh: boolean) =>
+    watchTask(deps, { workspaceId, taskId, after, fresh, signal });
+
+  async function begin(context: RequestContext, request: SendMessageRequest, message: Message): Promise<Accepted> {
+    const target = await router.target(context, request.tenant);
+    const agent = await router.route(context, target);
+    checkExtensions(context.extensions, agent.card);
+    checkMediaTypes(message, agent.card);
+    await policy.admit(context, agent);
+    const wishes = routingWishes(request.metadata);
+    if (Array.isArray(wishes)) throw invalidArgument(wishes);
+    const { workspaceId } = context;
+    const pushConfig = request.configuration?.taskPushNotificationConfig;
+    const pushing = pushConfig && (await deps.pushConfigs.prepare(pushConfig));
+    const known = message.contextId !== "";
+    const createdAt = runtime.now();
+    const lifeMs = Math.min(deps.taskTimeoutMs, wishes.deadlineMs ?? Number.POSITIVE_INFINITY);
+    const header: TaskRequest = {
+      workspaceId,
+      taskId: runtime.newId(),
+      contextId: known ? message.contextId : runtime.newId(),
+      agentId: agent.agentId,
+      createdAt,
+      deadlineAt: new Date(createdAt.getTime() + lifeMs),
+      priority: wishes.priority ?? "NORMAL",
+      disclosed: request.configuration?.returnImmediately ?? false,
+      hasPush: pushing !== undefined,
+      upstreamTaskId: undefined,
+      upstreamContextId: known
+        ? await deps.store.findUpstreamContext(workspaceId, message.contextId, agent.agentId)
+        : undefined,
+    };
+    const stored = { ...message, taskId: header.taskId, contextId: header.contextId };
+    // Listening begins before the task does, so that its first update is heard.
+    const updates = watch(context, header.taskId, 1, true);
+    try {
+      const work = workOf(context, request, agent, stored);
+      const image = await dispatcher.begin(
+        header,
+        work,
+        pushing && (() => pushing.store(workspaceId, header.taskId, "start")),
+      );
+      return { image, updates };
+    } catch (error) {
+      await leave(updates);
+      throw error;
+    }
+  }
+
+  async function proceed(context: RequestContext, request: SendMessageRequest, message: Message): Promise<Accepted> {
+    const image = await tasks.visible(context, request.tenant, message.taskId);
+    const { header } = image;
+    if (message.contextId !== "" && message.contextId !== header.contextId) {
+      throw invalidArgument([
+        { field: "message.contextId", description: `is not the context of task "${header.taskId}"; leave it out` },
+      ]);
+    }
+    if (isTerminal(stateOf(image))) throw messageToEnded(image);
+    const agent = await router.agent(context, header.agentId);
+    if (!agent) {
+      throw unsupportedOperation(`Agent "${header.agentId}", which works on this task, has left. Begin a new task.`);
+    }
+    checkExtensions(context.extensions, agent.card);
+    checkMediaTypes(message, agent.card);
+    await policy.admit(context, agent);
+    const pushConfig = request.configuration?.taskPushNotificationConfig;
+    await (pushConfig && (await deps.pushConfigs.prepare(pushConfig)))?.store(
+      context.workspaceId,
+      header.taskId,
+      "now",
+    );
+    const stored = { ...message, contextId: header.contextId };
+    const work = workOf(context, request, agent, stored);
+    const accepted = await dispatcher.proceed(image, work, context.signal);
+    return { image: accepted, updates: watch(context, header.taskId, accepted.seq, false) };
+  }
+
+  return async (context, request) => {
+    refuse([...missingFields(SendMessageRequestSchema, request), ...sendViolations(request)]);
+    const { message } = request;
+    if (!message) throw invalidArgument([{ field: "message", description: "is required" }]);
+    return message.taskId === "" ? begin(context, request, message) : proceed(context, request, message);
+  };
+}
+
+function workOf(context: RequestContext, request: SendMessageRequest, agent: AgentEndpoint, message: Message): Work {
+  return {
+    agent,
+    message,
+    delivery: delivery(context, request),
+    get log() {
+      return context.log;
+    },
+  };
+}
+
+function delivery(context: RequestContext, request: SendMessageRequest) {
+  const modes = request.configuration?.acceptedOutputModes ?? [];
+  return {
+    extensions: context.extensions.filter((uri) => uri !== UPDATES_EXTENSION),
+    ...(modes.length > 0 && { acceptedOutputModes: modes }),
+    ...(request.metadata && { metadata: request.metadata }),
+    ...(context.traceparent !== undefined && { traceparent: context.traceparent }),
+  };
+}
+
+/** Ends a watch. */
+export async function leave(updates: AsyncGenerator<TaskUpdate, never, void>): Promise<void> {
+  await updates.return(undefined as never);
+}
