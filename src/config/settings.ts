@@ -173,9 +173,9 @@ export const SETTINGS = {
   },
   "task.attempts": {
     ...integer(1, 100),
-    default: 4,
+    default: 6,
     about:
-      "How often a task is brought to its agent at most. It is tried again only if the agent provably never had it, or is registered as safe to repeat.",
+      "How often a task is brought to its agent at most; with the pauses as they are by default, over about twelve seconds. It is tried again only if the agent provably never had it, or is registered as safe to repeat.",
   },
   "task.retry-min-ms": {
     ...durationMs(1),

@@ -61,7 +61,7 @@ interface Run {
   rpc: string;
   task: Task | undefined;
   controller: AbortController;
-  watchers: Set<{ readonly items: ItemQueue<StreamResponse>; readonly call: AgentCall }>;
+  watchers: Set<ItemQueue<StreamResponse>>;
   ended: boolean;
   failure: unknown;
 }
@@ -134,17 +134,14 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
       if (payload.case === "statusUpdate") applyStatus(run.task, payload.value);
       else if (payload.case === "artifactUpdate") applyArtifact(run.task, payload.value);
     }
-    for (const { items, call } of run.watchers) {
-      call.expect();
-      items.push(item);
-    }
+    for (const watcher of run.watchers) watcher.push(item);
   }
 
   function end(run: Run): void {
     if (run.ended) return;
     run.ended = true;
     atWork.delete(run);
-    for (const { items } of run.watchers) items.close(run.failure);
+    for (const watcher of run.watchers) watcher.close(run.failure);
     run.watchers.clear();
     for (const [taskId, { ended }] of runs) {
       if (runs.size <= KEPT_TASKS) return;
@@ -222,21 +219,22 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
 
 /** What a run says from now on. Ends with the run, and with the call. */
 function watch(run: Run, call: AgentCall): ItemQueue<StreamResponse> {
-  const items = createItemQueue<StreamResponse>(leave);
-  const watcher = { items, call };
+  // Silence counts only while somebody listens.
+  const items = createItemQueue<StreamResponse>({ onWait: call.expect, onGiven: call.rest, onLeave: leave });
   const { signal } = call;
   const onAbort = () => {
     leave();
     items.fail(signal.reason);
   };
   function leave(): void {
-    run.watchers.delete(watcher);
+    run.watchers.delete(items);
     signal.removeEventListener("abort", onAbort);
   }
   if (run.ended) {
     items.close(run.failure);
   } else {
-    run.watchers.add(watcher);
+    call.rest();
+    run.watchers.add(items);
     signal.addEventListener("abort", onAbort, { once: true });
   }
   return items;

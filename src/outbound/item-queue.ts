@@ -7,8 +7,16 @@ export interface ItemQueue<T> extends AsyncIterable<T> {
   fail(error: unknown): void;
 }
 
-/** `onLeave` is called when the reader leaves before the end. */
-export function createItemQueue<T>(onLeave: () => void): ItemQueue<T> {
+export interface QueueEvents {
+  /** The reader begins to wait for an item. */
+  onWait: () => void;
+  /** The reader waits no more. */
+  onGiven: () => void;
+  /** The reader leaves before the end. */
+  onLeave: () => void;
+}
+
+export function createItemQueue<T>({ onWait, onGiven, onLeave }: QueueEvents): ItemQueue<T> {
   const items: T[] = [];
   let ended: { error: unknown } | undefined;
   let failure: { error: unknown } | undefined;
@@ -21,6 +29,7 @@ export function createItemQueue<T>(onLeave: () => void): ItemQueue<T> {
     if (ended?.error !== undefined) return Promise.reject(ended.error);
     if (ended) return Promise.resolve({ done: true, value: undefined });
     waiting = Promise.withResolvers();
+    onWait();
     return waiting.promise;
   }
 
@@ -28,7 +37,9 @@ export function createItemQueue<T>(onLeave: () => void): ItemQueue<T> {
   function settle(): void {
     const reader = waiting;
     waiting = undefined;
-    if (reader) reader.resolve(next());
+    if (!reader) return;
+    onGiven();
+    reader.resolve(next());
   }
 
   const iterator: AsyncIterator<T> = {

@@ -37,7 +37,7 @@ export function createAgentDirectory(agents: AgentRepository, runtime: Runtime):
   }
 
   function all(workspaceId: string): Promise<WorkspaceAgents> {
-    const now = runtime.now().getTime();
+    const now = runtime.elapsedMs();
     const current = held.get(workspaceId);
     if (current && current.until > now) return current.loaded;
     const loaded = load(workspaceId);

@@ -40,6 +40,16 @@ export const notBegunYet = (taskId: string): SignalboxError =>
     retryAfterMs: 1000,
   });
 
+/** The agent takes the messages of one task more slowly than they come. */
+export const tooManyMessages = (taskId: string): SignalboxError =>
+  new SignalboxError({
+    code: "RESOURCE_EXHAUSTED",
+    reason: "QUEUE_FULL",
+    message: `Too many messages are on their way to the agent of task "${taskId}". Nothing was stored; send this one again later.`,
+    metadata: { taskId },
+    retryAfterMs: 1000,
+  });
+
 /** A message for a task that has ended (A2A specification, section 3.1.1). */
 export function messageToEnded(image: TaskImage): SignalboxError {
   const { taskId, contextId } = image.header;

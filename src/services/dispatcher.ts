@@ -1,9 +1,4 @@
-/**
- * Brings tasks to their agents: starts a runner for each task that this replica has, takes over the tasks that it must act
- * on, and lets all of them go at the end.
- */
-import { create } from "@bufbuild/protobuf";
-import { StreamResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { stateOf, type TaskImage } from "../domain/task-log.ts";
 import { isLeased, isTerminal } from "../domain/task-state.ts";
 import type { TakenTask } from "../store/lease-repository.ts";
@@ -94,7 +89,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     const runner = runnerFor(image, agent, connect(agent));
     if (!isLeased(image.state) || image.header.upstreamTaskId === undefined) return { runner, started: false };
     try {
-      await runner.writer.append(takenToCancel, { take: true, hidden: "either" }, runners.signal);
+      await runner.writer.seize(runners.signal);
     } catch (error) {
       runner.release();
       throw error;
@@ -103,23 +98,15 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     return { runner, started: true };
   }
 
-  const takenToCancel = ({ state }: TaskImage) => [
-    {
-      kind: "transition" as const,
-      body: create(StreamResponseSchema),
-      state,
-      cause: `taken over by replica ${deps.replicaId()} to be canceled`,
-    },
-  ];
-
   async function cancel(image: TaskImage, agent: AgentEndpoint, signal: AbortSignal): Promise<void> {
-    for (let current = image; ; current = await load(image.header)) {
+    for (let current = image, attempt = 0; ; current = await load(image.header)) {
       try {
         return await cancelAsItStands(current, agent, signal);
       } catch (error) {
         // Another replica was faster with something, or has declared this one dead: what the log says now decides.
         if (!(error instanceof LeaseLostError)) throw error;
         running.drop(current.header);
+        await runners.pause(attempt++, signal);
       }
     }
   }

@@ -10,7 +10,7 @@ import { isOutcomeUnknown } from "../store/database-errors.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
-import { draining, messageToEnded, notBegunYet } from "./dispatch-errors.ts";
+import { draining, messageToEnded, notBegunYet, tooManyMessages } from "./dispatch-errors.ts";
 import type { Runners } from "./runners.ts";
 import type { RunningTask } from "./running-tasks.ts";
 import type { Runtime } from "./runtime.ts";
@@ -18,6 +18,8 @@ import { LeaseLostError } from "./task-writer.ts";
 import type { UpdateHub } from "./update-hub.ts";
 import { watchTask } from "./watch.ts";
 
+/** Messages on their way to the agent of one task at most. */
+const MAX_PENDING = 64;
 /** How long a message waits for another replica to bring the task to its agent, in milliseconds. */
 const NAMING_MS = 30_000;
 
@@ -59,21 +61,26 @@ export function createFurtherMessages(deps: FurtherMessagesDeps, runners: Runner
   };
 
   async function proceed(image: TaskImage, work: Work, signal: AbortSignal): Promise<TaskImage> {
-    for (let current = image; ; current = await load(image.header)) {
+    for (let current = image, attempt = 0; ; current = await load(image.header)) {
       if (runners.stopping) throw draining();
       if (isTerminal(stateOf(current))) throw messageToEnded(current);
       const here = running.get(current.header);
+      if (here && here.runner.pendingMessages >= MAX_PENDING) throw tooManyMessages(current.header.taskId);
       // Until its agent has named it, only the replica that brought it there can carry a message to it.
       if (!here && isLeased(current.state) && current.header.upstreamTaskId === undefined) {
         await hasMoved(current, signal);
       } else if (!here && isClaimable(current.state)) {
         throw notBegunYet(current.header.taskId);
+      } else if (here && !isLeased(here.runner.writer.image.state)) {
+        // It is about to rest, and must not meet what comes now.
+        await ends(here, signal);
       } else {
         try {
           return await inTurn(current.header, () => tell(current, work));
         } catch (error) {
           if (!(error instanceof LeaseLostError)) throw error;
           running.drop(current.header);
+          await runners.pause(attempt++, signal);
         }
       }
     }
@@ -82,15 +89,11 @@ export function createFurtherMessages(deps: FurtherMessagesDeps, runners: Runner
   /** Stores a message under this replica's lease, which it takes if it does not have it, and brings it to the agent. */
   async function tell(image: TaskImage, work: Work): Promise<TaskImage> {
     const { agent, message, delivery } = work;
-    let entry = running.get(image.header);
-    if (entry && !isLeased(entry.runner.writer.image.state)) {
-      // It is about to rest, and must not meet what comes now.
-      await entry.done;
-      entry = undefined;
-    }
+    const entry = running.get(image.header);
     const runner = entry?.runner ?? runnerFor(image, agent, connect(agent), work);
     let outcome: string;
     try {
+      if (!entry && isLeased(image.state)) await runner.writer.seize(runners.signal);
       outcome = await runner.writer.append(
         goOn(message, entry !== undefined),
         { once: true, take: !entry },
@@ -126,6 +129,15 @@ export function createFurtherMessages(deps: FurtherMessagesDeps, runners: Runner
         running.start(runnerFor(image, agent, connect(agent)), (next) => next.resume());
       });
     });
+  }
+
+  /** Waits until a task that has come to rest is let go of. */
+  async function ends({ done }: RunningTask, signal: AbortSignal): Promise<void> {
+    const { promise: left, reject } = Promise.withResolvers<never>();
+    const leave = () => reject(signal.reason);
+    if (signal.aborted) leave();
+    signal.addEventListener("abort", leave, { once: true });
+    await Promise.race([done, left]).finally(() => signal.removeEventListener("abort", leave));
   }
 
   /** Waits until something more is known of a task that another replica is bringing to its agent. */

@@ -66,7 +66,9 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     let stored = false;
     starting += 1;
     try {
-      await store.submit({ header, updates: [update] });
+      const storedBy = await store.submit({ header, updates: [update] });
+      // This replica may have joined anew, under another id, while the task waited to be stored.
+      if (header.leaseOwner !== undefined) header.leaseOwner = storedBy;
       stored = true;
       await beforeStart?.();
     } catch (error) {

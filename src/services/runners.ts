@@ -12,9 +12,14 @@ import type { Work } from "./further-messages.ts";
 import { createTurns } from "./in-turn.ts";
 import { LateLog } from "./late-log.ts";
 import { createRunningTasks, type RunningTasks } from "./running-tasks.ts";
+import { backoffMs } from "./runtime.ts";
 import type { AttemptRules } from "./task-attempts.ts";
 import { createTaskRunner, type Life, type RunnerDeps, type TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError, type WriterDeps, whenDatabaseAnswers } from "./task-writer.ts";
+
+/** Bounds of the pause before something is tried again that another replica was faster with, in milliseconds. */
+const PAUSE_MIN_MS = 5;
+const PAUSE_MAX_MS = 1_000;
 
 export interface RunnersDeps extends Omit<RunnerDeps, "attempts" | "log">, WriterDeps {
   log: Logger;
@@ -40,6 +45,8 @@ export interface Runners {
   load(key: TaskKey): Promise<TaskImage>;
   /** Ends a task whose agent cannot be asked. */
   end(image: TaskImage, state: TaskState, text: string, cause: string): Promise<void>;
+  /** The pause before what another replica was faster with is tried again. */
+  pause(attempt: number, signal: AbortSignal): Promise<void>;
   /** Does what nobody waits for. `what` says in the log what its failure means. */
   inBackground(what: string, taskId: string, work: () => Promise<void>): void;
   /** Lets every task go at once, and begins another life. */
@@ -125,6 +132,7 @@ export function createRunners(deps: RunnersDeps): Runners {
     runnerFor,
     load,
     end,
+    pause: (attempt, signal) => runtime.wait(backoffMs(attempt, PAUSE_MIN_MS, PAUSE_MAX_MS, runtime.random), signal),
     inBackground,
 
     abandon() {

@@ -1,6 +1,7 @@
 /** The tasks that this replica carries at the moment, each with its runner. */
 import type { Logger } from "pino";
-import type { TaskHeader } from "../domain/task-log.ts";
+import { stateBrought, type TaskHeader, type TaskUpdate } from "../domain/task-log.ts";
+import { TRANSITIONS } from "../domain/task-state.ts";
 import type { TakenTask } from "../store/lease-repository.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import type { TaskRunner } from "./task-runner.ts";
@@ -13,6 +14,7 @@ export interface RunningTask {
 }
 
 export interface RunningTasks {
+  /** How many run that have not ended. */
   readonly size: number;
   /** How many of each workspace run. */
   readonly byWorkspace: ReadonlyMap<string, number>;
@@ -29,9 +31,15 @@ export interface RunningTasks {
   settled(): Promise<void>;
 }
 
+const endsTask = (update: TaskUpdate): boolean => {
+  const state = stateBrought(update);
+  return state !== undefined && TRANSITIONS.get(state)?.length === 0;
+};
+
 export function createRunningTasks(deps: { hub: UpdateHub; log: Logger; onRest: () => void }): RunningTasks {
   const running = new Map<string, RunningTask>();
   const byWorkspace = new Map<string, number>();
+  let active = 0;
   const keyOf = ({ workspaceId, taskId }: TaskKey) => `${workspaceId} ${taskId}`;
 
   function count({ workspaceId }: TaskHeader, by: 1 | -1): void {
@@ -43,7 +51,7 @@ export function createRunningTasks(deps: { hub: UpdateHub; log: Logger; onRest: 
   return {
     byWorkspace,
     get size() {
-      return running.size;
+      return active;
     },
     get: (key) => running.get(keyOf(key)),
     start(runner, work) {
@@ -53,22 +61,34 @@ export function createRunningTasks(deps: { hub: UpdateHub; log: Logger; onRest: 
       const heed = () => {
         runner.heed().catch((err: unknown) => deps.log.warn({ err, taskId }, "a task could not be looked at again"));
       };
+      let counts = true;
+      /** What has ended takes no place, though its runner may yet wait for its agent to name what it began. */
+      const uncount = () => {
+        if (!counts) return;
+        counts = false;
+        active -= 1;
+        count(header, -1);
+        deps.onRest();
+      };
       const deaf = deps.hub.subscribe(workspaceId, taskId, {
+        onCommit: ({ updates }) => {
+          if (updates.some(endsTask)) uncount();
+        },
         onHint: (seq) => {
           if (seq > runner.writer.image.seq) heed();
         },
       });
       count(header, 1);
+      active += 1;
       const entry = {
         runner,
         done: work(runner)
           .catch((err: unknown) => deps.log.error({ err, taskId }, "a runner broke"))
           .finally(() => {
             deaf();
-            count(header, -1);
+            uncount();
             if (running.get(key) === entry) running.delete(key);
             runner.release();
-            deps.onRest();
           }),
       };
       running.set(key, entry);

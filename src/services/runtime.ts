@@ -5,6 +5,8 @@ import { uuidV7 } from "../domain/identifiers.ts";
 
 export interface Runtime {
   now(): Date;
+  /** Milliseconds since some moment, for durations: it neither jumps nor goes back when the clock is set. */
+  elapsedMs(): number;
   /** A new id for a task, a context, a message or a request: a UUID of version 7. */
   newId(): string;
   /** From 0 up to but not including 1. */
@@ -19,6 +21,7 @@ export function systemRuntime(): Runtime {
   let used = 0;
   return {
     now: () => new Date(),
+    elapsedMs: () => performance.now(),
     newId: () => {
       if (used + 16 > pool.length) {
         pool = randomBytes(4096);

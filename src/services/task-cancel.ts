@@ -1,10 +1,11 @@
 /** Ends a task at its client's wish. Whatever else happens at the same moment, the log knows one outcome. */
+import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { StreamResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { statusUpdate } from "../domain/agent-report.ts";
 import { taskNotCancelable } from "../domain/errors.ts";
-import { stateOf } from "../domain/task-log.ts";
-import { isTerminal, stateName } from "../domain/task-state.ts";
+import { type NewUpdate, stateOf } from "../domain/task-log.ts";
+import { type EngineState, isTerminal, stateName } from "../domain/task-state.ts";
 import type { AgentCallError, AgentCallOptions, AgentClient } from "./agent-port.ts";
 import type { TaskLog } from "./late-log.ts";
 import type { Runtime } from "./runtime.ts";
@@ -12,6 +13,13 @@ import type { TaskReporter } from "./task-reporter.ts";
 import type { TaskWriter } from "./task-writer.ts";
 
 const CANCELED_BY_CLIENT = "canceled by its client";
+
+const asked = (state: EngineState): NewUpdate => ({
+  kind: "transition",
+  body: create(StreamResponseSchema),
+  state,
+  cause: "its client asks to cancel it",
+});
 
 interface CancelDeps {
   runtime: Runtime;
@@ -38,7 +46,8 @@ export function createTaskCancel(
       const task = await client.cancel(upstreamTaskId, control(signal));
       // A snapshot beside a running stream would repeat chunks that are still on their way; a final one cannot. One that
       // is not final is for who follows the task.
-      if (task.status && isTerminal(task.status.state)) await reporter.reportTask(task);
+      // It counts whoever has the task by now: one of several cancels must come through.
+      if (task.status && isTerminal(task.status.state)) await reporter.reportTask(task, { take: true });
     } catch (error) {
       signal.throwIfAborted();
       // Another cancel, or the agent's own end of the task, was faster.
@@ -46,7 +55,7 @@ export function createTaskCancel(
       const failure = asCallError(error);
       if (failure.kind !== "refused" || failure.reason === "TASK_NOT_FOUND") {
         const text = "The agent could not be told of the cancellation.";
-        return reporter.set(TaskState.CANCELED, text, CANCELED_BY_CLIENT);
+        return reporter.set(TaskState.CANCELED, text, CANCELED_BY_CLIENT, { take: true });
       }
       await look(upstreamTaskId).catch((e: unknown) => {
         log.info({ err: e }, "no look at the task after a refused cancel");
@@ -67,6 +76,8 @@ export function createTaskCancel(
         signal,
       );
     } else {
+      // So that it can be told from an agent that cancels by itself, and is known of when the agent refuses.
+      await writer.append(({ state: engine }) => [asked(engine)], { hidden: "either" }, signal);
       await cancelAtAgent(taskId, upstreamTaskId, signal);
     }
     if (isTerminal(state()) && state() !== TaskState.CANCELED) {

@@ -71,7 +71,7 @@ export function createTaskFollower(
 
   async function follow(): Promise<void> {
     let failures = 0;
-    let awaySince = runtime.now();
+    let awaySince = runtime.elapsedMs();
     let quiet = 0;
     while (!atRest()) {
       ends.throwIfAborted();
@@ -90,8 +90,8 @@ export function createTaskFollower(
         if (failure.reason === "TASK_NOT_FOUND") return attempts().failed(forgotten(failure));
         const final = failure.kind === "refused" && !NOT_NOW.has(failure.reason ?? "");
         if (final || failure.kind === "invalid") return reporter.failFor(failure);
-        if (failures++ === 0) awaySince = runtime.now();
-        const awayMs = runtime.now().getTime() - awaySince.getTime();
+        if (failures++ === 0) awaySince = runtime.elapsedMs();
+        const awayMs = runtime.elapsedMs() - awaySince;
         if (failures >= MIN_FAILURES && awayMs >= deps.agentAwayMs) return attempts().failed(failure);
         log.info({ err: failure, failures }, "the agent does not answer; trying again");
       }

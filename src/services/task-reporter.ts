@@ -33,6 +33,9 @@ export const INVALID_ANSWER = "INVALID_AGENT_RESPONSE";
 const NO_IDS: UpstreamIds = new Map();
 /** Chunks that are held at most while they are being stored, in bytes. */
 const MAX_HELD_BYTES = 1024 * 1024;
+/** What a chunk and a part of it cost besides what they say. */
+const CHUNK_BYTES = 1536;
+const PART_BYTES = 256;
 
 export interface ReporterDeps {
   store: TaskStore;
@@ -50,8 +53,8 @@ export interface TaskReporter {
   report(answer: StreamResponse, first: boolean): Promise<void>;
   /** Resolves when everything that was reported is stored. */
   settled(): Promise<void>;
-  /** The agent's task as a whole. */
-  reportTask(task: Task): Promise<void>;
+  /** The agent's task as a whole. `options` of the append, where it is to be one of a kind. */
+  reportTask(task: Task, options?: AppendOptions): Promise<void>;
   /** Something to be added to the history, in the agent's name. */
   remark(text: string): Promise<void>;
   /** Sets a status of our own making. `hidden`: for who has not seen the task, it stays unseen. */
@@ -156,7 +159,7 @@ export function createTaskReporter(deps: ReporterDeps, writer: TaskWriter, signa
     );
   }
 
-  async function report(answer: StreamResponse, first: boolean): Promise<void> {
+  async function report(answer: StreamResponse, first: boolean, options: AppendOptions = {}): Promise<void> {
     const { payload } = answer;
     if (failure) await settled();
     const known = await knownIds(answer);
@@ -164,7 +167,7 @@ export function createTaskReporter(deps: ReporterDeps, writer: TaskWriter, signa
       case "task": {
         const task = payload.value;
         const ids = identify(task.id, task.contextId);
-        return write((image) => updatesFromSnapshot(image, task, known, now()), ids);
+        return write((image) => updatesFromSnapshot(image, task, known, now()), { ...ids, ...options });
       }
       case "statusUpdate": {
         const ids = identify(payload.value.taskId, payload.value.contextId);
@@ -195,8 +198,8 @@ export function createTaskReporter(deps: ReporterDeps, writer: TaskWriter, signa
   return {
     report,
     settled,
-    reportTask: (task) =>
-      report({ $typeName: "lf.a2a.v1.StreamResponse", payload: { case: "task", value: task } }, false),
+    reportTask: (task, options) =>
+      report({ $typeName: "lf.a2a.v1.StreamResponse", payload: { case: "task", value: task } }, false, options),
     remark: (text) => write(({ header }) => [messageUpdate(agentText(header, runtime.newId(), text))]),
     set,
     async failFor(error) {
@@ -208,10 +211,14 @@ export function createTaskReporter(deps: ReporterDeps, writer: TaskWriter, signa
   };
 }
 
-/** About how many bytes a chunk holds. What is not text or bytes counts as too many to hold. */
-function weightOf({ artifact }: TaskArtifactUpdateEvent): number {
-  let bytes = 0;
-  for (const { content } of artifact?.parts ?? [])
+/** About how many bytes of memory a chunk holds. */
+function weightOf({ artifact, metadata }: TaskArtifactUpdateEvent): number {
+  let bytes = CHUNK_BYTES + sizeOf(metadata) + sizeOf(artifact?.metadata);
+  for (const { content, metadata: ofPart } of artifact?.parts ?? []) {
+    bytes += PART_BYTES + sizeOf(ofPart);
     bytes += content.case === "data" ? MAX_HELD_BYTES : (content.value?.length ?? 0);
+  }
   return bytes;
 }
+
+const sizeOf = (struct: object | undefined): number => (struct ? JSON.stringify(struct).length : 0);

@@ -54,6 +54,8 @@ export interface TaskRunner {
   cancel(signal: AbortSignal): Promise<void>;
   /** Resolves when the agent has named the task, or no longer will. */
   readonly named: Promise<void>;
+  /** How many messages are on their way beside the run. */
+  readonly pendingMessages: number;
   /** Reads what another replica may have written, and stops when the task is no longer this one's to carry. */
   heed(): Promise<void>;
   /** Lets go of the agent's client. */
@@ -174,9 +176,8 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
   /** Follows the task to its rest, and looks again when a message reached the agent while it came to rest. */
   async function carryOn(): Promise<void> {
     await follow();
-    for (let seen = 0; added > seen || adding.size > 0; ) {
-      await Promise.allSettled(adding);
-      if (isTerminal(state()) || isClaimable(writer.image.state)) return;
+    // Those that are still on their way are looked after when they have arrived: an agent may keep them for long.
+    for (let seen = 0; added > seen && !isTerminal(state()) && !isClaimable(writer.image.state); ) {
       seen = added;
       await resume();
     }
@@ -235,7 +236,12 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
     const { upstreamTaskId } = writer.image.header;
     if (upstreamTaskId !== undefined) {
       try {
-        const task = await client.cancel(upstreamTaskId, control(signal));
+        const task = await client.cancel(upstreamTaskId, control(signal)).catch((error: unknown) => {
+          // An agent also refuses because it is done.
+          if (error instanceof AgentCallError && error.kind === "refused")
+            return client.get(upstreamTaskId, control(signal));
+          throw error;
+        });
         if (task.status && isTerminal(task.status.state) && task.status.state !== TaskState.CANCELED)
           await reporter.reportTask(task);
       } catch (error) {
@@ -248,6 +254,9 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
     await reporter.set(TaskState.FAILED, limit.message, `time limit: ${limit.limit}`);
   }
 
+  /** Whether it is known already that the task is another's. */
+  let known = false;
+
   async function heed(): Promise<void> {
     try {
       await writer.refresh(signal);
@@ -255,7 +264,8 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
       if (isTerminal(state()) && writer.image.header.upstreamTaskId !== undefined) stop.abort();
     } catch (error) {
       if (!(error instanceof LeaseLostError)) throw error;
-      log.info("another replica has taken the task over");
+      if (!known) log.info("another replica has taken the task over");
+      known = true;
       if (writer.image.header.upstreamTaskId !== undefined) stop.abort(error);
     }
   }
@@ -263,6 +273,9 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
   return {
     writer,
     named: named.promise,
+    get pendingMessages() {
+      return adding.size;
+    },
     run: (message, delivery) => settle(() => run(message, delivery)),
     resume: () => settle(() => resume().then(carryOn)),
     adopt: (how) => settle(() => adopt(how)),

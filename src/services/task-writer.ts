@@ -57,6 +57,11 @@ export interface TaskWriter {
    * @throws LeaseLostError when the task is another's.
    */
   append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome>;
+  /**
+   * Takes over a task that another replica has, however fast that one writes, and reads it anew. Nothing happens when the
+   * task has ended.
+   */
+  seize(signal: AbortSignal): Promise<void>;
   /** Reads the task anew, waiting for the database as long as `signal` lets it. Throws LeaseLostError as `append` does. */
   refresh(signal: AbortSignal): Promise<void>;
 }
@@ -183,10 +188,30 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
     );
   }
 
+  async function seize(signal: AbortSignal): Promise<void> {
+    while (!isTerminal(stateOf(image)) && image.header.leaseOwner !== deps.replicaId()) {
+      signal.throwIfAborted();
+      const { fence: theirs } = image.header;
+      const take = {
+        fence: theirs,
+        expectedSeq: 0,
+        whateverSeq: true,
+        take: true,
+        updates: [],
+        at: deps.runtime.now(),
+      };
+      await deps.store.append({ workspaceId, taskId, ...take });
+      // Ours by now, or another's who was faster: the log tells.
+      await reload();
+    }
+    fence = image.header.fence;
+  }
+
   return {
     get image() {
       return image;
     },
+    seize: (signal) => gatherer.inTurn(() => seize(signal)),
     append: (make, options, signal) => gatherer.add({ make, options, signal }, options.gather),
     refresh: (signal) =>
       gatherer.inTurn(async () => {

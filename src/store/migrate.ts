@@ -4,6 +4,7 @@ import { type Migration, Migrator } from "kysely/migration";
 import type { Logger } from "pino";
 import { SignalboxError } from "../domain/errors.ts";
 import type { Database } from "./database.ts";
+import { sqlState } from "./database-errors.ts";
 import { migrations as allMigrations } from "./migrations/index.ts";
 import type { Schema } from "./schema.ts";
 
@@ -21,8 +22,21 @@ export async function migrate(db: Database, log: Logger, migrations: Record<stri
       nameComparator: (a, b) => (a < b ? -1 : a > b ? 1 : 0),
     });
     const { error, results = [] } = await migrator.migrateToLatest();
-    if (error !== undefined) throw (await newerDatabase(kysely, migrations)) ?? error;
+    if (error !== undefined) throw (await newerDatabase(kysely, migrations)) ?? notOurs(error) ?? error;
     for (const { migrationName } of results) log.info({ migration: migrationName }, "database migrated");
+  });
+}
+
+/** The refusal, when the database holds what stands in a migration's way: class 42, such as a table of that name. */
+function notOurs(error: unknown) {
+  if (!sqlState(error)?.startsWith("42")) return undefined;
+  return new SignalboxError({
+    code: "FAILED_PRECONDITION",
+    reason: "MIGRATION_FAILED",
+    message:
+      `The database could not be brought to this version of Signalbox: ${(error as Error).message}. ` +
+      "Does it hold tables of something else? Give Signalbox a database of its own.",
+    cause: error,
   });
 }
 

@@ -21,8 +21,11 @@ import {
 import { type Append, type Appended, appendBatch, type NewTask, submitBatch } from "./task-writes.ts";
 
 export interface TaskStore {
-  /** Resolves when the task is durable. Making the same submit again changes nothing. */
-  submit(task: NewTask): Promise<void>;
+  /**
+   * Resolves, with the id of the replica that stored it, when the task is durable. Making the same submit again changes
+   * nothing.
+   */
+  submit(task: NewTask): Promise<string>;
   /** Resolves when the rows are durable; undefined when the task is not as the writer believed, or has ended. */
   append(append: Append): Promise<Appended | undefined>;
   /** A task with its whole log. */
@@ -55,14 +58,14 @@ export interface TaskStoreOptions {
 }
 
 export function createTaskStore(db: Database, { maxWaiting, replicaId }: TaskStoreOptions): TaskStore {
-  const submits = createGroupCommit<NewTask, void>({
+  const submits = createGroupCommit<NewTask, string>({
     name: "submit",
     maxBatch: 500,
     maxWaiting,
     isolate: isDataError,
     flush: async (tasks) => {
-      await submitBatch(db, replicaId(), tasks);
-      return tasks.map(() => undefined);
+      const owner = await submitBatch(db, replicaId(), tasks);
+      return tasks.map(() => owner);
     },
   });
   const appends = createGroupCommit<Append, Appended | undefined>({

@@ -34,6 +34,11 @@ export interface Append {
    */
   take?: boolean;
   /**
+   * Lets the append pass whatever the log's last number is. For a takeover without rows, which stops an owner that writes
+   * so fast that nobody else's number is ever the last.
+   */
+  whateverSeq?: boolean;
+  /**
    * For a state in which nobody has the task: when a replica should claim it. Left out: at once in QUEUED and SCHEDULED; in
    * INPUT_REQUIRED at its deadline, or never.
    */
@@ -102,11 +107,11 @@ const SUBMIT = {
 
 /**
  * Stores a batch of tasks. A task that is stored already stays as it is, so that a submit whose answer was lost can be
- * made again.
+ * made again. Returns the replica that stored them, and has those that are born leased.
  *
  * @throws SignalboxError REPLICA_EXPIRED when this replica was declared dead: nothing was stored.
  */
-export async function submitBatch(db: Database, replicaId: string, tasks: readonly NewTask[]): Promise<void> {
+export async function submitBatch(db: Database, replicaId: string, tasks: readonly NewTask[]): Promise<string> {
   const rows = tasks.flatMap(({ header, updates }) => updates.map((update, i) => ({ header, update, seq: i + 1 })));
   const writer = await db.query(SUBMIT, [
     tasks.map((t) => t.header.workspaceId),
@@ -135,6 +140,7 @@ export async function submitBatch(db: Database, replicaId: string, tasks: readon
     rows.map((r) => stateBrought(r.update) ?? null),
   ]);
   if (writer.length === 0) throw replicaExpired();
+  return replicaId;
 }
 
 /** This replica was silent for so long that the others took its tasks over. It registers anew within moments. */
@@ -152,6 +158,7 @@ const DISCLOSE = 1;
 const ONLY_IF_HIDDEN = 2;
 const TAKE = 4;
 const FORGET = 8;
+const WHATEVER_SEQ = 16;
 
 const wants = (flag: number): string => `(i.flags & ${flag} <> 0)`;
 
@@ -184,11 +191,14 @@ const APPEND = {
         fence = t.fence + ${TAKES}::int,
         lease_owner = case when coalesce(i.state, t.state) not in (${LEASED}) and (i.state is not null or ${TAKES}) then null
                            when ${TAKES} then $16 else t.lease_owner end,
-        wake_at = case when i.state is null then t.wake_at
+        wake_at = case when i.state is null and t.state in (${UNLEASED}) and ${TAKES}
+                         -- Whoever had claimed it, because it was due, has lost it.
+                         then coalesce(t.wake_at, date_trunc('milliseconds', clock_timestamp()))
+                       when i.state is null then t.wake_at
                        when i.state in (${UNLEASED})
                          then least(${WAKE_AT}, t.deadline_at) end
       from input i cross join writer w
-      where t.workspace_id = i.workspace_id and t.task_id = i.task_id and t.last_seq = i.expected
+      where t.workspace_id = i.workspace_id and t.task_id = i.task_id and (t.last_seq = i.expected or ${wants(WHATEVER_SEQ)})
         and t.fence = i.fence and t.state not in (${ENDED})
         and (i.added = 0 or t.lease_owner is null or t.lease_owner = $16 or ${TAKES})
         and not (${wants(ONLY_IF_HIDDEN)} and t.disclosed) and (w.alive or not ${TAKES})
@@ -258,8 +268,12 @@ export async function appendBatch(
 const sparse = <T>(values: readonly (T | undefined)[]): (T | null)[] | null =>
   values.every((value) => value === undefined) ? null : values.map((value) => value ?? null);
 
-const flagsOf = ({ disclose, onlyIfHidden, take, forgetUpstream }: Append): number =>
-  (disclose ? DISCLOSE : 0) | (onlyIfHidden ? ONLY_IF_HIDDEN : 0) | (take ? TAKE : 0) | (forgetUpstream ? FORGET : 0);
+const flagsOf = ({ disclose, onlyIfHidden, take, forgetUpstream, whateverSeq }: Append): number =>
+  (disclose ? DISCLOSE : 0) |
+  (onlyIfHidden ? ONLY_IF_HIDDEN : 0) |
+  (take ? TAKE : 0) |
+  (forgetUpstream ? FORGET : 0) |
+  (whateverSeq ? WHATEVER_SEQ : 0);
 
 const appended = (row: Row): Appended => ({
   disclosed: row.disclosed as boolean,

@@ -35,6 +35,8 @@ export async function startTestApp({ flags = {}, agents = {}, log }: TestAppOpti
     "data.dir": dataDir,
     "drain.ms": "1000",
     "log.level": "silent",
+    // Agents that are not there are given up sooner.
+    "task.retry-min-ms": "100",
   };
   const clean = () => rm(dataDir, { recursive: true, force: true });
   let config: Config;

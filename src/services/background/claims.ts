@@ -47,7 +47,8 @@ export function createClaims(deps: ClaimsDeps): Claims {
   let wanted = false;
   let backlog = false;
   let lastServed = "";
-  let counted = { at: 0, waiting: 0 };
+  /** How many tasks wait, as they were counted last; what this replica adds meanwhile is counted here. */
+  let counted = { at: Number.NEGATIVE_INFINITY, waiting: Promise.resolve(0), added: 0 };
   /** What the last comparison found amiss. A task that is just beginning or ending may look so once. */
   let suspects = new Set<string>();
 
@@ -115,13 +116,13 @@ export function createClaims(deps: ClaimsDeps): Claims {
   }
 
   async function run(): Promise<void> {
-    let swept = runtime.now().getTime();
+    let swept = runtime.elapsedMs();
     while (!stop.signal.aborted) {
       wanted = false;
       try {
         await takeAll();
-        if (runtime.now().getTime() - swept >= SWEEP_MS) {
-          swept = runtime.now().getTime();
+        if (runtime.elapsedMs() - swept >= SWEEP_MS) {
+          swept = runtime.elapsedMs();
           await sweep();
         }
       } catch (error) {
@@ -153,11 +154,17 @@ export function createClaims(deps: ClaimsDeps): Claims {
     takeAll,
     busy: () => backlog,
     async full() {
-      const now = runtime.now().getTime();
-      // Counted once a second; what this replica adds meanwhile is counted here.
-      if (now - counted.at > POLL_MS) counted = { at: now, waiting: await leases.waiting(deps.maxQueued) };
-      if (counted.waiting >= deps.maxQueued) return true;
-      counted.waiting += 1;
+      const at = runtime.elapsedMs();
+      if (at - counted.at > POLL_MS) {
+        counted = { at, waiting: leases.waiting(deps.maxQueued), added: 0 };
+        // A count that fails is made again by whoever asks next.
+        counted.waiting.catch(() => {
+          counted.at = Number.NEGATIVE_INFINITY;
+        });
+      }
+      const count = counted;
+      if ((await count.waiting) + count.added >= deps.maxQueued) return true;
+      count.added += 1;
       backlog = true;
       return false;
     },

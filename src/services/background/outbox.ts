@@ -101,7 +101,7 @@ interface Held {
 async function serve(deps: OutboxDeps, duty: Duty, alarm: Alarm, signal: AbortSignal): Promise<void> {
   const { repository, runtime, log, batch = BATCH } = deps;
   const query = <T>(work: () => Promise<T>): Promise<T> => whenDatabaseAnswers(runtime, signal, work);
-  const now = () => runtime.now().getTime();
+  const now = () => runtime.elapsedMs();
   let held: Held | undefined;
   let failures = 0;
   /** Looks in a row that found only what a running transaction holds back. */

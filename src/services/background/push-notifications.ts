@@ -107,11 +107,11 @@ export function startPushNotifications(deps: PushDeps): PushNotifications {
 
   /** Posts what a config has yet to get, until it has all, its turn is over, or a post fails. */
   async function serve(claim: PushClaim): Promise<void> {
-    const ends = runtime.now().getTime() + TURN.ms;
+    const ends = runtime.elapsedMs() + TURN.ms;
     for (let posts = 1; ; posts++) {
       const { posted, failure } = await postNext(claim);
       if (failure) return fail(claim, failure);
-      const over = posts >= TURN.posts || runtime.now().getTime() >= ends;
+      const over = posts >= TURN.posts || runtime.elapsedMs() >= ends;
       const settled = await query(() =>
         queue.settle({ ...claim, posted, tries: 0, verdict: over ? { pauseMs: 0 } : "go-on" }),
       );

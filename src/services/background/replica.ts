@@ -61,7 +61,7 @@ export async function joinReplicas(deps: ReplicaDeps): Promise<Replica> {
       events.onBeat(living);
     }
     // Whoever was cut off with us deserves the time to come back.
-    if (inTouchSince !== undefined && runtime.now().getTime() - inTouchSince < leaseMs) return;
+    if (inTouchSince !== undefined && runtime.elapsedMs() - inTouchSince < leaseMs) return;
     const dead = await leases.reap(leaseMs);
     if (dead.length === 0) return;
     log.warn({ dead }, "replicas are dead; their tasks will be taken over");
@@ -75,7 +75,7 @@ export async function joinReplicas(deps: ReplicaDeps): Promise<Replica> {
       await runtime.wait(pauseMs, stop.signal);
       try {
         await beat(events);
-        if (missed > 0) inTouchSince = runtime.now().getTime();
+        if (missed > 0) inTouchSince = runtime.elapsedMs();
         missed = 0;
       } catch (error) {
         missed += 1;

@@ -1,0 +1,145 @@
+/** More tasks than the servers work on at once: they wait, visible to clients, and run in order when there is room. */
+import { rm } from "node:fs/promises";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { PRIORITIES, type Priority } from "../../src/domain/task-log.ts";
+import { createSignalboxClient, type SignalboxClient } from "../../src/sdk/client.ts";
+import { type RemoteTurn, startRemotePuppet } from "../agents/remote-puppet.ts";
+import { asTask, failureOf, lineOf, statusOf } from "../fault/said.ts";
+import { createDatabase, pgliteDirectory } from "../store/backends.ts";
+import { journalOf, pathOf, reaches, standOf } from "./journal.ts";
+import { startTestApp } from "./running-app.ts";
+import { startTwoReplicas } from "./two-replicas.ts";
+
+const ROUTING = "urn:signalbox:a2a:routing:v1";
+
+function begin(client: SignalboxClient, text: string, priority?: Priority) {
+  const metadata = priority && { [ROUTING]: { priority } };
+  return client.send(text, { wait: false, ...(metadata && { metadata }) }).then(asTask);
+}
+
+function end(turn: RemoteTurn): void {
+  turn.name();
+  turn.status("COMPLETED");
+}
+
+describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
+  /** A server of one place, which is taken. */
+  async function fullServer(flags: Record<string, string> = {}) {
+    const database = backend === "postgres" ? await createDatabase() : undefined;
+    const place = database ? { "database.url": database.url } : { "data.dir": await pgliteDirectory() };
+    const app = await startTestApp({ flags: { ...place, "limits.running-tasks": "1", ...flags } });
+    const puppet = await startRemotePuppet();
+    onTestFinished(async () => {
+      await app.stop();
+      await puppet.close();
+      await (database ? database.drop() : rm(app.dataDir, { recursive: true }));
+    });
+    const client = createSignalboxClient({ baseUrl: app.httpUrl });
+    await client.registry.registerAgent({ agentId: "puppet", source: { case: "card", value: puppet.card } });
+    await begin(client, "busy");
+    return { client, puppet, busy: await puppet.turn() };
+  }
+
+  test("what waits is SUBMITTED to clients, and runs by priority, and then as it came", async () => {
+    const { client, puppet, busy } = await fullServer();
+    const wishes: (Priority | undefined)[] = ["BACKGROUND", "LOW", undefined, "NORMAL", "CRITICAL", "HIGH", "CRITICAL"];
+    const waiting = [];
+    for (const [i, priority] of wishes.entries()) {
+      const task = await begin(client, `${i}`, priority);
+      expect(statusOf(task)).toBe("SUBMITTED");
+      expect(await standOf(client, task.id)).toBe("QUEUED");
+      waiting.push(task.id);
+    }
+    const blocked = client.send("blocked");
+    const { tasks } = await client.a2a.listTasks({ pageSize: 100 });
+    expect(tasks.map(statusOf)).toEqual(waiting.concat("busy").map(() => "SUBMITTED"));
+
+    end(busy);
+    const order: string[] = [];
+    for (const _ of [...waiting, blocked]) {
+      const turn = await puppet.turn();
+      order.push(turn.text);
+      end(turn);
+    }
+    // "blocked" is of NORMAL priority, and came last.
+    expect(order).toEqual(["4", "6", "5", "2", "3", "blocked", "1", "0"]);
+    expect(statusOf(asTask(await blocked))).toBe("COMPLETED");
+    for (const id of waiting) {
+      expect(statusOf(await client.waitFor(id))).toBe("COMPLETED");
+      expect(await pathOf(client, id)).toEqual(["QUEUED 0", "ASSIGNED 1", "WORKING 1", "COMPLETED 1"]);
+      const causes = (await journalOf(client, id)).map(({ cause }) => cause);
+      expect(causes[0]).toMatch(/^accepted by replica \w+, which had no room$/);
+      expect(causes[1]).toBe("claimed from the queue");
+    }
+  });
+
+  test("a full queue refuses what is new, stores nothing of it, and takes the next when there is room", async () => {
+    const { client, puppet, busy } = await fullServer({ "limits.queued-tasks": "2" });
+    await begin(client, "1");
+    await begin(client, "2");
+    const full = { code: "ResourceExhausted", reason: "QUEUE_FULL", retries: true };
+    expect(await failureOf(begin(client, "3"))).toMatchObject(full);
+    expect(await failureOf(client.send("3"))).toMatchObject(full);
+    expect(await failureOf(firstLine(client.stream("3")))).toMatchObject(full);
+    expect((await client.a2a.listTasks({})).totalSize).toBe(3);
+    end(busy);
+    for (const text of ["1", "2"]) {
+      const turn = await puppet.turn();
+      expect(turn.text).toBe(text);
+      end(turn);
+    }
+    // It is asked again until it has counted anew.
+    let task: Awaited<ReturnType<typeof begin>> | undefined;
+    while (!task) task = await begin(client, "4").catch(() => undefined);
+    const turn = await puppet.turn();
+    expect(turn.text).toBe("4");
+    end(turn);
+    expect(await reaches(client, task.id, "COMPLETED")).toBe("COMPLETED");
+  });
+
+  test("an unknown priority is refused, and all known ones are taken", async () => {
+    const { client, puppet, busy } = await fullServer();
+    expect(await failureOf(begin(client, "x", "URGENT" as Priority))).toMatchObject({ code: "InvalidArgument" });
+    for (const priority of PRIORITIES) await begin(client, priority, priority);
+    end(busy);
+    for (const priority of PRIORITIES.toReversed()) {
+      const turn = await puppet.turn();
+      expect(turn.text).toBe(priority);
+      end(turn);
+    }
+  });
+});
+
+test("another server that has room takes what waits, and one that gets some takes the rest", async () => {
+  const lab = await startTwoReplicas({ flagsOfA: { "limits.running-tasks": "1" }, flags: { "limits.running-tasks": "2" } });
+  onTestFinished(() => lab.close());
+  const first = await begin(lab.a.client, "0");
+  const turns = [await lab.puppet.turn()];
+  const waiting = [];
+  for (const text of ["1", "2"]) {
+    waiting.push(await begin(lab.a.client, text));
+    turns.push(await lab.puppet.turn());
+  }
+  expect(turns.map(({ text }) => text)).toEqual(["0", "1", "2"]);
+  for (const { id } of waiting) {
+    const [accepted, claimed] = await journalOf(lab.a.client, id);
+    expect(accepted).toMatchObject({ state: "QUEUED", by: lab.a.id });
+    expect(claimed).toMatchObject({ state: "ASSIGNED", by: lab.b.id, cause: "claimed from the queue", attempt: 1 });
+  }
+  // Now both are full.
+  const last = await begin(lab.b.client, "3");
+  expect(await standOf(lab.b.client, last.id)).toBe("QUEUED");
+  end(turns[0]!);
+  const turn = await lab.puppet.turn();
+  expect(turn.text).toBe("3");
+  expect((await journalOf(lab.b.client, last.id))[1]).toMatchObject({ by: lab.a.id });
+  for (const open of [...turns.slice(1), turn]) end(open);
+  for (const { id } of [first, ...waiting, last]) expect(await reaches(lab.b.client, id, "COMPLETED")).toBe("COMPLETED");
+});
+
+async function firstLine(items: ReturnType<SignalboxClient["stream"]>): Promise<string | undefined> {
+  for await (const item of items) return lineOf(item);
+  return undefined;
+}
+
+
