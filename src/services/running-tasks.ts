@@ -14,7 +14,10 @@ export interface RunningTask {
 }
 
 export interface RunningTasks {
-  /** How many run that have not ended. */
+  /**
+   * How many places are taken. Those that have ended, whose runner waits for the agent to name what it began, take half a
+   * place at most.
+   */
   readonly size: number;
   /** How many of each workspace run. */
   readonly byWorkspace: ReadonlyMap<string, number>;
@@ -51,7 +54,7 @@ export function createRunningTasks(deps: { hub: UpdateHub; log: Logger; onRest: 
   return {
     byWorkspace,
     get size() {
-      return active;
+      return Math.max(active, Math.ceil(running.size / 2));
     },
     get: (key) => running.get(keyOf(key)),
     start(runner, work) {

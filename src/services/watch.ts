@@ -76,10 +76,10 @@ export function watchTask(
         if (mustRead || (heard.length === 0 && hinted > cursor)) {
           mustRead = false;
           const asked = hinted;
-          const rows = await whenDatabaseAnswers(deps.runtime, signal, () =>
+          const { updates: rows, more } = await whenDatabaseAnswers(deps.runtime, signal, () =>
             deps.store.readUpdates(workspaceId, taskId, cursor, BUFFER),
           );
-          if (rows.length === BUFFER) mustRead = true;
+          if (more) mustRead = true;
           // Whatever the hint said: what was committed before it was in the log that was read.
           if (hinted === asked) hinted = 0;
           for (const row of rows) {

@@ -66,17 +66,31 @@ export async function loadBatch(db: Database, keys: readonly TaskKey[]): Promise
 // Neither id holds a space: workspaces are DNS labels.
 const mapKey = (workspaceId: string, taskId: string): string => `${workspaceId} ${taskId}`;
 
+/** Bytes of the bodies that are read at once; one body more when it is the first. */
+const PAGE_BYTES = 4 * 1024 * 1024;
+
+// Of what is too much at once only the numbers come: they tell that there is more.
 const READ_UPDATES = {
-  name: "task-updates-v2",
+  name: "task-updates-v3",
   text: `
-    select seq, kind, body, cause, state from task_updates
-    where workspace_id = $1 and task_id = $2 and seq > $3 order by seq limit $4`,
+    select seq, kind, cause, state, case when sum(bytes) over (order by seq) - bytes < ${PAGE_BYTES} then body end as body
+    from (
+      select seq, kind, cause, state, body, octet_length(body) as bytes from task_updates
+      where workspace_id = $1 and task_id = $2 and seq > $3 order by seq limit $4
+    ) page order by seq`,
 };
 
-/** The rows of a task's log after a number, in order. */
-export async function readUpdates(db: Database, key: TaskKey, after: number, limit: number): Promise<TaskUpdate[]> {
+export interface UpdatesPage {
+  updates: TaskUpdate[];
+  /** Whether the log may hold more. */
+  more: boolean;
+}
+
+/** The rows of a task's log after a number, in order: at most `limit`, and about 4 MiB of them. */
+export async function readUpdates(db: Database, key: TaskKey, after: number, limit: number): Promise<UpdatesPage> {
   const rows = await db.query(READ_UPDATES, [key.workspaceId, key.taskId, after, limit]);
-  return rows.map(decodeUpdate);
+  const whole = rows.filter(({ body }) => body !== null);
+  return { updates: whole.map(decodeUpdate), more: whole.length < rows.length || rows.length === limit };
 }
 
 /** How far a task's log has come. */

@@ -1,6 +1,5 @@
 /** Tasks and their logs. Every method takes the workspace first, alone or in its argument. */
 
-import type { TaskUpdate } from "../domain/task-log.ts";
 import type { Database } from "./database.ts";
 import { isDataError } from "./database-errors.ts";
 import { createGroupCommit } from "./group-commit.ts";
@@ -17,6 +16,7 @@ import {
   type TaskFilter,
   type TaskKey,
   type TaskNumber,
+  type UpdatesPage,
 } from "./task-reads.ts";
 import { type Append, type Appended, appendBatch, type NewTask, submitBatch } from "./task-writes.ts";
 
@@ -30,8 +30,8 @@ export interface TaskStore {
   append(append: Append): Promise<Appended | undefined>;
   /** A task with its whole log. */
   load(workspaceId: string, taskId: string): Promise<StoredTask | undefined>;
-  /** At most `limit` rows of a task's log after number `after`. */
-  readUpdates(workspaceId: string, taskId: string, after: number, limit: number): Promise<TaskUpdate[]>;
+  /** At most `limit` rows of a task's log after number `after`, and about 4 MiB of them. */
+  readUpdates(workspaceId: string, taskId: string, after: number, limit: number): Promise<UpdatesPage>;
   /** How far the logs of these tasks have come; a task that there is not is left out. */
   lastNumbers(keys: readonly TaskKey[]): Promise<TaskNumber[]>;
   list(

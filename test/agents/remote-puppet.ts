@@ -95,7 +95,8 @@ export async function startRemotePuppet({ answersCancels = true, port = 0 } = {}
   function setStatus(task: Kept, state: PuppetState, said?: string): void {
     if (isOver(task)) return;
     Object.assign(task, { state, said });
-    for (const stream of task.streams) stream.item({ statusUpdate: { taskId: task.id, contextId, status: statusOf(task) } });
+    for (const stream of task.streams)
+      stream.item({ statusUpdate: { taskId: task.id, contextId, status: statusOf(task) } });
     if (!isOver(task) && state !== "INPUT_REQUIRED") return;
     for (const stream of task.streams) stream.end();
     task.streams.clear();
@@ -103,9 +104,12 @@ export async function startRemotePuppet({ answersCancels = true, port = 0 } = {}
 
   function onMessage(answer: Answer, { message }: Params, headers: IncomingMessage["headers"], streams: boolean): void {
     const text = message?.parts[0]?.text ?? "";
-    const id = message?.taskId || randomUUID();
-    const task = tasks.get(id) ?? { id, state: "SUBMITTED", said: undefined, chunks: [], streams: new Set() };
-    if (message?.taskId && !tasks.has(id)) return answer.refuse(NOT_FOUND);
+    const task = message?.taskId ? tasks.get(message.taskId) : newTask();
+    if (!task) {
+      answer.refuse(NOT_FOUND);
+      return;
+    }
+    const { id } = task;
     tasks.set(id, task);
     // A stream that goes on with a task begins with the task as it stands (section 3.1.2), also with its question.
     if (streams && message?.taskId) answer.item({ task: shown(task) });
@@ -154,7 +158,10 @@ export async function startRemotePuppet({ answersCancels = true, port = 0 } = {}
   }
 
   function onSubscribe(answer: Answer, task: Kept): void {
-    if (isOver(task)) return answer.refuse(UNSUPPORTED);
+    if (isOver(task)) {
+      answer.refuse(UNSUPPORTED);
+      return;
+    }
     answer.item({ task: shown(task) });
     task.streams.add(answer);
     subscriptions.put(task.id);
@@ -212,6 +219,8 @@ function answerTo(id: unknown, response: ServerResponse): Answer {
     hangUp: () => void response.socket?.resetAndDestroy(),
   };
 }
+
+const newTask = (): Kept => ({ id: randomUUID(), state: "SUBMITTED", said: undefined, chunks: [], streams: new Set() });
 
 const isOver = ({ state }: Kept): boolean => state === "COMPLETED" || state === "CANCELED";
 

@@ -1,7 +1,5 @@
-/** How often a task is brought to its agent, and why: each attempt is made only when it can do no harm, and is on record. */
-import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
-import { type AgentCard, MessageSchema, Role } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { AgentCard } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { createSignalboxClient, type SignalboxClient } from "../../src/sdk/client.ts";
 import { type RemotePuppet, startRemotePuppet } from "../agents/remote-puppet.ts";
 import { cardOf, type RogueAgent, startRogueHttp, startRogueHttp2 } from "../agents/rogue-agent.ts";
@@ -145,7 +143,14 @@ describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
       again.status("COMPLETED");
       const shown = await restOf(lines);
       expect(shown.filter((line) => line.includes("SUBMITTED"))).toEqual(["task SUBMITTED"]);
-      expect(shown.slice(-6)).toEqual(["AUTH_REQUIRED: Who?", "WORKING", "chunk done", "WORKING: Two.", "COMPLETED", "end"]);
+      expect(shown.slice(-6)).toEqual([
+        "AUTH_REQUIRED: Who?",
+        "WORKING",
+        "chunk done",
+        "WORKING: Two.",
+        "COMPLETED",
+        "end",
+      ]);
       expect(await pathOf(client, id)).toEqual([
         "ASSIGNED 1",
         "WORKING 1",

@@ -22,7 +22,10 @@ describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
     const database = backend === "postgres" ? await createDatabase() : undefined;
     const puppet = createPuppet();
     const place = database ? { "database.url": database.url } : { "data.dir": dataDir };
-    const app = await startTestApp({ flags: { ...place, "task.gather-ms": gatherMs }, agents: { puppet: puppet.handler } });
+    const app = await startTestApp({
+      flags: { ...place, "task.gather-ms": gatherMs },
+      agents: { puppet: puppet.handler },
+    });
     let stopped: Promise<void> | undefined;
     const stop = () => {
       stopped ??= app.stop();
@@ -53,7 +56,7 @@ describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
   }
 
   test("those that come in quick succession are written in few transactions, each under its own number", async () => {
-    const { client, puppet, lookInside } = await startLab(FOR_EVER);
+    const { client, puppet, lookInside } = await startLab("500");
     const { id, turn } = await begin(client, puppet);
     const count = 600;
     for (let n = 1; n <= count; n++) turn.chunk(`${n};`);
@@ -70,10 +73,11 @@ describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
     expect(numbers).toEqual([0, ...Array.from({ length: count + 2 }, (_, i) => i + 2)]);
     expect(textOf(await client.a2a.getTask({ id }))).toBe(texts.map((text) => text.slice("chunk ".length)).join(""));
 
-    const text = "select count(*) as rows, count(distinct xid) as transactions from task_updates where task_id = $1 and kind = 3";
+    const text =
+      "select count(*) as rows, count(distinct xid) as transactions from task_updates where task_id = $1 and kind = 3";
     const [row] = await lookInside((db) => db.query({ name: "chunks", text }, [id]));
-    // 256 are written at once at most.
-    expect(row).toEqual({ rows: count, transactions: 3 });
+    expect(row?.rows).toBe(count);
+    expect(row?.transactions).toBeLessThan(count / 50);
   });
 
   test("a lone one is written although nothing follows it", async () => {

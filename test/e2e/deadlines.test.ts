@@ -38,18 +38,21 @@ async function deadlineOf(taskId: string): Promise<{ at: string; afterMs: number
   return { at: at.toISOString(), afterMs: at.getTime() - timestampDate(createTime!).getTime() };
 }
 
-test.each([0, -1, 1.5, 31_536_000_001, "60000", true, null, [], {}])("deadlineMs %j is refused by path", async (deadlineMs) => {
-  const body = {
-    message: { messageId: "m", role: "ROLE_USER", parts: [{ text: "x" }] },
-    metadata: { [ROUTING]: { deadlineMs, priority: "URGENT" } },
-  };
-  const headers = { "content-type": "application/json" };
-  const answer = await fetch(`${app.httpUrl}/message:send`, { method: "POST", headers, body: JSON.stringify(body) });
-  expect(answer.status).toBe(400);
-  const { error } = (await answer.json()) as { error: { details: { fieldViolations?: { field: string }[] }[] } };
-  const fields = error.details.flatMap(({ fieldViolations = [] }) => fieldViolations.map(({ field }) => field));
-  expect(fields).toEqual([`metadata["${ROUTING}"].priority`, `metadata["${ROUTING}"].deadlineMs`]);
-});
+test.each([0, -1, 1.5, 31_536_000_001, "60000", true, null, [], {}])(
+  "deadlineMs %j is refused by path",
+  async (deadlineMs) => {
+    const body = {
+      message: { messageId: "m", role: "ROLE_USER", parts: [{ text: "x" }] },
+      metadata: { [ROUTING]: { deadlineMs, priority: "URGENT" } },
+    };
+    const headers = { "content-type": "application/json" };
+    const answer = await fetch(`${app.httpUrl}/message:send`, { method: "POST", headers, body: JSON.stringify(body) });
+    expect(answer.status).toBe(400);
+    const { error } = (await answer.json()) as { error: { details: { fieldViolations?: { field: string }[] }[] } };
+    const fields = error.details.flatMap(({ fieldViolations = [] }) => fieldViolations.map(({ field }) => field));
+    expect(fields).toEqual([`metadata["${ROUTING}"].priority`, `metadata["${ROUTING}"].deadlineMs`]);
+  },
+);
 
 test("a client may ask for less than the server gives, and not for more", async () => {
   for (const [asked, given] of [

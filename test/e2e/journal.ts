@@ -87,7 +87,8 @@ export async function reaches(client: SignalboxClient, taskId: string, status: s
     if (payload.case !== "task" && payload.case !== "statusUpdate") continue;
     const now = statusOf(payload.value);
     if (now.startsWith(status)) return now;
-    if (isTerminal(payload.value.status?.state ?? TaskState.UNSPECIFIED)) throw new Error(`${status} was awaited: ${now}`);
+    if (isTerminal(payload.value.status?.state ?? TaskState.UNSPECIFIED))
+      throw new Error(`${status} was awaited: ${now}`);
   }
   throw new Error(`${status} never came`);
 }

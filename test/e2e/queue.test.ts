@@ -111,7 +111,10 @@ describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
 });
 
 test("another server that has room takes what waits, and one that gets some takes the rest", async () => {
-  const lab = await startTwoReplicas({ flagsOfA: { "limits.running-tasks": "1" }, flags: { "limits.running-tasks": "2" } });
+  const lab = await startTwoReplicas({
+    flagsOfA: { "limits.running-tasks": "1" },
+    flags: { "limits.running-tasks": "2" },
+  });
   onTestFinished(() => lab.close());
   const first = await begin(lab.a.client, "0");
   const turns = [await lab.puppet.turn()];
@@ -134,12 +137,11 @@ test("another server that has room takes what waits, and one that gets some take
   expect(turn.text).toBe("3");
   expect((await journalOf(lab.b.client, last.id))[1]).toMatchObject({ by: lab.a.id });
   for (const open of [...turns.slice(1), turn]) end(open);
-  for (const { id } of [first, ...waiting, last]) expect(await reaches(lab.b.client, id, "COMPLETED")).toBe("COMPLETED");
+  for (const { id } of [first, ...waiting, last])
+    expect(await reaches(lab.b.client, id, "COMPLETED")).toBe("COMPLETED");
 });
 
 async function firstLine(items: ReturnType<SignalboxClient["stream"]>): Promise<string | undefined> {
   for await (const item of items) return lineOf(item);
   return undefined;
 }
-
-

@@ -2,8 +2,8 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import { cardOf } from "../agents/rogue-agent.ts";
-import { stablePort } from "../setup/stable-port.ts";
 import { asTask, failureOf, statusOf, textOf } from "../fault/said.ts";
+import { stablePort } from "../setup/stable-port.ts";
 import { journalOf, linesOf, outcomeOf, pathOf, reaches, restOf, standOf } from "./journal.ts";
 import { startTwoReplicas, type TwoReplicas } from "./two-replicas.ts";
 
@@ -44,7 +44,7 @@ describe("a task that A carries", () => {
     const steps = await journalOf(lab.b.client, id);
     expect(steps.at(-1)).toMatchObject({ state: "CANCELED", by: lab.b.id });
     if (state === "INPUT_REQUIRED") return;
-    expect(steps.at(-2)).toMatchObject({ state, cause: `taken over by replica ${lab.b.id} to be canceled`, token: 2 });
+    expect(steps.at(-2)).toMatchObject({ state, cause: "its client asks to cancel it", by: lab.b.id, token: 2 });
   });
 
   test("not yet named: it is CANCELED at once, and A tells the agent when it names it", async () => {
@@ -102,7 +102,7 @@ describe("whatever crosses", () => {
 
   /** Turns of the event loop, in which both servers and the agent work, before something happens. */
   const moment = fc.nat({ max: 60 });
-  const after = async <T>(turns: number, what: () => T): Promise<Awaited<T>> => {
+  const atMoment = async <T>(turns: number, what: () => T): Promise<Awaited<T>> => {
     for (let i = 0; i < turns; i++) await new Promise(setImmediate);
     return await what();
   };
@@ -120,12 +120,12 @@ describe("whatever crosses", () => {
           await reaches(lab.b.client, id, "WORKING");
         }
         const cancels = [lab.a, lab.b].map(({ client }, i) =>
-          after(at[i === 0 ? "a" : "b"], () => client.a2a.cancelTask({ id }).then(statusOf, (error) => error)),
+          atMoment(at[i === 0 ? "a" : "b"], () => client.a2a.cancelTask({ id }).then(statusOf, (error) => error)),
         );
-        const message = after(at.message, () => lab.b.client.send("more", { taskId: id, wait: false }));
+        const message = atMoment(at.message, () => lab.b.client.send("more", { taskId: id, wait: false }));
         await Promise.all([
-          ...(named ? [] : [after(at.name, () => turn.name())]),
-          after(at.name + at.end, () => turn.status("COMPLETED")),
+          ...(named ? [] : [atMoment(at.name, () => turn.name())]),
+          atMoment(at.name + at.end, () => turn.status("COMPLETED")),
           message.then(
             () => lab.puppet.turn(),
             () => {},

@@ -1,7 +1,7 @@
 /** Two servers on one PostgreSQL, one of which dies, is cut off, or stops in order: what becomes of its tasks. */
 import { afterEach, describe, expect, onTestFinished, test } from "vitest";
-import { startServer } from "../fault/server-process.ts";
 import { asTask, lineOf, statusOf, textOf } from "../fault/said.ts";
+import { startServer } from "../fault/server-process.ts";
 import { journalOf, linesOf, outcomeOf, pathOf, reaches, restOf, standOf } from "./journal.ts";
 import { startTwoReplicas, type TwoReplicas, type TwoReplicasOptions } from "./two-replicas.ts";
 

@@ -63,7 +63,13 @@ test("a message at B for a task that works at A is added to it, and A stops list
   expect(statusOf(asTask(await more))).toBe("COMPLETED: Both.");
   // Who waits at A is answered with what B heard.
   expect(statusOf(asTask(await blocked))).toBe("COMPLETED: Both.");
-  expect((await lab.a.client.a2a.getTask({ id })).history.map(textOf)).toEqual(["begin", "Who?", "me", "more", "At it."]);
+  expect((await lab.a.client.a2a.getTask({ id })).history.map(textOf)).toEqual([
+    "begin",
+    "Who?",
+    "me",
+    "more",
+    "At it.",
+  ]);
   expect(await outcomeOf(both(), id)).toBe("COMPLETED: Both.");
   expect(await writersOf(id)).toMatch(/^A+B+$/);
 });
@@ -113,4 +119,16 @@ test("what the agent says while the task moves is written down once, whenever it
     }),
     { numRuns: 15 },
   );
+});
+
+test("an agent that was registered at A a moment ago is known at B", async () => {
+  // B looks at all agents, and holds what it saw for a while.
+  await lab.b.client.a2a.listTasks({ tenant: "a.puppet" });
+  for (let n = 0; n < 3; n++) {
+    const agent = `new-${n}`;
+    await lab.a.client.registry.registerAgent({ agentId: agent, source: { case: "card", value: lab.puppet.card } });
+    const answer = lab.b.client.send("begin", { agent });
+    (await lab.puppet.turn()).name("COMPLETED");
+    expect(statusOf(asTask(await answer))).toBe("COMPLETED");
+  }
 });

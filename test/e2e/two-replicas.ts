@@ -1,6 +1,7 @@
 /** Two servers on one PostgreSQL, A and B, and an agent that both of them reach over a socket. */
-import { type RemotePuppet, startRemotePuppet } from "../agents/remote-puppet.ts";
+
 import { createSignalboxClient, type SignalboxClient } from "../../src/sdk/client.ts";
+import { type RemotePuppet, startRemotePuppet } from "../agents/remote-puppet.ts";
 import { startTcpProxy, type TcpProxy } from "../fault/tcp-proxy.ts";
 import { createDatabase } from "../store/backends.ts";
 import { type LogLines, logLines } from "../store/log-lines.ts";
@@ -42,7 +43,11 @@ export async function startTwoReplicas(options: TwoReplicasOptions = {}): Promis
   const puppet = await startRemotePuppet({ answersCancels });
   const a = await startReplica(database.url, { ...flags, ...flagsOfA });
   const b = await startReplica(database.url, flags);
-  await a.client.registry.registerAgent({ agentId: "puppet", source: { case: "card", value: puppet.card }, safeToRepeat });
+  await a.client.registry.registerAgent({
+    agentId: "puppet",
+    source: { case: "card", value: puppet.card },
+    safeToRepeat,
+  });
   return {
     a,
     b,
