@@ -64,6 +64,8 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     backend: config.database.url === undefined ? "pglite" : "postgres",
     runningTasks: () => engine.dispatcher.running,
     ready: () => state.serving,
+    replicas: () => engine.replicas,
+    waitingTasks: () => engine.waitingTasks(),
     outboxLag: () => engine.outbox.lag(),
   });
   const engine = await startEngine({
@@ -73,6 +75,8 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     inProcess: options.inProcess,
     signal: options.signal,
     onDelivery: metrics.pushDelivery,
+    onTaken: metrics.tasksTaken,
+    onAttemptFailed: metrics.attemptFailed,
   });
   const { db, hub, directory, router, sender, tasks, taskExecutions, pushConfigs, registry } = engine;
   const closing: (() => unknown)[] = [];

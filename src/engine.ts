@@ -47,6 +47,10 @@ export interface EngineOptions {
   signal?: AbortSignal | undefined;
   /** Told of push notifications. */
   onDelivery?: (outcome: "delivered" | "failed") => void;
+  /** Told of tasks that this replica took, because they were due or their replica is gone. */
+  onTaken?: (how: "claimed" | "rescued", tasks: number) => void;
+  /** Told of each attempt that failed and is followed by another. */
+  onAttemptFailed?: () => void;
 }
 
 export interface Engine {
@@ -61,6 +65,10 @@ export interface Engine {
   readonly sender: Sender;
   readonly registry: Registry;
   readonly outbox: Outbox;
+  /** How many replicas live, by the last heartbeat; 1, which is this one, before the first. */
+  readonly replicas: number;
+  /** How many tasks wait for a replica, counted to `limits.queued-tasks`. Rejects when the database does not answer. */
+  waitingTasks(): Promise<number>;
   /**
    * Lets go of every task without ending any, after at most `patienceMs` in which agents may name those that were just
    * brought to them, and closes the database.
@@ -92,11 +100,13 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
 }
 
 async function build(
-  { config, log, runtime, inProcess, onDelivery = () => {} }: EngineOptions,
+  options: EngineOptions,
   db: Database,
   closing: (() => unknown)[],
   closeAll: () => Promise<void>,
 ): Promise<Engine> {
+  const { config, log, runtime, inProcess } = options;
+  const { onDelivery = () => {}, onTaken = () => {}, onAttemptFailed = () => {} } = options;
   await migrate(db, log);
   await mendTransactionNumbers(db, log);
 
@@ -148,7 +158,10 @@ async function build(
       most: task.attempts,
       minPauseMs: task.retryMinMs,
       maxPauseMs: task.retryMaxMs,
-      onPause: (pauseMs) => claims.look(pauseMs),
+      onPause(pauseMs) {
+        onAttemptFailed();
+        claims.look(pauseMs);
+      },
     },
     maxRunning: limits.runningTasks,
     queue: { busy: () => claims.busy(), full: () => claims.full() },
@@ -162,6 +175,7 @@ async function build(
     log,
     maxRunning: limits.runningTasks,
     maxQueued: limits.queuedTasks,
+    onTaken,
   });
   hub.onWork(() => claims.look());
   const tasks: Tasks = createTasks({ store, router, dispatcher });
@@ -211,8 +225,12 @@ async function build(
   closing.push(() => dispatcher.stop(patience));
   closing.push(() => claims.stop());
 
+  let replicas = 1;
   replica.start({
-    onBeat: (living) => hints.setPeers(living - 1),
+    onBeat(living) {
+      replicas = living;
+      hints.setPeers(living - 1);
+    },
     onDeath: () => claims.look(),
     onExpired: () => dispatcher.abandon(),
   });
@@ -232,6 +250,10 @@ async function build(
     sender,
     registry,
     outbox,
+    get replicas() {
+      return replicas;
+    },
+    waitingTasks: () => leases.waiting(limits.queuedTasks),
     stop(patienceMs) {
       patience = patienceMs;
       return closeAll();

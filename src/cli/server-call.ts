@@ -73,9 +73,12 @@ function facts(error: ConnectError, baseUrl: string): ErrorFacts {
 /** The same for people. */
 function sentences({ code, message, reason, violations = [], retryAfterMs }: ErrorFacts): string {
   const lines = [`error: ${message}`, `  ${reason === undefined || reason === code ? code : `${reason} (${code})`}`];
-  for (const { field, description } of violations) lines.push(`  ${field}: ${description}`);
+  for (const { field, description } of violations) {
+    // The message of an error often is the first of its violations.
+    if (!message.includes(description)) lines.push(`  ${field}: ${description}`);
+  }
   if (retryAfterMs !== undefined) lines.push(`  Try again in ${Math.ceil(retryAfterMs / 1000)} s.`);
-  return `${lines.map(printable).join("\n")}\n`;
+  return `${lines.map((line) => printable(line.replace(/\bsignalbox-after-sequence\b/gi, "--after"))).join("\n")}\n`;
 }
 
 function cannotConnect(error: unknown): boolean {

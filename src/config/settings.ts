@@ -143,7 +143,8 @@ export const SETTINGS = {
   "agent.timeout-ms": {
     ...durationMs(1),
     default: 300_000,
-    about: "Longest silence of an agent before its task fails, in milliseconds.",
+    about:
+      "Longest silence of an agent within one call, in milliseconds. Then the call is ended, and the task looked for at the agent if it has named it; if it has not, the attempt has failed.",
   },
   "agent.away-ms": {
     ...durationMs(0),

@@ -10,6 +10,7 @@ import {
   AgentInterfaceSchema,
   type AgentSkill,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { ROUTING_EXTENSION, routingDeclaration } from "./routing-extension.ts";
 import { agentTenant } from "./target.ts";
 import { UPDATES_EXTENSION, updatesDeclaration } from "./updates-extension.ts";
 
@@ -100,13 +101,13 @@ function interfaces(url: string, grpc: string, tenant: string): AgentInterface[]
 }
 
 function capabilities(extendedAgentCard: boolean, extensions: AgentExtension[]): AgentCapabilities {
-  // Of an agent that is such a router itself, clients get our numbers, not its.
-  const others = extensions.filter(({ uri }) => uri !== UPDATES_EXTENSION);
+  // Of an agent that is such a router itself, clients get our numbers and our queue, not its.
+  const others = extensions.filter(({ uri }) => uri !== UPDATES_EXTENSION && uri !== ROUTING_EXTENSION);
   return create(AgentCapabilitiesSchema, {
     streaming: true,
     pushNotifications: true,
     extendedAgentCard,
-    extensions: [...others, updatesDeclaration()],
+    extensions: [...others, updatesDeclaration(), routingDeclaration()],
   });
 }
 

@@ -2,10 +2,20 @@
  * What a client may say about how its task is carried, in the metadata of its request under our extension's URI. Keys that
  * are not known here are left for others to read.
  */
+import { create } from "@bufbuild/protobuf";
+import { type AgentExtension, AgentExtensionSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { FieldViolation } from "./errors.ts";
 import { PRIORITIES, type Priority } from "./task-log.ts";
 
 export const ROUTING_EXTENSION = "urn:signalbox:a2a:routing:v1";
+
+/** How our cards declare it (A2A specification, section 4.6.1). */
+export const routingDeclaration = (): AgentExtension =>
+  create(AgentExtensionSchema, {
+    uri: ROUTING_EXTENSION,
+    description: `The metadata of a SendMessageRequest may say how its task is carried, as {"priority": "HIGH", "deadlineMs": 60000}. priority (${PRIORITIES.join(", ")}): which of its workspace's waiting tasks is begun first. deadlineMs: the task fails when it has not ended so many milliseconds after it was accepted.`,
+    required: false,
+  });
 
 export interface RoutingWishes {
   /** Which of its workspace's waiting tasks a replica takes first. NORMAL unless told. */

@@ -71,11 +71,12 @@ export function createRunningTasks(deps: { hub: UpdateHub; log: Logger; onRest: 
         counts = false;
         active -= 1;
         count(header, -1);
-        deps.onRest();
       };
       const deaf = deps.hub.subscribe(workspaceId, taskId, {
         onCommit: ({ updates }) => {
-          if (updates.some(endsTask)) uncount();
+          if (!updates.some(endsTask)) return;
+          uncount();
+          deps.onRest();
         },
         onHint: (seq) => {
           if (seq > runner.writer.image.seq) heed();
@@ -92,6 +93,7 @@ export function createRunningTasks(deps: { hub: UpdateHub; log: Logger; onRest: 
             uncount();
             if (running.get(key) === entry) running.delete(key);
             runner.release();
+            deps.onRest();
           }),
       };
       running.set(key, entry);

@@ -38,7 +38,10 @@ describe("a router with one agent", () => {
         streaming: true,
         pushNotifications: true,
         extendedAgentCard: false,
-        extensions: [{ uri: "urn:signalbox:a2a:updates:v1", description: expect.stringContaining("SubscribeToTask") }],
+        extensions: [
+          { uri: "urn:signalbox:a2a:updates:v1", description: expect.stringContaining("SubscribeToTask") },
+          { uri: "urn:signalbox:a2a:routing:v1", description: expect.stringMatching(/priority.*deadlineMs/) },
+        ],
       },
       defaultInputModes: ["text/plain"],
       defaultOutputModes: ["text/plain"],

@@ -168,6 +168,13 @@ describe("task", () => {
     expect((await signalbox("task", "watch", id)).out).toContain("COMPLETED");
   });
 
+  test("watch refuses to go on after what is not there yet, and names the option, once", async () => {
+    const id = await askedTask();
+    const { code, err } = await signalbox("task", "watch", id, "--after", "999");
+    expect(code).toBe(1);
+    expect(err).toMatch(/^error: --after: says 999, but the log of this task ends at \d+; .*\n {2}\S.*\n$/);
+  });
+
   test("cancel, and what watching a canceled task tells", async () => {
     const id = await askedTask();
     const watching = start("task", "watch", id);
@@ -219,7 +226,7 @@ describe("what goes wrong", () => {
   test("the server's error: message, reason and fields, also as JSON", async () => {
     const { code, err } = await signalbox("agents", "register", writer.url, "--id", "No Label");
     expect(code).toBe(1);
-    expect(err).toMatch(/^error: .*\n {2}INVALID_ARGUMENT.*\n {2}agentId: /);
+    expect(err).toMatch(/^error: agentId: must be a DNS label.*\n {2}INVALID_ARGUMENT\n$/);
     const asJson = await signalbox("task", "get", "nope", "--json");
     expect(JSON.parse(asJson.err).error).toMatchObject({ code: "NOT_FOUND", reason: "TASK_NOT_FOUND" });
   });

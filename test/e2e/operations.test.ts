@@ -1,9 +1,10 @@
 /** What operators and their tools ask a server: health, reflection, readiness, metrics. */
+import { rm } from "node:fs/promises";
 import { createFileRegistry, fromBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { type FileDescriptorProto, FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.ts";
 import {
   ServerReflection,
@@ -15,6 +16,12 @@ import { A2AService } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { required_scope } from "../../gen/signalbox/v1/options_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
+import { createSignalboxClient } from "../../src/sdk/client.ts";
+import { startRemotePuppet } from "../agents/remote-puppet.ts";
+import { cardOf } from "../agents/rogue-agent.ts";
+import { asTask, statusOf } from "../fault/said.ts";
+import { stablePort } from "../setup/stable-port.ts";
+import { pgliteDirectory } from "../store/backends.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
 
 const SERVICES = [A2AService, RegistryService, TaskService, Health, ServerReflection, ServerReflectionAlpha].map(
@@ -160,7 +167,55 @@ describe("over HTTP", () => {
     for (const name of ["signalbox_outbox_lag_rows", "signalbox_outbox_lag_seconds"]) {
       expect(metrics).toContainEqual({ name, labels: { duty: "push" }, value: 0 });
     }
+    expect(sum(metrics, "signalbox_replicas")).toBe(1);
+    for (const [name, labels] of [
+      ["signalbox_waiting_tasks", {}],
+      ["signalbox_attempts_failed_total", {}],
+      ["signalbox_tasks_taken_total", { how: "claimed" }],
+      ["signalbox_tasks_taken_total", { how: "rescued" }],
+    ] as const) {
+      expect(metrics).toContainEqual({ name, labels, value: 0 });
+    }
     expect(sum(metrics, "process_cpu_seconds_total")).toBeGreaterThan(0);
+  });
+
+  test("/metrics counts the tasks that wait, those that were taken, and attempts that others follow", async () => {
+    const dataDir = await pgliteDirectory();
+    const puppet = await startRemotePuppet();
+    const start = () =>
+      startTestApp({ flags: { "data.dir": dataDir, "limits.running-tasks": "1", "task.attempts": "2" } });
+    let server = await start();
+    onTestFinished(async () => {
+      await server.stop();
+      await puppet.close();
+      await rm(dataDir, { recursive: true, force: true });
+    });
+    const value = async (name: string, labels = {}) => sum(await readMetrics(server), `signalbox_${name}`, labels);
+
+    const client = createSignalboxClient({ baseUrl: server.httpUrl });
+    const absent = cardOf("JSONRPC", `http://127.0.0.1:${await stablePort()}`);
+    await client.registry.registerAgent({ agentId: "absent", source: { case: "card", value: absent } });
+    await client.registry.registerAgent({ agentId: "puppet", source: { case: "card", value: puppet.card } });
+    expect(statusOf(asTask(await client.send("hello", { agent: "absent" })))).toMatch(/^FAILED/);
+    expect(await value("attempts_failed_total")).toBe(1);
+    expect(await value("tasks_taken_total", { how: "claimed" })).toBe(1);
+
+    const begin = (text: string) => client.send(text, { agent: "puppet", wait: false });
+    await begin("first");
+    const first = await puppet.turn();
+    first.name();
+    await begin("second");
+    expect(await value("waiting_tasks")).toBe(1);
+    first.status("COMPLETED");
+    const second = await puppet.turn();
+    second.name();
+    expect(await value("waiting_tasks")).toBe(0);
+    expect(await value("tasks_taken_total", { how: "claimed" })).toBe(2);
+    expect(await value("tasks_taken_total", { how: "rescued" })).toBe(0);
+
+    await server.stop();
+    server = await start();
+    expect(await value("tasks_taken_total", { how: "rescued" })).toBe(1);
   });
 });
 
@@ -171,8 +226,8 @@ interface Sample {
 }
 
 /** Reads the page as Prometheus would: each metric has a help and a type before its samples. */
-async function readMetrics(): Promise<Sample[]> {
-  const answer = await fetch(`${app.httpUrl}/metrics`);
+async function readMetrics(server = app): Promise<Sample[]> {
+  const answer = await fetch(`${server.httpUrl}/metrics`);
   expect(answer.headers.get("content-type")).toMatch(/^text\/plain; version=0\.0\.4/);
   const page = await answer.text();
   expect(page).toMatch(/\n$/);

@@ -97,6 +97,19 @@ describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
     expect(await reaches(client, task.id, "COMPLETED")).toBe("COMPLETED");
   });
 
+  test("room is used as soon as there is some: nobody waits for a look at the queue", async () => {
+    const { client, puppet, busy } = await fullServer();
+    // A look each second would take longer than a test may last.
+    const count = 60;
+    for (let n = 0; n < count; n++) await begin(client, `${n}`);
+    end(busy);
+    for (let n = 0; n < count; n++) {
+      const turn = await puppet.turn();
+      expect(turn.text).toBe(`${n}`);
+      end(turn);
+    }
+  });
+
   test("an unknown priority is refused, and all known ones are taken", async () => {
     const { client, puppet, busy } = await fullServer();
     expect(await failureOf(begin(client, "x", "URGENT" as Priority))).toMatchObject({ code: "InvalidArgument" });
@@ -139,6 +152,21 @@ test("another server that has room takes what waits, and one that gets some take
   for (const open of [...turns.slice(1), turn]) end(open);
   for (const { id } of [first, ...waiting, last])
     expect(await reaches(lab.b.client, id, "COMPLETED")).toBe("COMPLETED");
+});
+
+test("another server hears of what waits at once", async () => {
+  const lab = await startTwoReplicas({ flagsOfA: { "limits.running-tasks": "1" } });
+  onTestFinished(() => lab.close());
+  await begin(lab.a.client, "busy");
+  const busy = await lab.puppet.turn();
+  for (let n = 0; n < 60; n++) {
+    const { id } = await begin(lab.a.client, `${n}`);
+    const turn = await lab.puppet.turn();
+    expect(turn.text).toBe(`${n}`);
+    end(turn);
+    await reaches(lab.a.client, id, "COMPLETED");
+  }
+  end(busy);
 });
 
 async function firstLine(items: ReturnType<SignalboxClient["stream"]>): Promise<string | undefined> {

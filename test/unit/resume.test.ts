@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { AgentCardSchema, StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { servedAgentCard } from "../../src/domain/card.ts";
 import { SignalboxError } from "../../src/domain/errors.ts";
+import { ROUTING_EXTENSION, routingDeclaration } from "../../src/domain/routing-extension.ts";
 import { UPDATES_EXTENSION, updatesDeclaration, withSequence } from "../../src/domain/updates-extension.ts";
 import { readCursor, refuseResume } from "../../src/transport/rpc/resume.ts";
 
@@ -102,13 +103,15 @@ describe("the number in an item", () => {
   });
 });
 
-test("a card declares it once, also that of an agent which is a router itself", () => {
+test("a card declares our extensions once, also that of an agent which is a router itself", () => {
   const others = [
     { uri: "urn:example:tone", required: true },
     { uri: UPDATES_EXTENSION, description: "theirs", required: true },
+    { uri: ROUTING_EXTENSION, description: "theirs", required: true },
   ];
   const card = create(AgentCardSchema, { capabilities: { extensions: others } });
   const served = servedAgentCard({ agentId: "inner", card }, { url: "http://localhost", grpc: "localhost:1" });
-  expect(served.capabilities?.extensions).toMatchObject([others[0], updatesDeclaration()]);
+  expect(served.capabilities?.extensions).toMatchObject([others[0], updatesDeclaration(), routingDeclaration()]);
   expect(updatesDeclaration()).toMatchObject({ uri: "urn:signalbox:a2a:updates:v1", required: false });
+  expect(routingDeclaration()).toMatchObject({ uri: "urn:signalbox:a2a:routing:v1", required: false });
 });

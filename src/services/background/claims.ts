@@ -24,6 +24,8 @@ export interface ClaimsDeps {
   maxRunning: number;
   /** Tasks that may wait for a replica. */
   maxQueued: number;
+  /** Told of tasks that were taken. What is its own and was left lying is not among them. */
+  onTaken: (how: "claimed" | "rescued", tasks: number) => void;
 }
 
 export interface Claims {
@@ -85,6 +87,7 @@ export function createClaims(deps: ClaimsDeps): Claims {
     const rescueLimit = room();
     const rescued = await leases.rescue(replicaId(), rescueLimit);
     if (rescued.length > 0) log.info({ tasks: rescued.length }, "took over tasks of replicas that are gone");
+    deps.onTaken("rescued", rescued.length);
     await adopt(rescued, "rescued");
     const claimLimit = room();
     if (claimLimit <= 0) return false;
@@ -92,6 +95,7 @@ export function createClaims(deps: ClaimsDeps): Claims {
     const claimed = await leases.claim(replicaId(), claimLimit, fairness);
     lastServed = claimed.at(-1)?.workspaceId ?? lastServed;
     backlog = claimed.length > 0;
+    deps.onTaken("claimed", claimed.length);
     await adopt(claimed, "claimed");
     return rescued.length === rescueLimit || backlog;
   }

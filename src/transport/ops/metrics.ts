@@ -8,6 +8,8 @@ export interface Metrics {
   call(call: { service: string; method: string; protocol: string; code: string; seconds: number }): void;
   transition(agentId: string, state: string): void;
   pushDelivery(outcome: "delivered" | "failed"): void;
+  tasksTaken(how: "claimed" | "rescued", tasks: number): void;
+  attemptFailed(): void;
 }
 
 export interface MetricsSources {
@@ -15,12 +17,16 @@ export interface MetricsSources {
   backend: string;
   runningTasks: () => number;
   ready: () => boolean;
+  /** Replicas that live, this one among them. */
+  replicas: () => number;
+  /** How many tasks wait for a replica, counted to a bound. */
+  waitingTasks: () => Promise<number>;
   /** How far the duties of the outbox are behind. */
   outboxLag: () => Promise<{ duty: string; rows: number; seconds: number }[]>;
 }
 
 /** How long a page waits for the database. Without its answer it shows the rest. */
-const LAG_TIMEOUT_MS = 1_000;
+const DATABASE_TIMEOUT_MS = 1_000;
 
 export function createMetrics(sources: MetricsSources): Metrics {
   const registry = new Registry();
@@ -45,6 +51,19 @@ export function createMetrics(sources: MetricsSources): Metrics {
     labelNames: ["outcome"],
     registers,
   });
+  const taken = new Counter({
+    name: "signalbox_tasks_taken_total",
+    help: "Tasks that this process took: claimed, because they were due, or rescued from a replica that is gone.",
+    labelNames: ["how"],
+    registers,
+  });
+  // There from the start: a rate begins with the first task.
+  for (const how of ["claimed", "rescued"]) taken.inc({ how }, 0);
+  const attemptsFailed = new Counter({
+    name: "signalbox_attempts_failed_total",
+    help: "Attempts that failed here and after which another one follows. The last one of a task is a transition to FAILED.",
+    registers,
+  });
   new Gauge({
     name: "signalbox_running_tasks",
     help: "Tasks that this process carries now.",
@@ -60,6 +79,19 @@ export function createMetrics(sources: MetricsSources): Metrics {
     collect() {
       this.set(sources.ready() ? 1 : 0);
     },
+  });
+  new Gauge({
+    name: "signalbox_replicas",
+    help: "Replicas that live, this one among them, by its last heartbeat; 1 before the first.",
+    registers,
+    collect() {
+      this.set(sources.replicas());
+    },
+  });
+  const waiting = new Gauge({
+    name: "signalbox_waiting_tasks",
+    help: "Tasks that are due and wait for a replica, counted to limits.queued-tasks, over all replicas.",
+    registers,
   });
   const lagSeconds = new Gauge({
     name: "signalbox_outbox_lag_seconds",
@@ -83,7 +115,16 @@ export function createMetrics(sources: MetricsSources): Metrics {
   return {
     contentType: registry.contentType,
     async render() {
-      const lags = await within(LAG_TIMEOUT_MS, sources.outboxLag());
+      const [lags, [count]] = await Promise.all([
+        within(DATABASE_TIMEOUT_MS, sources.outboxLag()),
+        within(
+          DATABASE_TIMEOUT_MS,
+          sources.waitingTasks().then((tasks) => [tasks]),
+        ),
+      ]);
+      // No number is not 0.
+      if (count === undefined) waiting.remove();
+      else waiting.set(count);
       lagRows.reset();
       lagSeconds.reset();
       for (const { duty, rows, seconds } of lags) {
@@ -95,6 +136,8 @@ export function createMetrics(sources: MetricsSources): Metrics {
     call: ({ seconds, ...labels }) => calls.observe(labels, seconds),
     transition: (agent, state) => transitions.inc({ agent, state }),
     pushDelivery: (outcome) => deliveries.inc({ outcome }),
+    tasksTaken: (how, tasks) => taken.inc({ how }, tasks),
+    attemptFailed: () => attemptsFailed.inc(),
   };
 }
 
