@@ -34,6 +34,8 @@ export interface FollowerDeps {
   asCallError(error: unknown): AgentCallError;
   /** What a short call to the agent is made with. */
   control(): AgentCallOptions;
+  /** How many messages were sent beside the run, and how many of them have arrived. */
+  told(): { sent: number; arrived: number };
 }
 
 export interface TaskFollower {
@@ -58,13 +60,15 @@ export function createTaskFollower(
 
   async function consume(stream: AsyncIterable<StreamResponse>, answers?: "first" | "further"): Promise<void> {
     let opening = true;
+    const told = deps.told();
     for await (const answer of stream) {
-      const stale = opening && answers === "further" && repeatsQuestion(writer.image, answer);
+      const behind = answers === "further" || (answers === undefined && isBehind(told));
+      const stale = opening && behind && repeatsQuestion(writer.image, answer);
       if (!stale) await reporter.report(answer, opening && answers === "first");
       opening = false;
       // A task that was canceled before its agent named it is followed until it does, or says that there is none.
-      const told = writer.image.header.upstreamTaskId !== undefined || answer.payload.case === "message";
-      if (!stale && atRest() && told) break;
+      const named = writer.image.header.upstreamTaskId !== undefined || answer.payload.case === "message";
+      if (!stale && atRest() && named) break;
     }
     await reporter.settled();
   }
@@ -106,7 +110,16 @@ export function createTaskFollower(
   }
 
   async function look(upstreamTaskId: string): Promise<void> {
-    await reporter.reportTask(await client.get(upstreamTaskId, deps.control()));
+    const told = deps.told();
+    const task = await client.get(upstreamTaskId, deps.control());
+    const report: StreamResponse = { $typeName: "lf.a2a.v1.StreamResponse", payload: { case: "task", value: task } };
+    if (isBehind(told) && repeatsQuestion(writer.image, report)) return;
+    await reporter.reportTask(task);
+  }
+
+  /** Whether what was asked for at that moment may show the task as it stood before a message that was on its way. */
+  function isBehind({ sent, arrived }: { sent: number; arrived: number }): boolean {
+    return arrived < sent || deps.told().sent > sent;
   }
 
   /** Agents refuse to subscribe to what has ended, and some to subscribe at all: a look tells the rest. */

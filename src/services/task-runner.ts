@@ -81,6 +81,7 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
   /** Messages that are on their way beside the run, and how many have arrived. */
   const adding = new Set<Promise<void>>();
   let added = 0;
+  let sent = 0;
   const ends = stop.signal;
   // What the log must hear, it hears even when the agent is no longer listened to.
   const reporter = createTaskReporter({ store: deps.store, runtime, log, onNamed }, writer, signal);
@@ -99,6 +100,7 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
       attempts,
       asCallError,
       control,
+      told: () => ({ sent, arrived: sent - adding.size }),
     },
     writer,
     client,
@@ -280,6 +282,7 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
     resume: () => settle(() => resume().then(carryOn)),
     adopt: (how) => settle(() => adopt(how)),
     addMessage(message, delivery) {
+      sent += 1;
       const work = addMessage(message, delivery).finally(() => adding.delete(work));
       adding.add(work);
       return work;
@@ -296,8 +299,10 @@ export function createTaskRunner(deps: RunnerDeps, writer: TaskWriter, client: A
     },
     heed,
     release() {
-      life.runners.delete(stop);
       client.release();
+      // Messages that are still on their way end with the life that they were sent in.
+      if (adding.size === 0) life.runners.delete(stop);
+      else void Promise.allSettled(adding).then(() => life.runners.delete(stop));
     },
   };
 

@@ -9,19 +9,19 @@ import { hang, isNamed, openLab, said, taskIn, workingAgent } from "./engine-lab
 const { WORKING, INPUT_REQUIRED, CANCELED, COMPLETED } = TaskState;
 
 /** A task whose agent has asked its client, and hangs on a message that came before that. */
-async function askingAndHanging() {
+async function askingAndHanging(outcome: TaskState = COMPLETED) {
   const asks = Promise.withResolvers<void>();
   const hanging = createInbox<void>();
   const over = new AbortController();
   let streams = 0;
   const client = workingAgent({
     async *sendStream() {
-      if (++streams > 1) return yield said(taskIn("theirs", COMPLETED));
+      if (++streams > 1) return yield said(taskIn("theirs", outcome));
       yield said(taskIn("theirs", WORKING));
       await asks.promise;
       yield said(taskIn("theirs", INPUT_REQUIRED));
     },
-    get: async (id) => taskIn(id, INPUT_REQUIRED),
+    get: async (id) => taskIn(id, streams > 1 ? outcome : INPUT_REQUIRED),
     send(_message, { signal }) {
       hanging.put();
       return hang(AbortSignal.any([signal, over.signal]));
@@ -42,9 +42,12 @@ it("brings the answer to a question to an agent that still hangs on an earlier m
   await replica.when(task, (image) => stateOf(image) === COMPLETED);
 });
 
-it("brings a cancel to an agent that still hangs on an earlier message", async () => {
-  const { replica, task } = await askingAndHanging();
+it("brings a cancel, right after an answer, to an agent that still hangs on an earlier message", async () => {
+  const { replica, task } = await askingAndHanging(WORKING);
+  // Whichever comes first: neither waits for the message that hangs.
+  const told = replica.tell(task).catch((error: unknown) => error);
   await replica.cancel(task);
+  await told;
   expect(stateOf(await replica.load(task))).toBe(CANCELED);
 });
 
