@@ -76,7 +76,8 @@ const TOLD: readonly ToldWays[] = [
   {
     from: LEASED,
     to: "itself",
-    because: "the agent says something more; another replica has it now, because its own is dead; or its client asks to cancel it",
+    because:
+      "the agent says something more; another replica has it now, because its own is dead; or its client asks to cancel it",
     inLog: "`reported by the agent`, `rescued from replica R`, `its client asks to cancel it`",
   },
   {
