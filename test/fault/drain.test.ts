@@ -172,5 +172,6 @@ test("a second signal ends it at once", async () => {
   // The data can be taken up at once.
   await start(LONG_MS);
   // Those whose agent had not confirmed them are shown when it is decided that they failed.
-  await expect.poll(async () => (await server.client.a2a.listTasks({})).totalSize).toBe(4);
+  const size = async () => (await server.client.a2a.listTasks({})).totalSize;
+  await expect.poll(size, { timeout: 20_000 }).toBe(4);
 });
