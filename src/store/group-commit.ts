@@ -31,16 +31,35 @@ export interface GroupCommit<Item, Result> {
   close(): Promise<void>;
 }
 
+/**
+ * Callers that are answered in one turn of the event loop. What the first of them do next is on its way to the database
+ * while the others are answered, so that neither waits for the other, and nothing else waits for a large batch.
+ */
+const ANSWERED_AT_ONCE = 16;
+
 interface Waiting<Item, Result> {
   item: Item;
   resolve: (result: Result) => void;
   reject: (error: unknown) => void;
 }
 
+/** What a caller is refused with. */
+class Refusal {
+  readonly reason: unknown;
+
+  constructor(reason: unknown) {
+    this.reason = reason;
+  }
+}
+
+const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
+
 export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item, Result>): GroupCommit<Item, Result> {
   const { name, flush, maxBatch, maxWaiting, lanes = 1, isolate } = options;
   const waiting: Waiting<Item, Result>[] = [];
   let inFlight = 0;
+  /** Batches of which not all callers are answered. */
+  let answering = 0;
   let scheduled = false;
   let closed: PromiseWithResolvers<void> | undefined;
 
@@ -52,42 +71,42 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
     setImmediate(start);
   }
 
-  function start(): void {
+  async function start(): Promise<void> {
     scheduled = false;
     const batch = waiting.splice(0, maxBatch);
     inFlight += 1;
-    void run(batch).then(() => {
-      inFlight -= 1;
-      schedule();
-      settle();
-    });
+    answering += 1;
     schedule();
+    const answers = await perform(batch.map((entry) => entry.item));
+    inFlight -= 1;
+    schedule();
+    for (let i = 0; i < batch.length; i++) {
+      if (i > 0 && i % ANSWERED_AT_ONCE === 0) await nextTurn();
+      const answer = answers[i];
+      if (answer instanceof Refusal) batch[i]!.reject(answer.reason);
+      else batch[i]!.resolve(answer as Result);
+    }
+    answering -= 1;
+    settle();
   }
 
-  async function run(batch: Waiting<Item, Result>[]): Promise<void> {
+  /** What comes of each item. Never rejects. */
+  async function perform(items: Item[]): Promise<(Result | Refusal)[]> {
     try {
-      const results = await flush(batch.map((entry) => entry.item));
-      if (results.length !== batch.length) {
-        throw new Error(`${name}: ${results.length} answers for ${batch.length} items`);
+      const results = await flush(items);
+      if (results.length !== items.length) {
+        throw new Error(`${name}: ${results.length} answers for ${items.length} items`);
       }
-      batch.forEach((entry, i) => {
-        const result = results[i] as Result | Error;
-        if (result instanceof Error) entry.reject(result);
-        else entry.resolve(result);
-      });
+      return results.map((result) => (result instanceof Error ? new Refusal(result) : result));
     } catch (error) {
-      if (batch.length === 1 || !isolate?.(error)) {
-        for (const entry of batch) entry.reject(error);
-        return;
-      }
-      const middle = batch.length >> 1;
-      await run(batch.slice(0, middle));
-      await run(batch.slice(middle));
+      if (items.length === 1 || !isolate?.(error)) return items.map(() => new Refusal(error));
+      const middle = items.length >> 1;
+      return [...(await perform(items.slice(0, middle))), ...(await perform(items.slice(middle)))];
     }
   }
 
   function settle(): void {
-    if (waiting.length === 0 && inFlight === 0) closed?.resolve();
+    if (waiting.length === 0 && answering === 0) closed?.resolve();
   }
 
   return {

@@ -49,6 +49,32 @@ describe("batches", () => {
     expect(await Promise.all(answers)).toEqual([10, 20, 30, 40]);
   });
 
+  test("what the first of a large batch do next is on its way while the others are answered", async () => {
+    const { flush, next } = manual();
+    const group = createGroupCommit({ name: "test", flush, maxBatch: 500, maxWaiting: 500 });
+    let answered = 0;
+    const answers = Array.from({ length: 100 }, async (_, n) => {
+      await group.submit(n);
+      answered += 1;
+      return group.submit(1000 + n);
+    });
+    const first = await next();
+    expect(first.items).toHaveLength(100);
+    first.done();
+    const second = await next();
+    expect(answered).toBeGreaterThan(0);
+    expect(answered).toBeLessThan(100);
+    expect(second.items[0]).toBe(1000);
+    second.done();
+    for (let items = second.items.length; items < 100; ) {
+      const batch = await next();
+      items += batch.items.length;
+      batch.done();
+    }
+    expect(await Promise.all(answers)).toEqual(Array.from({ length: 100 }, (_, n) => (1000 + n) * 10));
+    await group.close();
+  });
+
   test("lanes bound the batches in flight", async () => {
     const { flush, started, next } = manual();
     const group = createGroupCommit({ name: "test", flush, maxBatch: 1, maxWaiting: 100, lanes: 2 });
