@@ -118,6 +118,13 @@ export function foldTask(header: TaskHeader, updates: Iterable<TaskUpdate>): Tas
   return image;
 }
 
+/** An image that moves on by itself. Nothing that either changes in place is the other's too. */
+export function copyImage(image: TaskImage): TaskImage {
+  const { task } = image;
+  const artifacts = task.artifacts.map((artifact) => ({ ...artifact, parts: [...artifact.parts] }));
+  return { ...image, header: { ...image.header }, task: { ...task, history: [...task.history], artifacts } };
+}
+
 /** Carries an image on by one row. Changes it in place. */
 export function applyUpdate(image: TaskImage, update: TaskUpdate): void {
   if (update.seq !== image.seq + 1) {

@@ -3,7 +3,7 @@
 import type { Logger } from "pino";
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate } from "../domain/agent-report.ts";
-import { foldTask, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
+import { copyImage, foldTask, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
 import { isOutcomeUnknown } from "../store/database-errors.ts";
 import type { TaskStore } from "../store/task-store.ts";
@@ -83,11 +83,12 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     if (deps.log.isLevelEnabled("debug")) {
       work.log.debug({ taskId: header.taskId, agentId: header.agentId, waits }, "task accepted");
     }
-    // Two images: the runner moves its own on.
-    const image = () => foldTask({ ...header }, [{ ...update, seq: 1 }]);
-    if (client) running.start(runnerFor(image(), work.agent, client, work), (r) => r.run(work.message, delivery));
+    const image = foldTask(header, [{ ...update, seq: 1 }]);
+    // The runner moves its own on.
+    if (client)
+      running.start(runnerFor(copyImage(image), work.agent, client, work), (r) => r.run(work.message, delivery));
     else deps.hub.announceWork();
-    return image();
+    return image;
   }
 
   return begin;

@@ -13,18 +13,16 @@ import { createTurns } from "./in-turn.ts";
 import { LateLog } from "./late-log.ts";
 import { createRunningTasks, type RunningTasks } from "./running-tasks.ts";
 import { backoffMs } from "./runtime.ts";
-import type { AttemptRules } from "./task-attempts.ts";
-import { createTaskRunner, type Life, type RunnerDeps, type TaskRunner } from "./task-runner.ts";
+import { type Life, type RunnerDeps, TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError, type WriterDeps, whenDatabaseAnswers } from "./task-writer.ts";
 
 /** Bounds of the pause before something is tried again that another replica was faster with, in milliseconds. */
 const PAUSE_MIN_MS = 5;
 const PAUSE_MAX_MS = 1_000;
 
-export interface RunnersDeps extends Omit<RunnerDeps, "attempts" | "log">, WriterDeps {
+export interface RunnersDeps extends RunnerDeps, WriterDeps {
   log: Logger;
   connector: AgentConnector;
-  attempts: Omit<AttemptRules, "safeToRepeat">;
   /** Told when there is room for another task. */
   onRoom: () => void;
 }
@@ -76,16 +74,13 @@ export function createRunners(deps: RunnersDeps): Runners {
     // A request's log has its trace already.
     const traceId = request ? undefined : delivery.traceparent?.split("-")[1];
     const facts = { taskId, workspaceId, agentId, ...(traceId !== undefined && { traceId }) };
-    const runnerDeps = {
-      store,
-      runtime,
+    return new TaskRunner(deps, {
+      writer: createTaskWriter(deps, image),
+      client,
       log: new LateLog(() => (request?.log ?? log).child(facts)),
-      agentTimeoutMs: deps.agentTimeoutMs,
-      agentAwayMs: deps.agentAwayMs,
-      attemptTimeoutMs: deps.attemptTimeoutMs,
-      attempts: { ...deps.attempts, safeToRepeat: agent.safeToRepeat },
-    };
-    return createTaskRunner(runnerDeps, createTaskWriter(deps, image), client, life);
+      safeToRepeat: agent.safeToRepeat,
+      life,
+    });
   }
 
   async function load(key: TaskKey): Promise<TaskImage> {

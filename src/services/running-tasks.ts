@@ -1,11 +1,11 @@
 /** The tasks that this replica carries at the moment, each with its runner. */
 import type { Logger } from "pino";
-import { stateBrought, type TaskHeader, type TaskUpdate } from "../domain/task-log.ts";
+import { stateBrought, type TaskUpdate } from "../domain/task-log.ts";
 import { TRANSITIONS } from "../domain/task-state.ts";
 import type { TakenTask } from "../store/lease-repository.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import type { TaskRunner } from "./task-runner.ts";
-import type { UpdateHub } from "./update-hub.ts";
+import type { Commit, TaskListener, UpdateHub } from "./update-hub.ts";
 
 export interface RunningTask {
   readonly runner: TaskRunner;
@@ -34,69 +34,29 @@ export interface RunningTasks {
   settled(): Promise<void>;
 }
 
-const endsTask = (update: TaskUpdate): boolean => {
-  const state = stateBrought(update);
-  return state !== undefined && TRANSITIONS.get(state)?.length === 0;
-};
+interface RunningDeps {
+  hub: UpdateHub;
+  log: Logger;
+  onRest: () => void;
+}
 
-export function createRunningTasks(deps: { hub: UpdateHub; log: Logger; onRest: () => void }): RunningTasks {
-  const running = new Map<string, RunningTask>();
-  const byWorkspace = new Map<string, number>();
-  let active = 0;
-  const keyOf = ({ workspaceId, taskId }: TaskKey) => `${workspaceId} ${taskId}`;
-
-  function count({ workspaceId }: TaskHeader, by: 1 | -1): void {
-    const next = (byWorkspace.get(workspaceId) ?? 0) + by;
-    if (next === 0) byWorkspace.delete(workspaceId);
-    else byWorkspace.set(workspaceId, next);
-  }
+export function createRunningTasks(deps: RunningDeps): RunningTasks {
+  const running = new Map<string, Entry>();
+  const places = new Places();
 
   return {
-    byWorkspace,
+    byWorkspace: places.byWorkspace,
     get size() {
-      return Math.max(active, Math.ceil(running.size / 2));
+      return Math.max(places.taken, Math.ceil(running.size / 2));
     },
     get: (key) => running.get(keyOf(key)),
     start(runner, work) {
-      const { header } = runner.writer.image;
-      const { workspaceId, taskId } = header;
-      const key = keyOf(header);
-      const heed = () => {
-        runner.heed().catch((err: unknown) => deps.log.warn({ err, taskId }, "a task could not be looked at again"));
-      };
-      let counts = true;
-      /** What has ended takes no place, though its runner may yet wait for its agent to name what it began. */
-      const uncount = () => {
-        if (!counts) return;
-        counts = false;
-        active -= 1;
-        count(header, -1);
-      };
-      const deaf = deps.hub.subscribe(workspaceId, taskId, {
-        onCommit: ({ updates }) => {
-          if (!updates.some(endsTask)) return;
-          uncount();
-          deps.onRest();
-        },
-        onHint: (seq) => {
-          if (seq > runner.writer.image.seq) heed();
-        },
-      });
-      count(header, 1);
-      active += 1;
-      const entry = {
-        runner,
-        done: work(runner)
-          .catch((err: unknown) => deps.log.error({ err, taskId }, "a runner broke"))
-          .finally(() => {
-            deaf();
-            uncount();
-            if (running.get(key) === entry) running.delete(key);
-            runner.release();
-            deps.onRest();
-          }),
-      };
+      const key = keyOf(runner.writer.image.header);
+      const entry = new Entry(deps, places, runner);
       running.set(key, entry);
+      entry.begin(work, () => {
+        if (running.get(key) === entry) running.delete(key);
+      });
     },
     drop: (key) => void running.delete(keyOf(key)),
     list: () =>
@@ -108,3 +68,90 @@ export function createRunningTasks(deps: { hub: UpdateHub; log: Logger; onRest: 
     settled: async () => void (await Promise.allSettled([...running.values()].map(({ done }) => done))),
   };
 }
+
+const keyOf = ({ workspaceId, taskId }: TaskKey): string => `${workspaceId} ${taskId}`;
+
+/** How many places are taken, and by which workspaces. */
+class Places {
+  taken = 0;
+  readonly byWorkspace = new Map<string, number>();
+
+  take(workspaceId: string): void {
+    this.taken += 1;
+    this.byWorkspace.set(workspaceId, (this.byWorkspace.get(workspaceId) ?? 0) + 1);
+  }
+
+  giveBack(workspaceId: string): void {
+    this.taken -= 1;
+    const left = (this.byWorkspace.get(workspaceId) ?? 0) - 1;
+    if (left > 0) this.byWorkspace.set(workspaceId, left);
+    else this.byWorkspace.delete(workspaceId);
+  }
+}
+
+/** A task that runs. What has ended takes no place, though its runner may yet wait for its agent to name what it began. */
+class Entry implements RunningTask, TaskListener {
+  readonly runner: TaskRunner;
+  done: Promise<void> = Promise.resolve();
+  readonly #deps: RunningDeps;
+  readonly #places: Places;
+  readonly #workspaceId: string;
+  readonly #deaf: () => void;
+  #hasPlace = true;
+
+  constructor(deps: RunningDeps, places: Places, runner: TaskRunner) {
+    const { workspaceId, taskId } = runner.writer.image.header;
+    this.#deps = deps;
+    this.#places = places;
+    this.#workspaceId = workspaceId;
+    this.runner = runner;
+    places.take(workspaceId);
+    this.#deaf = deps.hub.subscribe(workspaceId, taskId, this);
+  }
+
+  begin(work: (runner: TaskRunner) => Promise<void>, forget: () => void): void {
+    this.done = this.#run(work, forget);
+  }
+
+  onCommit({ updates }: Commit): void {
+    if (!updates.some(endsTask)) return;
+    this.#leavePlace();
+    this.#deps.onRest();
+  }
+
+  onHint(seq: number): void {
+    if (seq <= this.runner.writer.image.seq) return;
+    this.runner.heed().catch((err: unknown) => {
+      this.#deps.log.warn({ err, taskId: this.#taskId }, "a task could not be looked at again");
+    });
+  }
+
+  async #run(work: (runner: TaskRunner) => Promise<void>, forget: () => void): Promise<void> {
+    const { log, onRest } = this.#deps;
+    try {
+      await work(this.runner);
+    } catch (err) {
+      log.error({ err, taskId: this.#taskId }, "a runner broke");
+    }
+    this.#deaf();
+    this.#leavePlace();
+    forget();
+    this.runner.release();
+    onRest();
+  }
+
+  get #taskId(): string {
+    return this.runner.writer.image.header.taskId;
+  }
+
+  #leavePlace(): void {
+    if (!this.#hasPlace) return;
+    this.#hasPlace = false;
+    this.#places.giveBack(this.#workspaceId);
+  }
+}
+
+const endsTask = (update: TaskUpdate): boolean => {
+  const state = stateBrought(update);
+  return state !== undefined && TRANSITIONS.get(state)?.length === 0;
+};

@@ -67,18 +67,24 @@ export function createTaskCancel(
   return async (signal) => {
     const { taskId, upstreamTaskId } = writer.image.header;
     if (isTerminal(state())) throw taskNotCancelable(taskId, `it is ${stateName(state())} already.`);
-    if (upstreamTaskId === undefined) {
-      // The outcome is decided here; the agent is told as soon as it names the task.
-      const now = () => timestampFromDate(runtime.now());
+    let name = upstreamTaskId;
+    if (name === undefined) {
+      // The outcome is decided here; the agent is told as soon as it names the task. It may have done so in this very moment.
+      const timestamp = timestampFromDate(runtime.now());
       await writer.append(
-        ({ header }) => [statusUpdate(header, { state: TaskState.CANCELED, timestamp: now() }, CANCELED_BY_CLIENT)],
+        ({ header }) => {
+          name = header.upstreamTaskId;
+          if (name !== undefined) return [];
+          return [statusUpdate(header, { state: TaskState.CANCELED, timestamp }, CANCELED_BY_CLIENT)];
+        },
         { take: true },
         signal,
       );
-    } else {
+    }
+    if (name !== undefined && !isTerminal(state())) {
       // So that it can be told from an agent that cancels by itself, and is known of when the agent refuses.
       await writer.append(({ state: engine }) => [asked(engine)], { hidden: "either" }, signal);
-      await cancelAtAgent(taskId, upstreamTaskId, signal);
+      await cancelAtAgent(taskId, name, signal);
     }
     if (isTerminal(state()) && state() !== TaskState.CANCELED) {
       throw taskNotCancelable(taskId, `it is ${stateName(state())} already.`);

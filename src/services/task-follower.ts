@@ -2,7 +2,7 @@
  * Hears what an agent says of one task, and has it written down: from a stream, or by asking again and again. What breaks on
  * the way is healed: subscribe, then get, then patience, until the agent has been away for too long.
  */
-import type { StreamResponse } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { StreamResponse, Task } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { repeatsQuestion } from "../domain/agent-report.ts";
 import { isAtRest } from "../domain/task-log.ts";
 import { AgentCallError, type AgentCallOptions, type AgentClient } from "./agent-port.ts";
@@ -29,7 +29,7 @@ export interface FollowerDeps {
   agentTimeoutMs: number;
   /** How long an agent may be out of reach in the middle of a task, in milliseconds. */
   agentAwayMs: number;
-  attempts: () => TaskAttempts;
+  attempts(): TaskAttempts;
   /** The failure of a call to the agent as clients may see it; rethrows what is none, and the end of the run. */
   asCallError(error: unknown): AgentCallError;
   /** What a short call to the agent is made with. */
@@ -45,96 +45,146 @@ export interface TaskFollower {
   follow(): Promise<void>;
   /** Has written down how the task stands at its agent. */
   look(upstreamTaskId: string): Promise<void>;
+  /**
+   * Whether the agent still waits with the question that a message was to answer. The task then waits again, and says why
+   * in the same breath: whoever waits for the answer to the message reads that, and not the old question.
+   */
+  wasNotHeard(failure: AgentCallError): Promise<boolean>;
 }
 
 /** `ends` ends the listening. */
-export function createTaskFollower(
+export const createTaskFollower = (
   deps: FollowerDeps,
   writer: TaskWriter,
   client: AgentClient,
   reporter: TaskReporter,
   ends: AbortSignal,
-): TaskFollower {
-  const { runtime, log, attempts, asCallError } = deps;
-  const atRest = () => isAtRest(writer.image);
+): TaskFollower => new Follower(deps, writer, client, reporter, ends);
 
-  async function consume(stream: AsyncIterable<StreamResponse>, answers?: "first" | "further"): Promise<void> {
-    let opening = true;
-    const told = deps.told();
-    for await (const answer of stream) {
-      const behind = answers === "further" || (answers === undefined && isBehind(told));
-      const stale = opening && behind && repeatsQuestion(writer.image, answer);
-      if (!stale) await reporter.report(answer, opening && answers === "first");
-      opening = false;
-      // A task that was canceled before its agent named it is followed until it does, or says that there is none.
-      const named = writer.image.header.upstreamTaskId !== undefined || answer.payload.case === "message";
-      if (!stale && atRest() && named) break;
-    }
-    await reporter.settled();
+class Follower implements TaskFollower {
+  readonly #deps: FollowerDeps;
+  readonly #writer: TaskWriter;
+  readonly #client: AgentClient;
+  readonly #reporter: TaskReporter;
+  readonly #ends: AbortSignal;
+
+  constructor(deps: FollowerDeps, writer: TaskWriter, client: AgentClient, reporter: TaskReporter, ends: AbortSignal) {
+    this.#deps = deps;
+    this.#writer = writer;
+    this.#client = client;
+    this.#reporter = reporter;
+    this.#ends = ends;
   }
 
-  async function follow(): Promise<void> {
+  async consume(stream: AsyncIterable<StreamResponse>, answers?: "first" | "further"): Promise<void> {
+    const told = this.#deps.told();
+    let opening = true;
+    try {
+      for await (const answer of stream) {
+        const behind = answers === "further" || (answers === undefined && this.#isBehind(told));
+        const stale = opening && behind && repeatsQuestion(this.#writer.image, answer);
+        if (!stale) await this.#reporter.report(answer, opening && answers === "first");
+        opening = false;
+        // A task that was canceled before its agent named it is followed until it does, or says that there is none.
+        const named = this.#writer.image.header.upstreamTaskId !== undefined || answer.payload.case === "message";
+        if (!stale && this.#isAtRest && named) break;
+      }
+    } catch (error) {
+      // What the agent has said counts, whatever broke then.
+      await this.#reporter.settled();
+      throw error;
+    }
+    await this.#reporter.settled();
+  }
+
+  async follow(): Promise<void> {
+    const { runtime, log, agentAwayMs } = this.#deps;
     let failures = 0;
     let awaySince = runtime.elapsedMs();
     let quiet = 0;
-    while (!atRest()) {
-      ends.throwIfAborted();
-      const { upstreamTaskId } = writer.image.header;
+    while (!this.#isAtRest) {
+      this.#ends.throwIfAborted();
+      const { header, seq: before } = this.#writer.image;
+      const { upstreamTaskId } = header;
       if (upstreamTaskId === undefined) {
         const silence = "The agent ended its answer without having said anything.";
-        return reporter.failFor(new AgentCallError("invalid", silence));
+        return this.#reporter.failFor(new AgentCallError("invalid", silence));
       }
-      const before = writer.image.seq;
       try {
-        if (client.streaming) await resubscribe(upstreamTaskId);
-        if (!atRest()) await look(upstreamTaskId);
+        if (this.#client.streaming) await this.#resubscribe(upstreamTaskId);
+        if (!this.#isAtRest) await this.look(upstreamTaskId);
         failures = 0;
       } catch (error) {
-        const failure = asCallError(error);
-        if (failure.reason === "TASK_NOT_FOUND") return attempts().failed(forgotten(failure));
+        const failure = this.#deps.asCallError(error);
+        if (failure.reason === "TASK_NOT_FOUND") return this.#deps.attempts().failed(forgotten(failure));
         const final = failure.kind === "refused" && !NOT_NOW.has(failure.reason ?? "");
-        if (final || failure.kind === "invalid") return reporter.failFor(failure);
+        if (final || failure.kind === "invalid") return this.#reporter.failFor(failure);
         if (failures++ === 0) awaySince = runtime.elapsedMs();
         const awayMs = runtime.elapsedMs() - awaySince;
-        if (failures >= MIN_FAILURES && awayMs >= deps.agentAwayMs) return attempts().failed(failure);
+        if (failures >= MIN_FAILURES && awayMs >= agentAwayMs) return this.#deps.attempts().failed(failure);
         log.info({ err: failure, failures }, "the agent does not answer; trying again");
       }
-      if (atRest()) return;
-      quiet = writer.image.seq === before ? quiet + 1 : 0;
+      if (this.#isAtRest) return;
+      quiet = this.#writer.image.seq === before ? quiet + 1 : 0;
       const pauseMs =
         failures > 0
           ? backoffMs(failures, RETRY_MIN_MS, POLL_MAX_MS, runtime.random)
           : backoffMs(quiet, POLL_MIN_MS, POLL_MAX_MS, runtime.random);
-      await runtime.wait(pauseMs, ends);
+      await runtime.wait(pauseMs, this.#ends);
     }
   }
 
-  async function look(upstreamTaskId: string): Promise<void> {
-    const told = deps.told();
-    const task = await client.get(upstreamTaskId, deps.control());
-    const report: StreamResponse = { $typeName: "lf.a2a.v1.StreamResponse", payload: { case: "task", value: task } };
-    if (isBehind(told) && repeatsQuestion(writer.image, report)) return;
-    await reporter.reportTask(task);
+  async look(upstreamTaskId: string): Promise<void> {
+    const told = this.#deps.told();
+    const task = await this.#client.get(upstreamTaskId, this.#deps.control());
+    if (this.#isBehind(told) && repeatsQuestion(this.#writer.image, snapshot(task))) return;
+    await this.#reporter.reportTask(task);
+  }
+
+  async wasNotHeard(failure: AgentCallError): Promise<boolean> {
+    const { upstreamTaskId = "" } = this.#writer.image.header;
+    let task: Task;
+    try {
+      task = await this.#client.get(upstreamTaskId, this.#deps.control());
+    } catch (error) {
+      this.#deps.log.info({ err: this.#deps.asCallError(error) }, "the agent does not answer for its task");
+      return false;
+    }
+    if (!task.status || !repeatsQuestion(this.#writer.image, snapshot(task))) return false;
+    const text =
+      failure.kind === "refused"
+        ? `The agent refused the message: ${failure.message}`
+        : `The agent may not have heard the message, and still waits for input: ${failure.message}`;
+    await this.#reporter.set(task.status.state, text, "a message met trouble");
+    return true;
+  }
+
+  get #isAtRest(): boolean {
+    return isAtRest(this.#writer.image);
   }
 
   /** Whether what was asked for at that moment may show the task as it stood before a message that was on its way. */
-  function isBehind({ sent, arrived }: { sent: number; arrived: number }): boolean {
-    return arrived < sent || deps.told().sent > sent;
+  #isBehind({ sent, arrived }: { sent: number; arrived: number }): boolean {
+    return arrived < sent || this.#deps.told().sent > sent;
   }
 
   /** Agents refuse to subscribe to what has ended, and some to subscribe at all: a look tells the rest. */
-  async function resubscribe(upstreamTaskId: string): Promise<void> {
+  async #resubscribe(upstreamTaskId: string): Promise<void> {
+    const { log, agentTimeoutMs } = this.#deps;
     try {
-      await consume(client.subscribe(upstreamTaskId, { signal: ends, timeoutMs: deps.agentTimeoutMs }));
+      await this.consume(this.#client.subscribe(upstreamTaskId, { signal: this.#ends, timeoutMs: agentTimeoutMs }));
     } catch (error) {
-      const failure = asCallError(error);
+      const failure = this.#deps.asCallError(error);
       if (failure.kind === "invalid") throw failure;
       log.debug({ err: failure }, "no stream for the task; looking at it instead");
     }
   }
-
-  return { consume, follow, look };
 }
+
+const snapshot = (task: Task): StreamResponse => ({
+  $typeName: "lf.a2a.v1.StreamResponse",
+  payload: { case: "task", value: task },
+});
 
 /** Nobody asked the agent for a task by name but the router: what is refused is not what the client sent. */
 const forgotten = (cause: AgentCallError) =>

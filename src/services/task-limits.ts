@@ -1,5 +1,13 @@
-/** The limits of time under which a replica carries a task. */
+/** The limits of time under which a replica carries a task, and what follows when one has passed. */
+import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { stateOf } from "../domain/task-log.ts";
+import { isTerminal } from "../domain/task-state.ts";
+import { AgentCallError, type AgentCallOptions, type AgentClient } from "./agent-port.ts";
+import type { TaskLog } from "./late-log.ts";
 import type { Runtime } from "./runtime.ts";
+import type { TaskAttempts } from "./task-attempts.ts";
+import type { TaskReporter } from "./task-reporter.ts";
+import { LeaseLostError, type TaskWriter } from "./task-writer.ts";
 
 /**
  * - `deadline`: the task's own deadline has passed.
@@ -46,4 +54,41 @@ export function armTimeLimit(
   };
   wait();
   return () => clearTimeout(timer);
+}
+
+export interface LimitDeps {
+  readonly log: TaskLog;
+  attempts(): TaskAttempts;
+  /** What the agent is called with when it is no longer listened to. */
+  lastWords(): AgentCallOptions;
+}
+
+/** A limit has passed: the agent is told, and if it has not ended the task itself by then, the attempt has failed. */
+export async function endAtLimit(
+  { limit, message }: TimeLimitError,
+  deps: LimitDeps,
+  writer: TaskWriter,
+  client: AgentClient,
+  reporter: TaskReporter,
+): Promise<void> {
+  deps.log.info({ limit }, "a time limit has passed");
+  const { upstreamTaskId } = writer.image.header;
+  if (upstreamTaskId !== undefined) {
+    try {
+      const task = await client.cancel(upstreamTaskId, deps.lastWords()).catch((error: unknown) => {
+        // An agent also refuses because it is done.
+        if (error instanceof AgentCallError && error.kind === "refused")
+          return client.get(upstreamTaskId, deps.lastWords());
+        throw error;
+      });
+      if (task.status && isTerminal(task.status.state) && task.status.state !== TaskState.CANCELED)
+        await reporter.reportTask(task);
+    } catch (error) {
+      if (error instanceof LeaseLostError) throw error;
+      deps.log.info({ err: error }, "the agent could not be told that the time is up");
+    }
+  }
+  if (isTerminal(stateOf(writer.image))) return;
+  if (limit === "attempt") return deps.attempts().failed(new AgentCallError("timeout", message));
+  await reporter.set(TaskState.FAILED, message, `time limit: ${limit}`);
 }

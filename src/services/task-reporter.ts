@@ -1,11 +1,14 @@
 /** Writes down what an agent reports of one task, whatever it is, and the failure of the task when that is what it is. */
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import {
+  type Artifact,
   type Message,
   type StreamResponse,
   type Task,
   type TaskArtifactUpdateEvent,
   TaskState,
+  type TaskStatus,
+  type TaskStatusUpdateEvent,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
   agentText,
@@ -20,21 +23,22 @@ import {
   updatesFromStatus,
 } from "../domain/agent-report.ts";
 import { idViolations } from "../domain/message-rules.ts";
-import type { NewUpdate, TaskImage } from "../domain/task-log.ts";
+import type { TaskHeader, TaskImage } from "../domain/task-log.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { AgentCallError } from "./agent-port.ts";
 import type { TaskLog } from "./late-log.ts";
 import type { Runtime } from "./runtime.ts";
-import { type AppendOptions, LeaseLostError, type TaskWriter, whenDatabaseAnswers } from "./task-writer.ts";
+import type { AppendOptions, MakeUpdates } from "./task-append.ts";
+import { LeaseLostError, type TaskWriter, whenDatabaseAnswers } from "./task-writer.ts";
 
 /** Begins the `cause` of a failure whose raw answer the log keeps. */
 export const INVALID_ANSWER = "INVALID_AGENT_RESPONSE";
 
 const NO_IDS: UpstreamIds = new Map();
-/** Chunks that are held at most while they are being stored, in bytes. */
+/** What is held at most while it is being stored, in bytes. */
 const MAX_HELD_BYTES = 1024 * 1024;
-/** What a chunk and a part of it cost besides what they say. */
-const CHUNK_BYTES = 1536;
+/** What a report and a part of it cost besides what they say. */
+const REPORT_BYTES = 1536;
 const PART_BYTES = 256;
 
 export interface ReporterDeps {
@@ -46,14 +50,19 @@ export interface ReporterDeps {
    * another replica's.
    */
   onNamed: (upstreamTaskId: string, late: boolean) => Promise<void> | void;
+  /** Told that something could not be stored that nobody waited for. It is thrown to whoever reports next, or settles. */
+  onFailure: (error: unknown) => void;
 }
 
 export interface TaskReporter {
-  /** `first` says that the report answers the task's first message. Throws AgentCallError for what is no report of it. */
+  /**
+   * `first` says that the report answers the task's first message. Resolves when more can be heard: what leaves the task at
+   * work is stored beside what the agent says next, everything else by then. Throws AgentCallError for what is no report.
+   */
   report(answer: StreamResponse, first: boolean): Promise<void>;
   /** Resolves when everything that was reported is stored. */
   settled(): Promise<void>;
-  /** The agent's task as a whole. `options` of the append, where it is to be one of a kind. */
+  /** Stores what the agent's task says as a whole. `options` of the append, where it is to be one of a kind. */
   reportTask(task: Task, options?: AppendOptions): Promise<void>;
   /** Something to be added to the history, in the agent's name. */
   remark(text: string): Promise<void>;
@@ -64,157 +73,219 @@ export interface TaskReporter {
 }
 
 /** `signal` ends what waits for the database. */
-export function createTaskReporter(deps: ReporterDeps, writer: TaskWriter, signal: AbortSignal): TaskReporter {
-  const { runtime, store } = deps;
-  const now = () => timestampFromDate(runtime.now());
-  /** The chunks that are being stored, how heavy they are, and how the storing of one failed. */
-  let chunks: Promise<void> = Promise.resolve();
-  let heldBytes = 0;
-  let failure: { error: unknown } | undefined;
+export const createTaskReporter = (deps: ReporterDeps, writer: TaskWriter, signal: AbortSignal): TaskReporter =>
+  new Reporter(deps, writer, signal);
 
-  async function knownIds(report: StreamResponse): Promise<UpstreamIds> {
-    const { workspaceId, agentId } = writer.image.header;
-    const mentioned = mentionedTaskIds(report);
-    if (mentioned.length === 0) return NO_IDS;
-    return whenDatabaseAnswers(runtime, signal, () =>
-      store.mapTaskIds(workspaceId, agentId, mentioned, "from-upstream"),
-    );
+class Reporter implements TaskReporter {
+  readonly #deps: ReporterDeps;
+  readonly #writer: TaskWriter;
+  readonly #signal: AbortSignal;
+  /** What the agent calls the task, before that is stored. */
+  #name: string | undefined;
+  /** Resolves when what is held is stored. */
+  #stored: Promise<void> | undefined;
+  #heldBytes = 0;
+  /** How the storing of something held failed. */
+  #failure: { error: unknown } | undefined;
+
+  constructor(deps: ReporterDeps, writer: TaskWriter, signal: AbortSignal) {
+    this.#deps = deps;
+    this.#writer = writer;
+    this.#signal = signal;
   }
 
-  async function write(make: (image: TaskImage) => readonly NewUpdate[], options: AppendOptions = {}): Promise<void> {
-    const { upstreamTaskId } = options;
-    if (upstreamTaskId === undefined || writer.image.header.upstreamTaskId !== undefined) {
-      await writer.append(make, options, signal);
-      return;
-    }
-    try {
-      const outcome = await writer.append(make, options, signal);
-      await deps.onNamed(upstreamTaskId, outcome === "ended");
-    } catch (error) {
-      if (error instanceof LeaseLostError) await deps.onNamed(upstreamTaskId, true);
-      throw error;
-    }
-  }
-
-  /** A chunk is stored beside what the agent says next; more than is held at most is waited for. */
-  async function writeChunk(event: TaskArtifactUpdateEvent, ids: AppendOptions): Promise<void> {
-    const make = (image: TaskImage) => updatesFromArtifact(image, event);
-    if (writer.image.header.upstreamTaskId === undefined) return write(make, ids);
-    const bytes = weightOf(event);
-    heldBytes += bytes;
-    chunks = write(make, { ...ids, gather: "chunk" }).then(
-      () => {
-        heldBytes -= bytes;
-      },
-      (error: unknown) => {
-        heldBytes -= bytes;
-        failure ??= { error };
-      },
-    );
-    if (heldBytes > MAX_HELD_BYTES) await settled();
-  }
-
-  /** Appends go one after another, so the last chunk is stored after all others. */
-  async function settled(): Promise<void> {
-    await chunks;
-    if (!failure) return;
-    const { error } = failure;
-    failure = undefined;
-    throw error;
-  }
-
-  /** The ids of a report, which must be of this task, and such that they can be stored. */
-  function identify(taskId: string, contextId: string) {
-    const { upstreamTaskId } = writer.image.header;
-    const [fault] = [...idViolations("id", taskId), ...idViolations("contextId", contextId)];
-    if (fault) {
-      throw new AgentCallError(
-        "invalid",
-        `The agent's task has an ${fault.field} that is none: ${fault.description}.`,
-        {
-          raw: `${taskId}\n${contextId}`,
-        },
-      );
-    }
-    if (upstreamTaskId !== undefined && taskId !== upstreamTaskId) {
-      throw new AgentCallError("invalid", "The agent reported on a task that is not the one it was asked about.", {
-        raw: `task id "${taskId}" instead of "${upstreamTaskId}"`,
-      });
-    }
-    return { upstreamTaskId: taskId, ...(contextId !== "" && { upstreamContextId: contextId }) };
-  }
-
-  /** A bare Message ends the task: as itself while nobody has seen the task, else as the message of COMPLETED. */
-  async function reply(message: Message, known: UpstreamIds): Promise<void> {
-    const ids = message.contextId === "" ? {} : { upstreamContextId: message.contextId };
-    const bare = (image: TaskImage) => [replyUpdate(image.header, message, known)];
-    if ((await writer.append(bare, { ...ids, hidden: true }, signal)) !== "disclosed") return;
-    await writer.append(
-      ({ header }) => {
-        const status = { state: TaskState.COMPLETED, timestamp: now(), message: ownMessage(header, message, known) };
-        return [statusUpdate(header, status, "the agent answered with a message")];
-      },
-      ids,
-      signal,
-    );
-  }
-
-  async function report(answer: StreamResponse, first: boolean, options: AppendOptions = {}): Promise<void> {
+  async report(answer: StreamResponse, first: boolean): Promise<void> {
+    if (this.#failure) await this.settled();
+    const mentioned = mentionedTaskIds(answer);
+    const known = mentioned.length === 0 ? NO_IDS : await this.#knownIds(mentioned);
     const { payload } = answer;
-    if (failure) await settled();
-    const known = await knownIds(answer);
     switch (payload.case) {
-      case "task": {
-        const task = payload.value;
-        const ids = identify(task.id, task.contextId);
-        return write((image) => updatesFromSnapshot(image, task, known, now()), { ...ids, ...options });
-      }
+      case "task":
+        return this.#hear(payload.value.status, weightOfTask(payload.value), this.#task(payload.value, known));
       case "statusUpdate": {
-        const ids = identify(payload.value.taskId, payload.value.contextId);
-        const gather = writer.image.header.upstreamTaskId === undefined ? {} : ({ gather: "last" } as const);
-        return write((image) => updatesFromStatus(image, payload.value, known, now()), { ...ids, ...gather });
+        const event = payload.value;
+        const make = (image: TaskImage) => updatesFromStatus(image, event, known, this.#now());
+        const written = this.#write(make, { ...this.#identify(event.taskId, event.contextId), gather: "status" });
+        return this.#hear(event.status, weightOfStatus(event), written);
       }
       case "artifactUpdate": {
-        const ids = identify(payload.value.taskId, payload.value.contextId);
-        return writeChunk(payload.value, ids);
+        const event = payload.value;
+        const make = (image: TaskImage) => updatesFromArtifact(image, event);
+        const written = this.#write(make, { ...this.#identify(event.taskId, event.contextId), gather: "chunk" });
+        return this.#hold(weightOfChunk(event), written);
       }
-      case "message":
-        if (first) return reply(payload.value, known);
-        return write((image) => [messageUpdate(ownMessage(image.header, payload.value, known))]);
+      case "message": {
+        const message = payload.value;
+        if (first) return this.#reply(message, known);
+        return this.#write((image) => [messageUpdate(ownMessage(image.header, message, known))], {});
+      }
       default:
         throw new AgentCallError("invalid", "The agent sent an update that holds nothing.");
     }
   }
 
-  async function set(state: TaskState, text: string, cause: string, options: AppendOptions = {}): Promise<void> {
-    const update = ({ header }: TaskImage) => {
-      const message = agentText(header, runtime.newId(), text);
-      return [statusUpdate(header, { state, timestamp: now(), message }, cause)];
-    };
-    if (options.hidden === true && (await writer.append(update, options, signal)) !== "disclosed") return;
-    await writer.append(update, { ...options, hidden: false }, signal);
+  /** Appends go one after another, so the last one is stored after all others. */
+  async settled(): Promise<void> {
+    await this.#stored;
+    if (!this.#failure) return;
+    const { error } = this.#failure;
+    this.#failure = undefined;
+    throw error;
   }
 
-  return {
-    report,
-    settled,
-    reportTask: (task, options) =>
-      report({ $typeName: "lf.a2a.v1.StreamResponse", payload: { case: "task", value: task } }, false, options),
-    remark: (text) => write(({ header }) => [messageUpdate(agentText(header, runtime.newId(), text))]),
-    set,
-    async failFor(error) {
-      deps.log.warn({ err: error, kind: error.kind, reason: error.reason }, "the agent failed the task");
-      if (error.kind !== "invalid") return set(TaskState.FAILED, error.message, `${error.kind}: ${error.message}`);
-      const raw = error.raw === undefined ? "" : `\n${error.raw}`;
-      return set(TaskState.FAILED, error.message, `${INVALID_ANSWER}: ${error.message}${raw}`, { hidden: true });
-    },
-  };
+  async reportTask(task: Task, options: AppendOptions = {}): Promise<void> {
+    if (this.#failure) await this.settled();
+    const mentioned = mentionedTaskIds({
+      $typeName: "lf.a2a.v1.StreamResponse",
+      payload: { case: "task", value: task },
+    });
+    await this.#task(task, mentioned.length === 0 ? NO_IDS : await this.#knownIds(mentioned), options);
+  }
+
+  remark(text: string): Promise<void> {
+    return this.#write(({ header }) => [messageUpdate(this.#text(header, text))], {});
+  }
+
+  async set(state: TaskState, text: string, cause: string, options: AppendOptions = {}): Promise<void> {
+    const update = ({ header }: TaskImage) => [
+      statusUpdate(header, { state, timestamp: this.#now(), message: this.#text(header, text) }, cause),
+    ];
+    const hidden = options.hidden === true;
+    if (hidden && (await this.#writer.append(update, options, this.#signal)) !== "disclosed") return;
+    await this.#writer.append(update, { ...options, hidden: false }, this.#signal);
+  }
+
+  async failFor(error: AgentCallError): Promise<void> {
+    this.#deps.log.warn({ err: error, kind: error.kind, reason: error.reason }, "the agent failed the task");
+    if (error.kind !== "invalid") return this.set(TaskState.FAILED, error.message, `${error.kind}: ${error.message}`);
+    const raw = error.raw === undefined ? "" : `\n${error.raw}`;
+    return this.set(TaskState.FAILED, error.message, `${INVALID_ANSWER}: ${error.message}${raw}`, { hidden: true });
+  }
+
+  // --- what is heard, and what is held meanwhile
+
+  /** Holds what leaves the task at work, and waits for the storing of everything else. */
+  async #hear(status: TaskStatus | undefined, bytes: number, written: Promise<void>): Promise<void> {
+    if (isAtWork(status?.state)) return this.#hold(bytes, written);
+    await written;
+    await this.settled();
+  }
+
+  /** More than is held at most is waited for. */
+  async #hold(bytes: number, written: Promise<void>): Promise<void> {
+    this.#heldBytes += bytes;
+    this.#stored = written.then(
+      () => {
+        this.#heldBytes -= bytes;
+      },
+      (error: unknown) => {
+        this.#heldBytes -= bytes;
+        this.#failure ??= { error };
+        this.#deps.onFailure(error);
+      },
+    );
+    if (this.#heldBytes > MAX_HELD_BYTES) await this.settled();
+  }
+
+  #task(task: Task, known: UpstreamIds, options?: AppendOptions): Promise<void> {
+    const make = (image: TaskImage) => updatesFromSnapshot(image, task, known, this.#now());
+    return this.#write(make, { ...this.#identify(task.id, task.contextId), ...(options ?? { gather: "task" }) });
+  }
+
+  /** A bare Message ends the task: as itself while nobody has seen the task, else as the message of COMPLETED. */
+  async #reply(message: Message, known: UpstreamIds): Promise<void> {
+    const ids = message.contextId === "" ? {} : { upstreamContextId: message.contextId };
+    const bare = (image: TaskImage) => [replyUpdate(image.header, message, known)];
+    if ((await this.#writer.append(bare, { ...ids, hidden: true }, this.#signal)) !== "disclosed") return;
+    const completed = ({ header }: TaskImage) => {
+      const own = ownMessage(header, message, known);
+      const status = { state: TaskState.COMPLETED, timestamp: this.#now(), message: own };
+      return [statusUpdate(header, status, "the agent answered with a message")];
+    };
+    await this.#writer.append(completed, ids, this.#signal);
+  }
+
+  // --- writing
+
+  async #write(make: MakeUpdates, options: AppendOptions): Promise<void> {
+    const { upstreamTaskId } = options;
+    if (upstreamTaskId === undefined || this.#upstreamTaskId !== undefined) {
+      await this.#writer.append(make, options, this.#signal);
+      return;
+    }
+    this.#name = upstreamTaskId;
+    try {
+      const outcome = await this.#writer.append(make, options, this.#signal);
+      await this.#deps.onNamed(upstreamTaskId, outcome === "ended");
+    } catch (error) {
+      if (error instanceof LeaseLostError) await this.#deps.onNamed(upstreamTaskId, true);
+      throw error;
+    }
+  }
+
+  get #upstreamTaskId(): string | undefined {
+    return this.#writer.image.header.upstreamTaskId ?? this.#name;
+  }
+
+  /** The ids of a report, which must be of this task, and such that they can be stored. */
+  #identify(taskId: string, contextId: string): AppendOptions {
+    const named = this.#upstreamTaskId;
+    // What was looked at once need not be looked at again.
+    if (taskId !== named || contextId !== this.#writer.image.header.upstreamContextId) {
+      const [fault] = [...idViolations("id", taskId), ...idViolations("contextId", contextId)];
+      if (fault) {
+        const text = `The agent's task has an ${fault.field} that is none: ${fault.description}.`;
+        throw new AgentCallError("invalid", text, { raw: `${taskId}\n${contextId}` });
+      }
+    }
+    if (named !== undefined && taskId !== named) {
+      throw new AgentCallError("invalid", "The agent reported on a task that is not the one it was asked about.", {
+        raw: `task id "${taskId}" instead of "${named}"`,
+      });
+    }
+    return { upstreamTaskId: taskId, ...(contextId !== "" && { upstreamContextId: contextId }) };
+  }
+
+  #knownIds(mentioned: readonly string[]): Promise<UpstreamIds> {
+    const { workspaceId, agentId } = this.#writer.image.header;
+    const { store, runtime } = this.#deps;
+    return whenDatabaseAnswers(runtime, this.#signal, () =>
+      store.mapTaskIds(workspaceId, agentId, mentioned, "from-upstream"),
+    );
+  }
+
+  #text(header: TaskHeader, text: string): Message {
+    return agentText(header, this.#deps.runtime.newId(), text);
+  }
+
+  #now(): Timestamp {
+    return timestampFromDate(this.#deps.runtime.now());
+  }
 }
 
-/** About how many bytes of memory a chunk holds. */
-function weightOf({ artifact, metadata }: TaskArtifactUpdateEvent): number {
-  let bytes = CHUNK_BYTES + sizeOf(metadata) + sizeOf(artifact?.metadata);
-  for (const { content, metadata: ofPart } of artifact?.parts ?? []) {
+const isAtWork = (state: TaskState | undefined): boolean =>
+  state === TaskState.WORKING || state === TaskState.SUBMITTED || state === undefined;
+
+// --- about how many bytes of memory a report holds
+
+function weightOfChunk({ artifact, metadata }: TaskArtifactUpdateEvent): number {
+  return REPORT_BYTES + sizeOf(metadata) + (artifact ? weightOfParts(artifact) : 0);
+}
+
+function weightOfStatus({ status, metadata }: TaskStatusUpdateEvent): number {
+  return REPORT_BYTES + sizeOf(metadata) + (status?.message ? weightOfParts(status.message) : 0);
+}
+
+function weightOfTask({ status, history, artifacts, metadata }: Task): number {
+  let bytes = REPORT_BYTES + sizeOf(metadata) + (status?.message ? weightOfParts(status.message) : 0);
+  for (const message of history) bytes += weightOfParts(message);
+  for (const artifact of artifacts) bytes += weightOfParts(artifact);
+  return bytes;
+}
+
+function weightOfParts({ parts, metadata }: Artifact | Message): number {
+  let bytes = sizeOf(metadata);
+  for (const { content, metadata: ofPart } of parts) {
     bytes += PART_BYTES + sizeOf(ofPart);
     bytes += content.case === "data" ? MAX_HELD_BYTES : (content.value?.length ?? 0);
   }

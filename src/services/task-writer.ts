@@ -1,43 +1,27 @@
 /**
  * The one writer of one task in this process: it knows the task as it stands, appends to its log under its fencing token and
- * tells the hub. Chunks that come in quick succession are written together, each under its own number.
+ * tells the hub. Pieces of work go one after another; what may be written together with the one whose turn it is joins it
+ * until the database takes it.
  */
-import { equals } from "@bufbuild/protobuf";
-import { StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { SignalboxError } from "../domain/errors.ts";
-import { applyUpdate, foldTask, type NewUpdate, stateOf, type TaskImage, type TaskUpdate } from "../domain/task-log.ts";
+import { applyUpdate, foldTask, stateOf, type TaskImage, type TaskUpdate } from "../domain/task-log.ts";
 import { isLeased, isTerminal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
-import { createGatherer, type Gather } from "./gatherer.ts";
+import type { Append, Appended } from "../store/task-writes.ts";
 import { backoffMs, type Runtime } from "./runtime.ts";
+import {
+  AppendDraft,
+  type AppendOptions,
+  type AppendOutcome,
+  type AppendWork,
+  holds,
+  type MakeUpdates,
+  MOST_JOINED,
+  statusTime,
+  type Turn,
+} from "./task-append.ts";
 import type { UpdateHub } from "./update-hub.ts";
-
-export interface AppendOptions {
-  /**
-   * True: the task stays hidden from Get and List; refused when it was disclosed meanwhile. "either": it stays as it is.
-   * Otherwise it is disclosed.
-   */
-  hidden?: boolean | "either";
-  /** Throws when the database is away instead of waiting for it. What became of the append is then unknown. */
-  once?: boolean;
-  /** Takes the task over from whoever has it. Without it, an append to a task that another has taken throws LeaseLostError. */
-  take?: boolean;
-  /** For a state in which nobody has the task: when a replica should claim it, in milliseconds from now. */
-  wakeInMs?: number;
-  upstreamTaskId?: string;
-  upstreamContextId?: string;
-  /** Forgets what the agent calls the task, because it will be asked anew. */
-  forgetUpstream?: boolean;
-  /** Whether it may be written together with its neighbours. Its updates must not depend on what they change. */
-  gather?: Gather;
-}
-
-/**
- * - `stored`: the updates are durable, or there were none to store.
- * - `ended`: the task has ended; nothing was stored.
- * - `disclosed`: the append wanted the task hidden, and it no longer is.
- */
-export type AppendOutcome = "stored" | "ended" | "disclosed";
 
 /** Another replica, or another writer here, has taken the task over: this one must not write any more. */
 export class LeaseLostError extends Error {
@@ -66,8 +50,6 @@ export interface TaskWriter {
   refresh(signal: AbortSignal): Promise<void>;
 }
 
-export type MakeUpdates = (image: TaskImage) => readonly NewUpdate[];
-
 export interface WriterDeps {
   store: TaskStore;
   hub: UpdateHub;
@@ -80,107 +62,184 @@ export interface WriterDeps {
   replicaId: () => string;
 }
 
-/** An append that waits for its turn, or several that are written as one. */
-interface Work {
-  make: MakeUpdates;
-  options: AppendOptions;
-  signal: AbortSignal;
-}
+export const createTaskWriter = (deps: WriterDeps, image: TaskImage): TaskWriter => new LogWriter(deps, image);
 
-export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWriter {
-  let image = initial;
-  let { fence } = initial.header;
-  const { workspaceId, taskId, agentId } = initial.header;
-  // Appends of one task go one after another: each builds on the image that the one before left.
-  const gatherer = createGatherer<Work, AppendOutcome>(deps.gatherMs, appendNow, joined);
+class LogWriter implements TaskWriter {
+  image: TaskImage;
+  readonly #deps: WriterDeps;
+  #fence: number;
+  readonly #waiting: Turn[] = [];
+  #isBusy = false;
+  /** Whether something waits that must not wait for more. */
+  #hurries = false;
+  #timer: NodeJS.Timeout | undefined;
 
-  function publish(updates: readonly TaskUpdate[]): void {
-    if (updates.length > 0) deps.hub.publish({ workspaceId, taskId, agentId, updates, hasPush: image.header.hasPush });
+  constructor(deps: WriterDeps, image: TaskImage) {
+    this.#deps = deps;
+    this.image = image;
+    this.#fence = image.header.fence;
   }
 
-  /** Reads the log anew and tells the hub what it did not know. Returns the rows that are new to this writer. */
-  async function reload(): Promise<readonly TaskUpdate[]> {
-    const stored = await deps.store.load(workspaceId, taskId);
-    if (!stored) throw new Error(`task ${taskId} is gone from the database`);
-    const news = stored.updates.slice(image.seq);
-    image = foldTask(stored.header, stored.updates);
-    publish(news);
-    return news;
+  append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ make, options, signal, resolve, reject });
+      if (options.gather !== "chunk" || this.#waiting.length >= MOST_JOINED) this.#hurry();
+      else this.#timer ??= setTimeout(() => this.#hurry(), this.#deps.gatherMs);
+    });
   }
 
-  function checkLease(): void {
-    if (!isTerminal(stateOf(image)) && image.header.fence !== fence) throw new LeaseLostError(taskId);
+  seize(signal: AbortSignal): Promise<void> {
+    return this.#inTurn(() => this.#seize(signal));
   }
 
-  async function appendNow({ make, options, signal }: Work): Promise<AppendOutcome> {
-    let made: { after: number; updates: readonly NewUpdate[] } | undefined;
+  refresh(signal: AbortSignal): Promise<void> {
+    return this.#inTurn(async () => {
+      await whenDatabaseAnswers(this.#deps.runtime, signal, () => this.#reload());
+      this.#checkLease();
+    });
+  }
+
+  // --- turns
+
+  #inTurn(job: () => Promise<void>): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push(() => job().then(resolve, reject));
+      this.#hurry();
+    });
+  }
+
+  #hurry(): void {
+    this.#hurries = true;
+    if (!this.#isBusy) void this.#takeTurns();
+  }
+
+  async #takeTurns(): Promise<void> {
+    this.#isBusy = true;
+    while (this.#hurries) {
+      const turn = this.#waiting.shift();
+      this.#rest();
+      if (typeof turn === "function") await turn();
+      else if (turn) await this.#write(turn);
+    }
+    this.#isBusy = false;
+  }
+
+  /** Where nothing waits, what comes next may wait. */
+  #rest(): void {
+    if (this.#waiting.length > 0) return;
+    this.#hurries = false;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  // --- appends
+
+  /** Writes a piece of work, and what joins it. Settles them all, whatever comes. */
+  async #write(head: AppendWork): Promise<void> {
+    const { store, runtime } = this.#deps;
+    const { options, signal } = head;
+    let draft: AppendDraft | undefined;
     // Whether an answer was lost. The append may then be stored, or even be stored later, when it was tried again.
     let inDoubt = false;
-    for (let attempt = 0; ; ) {
-      signal.throwIfAborted();
-      if (isTerminal(stateOf(image))) return "ended";
-      if (options.take) fence = image.header.fence;
-      checkLease();
-      const { header } = image;
-      if (options.hidden === true && header.disclosed) return "disclosed";
-      if (made?.after !== image.seq) made = { after: image.seq, updates: make(image) };
-      const { updates } = made;
-      if (updates.length === 0 && !learns(options)) return "stored";
-      // Where nobody has it, whoever writes does so under a token of its own.
-      const take = options.take || (updates.length > 0 && !isLeased(image.state));
-      if (!take && updates.length > 0 && header.leaseOwner !== deps.replicaId()) throw new LeaseLostError(taskId);
-      try {
-        const done = await deps.store.append({
-          ...options,
-          take,
-          wakeInMs: options.wakeInMs ?? deps.inputTimeoutMs,
-          workspaceId,
-          taskId,
-          expectedSeq: image.seq,
-          fence,
-          updates,
-          at: deps.runtime.now(),
-          disclose: !options.hidden,
-          onlyIfHidden: options.hidden === true,
-        });
-        if (!done) {
-          const news = await reload();
-          if (inDoubt && holds(news, updates)) return stored(take);
-          continue;
+    try {
+      for (let failures = 0; ; ) {
+        signal.throwIfAborted();
+        if (draft && draft.after !== this.image.seq) {
+          // Somebody else has written: each piece is made anew, in its turn.
+          this.#waiting.unshift(...draft.works.splice(1));
+          this.#hurries = true;
+          draft = undefined;
         }
-        Object.assign(header, done);
-        if (options.forgetUpstream) header.upstreamTaskId = undefined;
-        header.upstreamTaskId = options.upstreamTaskId ?? header.upstreamTaskId;
-        header.upstreamContextId = options.upstreamContextId ?? header.upstreamContextId;
-        fence = done.fence;
-        const numbered = updates.map((update, i) => ({ ...update, seq: image.seq + 1 + i }));
-        for (const update of numbered) applyUpdate(image, update);
-        publish(numbered);
-        return "stored";
-      } catch (error) {
-        // A replica that is dead by the database can take nothing. Who asked for that is told; for others the task is lost.
-        if (isExpired(error) && !options.take) throw new LeaseLostError(taskId);
-        if (options.once || !isTransient(error)) throw error;
-        inDoubt = true;
-        await deps.runtime.wait(backoffMs(attempt++, 100, 5_000, deps.runtime.random), signal);
-        const news = await reload().catch((failure: unknown) => {
-          if (!isTransient(failure)) throw failure;
-          return undefined;
-        });
-        if (news && holds(news, updates)) return stored(take);
+        const outcome = this.#foregone(options);
+        if (outcome) return settle(draft?.works ?? [head], outcome);
+        draft ??= new AppendDraft(this.image, head);
+        if (draft.updates.length === 0 && !this.#learns(draft.options)) return settle(draft.works, "stored");
+        const takes = this.#takes(draft);
+        let news: readonly TaskUpdate[] | undefined;
+        try {
+          const done = await store.append(this.#late(draft, takes));
+          if (done) return this.#stored(draft, done);
+          news = await this.#reload();
+        } catch (error) {
+          // A replica that is dead by the database can take nothing. Who asked for that is told; for others the task is lost.
+          if (isExpired(error) && !options.take) throw this.#leaseLost();
+          if (options.once || !isTransient(error)) throw error;
+          inDoubt = true;
+          await runtime.wait(backoffMs(failures++, 100, 5_000, runtime.random), signal);
+          news = await this.#reload().catch(exceptTransient);
+        }
+        if (inDoubt && news && holds(news, draft.updates)) {
+          // They are stored, under the next token if they took the task over.
+          if (takes) this.#fence += 1;
+          return settle(draft.works, "stored");
+        }
       }
+    } catch (error) {
+      for (const { reject } of draft?.works ?? [head]) reject(error);
     }
   }
 
-  /** Our rows were found in the log: they are stored, under the next token if they took the task over. */
-  function stored(took: boolean): AppendOutcome {
-    if (took) fence += 1;
-    return "stored";
+  /** What comes of an append whatever it says, as far as that is known without the database. */
+  #foregone({ take, hidden }: AppendOptions): AppendOutcome | undefined {
+    if (isTerminal(stateOf(this.image))) return "ended";
+    const { header } = this.image;
+    if (take) this.#fence = header.fence;
+    this.#checkLease();
+    return hidden === true && header.disclosed ? "disclosed" : undefined;
+  }
+
+  /** Whether an append takes the task: where nobody has it, whoever writes does so under a token of its own. */
+  #takes({ updates, options }: AppendDraft): boolean {
+    const writes = updates.length > 0;
+    if (options.take || (writes && !isLeased(this.image.state))) return true;
+    if (writes && this.image.header.leaseOwner !== this.#deps.replicaId()) throw this.#leaseLost();
+    return false;
+  }
+
+  /** The append as the store asks for it, when it begins with the batch: what has gathered until then goes with it. */
+  #late(draft: AppendDraft, take: boolean): () => Append {
+    let bound: Append | undefined;
+    return () => {
+      if (bound) return bound;
+      draft.close(this.#waiting, this.image);
+      this.#rest();
+      const { updates, options } = draft;
+      const { workspaceId, taskId } = this.image.header;
+      const time = statusTime(updates);
+      bound = {
+        ...options,
+        take,
+        wakeInMs: options.wakeInMs ?? this.#deps.inputTimeoutMs,
+        workspaceId,
+        taskId,
+        expectedSeq: draft.after,
+        fence: this.#fence,
+        updates,
+        at: time ? timestampDate(time) : this.#deps.runtime.now(),
+        disclose: !options.hidden,
+        onlyIfHidden: options.hidden === true,
+      };
+      return bound;
+    };
+  }
+
+  #stored({ works, updates, options }: AppendDraft, done: Appended): void {
+    const { image } = this;
+    const { header } = image;
+    Object.assign(header, done);
+    if (options.forgetUpstream) header.upstreamTaskId = undefined;
+    header.upstreamTaskId = options.upstreamTaskId ?? header.upstreamTaskId;
+    header.upstreamContextId = options.upstreamContextId ?? header.upstreamContextId;
+    this.#fence = done.fence;
+    const numbered = updates.map((update, i) => ({ ...update, seq: image.seq + 1 + i }));
+    for (const update of numbered) applyUpdate(image, update);
+    this.#publish(numbered);
+    settle(works, "stored");
   }
 
   /** Whether an append without updates has something to say of the task. */
-  function learns({ hidden, upstreamTaskId, upstreamContextId }: AppendOptions): boolean {
-    const { header } = image;
+  #learns({ hidden, upstreamTaskId, upstreamContextId }: AppendOptions): boolean {
+    const { header } = this.image;
     return (
       (upstreamTaskId !== undefined && upstreamTaskId !== header.upstreamTaskId) ||
       (upstreamContextId !== undefined && upstreamContextId !== header.upstreamContextId) ||
@@ -188,48 +247,48 @@ export function createTaskWriter(deps: WriterDeps, initial: TaskImage): TaskWrit
     );
   }
 
-  async function seize(signal: AbortSignal): Promise<void> {
-    while (!isTerminal(stateOf(image)) && image.header.leaseOwner !== deps.replicaId()) {
-      signal.throwIfAborted();
-      const { fence: theirs } = image.header;
-      const take = {
-        fence: theirs,
-        expectedSeq: 0,
-        whateverSeq: true,
-        take: true,
-        updates: [],
-        at: deps.runtime.now(),
-      };
-      await deps.store.append({ workspaceId, taskId, ...take });
-      // Ours by now, or another's who was faster: the log tells.
-      await reload();
-    }
-    fence = image.header.fence;
+  // --- the log, and whose it is
+
+  /** Reads the log anew and tells the hub what it did not know. Returns the rows that are new to this writer. */
+  async #reload(): Promise<readonly TaskUpdate[]> {
+    const { workspaceId, taskId } = this.image.header;
+    const stored = await this.#deps.store.load(workspaceId, taskId);
+    if (!stored) throw new Error(`task ${taskId} is gone from the database`);
+    const news = stored.updates.slice(this.image.seq);
+    this.image = foldTask(stored.header, stored.updates);
+    this.#publish(news);
+    return news;
   }
 
-  return {
-    get image() {
-      return image;
-    },
-    seize: (signal) => gatherer.inTurn(() => seize(signal)),
-    append: (make, options, signal) => gatherer.add({ make, options, signal }, options.gather),
-    refresh: (signal) =>
-      gatherer.inTurn(async () => {
-        await whenDatabaseAnswers(deps.runtime, signal, reload);
-        checkLease();
-      }),
-  };
+  #publish(updates: readonly TaskUpdate[]): void {
+    const { workspaceId, taskId, agentId, hasPush } = this.image.header;
+    if (updates.length > 0) this.#deps.hub.publish({ workspaceId, taskId, agentId, updates, hasPush });
+  }
+
+  #checkLease(): void {
+    if (!isTerminal(stateOf(this.image)) && this.image.header.fence !== this.#fence) throw this.#leaseLost();
+  }
+
+  #leaseLost(): LeaseLostError {
+    return new LeaseLostError(this.image.header.taskId);
+  }
+
+  async #seize(signal: AbortSignal): Promise<void> {
+    const { store, runtime, replicaId } = this.#deps;
+    while (!isTerminal(stateOf(this.image)) && this.image.header.leaseOwner !== replicaId()) {
+      signal.throwIfAborted();
+      const { workspaceId, taskId, fence } = this.image.header;
+      const take = { fence, expectedSeq: 0, whateverSeq: true, take: true, updates: [], at: runtime.now() };
+      await store.append({ workspaceId, taskId, ...take });
+      // Ours by now, or another's who was faster: the log tells.
+      await this.#reload();
+    }
+    this.#fence = this.image.header.fence;
+  }
 }
 
-/** Several appends as one. */
-function joined(works: readonly Work[]): Work {
-  const last = works.at(-1)!;
-  if (works.length === 1) return last;
-  return {
-    make: (image) => works.flatMap(({ make }) => make(image)),
-    options: Object.assign({}, ...works.map(({ options }) => options)),
-    signal: last.signal,
-  };
+function settle(works: readonly AppendWork[], outcome: AppendOutcome): void {
+  for (const { resolve } of works) resolve(outcome);
 }
 
 /** Repeats what only reads until the database answers. */
@@ -253,16 +312,8 @@ export function isTransient(error: unknown): boolean {
   return error instanceof SignalboxError && (error.reason === "DATABASE_UNAVAILABLE" || error.reason === "QUEUE_FULL");
 }
 
-const isExpired = (error: unknown): boolean => error instanceof SignalboxError && error.reason === "REPLICA_EXPIRED";
-
-/** Whether `stored` begins with these updates: what is stored already must not be stored twice. */
-function holds(stored: readonly TaskUpdate[], updates: readonly NewUpdate[]): boolean {
-  if (updates.length === 0) return false;
-  return updates.every((update, i) => {
-    const row = stored[i];
-    if (row?.kind !== update.kind) return false;
-    // A transition's body is empty. Its cause names the replica.
-    if (update.kind === "transition") return row.state === update.state && row.cause === update.cause;
-    return equals(StreamResponseSchema, row.body, update.body);
-  });
+function exceptTransient(error: unknown): undefined {
+  if (!isTransient(error)) throw error;
 }
+
+const isExpired = (error: unknown): boolean => error instanceof SignalboxError && error.reason === "REPLICA_EXPIRED";

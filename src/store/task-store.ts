@@ -26,8 +26,12 @@ export interface TaskStore {
    * nothing.
    */
   submit(task: NewTask): Promise<string>;
-  /** Resolves when the rows are durable; undefined when the task is not as the writer believed, or has ended. */
-  append(append: Append): Promise<Appended | undefined>;
+  /**
+   * Resolves when the rows are durable; undefined when the task is not as the writer believed, or has ended. An append that
+   * is a function is asked for when its batch begins, and again where that is tried in parts: what its writer has to say
+   * until then can go with it.
+   */
+  append(append: Append | (() => Append)): Promise<Appended | undefined>;
   /** A task with its whole log. */
   load(workspaceId: string, taskId: string): Promise<StoredTask | undefined>;
   /** At most `limit` rows of a task's log after number `after`, and about 4 MiB of them. */
@@ -68,12 +72,17 @@ export function createTaskStore(db: Database, { maxWaiting, replicaId }: TaskSto
       return tasks.map(() => owner);
     },
   });
-  const appends = createGroupCommit<Append, Appended | undefined>({
+  const appends = createGroupCommit<Append | (() => Append), Appended | undefined>({
     name: "append",
     maxBatch: 500,
     maxWaiting,
     isolate: isDataError,
-    flush: (batch) => appendBatch(db, replicaId(), batch),
+    flush: (batch) =>
+      appendBatch(
+        db,
+        replicaId(),
+        batch.map((append) => (typeof append === "function" ? append() : append)),
+      ),
   });
   const loads = createGroupCommit<TaskKey, StoredTask | undefined>({
     name: "load",

@@ -44,7 +44,7 @@ describeEachBackend("chunks that cannot be stored yet", (context) => {
       { ...deps, hub: createUpdateHub(), gatherMs: 1, inputTimeoutMs: 60_000 },
       foldTask({ ...header }, [{ ...hello, seq: 1 }]),
     );
-    const reporter = createTaskReporter({ ...deps, onNamed: () => {} }, writer, never);
+    const reporter = createTaskReporter({ ...deps, onNamed: () => {}, onFailure: () => {} }, writer, never);
     const chunk = create(StreamResponseSchema, {
       payload: {
         case: "artifactUpdate",

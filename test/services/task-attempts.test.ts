@@ -39,7 +39,7 @@ describeEachBackend("an attempt that failed", (context) => {
       foldTask({ ...header }, [{ ...hello, seq: 1 }]),
     );
     const rules = { most: 3, minPauseMs: 1, maxPauseMs: 1, safeToRepeat: true, onPause: () => {} };
-    const reporter = createTaskReporter({ ...deps, onNamed: () => {} }, writer, never);
+    const reporter = createTaskReporter({ ...deps, onNamed: () => {}, onFailure: () => {} }, writer, never);
     return { writer, said, attempts: createTaskAttempts({ ...deps, rules }, writer, reporter, never) };
   }
 

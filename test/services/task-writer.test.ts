@@ -2,10 +2,23 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import fc from "fast-check";
 import { beforeAll, expect, it } from "vitest";
-import { MessageSchema, Role, TaskArtifactUpdateEventSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { messageUpdate, statusUpdate, updatesFromArtifact } from "../../src/domain/agent-report.ts";
+import {
+  MessageSchema,
+  Role,
+  TaskArtifactUpdateEventSchema,
+  TaskState,
+  TaskStatusUpdateEventSchema,
+} from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { messageUpdate, statusUpdate, updatesFromArtifact, updatesFromStatus } from "../../src/domain/agent-report.ts";
 import { databaseOutcomeUnknown, databaseUnavailable } from "../../src/domain/errors.ts";
-import { foldTask, type NewUpdate, stateOf, type TaskImage, type TaskUpdate } from "../../src/domain/task-log.ts";
+import {
+  foldTask,
+  type NewUpdate,
+  stateOf,
+  type TaskHeader,
+  type TaskImage,
+  type TaskUpdate,
+} from "../../src/domain/task-log.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
 import { createTaskWriter } from "../../src/services/task-writer.ts";
@@ -34,6 +47,23 @@ const chunk = (image: TaskImage, text: string) =>
       artifact: { artifactId: "a", parts: [{ content: { case: "text", value: text } }] },
     }),
   );
+const EPOCH = timestampFromDate(new Date(1_700_000_000_000));
+const STATES = [
+  TaskState.WORKING,
+  TaskState.WORKING,
+  TaskState.AUTH_REQUIRED,
+  TaskState.COMPLETED,
+  TaskState.SUBMITTED,
+];
+const status = (ids: TaskHeader, state: TaskState) => statusUpdate(ids, { state, timestamp: now() });
+const statusEvent = (ids: TaskHeader, state: TaskState, text: string) => {
+  const message = { messageId: text, role: Role.AGENT, parts: [{ content: { case: "text" as const, value: text } }] };
+  return create(TaskStatusUpdateEventSchema, {
+    taskId: ids.taskId,
+    contextId: ids.contextId,
+    status: { state, ...(text !== "" && { message }) },
+  });
+};
 const texts = (image: TaskImage) => image.task.artifacts[0]?.parts.map((p) => p.content.value) ?? [];
 
 describeEachBackend("the writer of a task", (context) => {
@@ -45,19 +75,25 @@ describeEachBackend("the writer of a task", (context) => {
     return () => store.close();
   });
 
-  async function begun(hub: UpdateHub, faults: Fault[] = []) {
+  /** A task, and writers of it whose appends meet these faults; without any, the first waits at the gate. */
+  async function begun(hub: UpdateHub, faults?: Fault[]) {
     const header = headerOf({ leaseOwner: replica });
     const said = create(MessageSchema, { messageId: "1", role: Role.USER });
     const hello: NewUpdate = { ...messageUpdate(said), state: EngineState.ASSIGNED };
     await store.submit({ header, updates: [hello] });
     let blind = false;
     let late: (() => Promise<unknown>) | undefined;
+    let appends = 0;
+    const gate = Promise.withResolvers<void>();
+    if (faults !== undefined) gate.resolve();
     const faulty: TaskStore = {
       ...store,
       async append(append) {
+        await gate.promise;
+        appends += 1;
         await late?.();
         late = undefined;
-        const fault = faults.shift() ?? "none";
+        const fault = faults?.shift() ?? "none";
         if (fault === "before") throw databaseUnavailable();
         if (fault === "late") late = () => store.append(append);
         const result = fault === "late" ? undefined : await store.append(append);
@@ -81,7 +117,15 @@ describeEachBackend("the writer of a task", (context) => {
       const found = await store.load("default", header.taskId);
       return foldTask(found!.header, found!.updates);
     };
-    return { header, writer, stored };
+    /** What the log says, without the ids that differ from task to task. */
+    const log = async () =>
+      (await store.load("default", header.taskId))!.updates.map(({ seq, kind, body: { payload } }) => {
+        if (payload.case === "statusUpdate")
+          return [seq, kind, payload.value.status?.state, payload.value.status?.message?.messageId];
+        if (payload.case === "artifactUpdate") return [seq, kind, payload.value.artifact?.parts[0]?.content.value];
+        return [seq, kind];
+      });
+    return { header, writer, stored, log, gate, appends: () => appends };
   }
 
   it("stores each update once and in order, whatever is lost on the way, and watchers see the same", async () => {
@@ -111,7 +155,7 @@ describeEachBackend("the writer of a task", (context) => {
   });
 
   it("lets two writers add to one task without losing or repeating anything", async () => {
-    const { writer, stored } = await begun(createUpdateHub());
+    const { writer, stored } = await begun(createUpdateHub(), []);
     const [one, two] = [writer(), writer()];
     const said = Array.from({ length: 20 }, (_, i) => `${i}`);
     await Promise.all(said.map((text, i) => (i % 2 ? one : two).append((image) => chunk(image, text), {}, never)));
@@ -122,7 +166,7 @@ describeEachBackend("the writer of a task", (context) => {
   });
 
   it("knows exactly one end, whoever reports it first", async () => {
-    const { header, writer, stored } = await begun(createUpdateHub());
+    const { header, writer, stored } = await begun(createUpdateHub(), []);
     const ends = [TaskState.COMPLETED, TaskState.CANCELED, TaskState.FAILED];
     const outcomes = await Promise.all(
       ends.map((state) => writer().append(() => [statusUpdate(header, { state, timestamp: now() })], {}, never)),
@@ -130,6 +174,63 @@ describeEachBackend("the writer of a task", (context) => {
     expect(outcomes.filter((outcome) => outcome === "stored")).toHaveLength(1);
     expect(outcomes.filter((outcome) => outcome === "ended")).toHaveLength(2);
     expect(stateOf(await stored())).toBe(ends[outcomes.indexOf("stored")]);
+  });
+
+  it("writes what comes until its batch begins as one append, each update under its own number", async () => {
+    const { header, writer, stored, appends, gate } = await begun(createUpdateHub());
+    const one = writer();
+    const working = one.append(() => [status(header, TaskState.WORKING)], { gather: "task" }, never);
+    const said = one.append((image) => chunk(image, "a"), { gather: "chunk" }, never);
+    const completed = one.append(() => [status(header, TaskState.COMPLETED)], { gather: "status" }, never);
+    const late = one.append((image) => chunk(image, "b"), { gather: "chunk" }, never);
+    gate.resolve();
+    expect(await Promise.all([working, said, completed, late])).toEqual(["stored", "stored", "stored", "ended"]);
+    expect(appends()).toBe(1);
+    const image = await stored();
+    expect([image.seq, stateOf(image), texts(image)]).toEqual([4, TaskState.COMPLETED, ["a"]]);
+    expect(one.image.seq).toBe(4);
+  });
+
+  it("answers a piece of work that cannot be made by itself, and writes its neighbours", async () => {
+    const { header, writer, stored, gate } = await begun(createUpdateHub());
+    const one = writer();
+    const working = one.append(() => [status(header, TaskState.WORKING)], { gather: "task" }, never);
+    const broken = one.append(() => expect.unreachable("no sense"), { gather: "status" }, never);
+    const completed = one.append(() => [status(header, TaskState.COMPLETED)], { gather: "status" }, never);
+    gate.resolve();
+    await expect(broken).rejects.toThrow("no sense");
+    expect(await Promise.all([working, completed])).toEqual(["stored", "stored"]);
+    expect(stateOf(await stored())).toBe(TaskState.COMPLETED);
+  });
+
+  it("leaves the same log whether reports are written together or alone, whatever is lost on the way", async () => {
+    const report = fc.oneof(
+      fc.record({ state: fc.constantFrom(...STATES), text: fc.constantFrom("", "x", "y") }),
+      fc.record({ chunk: fc.constantFrom("1", "2", "3") }),
+    );
+    const fault = fc.constantFrom<Fault>("none", "none", "before", "after", "blind", "late");
+    const reports = fc.array(report, { minLength: 1, maxLength: 10 });
+    await fc.assert(
+      fc.asyncProperty(reports, fc.array(fault, { maxLength: 6 }), async (said, faults) => {
+        const logs = [];
+        for (const together of [true, false]) {
+          const { header, writer, log } = await begun(createUpdateHub(), together ? [...faults] : []);
+          const one = writer();
+          const write = (heard: (typeof said)[number]) => {
+            if ("chunk" in heard)
+              return one.append((image) => chunk(image, heard.chunk), together ? { gather: "chunk" } : {}, never);
+            const event = statusEvent(header, heard.state, heard.text);
+            const make = (image: TaskImage) => updatesFromStatus(image, event, new Map(), EPOCH);
+            return one.append(make, together ? { gather: "status" } : {}, never);
+          };
+          if (together) await Promise.all(said.map(write));
+          else for (const heard of said) await write(heard);
+          logs.push(await log());
+        }
+        expect(logs[0]).toEqual(logs[1]);
+      }),
+      { numRuns: 40 },
+    );
   });
 
   it("waits for the database no longer than its signal lets it", async () => {
@@ -145,7 +246,7 @@ describeEachBackend("the writer of a task", (context) => {
 
   it("reads the log where a slow watcher missed what it heard", async () => {
     const hub = createUpdateHub();
-    const { header, writer } = await begun(hub);
+    const { header, writer } = await begun(hub, []);
     const updates = watchTask(
       { store, hub, runtime },
       { workspaceId: "default", taskId: header.taskId, after: 0, signal: never },

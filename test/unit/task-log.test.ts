@@ -22,6 +22,7 @@ import {
 } from "../../src/domain/agent-report.ts";
 import {
   applyUpdate,
+  copyImage,
   foldTask,
   type NewUpdate,
   newImage,
@@ -224,6 +225,24 @@ describe("the update log", () => {
     expect(texts(image.task)).toEqual([["a", "1|2|3"]]);
     const first = log[0]!.body.payload;
     expect(first.case === "artifactUpdate" && first.value.artifact?.parts.length).toBe(1);
+  });
+
+  it("lets a copy of an image and the image move on without each other", () => {
+    const image = newImage(header);
+    const log: TaskUpdate[] = [];
+    append(image, log, report(image, { kind: "artifact", id: "a", append: true, text: "1" }));
+    const copy = copyImage(image);
+    append(copy, [...log], report(copy, { kind: "artifact", id: "a", append: true, text: "2" }));
+    append(copy, [...log], report(copy, { kind: "artifact", id: "b", append: true, text: "3" }));
+    append(copy, [...log], [messageUpdate(says("x"))]);
+    copy.header.fence += 1;
+    expect([texts(image.task), image.task.history, image.seq]).toEqual([[["a", "1"]], [], 1]);
+    expect(image.header.fence).toBe(header.fence);
+    append(image, log, report(image, { kind: "artifact", id: "a", append: true, text: "4" }));
+    expect(texts(copy.task)).toEqual([
+      ["a", "1|2"],
+      ["b", "3"],
+    ]);
   });
 
   it("takes a chunk of hundreds of thousands of parts, and tens of thousands of artifacts", () => {
