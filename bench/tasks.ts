@@ -22,7 +22,7 @@ export const bench: Benchmark = async (signal) => {
       ["database", lab.database.description],
       ["machine", `${cpus()[0]?.model}; load average before the run ${loadBefore.toFixed(2)}`],
       ["cores", lab.cores.description],
-      ["versions", versions("pg", "@grpc/grpc-js", "@a2a-js/sdk", "pg-boss", "graphile-worker")],
+      ["versions", versions("pg", "@grpc/grpc-js", "@a2a-js/sdk", "kysely", "pg-boss", "graphile-worker")],
       ["load", lab.load.description],
       [
         "a task",
