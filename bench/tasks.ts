@@ -7,6 +7,7 @@ import { cpus, loadavg } from "node:os";
 import { openLab } from "./lab/lab.ts";
 import type { Benchmark } from "./lab/report.ts";
 import { versions } from "./lab/versions.ts";
+import { RULES } from "./tasks/contest.ts";
 import { inProcess } from "./tasks/in-process.ts";
 import { overTheWire } from "./tasks/over-the-wire.ts";
 import { resuming } from "./tasks/resuming.ts";
@@ -32,7 +33,8 @@ export const bench: Benchmark = async (signal) => {
         "a job",
         "sent, fetched and completed, a commit each; senders do not wait for the job, only for its being stored",
       ],
-      ["rounds", "5 of 1.5 s each, interleaved; ratios are medians over the rounds"],
+      ["costs", "time on the processor of the contestant's process, and of PostgreSQL as a whole, each task or job"],
+      ["rounds", RULES],
     ],
   };
 };
