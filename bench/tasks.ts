@@ -27,8 +27,11 @@ export const bench: Benchmark = async (signal) => {
       ["load", lab.load.description],
       [
         "a task",
-        "stored as submitted, as working and as completed, a commit each; agents are functions in the servers",
+        "a row in the log for each state: as submitted, committed before the agent is called; as working and as completed, in " +
+          "one commit when the agent says them in quick succession",
       ],
+      ["a task of the SDK", "saved on each event of its agent, so as working and as completed, by its own stores"],
+      ["agents", "functions in the servers"],
       [
         "a job",
         "sent, fetched and completed, a commit each; senders do not wait for the job, only for its being stored",
