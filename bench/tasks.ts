@@ -7,6 +7,7 @@ import { cpus, loadavg } from "node:os";
 import { openLab } from "./lab/lab.ts";
 import type { Benchmark } from "./lab/report.ts";
 import { versions } from "./lab/versions.ts";
+import { RULES } from "./tasks/contest.ts";
 import { inProcess } from "./tasks/in-process.ts";
 import { overTheWire } from "./tasks/over-the-wire.ts";
 import { resuming } from "./tasks/resuming.ts";
@@ -22,17 +23,21 @@ export const bench: Benchmark = async (signal) => {
       ["database", lab.database.description],
       ["machine", `${cpus()[0]?.model}; load average before the run ${loadBefore.toFixed(2)}`],
       ["cores", lab.cores.description],
-      ["versions", versions("pg", "@grpc/grpc-js", "@a2a-js/sdk", "pg-boss", "graphile-worker")],
+      ["versions", versions("pg", "@grpc/grpc-js", "@a2a-js/sdk", "kysely", "pg-boss", "graphile-worker")],
       ["load", lab.load.description],
       [
         "a task",
-        "stored as submitted, as working and as completed, a commit each; agents are functions in the servers",
+        "a row in the log for each state: as submitted, committed before the agent is called; as working and as completed, in " +
+          "one commit when the agent says them in quick succession",
       ],
+      ["a task of the SDK", "saved on each event of its agent, so as working and as completed, by its own stores"],
+      ["agents", "functions in the servers"],
       [
         "a job",
         "sent, fetched and completed, a commit each; senders do not wait for the job, only for its being stored",
       ],
-      ["rounds", "5 of 1.5 s each, interleaved; ratios are medians over the rounds"],
+      ["costs", "time on the processor of the contestant's process, and of PostgreSQL as a whole, each task or job"],
+      ["rounds", RULES],
     ],
   };
 };

@@ -15,11 +15,14 @@ export function latencies(timesMs: number[]): Latencies {
 
 /** Ends of calls and how long each took: what one round of load shows. */
 export interface Load extends Latencies {
+  calls: number;
   perSecond: number;
 }
 
-/** `18,200/s, p50 3.1 ms, p99 8.0 ms` */
-export function loadText({ perSecond, p50Ms, p99Ms }: Load): string {
-  const rate = Math.round(perSecond).toLocaleString("en");
-  return `${rate}/s, p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms`;
+/** `18,200/s, p50 3.1 ms, p99 8.0 ms`, or what is known of that. */
+export function loadText({ perSecond, p50Ms, p99Ms }: Pick<Load, "perSecond"> & Partial<Latencies>): string {
+  const rate = `${Math.round(perSecond).toLocaleString("en")}/s`;
+  return p50Ms === undefined || p99Ms === undefined
+    ? rate
+    : `${rate}, p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms`;
 }

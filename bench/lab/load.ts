@@ -61,7 +61,7 @@ async function runH2load(
     }),
   );
   const all = timesMs.flat();
-  return { perSecond: (all.length * 1000) / durationMs, ...latencies(all) };
+  return { calls: all.length, perSecond: (all.length * 1000) / durationMs, ...latencies(all) };
 }
 
 /** Throws unless every answer was HTTP 200. */
@@ -69,7 +69,8 @@ function expectGood(output: string): void {
   const [, done, succeeded] = /, (\d+) done, (\d+) succeeded,/.exec(output) ?? [];
   // Some of the calls that the end cut off have a status already, so there may be more of those than calls done.
   const onlyGood = /status codes: \d+ 2xx, 0 3xx, 0 4xx, 0 5xx/.test(output);
-  if (!Number(done) || done !== succeeded || !onlyGood) throw new Error(`not every answer was HTTP 200:\n${output}`);
+  if (done === undefined || done !== succeeded || !onlyGood)
+    throw new Error(`not every answer was HTTP 200:\n${output}`);
 }
 
 /** A line a call: when it began, its HTTP status, microseconds to its end. What the end cut off has status -1. */

@@ -30,7 +30,8 @@ export async function runNodeClient(
       Array.from({ length: streams }, () => keepCalling(call, request.bodies[index % request.bodies.length]!)),
     );
     await Promise.all(callers);
-    return { perSecond: (timesMs.length * 1000) / (performance.now() - started), ...latencies(timesMs) };
+    const perSecond = (timesMs.length * 1000) / (performance.now() - started);
+    return { calls: timesMs.length, perSecond, ...latencies(timesMs) };
   } finally {
     for (const line of lines) line.close();
   }

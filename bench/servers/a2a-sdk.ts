@@ -1,23 +1,40 @@
 /**
  * The peer @a2a-js/sdk: its own server, over gRPC and JSON-RPC, with an executor that does what `clerk` does. Argument: the
- * PostgreSQL database for its tasks; none to keep them in memory.
+ * PostgreSQL database for its tasks; none to keep them in memory. Both stores of tasks are its own.
  */
+import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { AgentCard, type Task, TaskState, type TaskStatus } from "@a2a-js/sdk";
 import { AgentEvent, type AgentExecutor, DefaultRequestHandler, InMemoryTaskStore } from "@a2a-js/sdk/server";
+import { DatabaseTaskStore } from "@a2a-js/sdk/server/database";
 import { jsonRpcHandler, UserBuilder } from "@a2a-js/sdk/server/express";
 import { A2AService, UserBuilder as GrpcUserBuilder, grpcService } from "@a2a-js/sdk/server/grpc";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import express from "express";
+import { Kysely, PostgresDialect } from "kysely";
+import pg from "pg";
 import { inProcessCard } from "../../test/e2e/running-app.ts";
-import { createPostgresTaskStore } from "./a2a-sdk-postgres-store.ts";
 import { announce } from "./announce.ts";
 
+/** As many as Signalbox has by default. */
+const CONNECTIONS = 10;
+
 const [url] = process.argv.slice(2);
-const store = url === undefined ? undefined : await createPostgresTaskStore(url);
+const db = url === undefined ? undefined : await openDatabase(url);
+const store = db ? new DatabaseTaskStore(db) : new InMemoryTaskStore();
+
+/** With the SDK's tables in it, made by its own command, `a2a-db`. */
+async function openDatabase(connectionString: string): Promise<Kysely<unknown>> {
+  const command = fileURLToPath(new URL("cli/a2a_db.js", import.meta.resolve("@a2a-js/sdk")));
+  await promisify(execFile)(process.execPath, [command, "upgrade", "--url", connectionString]);
+  const pool = new pg.Pool({ connectionString, max: CONNECTIONS });
+  pool.on("error", (error) => console.error(error));
+  return new Kysely({ dialect: new PostgresDialect({ pool }) });
+}
 
 const executor: AgentExecutor = {
   async execute({ taskId, contextId, userMessage }, bus) {
@@ -56,8 +73,8 @@ const card = AgentCard.fromJSON({
     { url: `${httpUrl}/rpc`, protocolBinding: "JSONRPC", protocolVersion: "1.0" },
   ],
 });
-const requestHandler = new DefaultRequestHandler(card, store ?? new InMemoryTaskStore(), executor);
+const requestHandler = new DefaultRequestHandler(card, store, executor);
 app.use("/rpc", jsonRpcHandler({ requestHandler, userBuilder: UserBuilder.noAuthentication }));
 grpc.addService(A2AService, grpcService({ requestHandler, userBuilder: GrpcUserBuilder.noAuthentication }));
 
-announce({ authority, httpUrl }, { stop: async () => store?.close() });
+announce({ authority, httpUrl });

@@ -26,7 +26,7 @@ const worker = await startWorker({
 const observer = new pg.Client(url);
 await observer.connect();
 
-async function run(load: InFlight): Promise<{ perSecond: number }> {
+async function run(load: InFlight): Promise<{ calls: number; perSecond: number }> {
   const started = performance.now();
   let added = 0;
   await keepInFlight(load, async () => {
@@ -34,7 +34,7 @@ async function run(load: InFlight): Promise<{ perSecond: number }> {
     added += 1;
   });
   while ((await unfinished()) > 0);
-  return { perSecond: (added * 1000) / (performance.now() - started) };
+  return { calls: added, perSecond: (added * 1000) / (performance.now() - started) };
 }
 
 async function unfinished(): Promise<number> {

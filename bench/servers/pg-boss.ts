@@ -23,7 +23,7 @@ const worker = await boss.work(QUEUE, options, async () => {});
 const observer = new pg.Client(url);
 await observer.connect();
 
-async function run(load: InFlight): Promise<{ perSecond: number }> {
+async function run(load: InFlight): Promise<{ calls: number; perSecond: number }> {
   const started = performance.now();
   let sent = 0;
   await keepInFlight(load, async () => {
@@ -32,7 +32,7 @@ async function run(load: InFlight): Promise<{ perSecond: number }> {
   });
   // The last jobs do not fill a batch, so its worker would wait for the next poll.
   while ((await unfinished()) > 0) boss.notifyWorker(worker);
-  return { perSecond: (sent * 1000) / (performance.now() - started) };
+  return { calls: sent, perSecond: (sent * 1000) / (performance.now() - started) };
 }
 
 async function unfinished(): Promise<number> {

@@ -63,7 +63,7 @@ async function run(load: InFlight): Promise<Load> {
   const request = create(ListTasksRequestSchema, { status: TaskState.COMPLETED, pageSize: 1 });
   const { totalSize } = await engine.tasks.list(newCall(), request);
   if (totalSize !== sent) throw new Error(`of ${sent} tasks ${totalSize} are stored as completed`);
-  return { perSecond, ...latencies(timesMs) };
+  return { calls: timesMs.length, perSecond, ...latencies(timesMs) };
 }
 
 announce({}, { answer: run, stop: () => engine.stop(0) });

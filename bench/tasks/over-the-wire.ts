@@ -3,15 +3,13 @@
  * @a2a-js/sdk, each with an agent in its process that does the same. Every contest has processes of its own: what is kept
  * in memory only grows.
  */
+import type { InFlight } from "../lab/keep-in-flight.ts";
 import type { Findings, Lab } from "../lab/lab.ts";
-import { type Load, loadText } from "../lab/latency.ts";
-import type { LoadRequest } from "../lab/load-request.ts";
+import type { Load } from "../lab/latency.ts";
 import { atLeast, below, type Goal, median } from "../lab/report.ts";
+import type { ServerProcess } from "../lab/server-process.ts";
+import { type Contestant, roundsText, takeTurns, times } from "./contest.ts";
 import { type A2AAddress, grpcSend, jsonRpcSend, storedTasks } from "./send.ts";
-
-const ROUNDS = 5;
-const ROUND_MS = 1_500;
-const WARM_UP_MS = 2_000;
 
 const NAMES = {
   signalbox: "Signalbox on PostgreSQL",
@@ -44,64 +42,46 @@ export async function overTheWire(lab: Lab): Promise<Findings> {
   return { goals, figures };
 }
 
-/** One round of one server: what the load saw, and what share of the time the server's core worked for it. */
-interface Round extends Load {
-  busy: number;
+interface A2AContestant extends Contestant<Name, Load> {
+  readonly server: ServerProcess<A2AAddress>;
 }
 
 async function hold({ binding, inFlight, peers }: Contest, lab: Lab): Promise<Findings> {
   await using stack = new AsyncDisposableStack();
-  const enter = async (name: Name, file: string, ...args: string[]) => {
+  const enter = async (name: Name, program: readonly string[], databaseUrl?: string): Promise<A2AContestant> => {
+    const [file = "", ...args] = databaseUrl === undefined ? program : [...program, databaseUrl];
     const server = stack.use(await lab.start<A2AAddress>(file, ...args));
     const request = await (binding === "gRPC" ? grpcSend : jsonRpcSend)(server.address);
-    return { name, server, request, rounds: [] as Round[], answered: 0 };
+    const run = (load: InFlight) => lab.load.run(request, load, lab.signal);
+    return { name, server, databaseUrl, run, rounds: [], answered: 0 };
   };
-  const signalbox = await enter("signalbox", "signalbox", "clerk", await lab.database.createDatabase());
+  const signalbox = await enter("signalbox", ["signalbox", "clerk"], await lab.database.createDatabase());
   const contestants = [signalbox];
-  if (peers.memory) contestants.push(await enter("memory", "a2a-sdk"));
-  if (peers.postgres) contestants.push(await enter("postgres", "a2a-sdk", await lab.database.createDatabase()));
+  if (peers.memory) contestants.push(await enter("memory", ["a2a-sdk"]));
+  if (peers.postgres) contestants.push(await enter("postgres", ["a2a-sdk"], await lab.database.createDatabase()));
 
-  const measure = async ({ server, request }: (typeof contestants)[number], durationMs: number): Promise<Round> => {
-    const before = await server.cpuMs();
-    const load = await lab.load.run(request satisfies LoadRequest, { inFlight, durationMs }, lab.signal);
-    return { ...load, busy: ((await server.cpuMs()) - before) / durationMs };
-  };
-  for (const contestant of contestants) {
-    const { perSecond } = await measure(contestant, WARM_UP_MS);
-    contestant.answered += (perSecond * WARM_UP_MS) / 1000;
-  }
-  for (let round = 0; round < ROUNDS; round++) {
-    for (const contestant of contestants) {
-      const measured = await measure(contestant, ROUND_MS);
-      contestant.rounds.push(measured);
-      contestant.answered += (measured.perSecond * ROUND_MS) / 1000;
-    }
-  }
+  await takeTurns(contestants, inFlight, lab);
   for (const { name, server, answered } of contestants) {
     const stored = await storedTasks(server.address);
-    if (stored < Math.floor(answered)) throw new Error(`${name} answered ${answered} calls and has ${stored} tasks`);
+    if (stored < answered) throw new Error(`${name} answered ${answered} calls and has ${stored} tasks`);
   }
 
   const title = `${binding}, ${inFlight} in flight`;
-  const times = (peer: (typeof contestants)[number]) =>
-    median(signalbox.rounds.map(({ perSecond }, round) => perSecond / peer.rounds[round]!.perSecond));
   const spread = median(signalbox.rounds.map(({ p50Ms, p99Ms }) => p99Ms / p50Ms));
   return {
     goals: [
       ...contestants
         .filter((peer) => peer !== signalbox)
         .map((peer) =>
-          atLeast(`${title}: tasks / ${NAMES[peer.name]}`, times(peer), peers[peer.name as "memory"] ?? 0, "ratio"),
+          atLeast(
+            `${title}: tasks / ${NAMES[peer.name]}`,
+            times(signalbox, peer),
+            peers[peer.name as "memory"] ?? 0,
+            "ratio",
+          ),
         ),
       below(`${title}: p99 / p50`, spread, 10, "ratio"),
     ],
-    figures: contestants.map(({ name, rounds }) => [`${title}, ${NAMES[name]}`, roundText(rounds)]),
+    figures: contestants.map(({ name, rounds }) => [`${title}, ${NAMES[name]}`, roundsText(rounds)]),
   };
-}
-
-/** Of the round of the median rate. What a task costs the server's core does not depend on what else the machine does. */
-function roundText(rounds: readonly Round[]): string {
-  const middle = rounds.toSorted((a, b) => a.perSecond - b.perSecond)[rounds.length >> 1]!;
-  const costUs = median(rounds.map(({ busy, perSecond }) => (busy * 1e6) / perSecond));
-  return `${loadText(middle)}, server busy ${Math.round(middle.busy * 100)}%, ${Math.round(costUs)} µs of it a task`;
 }
