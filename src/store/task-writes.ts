@@ -4,6 +4,16 @@ import { SignalboxError } from "../domain/errors.ts";
 import { type NewUpdate, newImage, PRIORITIES, stateBrought, type TaskHeader } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
 import type { Database, Row } from "./database.ts";
+import {
+  boolArray,
+  byteaArray,
+  float8Array,
+  int2Array,
+  int4Array,
+  int8Array,
+  textArray,
+  timestamptzArray,
+} from "./pg-arrays.ts";
 import { changedBy, statesBefore, wakeByDefault } from "./task-changes.ts";
 import { encodeBody, encodeCause, encodeDelivery, encodeStatus, kindNumber } from "./task-codec.ts";
 
@@ -114,30 +124,30 @@ const SUBMIT = {
 export async function submitBatch(db: Database, replicaId: string, tasks: readonly NewTask[]): Promise<string> {
   const rows = tasks.flatMap(({ header, updates }) => updates.map((update, i) => ({ header, update, seq: i + 1 })));
   const writer = await db.query(SUBMIT, [
-    tasks.map((t) => t.header.workspaceId),
-    tasks.map((t) => t.header.taskId),
-    tasks.map((t) => t.header.contextId),
-    tasks.map((t) => t.header.agentId),
-    tasks.map((t) => encodeStatus(newImage(t.header).task.status!)),
-    tasks.map((t) => t.header.createdAt),
-    tasks.map((t) => t.updates.length),
-    tasks.map((t) => t.header.disclosed),
-    tasks.map((t) => t.header.hasPush),
-    sparse(tasks.map((t) => t.header.upstreamContextId)),
-    tasks.map((t) => (t.updates[0] && stateBrought(t.updates[0])) ?? QUEUED),
-    tasks.map((t) => PRIORITIES.indexOf(t.header.priority)),
-    tasks.map((t) => t.wakeInMs ?? 0),
-    tasks.map((t) => t.header.deadlineAt ?? null),
-    sparse(tasks.map((t) => encodeDelivery(t.header.delivery) ?? undefined)),
-    tasks.map((t) => t.header.attempt),
+    textArray(tasks, (t) => t.header.workspaceId),
+    textArray(tasks, (t) => t.header.taskId),
+    textArray(tasks, (t) => t.header.contextId),
+    textArray(tasks, (t) => t.header.agentId),
+    byteaArray(tasks, (t) => encodeStatus(newImage(t.header).task.status!)),
+    timestamptzArray(tasks, (t) => t.header.createdAt),
+    int8Array(tasks, (t) => t.updates.length),
+    boolArray(tasks, (t) => t.header.disclosed),
+    boolArray(tasks, (t) => t.header.hasPush),
+    textArray(tasks, (t) => t.header.upstreamContextId),
+    int2Array(tasks, (t) => (t.updates[0] && stateBrought(t.updates[0])) ?? QUEUED),
+    int2Array(tasks, (t) => PRIORITIES.indexOf(t.header.priority)),
+    float8Array(tasks, (t) => t.wakeInMs ?? 0),
+    timestamptzArray(tasks, (t) => t.header.deadlineAt),
+    byteaArray(tasks, (t) => encodeDelivery(t.header.delivery)),
+    int4Array(tasks, (t) => t.header.attempt),
     replicaId,
-    rows.map((r) => r.header.workspaceId),
-    rows.map((r) => r.header.taskId),
-    rows.map((r) => r.seq),
-    rows.map((r) => kindNumber(r.update.kind)),
-    rows.map((r) => encodeBody(r.update)),
-    rows.map((r) => encodeCause(r.update)),
-    rows.map((r) => stateBrought(r.update) ?? null),
+    textArray(rows, (r) => r.header.workspaceId),
+    textArray(rows, (r) => r.header.taskId),
+    int8Array(rows, (r) => r.seq),
+    int2Array(rows, (r) => kindNumber(r.update.kind)),
+    byteaArray(rows, (r) => encodeBody(r.update)),
+    textArray(rows, (r) => encodeCause(r.update)),
+    int2Array(rows, (r) => stateBrought(r.update)),
   ]);
   if (writer.length === 0) throw replicaExpired();
   return replicaId;
@@ -233,28 +243,28 @@ export async function appendBatch(
     updates.map((update, p) => ({ update, ord: i + 1, position: p + 1 })),
   );
   const stored = await db.query(APPEND, [
-    sorted.map((a) => a.workspaceId),
-    sorted.map((a) => a.taskId),
-    sorted.map((a) => a.expectedSeq),
-    sorted.map((a) => a.fence),
-    sorted.map((a) => a.updates.length),
-    sorted.map(flagsOf),
-    sorted.map((a) => a.at),
-    after.map((a) => statesBefore(a.states)),
-    sparse(after.map((a) => a.states.at(-1))),
-    sparse(after.map((a) => a.status?.state)),
-    sparse(after.map((a) => a.status && encodeStatus(a.status))),
-    sparse(sorted.map((a, i) => a.wakeInMs ?? wakeByDefault(after[i]!.states.at(-1)) ?? undefined)),
-    sparse(after.map((a) => a.metadata)),
-    sparse(sorted.map((a) => a.upstreamTaskId)),
-    sparse(sorted.map((a) => a.upstreamContextId)),
+    textArray(sorted, (a) => a.workspaceId),
+    textArray(sorted, (a) => a.taskId),
+    int8Array(sorted, (a) => a.expectedSeq),
+    int8Array(sorted, (a) => a.fence),
+    int4Array(sorted, (a) => a.updates.length),
+    int4Array(sorted, flagsOf),
+    timestamptzArray(sorted, (a) => a.at),
+    int4Array(after, (a) => statesBefore(a.states)),
+    int2Array(after, (a) => a.states.at(-1)),
+    int2Array(after, (a) => a.status?.state),
+    byteaArray(after, ({ status }) => status && encodeStatus(status)),
+    float8Array(sorted, (a, i) => a.wakeInMs ?? wakeByDefault(after[i]!.states.at(-1))),
+    byteaArray(after, (a) => a.metadata),
+    textArray(sorted, (a) => a.upstreamTaskId),
+    textArray(sorted, (a) => a.upstreamContextId),
     replicaId,
-    rows.map((r) => r.ord),
-    rows.map((r) => r.position),
-    rows.map((r) => kindNumber(r.update.kind)),
-    rows.map((r) => encodeBody(r.update)),
-    sparse(rows.map((r) => encodeCause(r.update) ?? undefined)),
-    sparse(rows.map((r) => stateBrought(r.update))),
+    int8Array(rows, (r) => r.ord),
+    int8Array(rows, (r) => r.position),
+    int2Array(rows, (r) => kindNumber(r.update.kind)),
+    byteaArray(rows, (r) => encodeBody(r.update)),
+    textArray(rows, (r) => encodeCause(r.update)),
+    int2Array(rows, (r) => stateBrought(r.update)),
   ]);
   const alive = stored[0]?.alive === true;
   const answers: (Appended | SignalboxError | undefined)[] = appends.map(({ take }) =>
@@ -263,10 +273,6 @@ export async function appendBatch(
   for (const row of stored) if (row.ord !== null) answers[order[(row.ord as number) - 1]!] = appended(row);
   return answers;
 }
-
-/** A column that mostly holds nothing; one that holds nothing at all is not sent. Beside a full column unnest pads it. */
-const sparse = <T>(values: readonly (T | undefined)[]): (T | null)[] | null =>
-  values.every((value) => value === undefined) ? null : values.map((value) => value ?? null);
 
 const flagsOf = ({ disclose, onlyIfHidden, take, forgetUpstream, whateverSeq }: Append): number =>
   (disclose ? DISCLOSE : 0) |
