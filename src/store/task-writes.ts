@@ -1,7 +1,7 @@
 /** The two hot writes of the task tables: submit and append. Each batch is one statement and one commit. */
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { SignalboxError } from "../domain/errors.ts";
-import { type NewUpdate, newImage, PRIORITIES, stateBrought, type TaskHeader } from "../domain/task-log.ts";
+import { type NewUpdate, PRIORITIES, stateBrought, type TaskHeader } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
 import type { Database, Row } from "./database.ts";
 import {
@@ -82,21 +82,21 @@ const UNLEASED = [QUEUED, SCHEDULED, INPUT_REQUIRED].join(", ");
 const WAKE_AT = `date_trunc('milliseconds', clock_timestamp() + i.wake_ms * interval '1 millisecond')`;
 
 const SUBMIT = {
-  name: "task-submit-v2",
+  name: "task-submit-v3",
   text: `
     with input as (
-      select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::timestamptz[], $7::bigint[],
-                           $8::boolean[], $9::boolean[], $10::text[], $11::smallint[], $12::smallint[], $13::float8[],
-                           $14::timestamptz[], $15::bytea[], $16::integer[])
-      as i(workspace_id, task_id, context_id, agent_id, status, at, last_seq, disclosed, has_push, upstream_context_id,
+      select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::boolean[],
+                           $8::boolean[], $9::text[], $10::smallint[], $11::smallint[], $12::float8[], $13::timestamptz[],
+                           $14::bytea[], $15::integer[])
+      as i(workspace_id, task_id, context_id, agent_id, at, last_seq, disclosed, has_push, upstream_context_id,
            state, priority, wake_ms, deadline_at, delivery, attempt)
     ), writer as (
-      select replica_id from replicas where replica_id = $17 and died_at is null
+      select replica_id from replicas where replica_id = $16 and died_at is null
     ), stored as (
-      insert into tasks (workspace_id, task_id, context_id, agent_id, state, a2a_state, status, status_at, last_seq,
+      insert into tasks (workspace_id, task_id, context_id, agent_id, state, a2a_state, status_at, last_seq,
                          disclosed, has_push, upstream_context_id, created_at, priority, deadline_at, delivery, attempt,
                          lease_owner, wake_at)
-      select i.workspace_id, i.task_id, i.context_id, i.agent_id, i.state, ${TaskState.SUBMITTED}, i.status, i.at,
+      select i.workspace_id, i.task_id, i.context_id, i.agent_id, i.state, ${TaskState.SUBMITTED}, i.at,
              i.last_seq, i.disclosed, i.has_push, i.upstream_context_id, i.at, i.priority, i.deadline_at, i.delivery,
              i.attempt,
              case when i.state in (${LEASED}) then w.replica_id end,
@@ -107,8 +107,8 @@ const SUBMIT = {
       returning workspace_id, task_id, created_at, attempt, fence
     ), logged as (
       insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
-      select s.workspace_id, s.task_id, r.seq, r.kind, r.body, r.cause, r.state, s.created_at, s.fence, s.attempt, $17
-      from unnest($18::text[], $19::text[], $20::bigint[], $21::smallint[], $22::bytea[], $23::text[], $24::smallint[])
+      select s.workspace_id, s.task_id, r.seq, r.kind, r.body, r.cause, r.state, s.created_at, s.fence, s.attempt, $16
+      from unnest($17::text[], $18::text[], $19::bigint[], $20::smallint[], $21::bytea[], $22::text[], $23::smallint[])
         as r(workspace_id, task_id, seq, kind, body, cause, state)
       join stored s on s.workspace_id = r.workspace_id and s.task_id = r.task_id
     )
@@ -128,7 +128,6 @@ export async function submitBatch(db: Database, replicaId: string, tasks: readon
     textArray(tasks, (t) => t.header.taskId),
     textArray(tasks, (t) => t.header.contextId),
     textArray(tasks, (t) => t.header.agentId),
-    byteaArray(tasks, (t) => encodeStatus(newImage(t.header).task.status!)),
     timestamptzArray(tasks, (t) => t.header.createdAt),
     int8Array(tasks, (t) => t.updates.length),
     boolArray(tasks, (t) => t.header.disclosed),
@@ -176,7 +175,7 @@ const wants = (flag: number): string => `(i.flags & ${flag} <> 0)`;
 const TAKES = `(${wants(TAKE)} or (t.lease_owner is null and coalesce(i.state, 0) in (${LEASED})))`;
 
 const APPEND = {
-  name: "task-append-v3",
+  name: "task-append-v4",
   text: `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::int[], $7::timestamptz[],
@@ -192,7 +191,7 @@ const APPEND = {
         last_seq = t.last_seq + i.added,
         state = case when (i.from_states >> t.state) & 1 = 1 then coalesce(i.state, t.state) else 0 end,
         a2a_state = coalesce(i.a2a_state, t.a2a_state),
-        status = coalesce(i.status, t.status),
+        status = case when i.a2a_state is null then t.status else i.status end,
         status_at = case when i.a2a_state is null then t.status_at else i.at end,
         disclosed = t.disclosed or ${wants(DISCLOSE)},
         metadata = coalesce(i.metadata, t.metadata),
@@ -253,7 +252,7 @@ export async function appendBatch(
     int4Array(after, (a) => statesBefore(a.states)),
     int2Array(after, (a) => a.states.at(-1)),
     int2Array(after, (a) => a.status?.state),
-    byteaArray(after, ({ status }) => status && encodeStatus(status)),
+    byteaArray(after, ({ status }, i) => status && encodeStatus(status, sorted[i]!.at)),
     float8Array(sorted, (a, i) => a.wakeInMs ?? wakeByDefault(after[i]!.states.at(-1))),
     byteaArray(after, (a) => a.metadata),
     textArray(sorted, (a) => a.upstreamTaskId),
