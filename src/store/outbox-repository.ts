@@ -12,7 +12,7 @@ import type { EngineState } from "../domain/task-state.ts";
 import type { Database, Row, Statement } from "./database.ts";
 import { kindName, kindNumber } from "./task-codec.ts";
 
-/** A place in the order of all rows: after the row that it names. */
+/** A place in the order of all rows: after the row that it names, or before all rows of the transaction when it names none. */
 export interface OutboxPosition {
   /** A transaction's number: 64 bits, as text. */
   xid: string;
@@ -53,7 +53,7 @@ export interface OutboxRow {
 export interface OutboxPage {
   /** In order. Of one task: without gaps in what the topic has. */
   rows: OutboxRow[];
-  /** After the last row that was looked at; the very one that was asked from when there was none. */
+  /** After all rows that were looked at; the very one that was asked from when there was none. */
   position: OutboxPosition;
   /** The page is full: there may be more at once. */
   more: boolean;
@@ -121,6 +121,14 @@ const TOPICS: Record<OutboxTopic, { wanted: string; body: string }> = {
   },
 };
 
+/** What follows the position and can be read. */
+const FOLLOWS = `
+  (u.xid, u.workspace_id, u.task_id, u.seq) > ($1::xid8, $2, $3, $4::bigint)
+  and u.xid < pg_snapshot_xmin(pg_current_snapshot())`;
+
+const HELD = `
+  coalesce((select xid from task_updates order by xid desc limit 1) >= pg_snapshot_xmin(pg_current_snapshot()), false)`;
+
 /**
  * The index knows only transactions, so first it is asked how far the page can reach: sorting is then for the page and the
  * rest of its last transaction, however long the backlog is. The row without a kind says where the page ends.
@@ -132,9 +140,7 @@ const read = (topic: OutboxTopic): Statement => ({
       select u.xid, u.workspace_id, u.task_id, u.seq, u.kind, u.state, u.created_at, ${TOPICS[topic].body} as body,
              ${TOPICS[topic].wanted} as wanted
       from task_updates u
-      where (u.xid, u.workspace_id, u.task_id, u.seq) > ($1::xid8, $2, $3, $4::bigint)
-        and u.xid < pg_snapshot_xmin(pg_current_snapshot())
-        and u.xid <= coalesce(
+      where ${FOLLOWS} and u.xid <= coalesce(
           (select xid from task_updates where xid > $1::xid8 order by xid offset $5::int limit 1),
           pg_snapshot_xmin(pg_current_snapshot()))
       order by u.xid, u.workspace_id, u.task_id, u.seq limit $5::int
@@ -148,14 +154,30 @@ const read = (topic: OutboxTopic): Statement => ({
     union all
     select last.xid, last.workspace_id, last.task_id, last.seq, null, null, null, null,
            (select count(*) from page) = $5::int or (select count(*) from kept) < (select count(*) from page),
-           coalesce((select xid from task_updates order by xid desc limit 1) >= pg_snapshot_xmin(pg_current_snapshot()), false)
+           ${HELD}
     from (select) one left join (
       select * from kept order by xid desc, workspace_id desc, task_id desc, seq desc limit 1
     ) last on true
     order by xid, workspace_id, task_id, seq, kind nulls last`,
 });
 
+/**
+ * Whether any of the rows that follow is wanted, without putting them in order, at a fifth of what a page costs. When none
+ * is and they are fewer than a page holds, everything below the oldest transaction that still runs is passed.
+ */
+const look = (topic: OutboxTopic): Statement => ({
+  name: `outbox-look-${topic}-v1`,
+  text: `
+    select count(*) as rows, coalesce(bool_or(wanted), false) as wanted, ${HELD} as held,
+           pg_snapshot_xmin(pg_current_snapshot()) as xid, '' as workspace_id, '' as task_id, 0::bigint as seq
+    from (
+      select ${TOPICS[topic].wanted} as wanted from task_updates u where ${FOLLOWS} order by u.xid limit $5::int
+    ) ahead`,
+});
+
 const READ: Record<OutboxTopic, Statement> = { all: read("all"), webhooks: read("webhooks") };
+/** Topics of which the logs may have nothing for a long time. */
+const LOOK: Partial<Record<OutboxTopic, Statement>> = { webhooks: look("webhooks") };
 
 // Not flushed to disk before it is answered: a cursor that falls back after a crash only repeats.
 const ADVANCE: Statement = {
@@ -195,7 +217,13 @@ export function createOutboxRepository(db: Database): OutboxRepository {
     },
     async read(topic, after, limits) {
       const { xid, workspaceId, taskId, seq } = after;
-      const rows = await db.query(READ[topic], [xid, workspaceId, taskId, seq, limits.rows, limits.bytes]);
+      const from = [xid, workspaceId, taskId, seq, limits.rows];
+      const [ahead] = LOOK[topic] ? await db.query(LOOK[topic], from) : [];
+      if (ahead && !ahead.wanted && (ahead.rows as number) < limits.rows) {
+        const position = ahead.rows === 0 ? after : positionOf(ahead);
+        return { rows: [], position, more: false, held: ahead.held as boolean };
+      }
+      const rows = await db.query(READ[topic], [...from, limits.bytes]);
       const end = rows.pop()!;
       return {
         rows: rows.map(decode),

@@ -9,7 +9,7 @@ import { databaseUnavailable } from "../domain/errors.ts";
 import type { Database, Statement } from "./database.ts";
 import { isUnavailable, mapDatabaseError } from "./database-errors.ts";
 import { noNotifications, openNotifications } from "./notifications.ts";
-import { arrayLiteral, valueTypes } from "./pg-values.ts";
+import { valueTypes } from "./pg-values.ts";
 import type { Schema } from "./schema.ts";
 
 const PING_TIMEOUT_MS = 2_000;
@@ -34,12 +34,7 @@ export function createPgDatabase({ backend, pool, ownSession, log, onClose }: Pg
   async function query(statement: Statement, values: readonly unknown[]) {
     const session = await sessions.connect();
     try {
-      return (
-        await session.query({
-          ...statement,
-          values: values.map((value) => (Array.isArray(value) ? arrayLiteral(value) : value)),
-        })
-      ).rows;
+      return (await session.query({ name: statement.name, text: statement.text, values: values as unknown[] })).rows;
     } finally {
       session.release();
     }

@@ -49,38 +49,3 @@ function parseArray<T>(text: string, parse: (entry: string) => T): T[] {
   };
   return create(text, parse).parse();
 }
-
-/**
- * An array as PostgreSQL reads it, made faster than node-postgres makes it: the hot statements consist of arrays. What is
- * seldom is left to node-postgres.
- */
-export function arrayLiteral(values: unknown[]): string | unknown[] {
-  let text = "";
-  for (const value of values) {
-    const element = elementLiteral(value);
-    if (element === undefined) return values;
-    text += text === "" ? element : `,${element}`;
-  }
-  return `{${text}}`;
-}
-
-const SPECIAL = /["\\]/g;
-
-function elementLiteral(value: unknown): string | undefined {
-  switch (typeof value) {
-    case "number":
-    case "bigint":
-      return String(value);
-    case "boolean":
-      return value ? "t" : "f";
-    case "string":
-      return `"${value.replace(SPECIAL, "\\$&")}"`;
-  }
-  if (value === null) return "NULL";
-  if (value instanceof Uint8Array) {
-    return `"\\\\x${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("hex")}"`;
-  }
-  // Elsewhere PostgreSQL and ISO 8601 write years in different ways.
-  const year = value instanceof Date ? value.getUTCFullYear() : 0;
-  return year > 0 && year < 10_000 ? `"${(value as Date).toISOString()}"` : undefined;
-}

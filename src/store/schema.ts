@@ -42,8 +42,8 @@ export interface TaskTable {
   state: number;
   /** Number of lf.a2a.v1.TaskState: the state as clients see it. */
   a2a_state: number;
-  /** lf.a2a.v1.TaskStatus: what ListTasks shows without reading the log. */
-  status: Uint8Array;
+  /** lf.a2a.v1.TaskStatus: what ListTasks shows without reading the log. Null: nothing but a2a_state and status_at. */
+  status: Uint8Array | null;
   status_at: Date;
   /** Number of the last row in task_updates. */
   last_seq: number;

@@ -1,6 +1,7 @@
 /** Rows of the task tables to domain values and back. */
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { StreamResponseSchema, type TaskStatus, TaskStatusSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { StreamResponseSchema, type TaskState, type TaskStatus, TaskStatusSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
   type Delivery,
   type NewUpdate,
@@ -36,10 +37,24 @@ export const encodeBody = (update: NewUpdate): Uint8Array => toBinary(StreamResp
 
 export const encodeCause = (update: NewUpdate): string | null => update.cause?.replace(NUL, "") ?? null;
 
-export const encodeStatus = (status: TaskStatus): Uint8Array => toBinary(TaskStatusSchema, status);
+/** Null when it says nothing but its state and that it is of this time, which have columns of their own. */
+export function encodeStatus(status: TaskStatus, at: Date): Uint8Array | null {
+  const { message, timestamp } = status;
+  const brief = !message && !status.$unknown && timestamp && !timestamp.$unknown && isTime(timestamp, at);
+  return brief ? null : toBinary(TaskStatusSchema, status);
+}
 
-export const decodeStatus = (bytes: Uint8Array | null): TaskStatus =>
-  bytes ? fromBinary(TaskStatusSchema, bytes) : create(TaskStatusSchema);
+const isTime = ({ seconds, nanos }: Timestamp, at: Date): boolean =>
+  nanos % NANOS_PER_MS === 0 && Number(seconds) * 1000 + nanos / NANOS_PER_MS === at.getTime();
+
+const NANOS_PER_MS = 1_000_000;
+
+/** Of a row with the columns `status`, `a2a_state` and `status_at`. */
+export function decodeStatus(row: Row): TaskStatus {
+  if (row.status !== null) return fromBinary(TaskStatusSchema, row.status as Uint8Array);
+  const timestamp = timestampFromDate(row.status_at as Date);
+  return { $typeName: "lf.a2a.v1.TaskStatus", state: row.a2a_state as TaskState, timestamp };
+}
 
 export function decodeUpdate(row: Row): TaskUpdate {
   const kind = KIND_NAME.get(row.kind as number);

@@ -158,7 +158,7 @@ export async function listTasks(
     .$if(filter.state !== undefined, (q) => q.where("a2a_state", "=", filter.state!))
     .$if(filter.statusFrom !== undefined, (q) => q.where("status_at", ">=", filter.statusFrom!));
   const rows = await matching
-    .select(["workspace_id", "task_id", "status", "status_at", "metadata", ...HEADER_COLUMNS])
+    .select(["workspace_id", "task_id", "a2a_state", "status", "status_at", "metadata", ...HEADER_COLUMNS])
     .$if(page.after !== undefined, (q) => q.where(() => beyond(page.after!)))
     .orderBy("status_at", "desc")
     .orderBy("task_id", "desc")
@@ -169,7 +169,7 @@ export async function listTasks(
     total,
     tasks: rows.map((row) => ({
       header: decodeHeader(row as unknown as Row),
-      status: decodeStatus(row.status),
+      status: decodeStatus(row as unknown as Row),
       statusAt: row.status_at,
       metadata: row.metadata ? fromBinary(TaskSchema, row.metadata).metadata : undefined,
     })),

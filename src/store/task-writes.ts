@@ -1,9 +1,19 @@
 /** The two hot writes of the task tables: submit and append. Each batch is one statement and one commit. */
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { SignalboxError } from "../domain/errors.ts";
-import { type NewUpdate, newImage, PRIORITIES, stateBrought, type TaskHeader } from "../domain/task-log.ts";
+import { type NewUpdate, PRIORITIES, stateBrought, type TaskHeader } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
 import type { Database, Row } from "./database.ts";
+import {
+  boolArray,
+  byteaArray,
+  float8Array,
+  int2Array,
+  int4Array,
+  int8Array,
+  textArray,
+  timestamptzArray,
+} from "./pg-arrays.ts";
 import { changedBy, statesBefore, wakeByDefault } from "./task-changes.ts";
 import { encodeBody, encodeCause, encodeDelivery, encodeStatus, kindNumber } from "./task-codec.ts";
 
@@ -72,21 +82,21 @@ const UNLEASED = [QUEUED, SCHEDULED, INPUT_REQUIRED].join(", ");
 const WAKE_AT = `date_trunc('milliseconds', clock_timestamp() + i.wake_ms * interval '1 millisecond')`;
 
 const SUBMIT = {
-  name: "task-submit-v2",
+  name: "task-submit-v3",
   text: `
     with input as (
-      select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::timestamptz[], $7::bigint[],
-                           $8::boolean[], $9::boolean[], $10::text[], $11::smallint[], $12::smallint[], $13::float8[],
-                           $14::timestamptz[], $15::bytea[], $16::integer[])
-      as i(workspace_id, task_id, context_id, agent_id, status, at, last_seq, disclosed, has_push, upstream_context_id,
+      select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::boolean[],
+                           $8::boolean[], $9::text[], $10::smallint[], $11::smallint[], $12::float8[], $13::timestamptz[],
+                           $14::bytea[], $15::integer[])
+      as i(workspace_id, task_id, context_id, agent_id, at, last_seq, disclosed, has_push, upstream_context_id,
            state, priority, wake_ms, deadline_at, delivery, attempt)
     ), writer as (
-      select replica_id from replicas where replica_id = $17 and died_at is null
+      select replica_id from replicas where replica_id = $16 and died_at is null
     ), stored as (
-      insert into tasks (workspace_id, task_id, context_id, agent_id, state, a2a_state, status, status_at, last_seq,
+      insert into tasks (workspace_id, task_id, context_id, agent_id, state, a2a_state, status_at, last_seq,
                          disclosed, has_push, upstream_context_id, created_at, priority, deadline_at, delivery, attempt,
                          lease_owner, wake_at)
-      select i.workspace_id, i.task_id, i.context_id, i.agent_id, i.state, ${TaskState.SUBMITTED}, i.status, i.at,
+      select i.workspace_id, i.task_id, i.context_id, i.agent_id, i.state, ${TaskState.SUBMITTED}, i.at,
              i.last_seq, i.disclosed, i.has_push, i.upstream_context_id, i.at, i.priority, i.deadline_at, i.delivery,
              i.attempt,
              case when i.state in (${LEASED}) then w.replica_id end,
@@ -97,8 +107,8 @@ const SUBMIT = {
       returning workspace_id, task_id, created_at, attempt, fence
     ), logged as (
       insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
-      select s.workspace_id, s.task_id, r.seq, r.kind, r.body, r.cause, r.state, s.created_at, s.fence, s.attempt, $17
-      from unnest($18::text[], $19::text[], $20::bigint[], $21::smallint[], $22::bytea[], $23::text[], $24::smallint[])
+      select s.workspace_id, s.task_id, r.seq, r.kind, r.body, r.cause, r.state, s.created_at, s.fence, s.attempt, $16
+      from unnest($17::text[], $18::text[], $19::bigint[], $20::smallint[], $21::bytea[], $22::text[], $23::smallint[])
         as r(workspace_id, task_id, seq, kind, body, cause, state)
       join stored s on s.workspace_id = r.workspace_id and s.task_id = r.task_id
     )
@@ -114,30 +124,29 @@ const SUBMIT = {
 export async function submitBatch(db: Database, replicaId: string, tasks: readonly NewTask[]): Promise<string> {
   const rows = tasks.flatMap(({ header, updates }) => updates.map((update, i) => ({ header, update, seq: i + 1 })));
   const writer = await db.query(SUBMIT, [
-    tasks.map((t) => t.header.workspaceId),
-    tasks.map((t) => t.header.taskId),
-    tasks.map((t) => t.header.contextId),
-    tasks.map((t) => t.header.agentId),
-    tasks.map((t) => encodeStatus(newImage(t.header).task.status!)),
-    tasks.map((t) => t.header.createdAt),
-    tasks.map((t) => t.updates.length),
-    tasks.map((t) => t.header.disclosed),
-    tasks.map((t) => t.header.hasPush),
-    sparse(tasks.map((t) => t.header.upstreamContextId)),
-    tasks.map((t) => (t.updates[0] && stateBrought(t.updates[0])) ?? QUEUED),
-    tasks.map((t) => PRIORITIES.indexOf(t.header.priority)),
-    tasks.map((t) => t.wakeInMs ?? 0),
-    tasks.map((t) => t.header.deadlineAt ?? null),
-    sparse(tasks.map((t) => encodeDelivery(t.header.delivery) ?? undefined)),
-    tasks.map((t) => t.header.attempt),
+    textArray(tasks, (t) => t.header.workspaceId),
+    textArray(tasks, (t) => t.header.taskId),
+    textArray(tasks, (t) => t.header.contextId),
+    textArray(tasks, (t) => t.header.agentId),
+    timestamptzArray(tasks, (t) => t.header.createdAt),
+    int8Array(tasks, (t) => t.updates.length),
+    boolArray(tasks, (t) => t.header.disclosed),
+    boolArray(tasks, (t) => t.header.hasPush),
+    textArray(tasks, (t) => t.header.upstreamContextId),
+    int2Array(tasks, (t) => (t.updates[0] && stateBrought(t.updates[0])) ?? QUEUED),
+    int2Array(tasks, (t) => PRIORITIES.indexOf(t.header.priority)),
+    float8Array(tasks, (t) => t.wakeInMs ?? 0),
+    timestamptzArray(tasks, (t) => t.header.deadlineAt),
+    byteaArray(tasks, (t) => encodeDelivery(t.header.delivery)),
+    int4Array(tasks, (t) => t.header.attempt),
     replicaId,
-    rows.map((r) => r.header.workspaceId),
-    rows.map((r) => r.header.taskId),
-    rows.map((r) => r.seq),
-    rows.map((r) => kindNumber(r.update.kind)),
-    rows.map((r) => encodeBody(r.update)),
-    rows.map((r) => encodeCause(r.update)),
-    rows.map((r) => stateBrought(r.update) ?? null),
+    textArray(rows, (r) => r.header.workspaceId),
+    textArray(rows, (r) => r.header.taskId),
+    int8Array(rows, (r) => r.seq),
+    int2Array(rows, (r) => kindNumber(r.update.kind)),
+    byteaArray(rows, (r) => encodeBody(r.update)),
+    textArray(rows, (r) => encodeCause(r.update)),
+    int2Array(rows, (r) => stateBrought(r.update)),
   ]);
   if (writer.length === 0) throw replicaExpired();
   return replicaId;
@@ -166,7 +175,7 @@ const wants = (flag: number): string => `(i.flags & ${flag} <> 0)`;
 const TAKES = `(${wants(TAKE)} or (t.lease_owner is null and coalesce(i.state, 0) in (${LEASED})))`;
 
 const APPEND = {
-  name: "task-append-v3",
+  name: "task-append-v4",
   text: `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::int[], $7::timestamptz[],
@@ -182,7 +191,7 @@ const APPEND = {
         last_seq = t.last_seq + i.added,
         state = case when (i.from_states >> t.state) & 1 = 1 then coalesce(i.state, t.state) else 0 end,
         a2a_state = coalesce(i.a2a_state, t.a2a_state),
-        status = coalesce(i.status, t.status),
+        status = case when i.a2a_state is null then t.status else i.status end,
         status_at = case when i.a2a_state is null then t.status_at else i.at end,
         disclosed = t.disclosed or ${wants(DISCLOSE)},
         metadata = coalesce(i.metadata, t.metadata),
@@ -233,28 +242,28 @@ export async function appendBatch(
     updates.map((update, p) => ({ update, ord: i + 1, position: p + 1 })),
   );
   const stored = await db.query(APPEND, [
-    sorted.map((a) => a.workspaceId),
-    sorted.map((a) => a.taskId),
-    sorted.map((a) => a.expectedSeq),
-    sorted.map((a) => a.fence),
-    sorted.map((a) => a.updates.length),
-    sorted.map(flagsOf),
-    sorted.map((a) => a.at),
-    after.map((a) => statesBefore(a.states)),
-    sparse(after.map((a) => a.states.at(-1))),
-    sparse(after.map((a) => a.status?.state)),
-    sparse(after.map((a) => a.status && encodeStatus(a.status))),
-    sparse(sorted.map((a, i) => a.wakeInMs ?? wakeByDefault(after[i]!.states.at(-1)) ?? undefined)),
-    sparse(after.map((a) => a.metadata)),
-    sparse(sorted.map((a) => a.upstreamTaskId)),
-    sparse(sorted.map((a) => a.upstreamContextId)),
+    textArray(sorted, (a) => a.workspaceId),
+    textArray(sorted, (a) => a.taskId),
+    int8Array(sorted, (a) => a.expectedSeq),
+    int8Array(sorted, (a) => a.fence),
+    int4Array(sorted, (a) => a.updates.length),
+    int4Array(sorted, flagsOf),
+    timestamptzArray(sorted, (a) => a.at),
+    int4Array(after, (a) => statesBefore(a.states)),
+    int2Array(after, (a) => a.states.at(-1)),
+    int2Array(after, (a) => a.status?.state),
+    byteaArray(after, ({ status }, i) => status && encodeStatus(status, sorted[i]!.at)),
+    float8Array(sorted, (a, i) => a.wakeInMs ?? wakeByDefault(after[i]!.states.at(-1))),
+    byteaArray(after, (a) => a.metadata),
+    textArray(sorted, (a) => a.upstreamTaskId),
+    textArray(sorted, (a) => a.upstreamContextId),
     replicaId,
-    rows.map((r) => r.ord),
-    rows.map((r) => r.position),
-    rows.map((r) => kindNumber(r.update.kind)),
-    rows.map((r) => encodeBody(r.update)),
-    sparse(rows.map((r) => encodeCause(r.update) ?? undefined)),
-    sparse(rows.map((r) => stateBrought(r.update))),
+    int8Array(rows, (r) => r.ord),
+    int8Array(rows, (r) => r.position),
+    int2Array(rows, (r) => kindNumber(r.update.kind)),
+    byteaArray(rows, (r) => encodeBody(r.update)),
+    textArray(rows, (r) => encodeCause(r.update)),
+    int2Array(rows, (r) => stateBrought(r.update)),
   ]);
   const alive = stored[0]?.alive === true;
   const answers: (Appended | SignalboxError | undefined)[] = appends.map(({ take }) =>
@@ -263,10 +272,6 @@ export async function appendBatch(
   for (const row of stored) if (row.ord !== null) answers[order[(row.ord as number) - 1]!] = appended(row);
   return answers;
 }
-
-/** A column that mostly holds nothing; one that holds nothing at all is not sent. Beside a full column unnest pads it. */
-const sparse = <T>(values: readonly (T | undefined)[]): (T | null)[] | null =>
-  values.every((value) => value === undefined) ? null : values.map((value) => value ?? null);
 
 const flagsOf = ({ disclose, onlyIfHidden, take, forgetUpstream, whateverSeq }: Append): number =>
   (disclose ? DISCLOSE : 0) |

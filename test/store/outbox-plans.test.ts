@@ -13,7 +13,7 @@ import { createOutboxRepository } from "../../src/store/outbox-repository.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
 import { createPushConfigRepository } from "../../src/store/push-config-repository.ts";
 import { createPushQueue } from "../../src/store/push-queue.ts";
-import { writeRow, writeTask } from "../fixtures/log-rows.ts";
+import { whenReadable, writeRow, writeTask } from "../fixtures/log-rows.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { createDatabase, silent } from "./backends.ts";
 
@@ -47,15 +47,6 @@ async function useAll(xid: string): Promise<Asked> {
   const watched = { ...db, query };
   const [outbox, queue] = [createOutboxRepository(watched), createPushQueue(watched)];
   const replica = await registerReplica(db);
-  await outbox.enter("duty");
-  const { fence } = (await outbox.take("duty", replica))!;
-  const position = { xid, workspaceId: "", taskId: "", seq: 0 };
-  for (const topic of ["all", "webhooks"] as const) {
-    await outbox.read(topic, position, { rows: PAGE, bytes: 1_000_000 });
-  }
-  await outbox.advance("duty", fence, position);
-  await outbox.lag(["duty"]);
-  await outbox.release("duty", fence);
   const news = await Promise.all(
     Array.from({ length: 20 }, async () => {
       const taskId = await writeTask(db.kysely);
@@ -65,6 +56,16 @@ async function useAll(xid: string): Promise<Asked> {
       return { workspaceId: "default", taskId, seq: 2 };
     }),
   );
+  await whenReadable(db);
+  await outbox.enter("duty");
+  const { fence } = (await outbox.take("duty", replica))!;
+  const position = { xid, workspaceId: "", taskId: "", seq: 0 };
+  for (const topic of ["all", "webhooks"] as const) {
+    await outbox.read(topic, position, { rows: PAGE, bytes: 1_000_000 });
+  }
+  await outbox.advance("duty", fence, position);
+  await outbox.lag(["duty"]);
+  await outbox.release("duty", fence);
   await queue.mark(news);
   const claims = await queue.claim(replica, 10, []);
   expect(claims).toHaveLength(10);
@@ -108,6 +109,7 @@ function mostRows(plan: string): number {
 
 it("keep no plan from when the tables were empty that would read them whole", async () => {
   const asked = (await useAll("1")).filter(({ values }) => values.length > 0);
+  expect(asked.map(({ statement }) => statement.name)).toContain("outbox-read-webhooks-v1");
   await sql`truncate tasks, task_updates, push_configs`.execute(db.kysely);
   expect(await wrongForAny(asked)).toEqual([]);
 });

@@ -2,7 +2,13 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { MessageSchema, Role, TaskArtifactUpdateEventSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import {
+  type Message,
+  MessageSchema,
+  Role,
+  TaskArtifactUpdateEventSchema,
+  TaskState,
+} from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate, replyUpdate, statusUpdate, updatesFromArtifact } from "../../src/domain/agent-report.ts";
 import { foldTask, type NewUpdate, newImage, stateOf, type TaskHeader } from "../../src/domain/task-log.ts";
 import { EngineState, isTerminal } from "../../src/domain/task-state.ts";
@@ -11,6 +17,7 @@ import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
 import { describeEachBackend } from "./backends.ts";
+import { raw } from "./tables.ts";
 
 const { newId } = systemRuntime();
 const at = new Date("2026-01-01T00:00:00.123Z");
@@ -156,6 +163,35 @@ describeEachBackend("the task store", (context) => {
     expect(new Set(seen)).toEqual(new Set(headers.map((h) => h.taskId)));
     expect(seen).toHaveLength(23);
     expect(times).toEqual([...times].sort((a, b) => b - a));
+  });
+
+  it("lists each status as the log tells it, with its message and its own time", async () => {
+    const header = await submitted();
+    const listed = async () => (await store.list("default", { contextId: header.contextId }, { limit: 1 })).tasks[0];
+    const shown = async () => {
+      const task = await listed();
+      expect(task?.status).toEqual((await imageOf(header))?.task.status);
+      return task?.status;
+    };
+    const says = (state: TaskState, time: Date, message?: Message): NewUpdate =>
+      statusUpdate(header, { state, timestamp: timestampFromDate(time), ...(message && { message }) });
+    const [old, later] = [new Date("1969-12-31T23:59:59.999Z"), new Date(at.getTime() + 1)];
+    expect(await shown()).toEqual(newImage(header).task.status);
+    await appendTo(header, 1, [says(TaskState.WORKING, at, hello("busy"))]);
+    expect((await shown())?.message?.parts).toHaveLength(1);
+    await appendTo(header, 2, [messageUpdate(hello())]);
+    expect((await shown())?.message?.parts).toHaveLength(1);
+    await appendTo(header, 3, [says(TaskState.WORKING, later, hello("again")), says(TaskState.WORKING, at)]);
+    expect((await shown())?.message).toBeUndefined();
+    await appendTo(header, 5, [says(TaskState.WORKING, later)]);
+    expect((await shown())?.timestamp).toEqual(timestampFromDate(later));
+    await appendTo(header, 6, [says(TaskState.COMPLETED, old)], { at: old });
+    expect((await shown())?.timestamp).toEqual(timestampFromDate(old));
+    expect((await listed())?.statusAt).toEqual(old);
+    // Of the least that a status can say the table keeps nothing but the columns.
+    expect(await raw(context.db, "select status from tasks where task_id = $1", [header.taskId])).toEqual([
+      { status: null },
+    ]);
   });
 
   it("filters a list by state, agent and time", async () => {
