@@ -1,5 +1,6 @@
 /** What an error of the database means for a caller. */
 import { databaseOutcomeUnknown, databaseUnavailable, SignalboxError } from "../domain/errors.ts";
+import { UnfitValueError } from "./pg-arrays.ts";
 
 /**
  * An error that means "the database is away" becomes SignalboxError DATABASE_UNAVAILABLE; any other is returned as it is.
@@ -32,11 +33,11 @@ export function isRetryable(error: unknown): boolean {
 }
 
 /**
- * Whether a value of the statement is to blame: a text with a zero byte, a number out of range, a row too large, a
- * broken constraint. In a batch, the others are innocent.
+ * Whether a value of the statement is to blame: a text with a zero byte, a number out of range (which is found here before
+ * it is sent, in arrays), a row too large, a broken constraint. In a batch, the others are innocent.
  */
 export function isDataError(error: unknown): boolean {
-  return /^(22|23|54)/.test(sqlState(error) ?? "");
+  return error instanceof UnfitValueError || /^(22|23|54)/.test(sqlState(error) ?? "");
 }
 
 /** The five characters of an error that the server reported; see appendix A of PostgreSQL's manual. */

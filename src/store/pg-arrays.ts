@@ -126,7 +126,7 @@ export const float8Array: ArrayOf<number> = arrayOf(OID.float8, (value) => {
 
 export const timestamptzArray: ArrayOf<Date> = arrayOf(OID.timestamptz, (value) => {
   const time = value.getTime();
-  if (Number.isNaN(time)) throw new RangeError("an invalid Date is no timestamptz");
+  if (Number.isNaN(time)) throw new UnfitValueError("an invalid Date is no timestamptz");
   const microseconds = (time - EPOCH_MS) * 1000;
   if (Number.isSafeInteger(microseconds)) return writeInt8(microseconds);
   // Centuries away.
@@ -144,4 +144,7 @@ function writeInt8(value: number): void {
 }
 
 /** Rather than another number. */
-const outOfRange = (type: string, value: number): RangeError => new RangeError(`${value} is no ${type}`);
+const outOfRange = (type: string, value: number): UnfitValueError => new UnfitValueError(`${value} is no ${type}`);
+
+/** A value that its type does not have. Nothing was sent. */
+export class UnfitValueError extends RangeError {}

@@ -115,6 +115,12 @@ describeEachBackend("the task store", (context) => {
     }
   });
 
+  it("stores a batch's good tasks beside one with a value that its column does not have", async () => {
+    const deadlines = [undefined, new Date(Number.NaN), undefined];
+    const results = await Promise.allSettled(deadlines.map((deadlineAt) => submitted({ deadlineAt })));
+    expect(results.map((result) => result.status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
+  });
+
   it("stores a batch's good appends beside its bad ones", async () => {
     const headers = await Promise.all(Array.from({ length: 20 }, () => submitted()));
     const results = await Promise.allSettled(
