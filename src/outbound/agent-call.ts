@@ -56,8 +56,8 @@ export class AgentCall implements Abortable {
 
   /** Has one thing ended with the call, as `signal` does, where no signal is needed. */
   endsWithIt(beneath: Abortable): void {
-    this.#beneath = beneath;
     if (this.#ended) beneath.abort(this.#ended.reason);
+    else this.#beneath = beneath;
   }
 
   throwIfEnded(): void {
@@ -90,7 +90,9 @@ export class AgentCall implements Abortable {
     if (this.#ended) return;
     this.#ended = { reason };
     this.#controller?.abort(reason);
-    this.#beneath?.abort(reason);
+    const beneath = this.#beneath;
+    this.#beneath = undefined;
+    beneath?.abort(reason);
   }
 
   /** For the caller's signal. */

@@ -60,7 +60,6 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
   /** The latest run of each task. */
   const runs = new Map<string, Run>();
   const atWork = new Set<Run>();
-
   /** The last that have ended, the oldest where the next one goes. */
   const kept: Run[] = [];
   let oldest = 0;
@@ -104,7 +103,11 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
   }
 
   function publish(run: Run, item: StreamResponse): void {
-    if (item.payload.case === "task") runs.set(item.payload.value.id, run);
+    if (item.payload.case === "task") {
+      // A function that changes its mind about the name has no task by the first one.
+      if (run.task && run.task.id !== item.payload.value.id) runs.delete(run.task.id);
+      runs.set(item.payload.value.id, run);
+    }
     run.publish(item);
   }
 

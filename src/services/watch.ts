@@ -82,12 +82,13 @@ export class TaskWatch implements AsyncIterableIterator<TaskUpdate, never, void>
   /** The next update, if it is known by now. Undefined: `news()` tells when to ask again. */
   take(): TaskUpdate | undefined {
     if (this.#ended || this.#signal.aborted) return undefined;
-    const row = this.#read[this.#given++];
-    if (row) {
+    if (this.#given < this.#read.length) {
+      const row = this.#read[this.#given++]!;
       this.#cursor = row.seq;
       return row;
     }
     this.#read = NO_ROWS;
+    this.#given = 0;
     if (this.#mustRead) return undefined;
     while (this.#seen < this.#heard.length) {
       const update = this.#heard[this.#seen++]!;
@@ -120,6 +121,8 @@ export class TaskWatch implements AsyncIterableIterator<TaskUpdate, never, void>
       try {
         await this.news();
       } catch (error) {
+        // Who has left asks for no reason.
+        if (this.#ended) break;
         this.end();
         throw error;
       }
