@@ -1,5 +1,5 @@
 /** What a message must be before an agent is asked to take it (A2A specification, sections 3.1.1 and 3.3.4). */
-import type { AgentCard, Message, SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { AgentCard, Message, Part, SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { clip, contentTypeNotSupported, extensionSupportRequired, type FieldViolation } from "./errors.ts";
 
 /** Longest id that a client may choose: messageId, contextId, taskId, a push config's id. */
@@ -19,50 +19,58 @@ const MAX_ECHO_LENGTH = 512;
 const NAMED_EXTENSIONS = 4;
 
 /** Limits of a send that the contract does not state; what it requires is checked from its own annotations. */
-export function sendViolations(request: SendMessageRequest): FieldViolation[] {
-  const { message, configuration } = request;
-  const violations: FieldViolation[] = [];
-  if (message) {
-    for (const field of ["messageId", "contextId", "taskId"] as const) {
-      violations.push(...idViolations(`message.${field}`, message[field]));
-    }
-    if (message.parts.length > MAX_PARTS) {
-      violations.push({ field: "message.parts", description: `at most ${MAX_PARTS} parts; send fewer or larger ones` });
-    } else {
-      message.parts.forEach(({ mediaType }, i) => {
-        violations.push(...lengthViolations(`message.parts[${i}].mediaType`, mediaType, MAX_MEDIA_TYPE_LENGTH));
-      });
-    }
-    violations.push(
-      ...listViolations("message.referenceTaskIds", message.referenceTaskIds, MAX_REFERENCES, idViolations),
-      ...listViolations("message.extensions", message.extensions, MAX_EXTENSIONS, (field, uri) =>
-        lengthViolations(field, uri, MAX_URI_LENGTH),
-      ),
-    );
-  }
-  violations.push(
-    ...listViolations(
-      "configuration.acceptedOutputModes",
-      configuration?.acceptedOutputModes ?? [],
-      MAX_OUTPUT_MODES,
-      (field, mode) => lengthViolations(field, mode, MAX_MEDIA_TYPE_LENGTH),
-    ),
+export function sendViolations({ message, configuration }: SendMessageRequest): readonly FieldViolation[] {
+  const found = message ? messageViolations(message) : NONE;
+  if (!configuration) return found;
+  const { acceptedOutputModes: modes, historyLength } = configuration;
+  return joined(
+    found,
+    listViolations("configuration.acceptedOutputModes", modes, MAX_OUTPUT_MODES, mediaTypeViolations),
+    historyViolations("configuration.historyLength", historyLength),
   );
-  if (configuration?.historyLength !== undefined) {
-    violations.push(...historyViolations("configuration.historyLength", configuration.historyLength));
+}
+
+function messageViolations(message: Message): readonly FieldViolation[] {
+  return joined(
+    idViolations("message.messageId", message.messageId),
+    idViolations("message.contextId", message.contextId),
+    idViolations("message.taskId", message.taskId),
+    partViolations(message.parts),
+    listViolations("message.referenceTaskIds", message.referenceTaskIds, MAX_REFERENCES, idViolations),
+    listViolations("message.extensions", message.extensions, MAX_EXTENSIONS, uriViolations),
+  );
+}
+
+function partViolations(parts: readonly Part[]): readonly FieldViolation[] {
+  if (parts.length > MAX_PARTS) {
+    return [{ field: "message.parts", description: `at most ${MAX_PARTS} parts; send fewer or larger ones` }];
   }
-  return violations;
+  if (parts.every(({ mediaType }) => mediaType.length <= MAX_MEDIA_TYPE_LENGTH)) return NONE;
+  return parts.flatMap(({ mediaType }, i) => mediaTypeViolations(`message.parts[${i}].mediaType`, mediaType));
+}
+
+/** What nothing is wrong with costs no list of its own. */
+const NONE: readonly FieldViolation[] = [];
+
+function joined(...lists: readonly (readonly FieldViolation[])[]): readonly FieldViolation[] {
+  return lists.every((list) => list.length === 0) ? NONE : lists.flat();
 }
 
 /** An id that PostgreSQL can hold and a person can still read. */
-export function idViolations(field: string, id: string): FieldViolation[] {
+export function idViolations(field: string, id: string): readonly FieldViolation[] {
   if (id.includes("\0")) return [{ field, description: "must not hold the character U+0000" }];
   return lengthViolations(field, id, MAX_ID_LENGTH);
 }
 
+const mediaTypeViolations = (field: string, mediaType: string): readonly FieldViolation[] =>
+  lengthViolations(field, mediaType, MAX_MEDIA_TYPE_LENGTH);
+
+const uriViolations = (field: string, uri: string): readonly FieldViolation[] =>
+  lengthViolations(field, uri, MAX_URI_LENGTH);
+
 /** Violations of a text that is longer than `max` characters. */
-export function lengthViolations(field: string, text: string, max: number): FieldViolation[] {
-  return text.length > max ? [{ field, description: `at most ${max} characters` }] : [];
+export function lengthViolations(field: string, text: string, max: number): readonly FieldViolation[] {
+  return text.length > max ? [{ field, description: `at most ${max} characters` }] : NONE;
 }
 
 /** Violations of a list that is too long or, when it is not, of its items. */
@@ -70,18 +78,22 @@ function listViolations(
   field: string,
   items: readonly string[],
   max: number,
-  check: (field: string, item: string) => FieldViolation[],
-): FieldViolation[] {
+  check: (field: string, item: string) => readonly FieldViolation[],
+): readonly FieldViolation[] {
+  if (items.length === 0) return NONE;
   if (items.length > max) return [{ field, description: `at most ${max}` }];
   return items.flatMap((item, i) => check(`${field}[${i}]`, item));
 }
 
-export function historyViolations(field: string, length: number | undefined): FieldViolation[] {
-  return length !== undefined && length < 0 ? [{ field, description: "must be 0 or more; leave it out for all" }] : [];
+export function historyViolations(field: string, length: number | undefined): readonly FieldViolation[] {
+  return length !== undefined && length < 0
+    ? [{ field, description: "must be 0 or more; leave it out for all" }]
+    : NONE;
 }
 
 /** Throws ContentTypeNotSupported when a part names a media type that nothing on the card takes. */
 export function checkMediaTypes(message: Message, card: AgentCard): void {
+  if (message.parts.every(({ mediaType }) => mediaType === "")) return;
   const accepted = new Set([...card.defaultInputModes, ...card.skills.flatMap((skill) => skill.inputModes)]);
   if (accepted.size === 0) return;
   message.parts.forEach((part, i) => {
@@ -109,7 +121,9 @@ function accepts(accepted: ReadonlySet<string>, mediaType: string): boolean {
 
 /** Throws ExtensionSupportRequired when the card requires an extension that the client did not name. */
 export function checkExtensions(named: readonly string[], card: AgentCard): void {
-  const required = card.capabilities?.extensions.filter((e) => e.required && !named.includes(e.uri)) ?? [];
+  const offered = card.capabilities?.extensions ?? [];
+  if (offered.length === 0) return;
+  const required = offered.filter((e) => e.required && !named.includes(e.uri));
   if (required.length === 0) return;
   throw extensionSupportRequired(required.slice(0, NAMED_EXTENSIONS).map(({ uri }) => clip(uri, MAX_ECHO_LENGTH)));
 }

@@ -10,6 +10,7 @@ import {
   hasOption,
   type JsonObject,
   type MessageShape,
+  ScalarType,
 } from "@bufbuild/protobuf";
 import type { Value } from "@bufbuild/protobuf/wkt";
 import { FieldBehavior, field_behavior } from "../../gen/google/api/field_behavior_pb.ts";
@@ -147,7 +148,9 @@ function emptiness(field: DescField): ((value: unknown) => boolean) | undefined 
     case "enum":
       return (value) => value === undefined || value === 0;
     case "scalar":
-      return (value) => value === undefined || value === "" || (value instanceof Uint8Array && value.length === 0);
+      return field.scalar === ScalarType.BYTES
+        ? (value) => value === undefined || (value as Uint8Array).length === 0
+        : (value) => value === undefined || value === "";
     default:
       return undefined;
   }

@@ -2,8 +2,8 @@
  * The update log of a task, and the Task that follows from it. Everything that happened to a task is one row of the log;
  * a Task, at any moment, is the fold of its rows up to that moment. Pure: no clock, no I/O.
  */
-import { create, equals } from "@bufbuild/protobuf";
-import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { equals } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import {
   type Artifact,
   ArtifactSchema,
@@ -12,9 +12,7 @@ import {
   type StreamResponse,
   type Task,
   type TaskArtifactUpdateEvent,
-  TaskSchema,
   TaskState,
-  TaskStatusSchema,
   type TaskStatusUpdateEvent,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 
@@ -103,11 +101,18 @@ export interface TaskImage {
 
 /** The image of a task of which nothing but its creation is known. */
 export function newImage(header: TaskHeader): TaskImage {
-  const task = create(TaskSchema, {
+  const task: Task = {
+    $typeName: "lf.a2a.v1.Task",
     id: header.taskId,
     contextId: header.contextId,
-    status: { state: TaskState.SUBMITTED, timestamp: timestampFromDate(header.createdAt) },
-  });
+    status: {
+      $typeName: "lf.a2a.v1.TaskStatus",
+      state: TaskState.SUBMITTED,
+      timestamp: timestampFromDate(header.createdAt),
+    },
+    artifacts: [],
+    history: [],
+  };
   return { header, seq: 0, state: EngineState.QUEUED, task, reply: undefined };
 }
 
@@ -138,7 +143,11 @@ export function applyUpdate(image: TaskImage, update: TaskUpdate): void {
     case "message":
       if (update.kind === "reply") {
         image.reply = payload.value;
-        task.status = create(TaskStatusSchema, { ...statusTime(task), state: TaskState.COMPLETED });
+        task.status = {
+          $typeName: "lf.a2a.v1.TaskStatus",
+          state: TaskState.COMPLETED,
+          timestamp: task.status?.timestamp,
+        };
       } else {
         task.history.push(payload.value);
       }
@@ -203,10 +212,6 @@ function placesIn(artifacts: readonly Artifact[]): Map<string, number> {
   const places = new Map(artifacts.map(({ artifactId }, place) => [artifactId, place]));
   placesOfArtifacts.set(artifacts, places);
   return places;
-}
-
-function statusTime(task: Task): { timestamp?: Timestamp } {
-  return task.status?.timestamp ? { timestamp: task.status.timestamp } : {};
 }
 
 export interface TaskView {

@@ -1,69 +1,115 @@
 /** One call to an agent, whatever the binding: how long it may be silent, what ends it, what travels beside its body. */
-import type { AbortGroup } from "../services/abort-group.ts";
+import type { Abortable, AbortGroup } from "../services/abort-group.ts";
 import { AgentCallError, type AgentCallOptions } from "../services/agent-port.ts";
-
-export interface AgentCall {
-  /** Name of the RPC, as `SendMessage`, for messages. */
-  readonly rpc: string;
-  /** Ends whatever lies beneath the call. Its reason is what the call throws. */
-  readonly signal: AbortSignal;
-  /** A2A-Version, A2A-Extensions and traceparent (section 3.2.6), in lower case as HTTP/2 and gRPC want them. */
-  readonly headers: Record<string, string>;
-  /** The task's deadline, for a binding that can tell it in its own way. It is among the headers too. */
-  readonly deadlineAt: Date | undefined;
-  /** The agent is to speak: from now on its silence counts. */
-  expect(): void;
-  /** Nothing is expected of the agent for now, as while a consumer is busy with what it said. */
-  rest(): void;
-  /** Frees the timer and the listeners, and ends what still runs beneath. */
-  end(): void;
-}
 
 /**
  * Begins a call: the agent is expected to speak at once. The call ends with the reason of `options.signal` or of
  * `shutdown`, or with an AgentCallError of kind "timeout" after `options.timeoutMs` of silence.
  */
 export function beginCall(rpc: string, options: AgentCallOptions, shutdown: AbortGroup): AgentCall {
-  const controller = new AbortController();
-  const { signal } = options;
-  const onAbort = () => controller.abort(signal.reason);
-  if (signal.aborted) onAbort();
-  else signal.addEventListener("abort", onAbort, { once: true });
-  shutdown.add(controller);
-
-  const { timeoutMs } = options;
-  // One timer, which is wound up again: a call may expect thousands of items.
-  let timer: NodeJS.Timeout | undefined;
-  let expecting = false;
-  const onSilence = () => {
-    timer = undefined;
-    if (!expecting) return;
-    controller.abort(new AgentCallError("timeout", `The agent was silent for ${timeoutMs} ms during ${rpc}.`));
-  };
-  const call: AgentCall = {
-    rpc,
-    signal: controller.signal,
-    headers: callHeaders(options),
-    deadlineAt: options.deadlineAt,
-    expect() {
-      expecting = true;
-      if (timer) timer.refresh();
-      else timer = setTimeout(onSilence, timeoutMs);
-    },
-    rest() {
-      expecting = false;
-    },
-    end() {
-      expecting = false;
-      clearTimeout(timer);
-      signal.removeEventListener("abort", onAbort);
-      shutdown.delete(controller);
-      controller.abort(CALL_ENDED);
-    },
-  };
-  call.expect();
-  return call;
+  return new AgentCall(rpc, options, shutdown);
 }
+
+export class AgentCall implements Abortable {
+  /** Name of the RPC, as `SendMessage`, for messages. */
+  readonly rpc: string;
+  readonly #options: AgentCallOptions;
+  readonly #shutdown: AbortGroup;
+  /** Why the call ended, once it has. */
+  #ended: { reason: unknown } | undefined;
+  // A controller, with its signal, costs more than the rest of a call to an agent in this process.
+  #controller: AbortController | undefined;
+  #beneath: Abortable | undefined;
+  // One timer, which is wound up again: a call may expect thousands of items.
+  #timer: NodeJS.Timeout | undefined;
+  #expecting = false;
+
+  constructor(rpc: string, options: AgentCallOptions, shutdown: AbortGroup) {
+    this.rpc = rpc;
+    this.#options = options;
+    this.#shutdown = shutdown;
+    const { signal } = options;
+    if (signal.aborted) this.abort(signal.reason);
+    else signal.addEventListener("abort", this);
+    shutdown.add(this);
+    this.expect();
+  }
+
+  /** Ends whatever lies beneath the call. Its reason is what the call throws. */
+  get signal(): AbortSignal {
+    if (!this.#controller) {
+      this.#controller = new AbortController();
+      if (this.#ended) this.#controller.abort(this.#ended.reason);
+    }
+    return this.#controller.signal;
+  }
+
+  /** A2A-Version, A2A-Extensions and traceparent (section 3.2.6), in lower case as HTTP/2 and gRPC want them. */
+  get headers(): Record<string, string> {
+    return callHeaders(this.#options);
+  }
+
+  /** The task's deadline, for a binding that can tell it in its own way. It is among the headers too. */
+  get deadlineAt(): Date | undefined {
+    return this.#options.deadlineAt;
+  }
+
+  /** Has one thing ended with the call, as `signal` does, where no signal is needed. */
+  endsWithIt(beneath: Abortable): void {
+    if (this.#ended) beneath.abort(this.#ended.reason);
+    else this.#beneath = beneath;
+  }
+
+  throwIfEnded(): void {
+    if (this.#ended) throw this.#ended.reason;
+  }
+
+  /** The agent is to speak: from now on its silence counts. */
+  expect(): void {
+    if (this.#ended) return;
+    this.#expecting = true;
+    if (this.#timer) this.#timer.refresh();
+    else this.#timer = setTimeout(onSilence, this.#options.timeoutMs, this);
+  }
+
+  /** Nothing is expected of the agent for now, as while a consumer is busy with what it said. */
+  rest(): void {
+    this.#expecting = false;
+  }
+
+  /** Frees the timer and the listeners, and ends what still runs beneath. */
+  end(): void {
+    this.#expecting = false;
+    clearTimeout(this.#timer);
+    this.#options.signal.removeEventListener("abort", this);
+    this.#shutdown.delete(this);
+    this.abort(CALL_ENDED);
+  }
+
+  abort(reason: unknown): void {
+    if (this.#ended) return;
+    this.#ended = { reason };
+    this.#controller?.abort(reason);
+    const beneath = this.#beneath;
+    this.#beneath = undefined;
+    beneath?.abort(reason);
+  }
+
+  /** For the caller's signal. */
+  handleEvent(): void {
+    this.abort(this.#options.signal.reason);
+  }
+
+  /** For the timer. */
+  fallSilent(): void {
+    this.#timer = undefined;
+    if (!this.#expecting) return;
+    const { timeoutMs } = this.#options;
+    this.abort(new AgentCallError("timeout", `The agent was silent for ${timeoutMs} ms during ${this.rpc}.`));
+  }
+}
+
+const onSilence = (call: AgentCall): void => call.fallSilent();
 
 /** Made once: it is never thrown, and an error for each call would cost a stack trace. */
 const CALL_ENDED = new Error("The call has ended.");

@@ -23,13 +23,13 @@ import {
   type TaskStatusUpdateEvent,
   TaskStatusUpdateEventSchema,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { applyArtifact, applyStatus } from "../domain/task-log.ts";
+import { applyStatus } from "../domain/task-log.ts";
 import { isInterrupted, isTerminal } from "../domain/task-state.ts";
 import { AgentCallError } from "../services/agent-port.ts";
 import { checked, refusedCall } from "./agent-answer.ts";
 import type { AgentCall } from "./agent-call.ts";
 import type { AgentChannel } from "./agent-channel.ts";
-import { createItemQueue, type ItemQueue } from "./item-queue.ts";
+import { Run, type RunWatcher } from "./in-process-run.ts";
 
 /** What a function that is an agent is told besides the message. */
 export interface HandlerContext {
@@ -56,20 +56,13 @@ export type AgentHandler = (
 /** Tasks kept after their work has ended, for readers that come late and for messages that continue them. */
 const KEPT_TASKS = 1000;
 
-/** One piece of work of the function, from a message to the end of its answer. */
-interface Run {
-  rpc: string;
-  task: Task | undefined;
-  controller: AbortController;
-  watchers: Set<ItemQueue<StreamResponse>>;
-  ended: boolean;
-  failure: unknown;
-}
-
 export function createInProcessChannel(handler: AgentHandler): AgentChannel {
   /** The latest run of each task. */
   const runs = new Map<string, Run>();
   const atWork = new Set<Run>();
+  /** The last that have ended, the oldest where the next one goes. */
+  const kept: Run[] = [];
+  let oldest = 0;
 
   function find(rpc: string, taskId: string): Run & { task: Task } {
     const run = runs.get(taskId);
@@ -78,31 +71,18 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
   }
 
   /** Begins a run, with the watcher that sees it from its first item. */
-  function begin(request: SendMessageRequest, call: AgentCall): { run: Run; items: ItemQueue<StreamResponse> } {
+  function begin(request: SendMessageRequest, call: AgentCall): { run: Run; items: RunWatcher } {
     const message = request.message!;
     const before = message.taskId === "" ? undefined : find(call.rpc, message.taskId);
     if (before && (!before.ended || isOver(before))) {
       throw refusedCall(call.rpc, "UNSUPPORTED_OPERATION", `The task "${message.taskId}" takes no message now.`);
     }
     before?.task.history.push(message);
-    const run: Run = {
-      rpc: call.rpc,
-      task: before?.task,
-      controller: new AbortController(),
-      watchers: new Set(),
-      ended: false,
-      failure: undefined,
-    };
+    const run = new Run(call.rpc, before?.task);
     if (before) runs.set(message.taskId, run);
     atWork.add(run);
-    const items = watch(run, call);
-    void work(run, message, {
-      signal: run.controller.signal,
-      task: before && clone(TaskSchema, before.task),
-      acceptedOutputModes: request.configuration?.acceptedOutputModes ?? [],
-      metadata: request.metadata,
-      headers: call.headers,
-    });
+    const items = run.watch(call);
+    void work(run, message, new MessageContext(run, request, call, before && clone(TaskSchema, before.task)));
     return { run, items };
   }
 
@@ -123,30 +103,23 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
   }
 
   function publish(run: Run, item: StreamResponse): void {
-    const { payload } = item;
-    if (payload.case === "task") {
-      run.task = clone(TaskSchema, payload.value);
-      runs.delete(run.task.id);
-      runs.set(run.task.id, run);
-    } else if (payload.case !== "message") {
-      if (!run.task)
-        throw new AgentCallError("invalid", `The agent's answer to ${run.rpc} begins with an update of no task.`);
-      if (payload.case === "statusUpdate") applyStatus(run.task, payload.value);
-      else if (payload.case === "artifactUpdate") applyArtifact(run.task, payload.value);
+    if (item.payload.case === "task") {
+      // A function that changes its mind about the name has no task by the first one.
+      if (run.task && run.task.id !== item.payload.value.id) runs.delete(run.task.id);
+      runs.set(item.payload.value.id, run);
     }
-    for (const watcher of run.watchers) watcher.push(item);
+    run.publish(item);
   }
 
   function end(run: Run): void {
     if (run.ended) return;
-    run.ended = true;
     atWork.delete(run);
-    for (const watcher of run.watchers) watcher.close(run.failure);
-    run.watchers.clear();
-    for (const [taskId, { ended }] of runs) {
-      if (runs.size <= KEPT_TASKS) return;
-      if (ended) runs.delete(taskId);
-    }
+    run.end();
+    if (!run.task) return;
+    const before = kept[oldest];
+    if (before?.task && runs.get(before.task.id) === before) runs.delete(before.task.id);
+    kept[oldest] = run;
+    oldest = (oldest + 1) % KEPT_TASKS;
   }
 
   async function send(request: SendMessageRequest, call: AgentCall): Promise<StreamResponse["payload"]> {
@@ -166,15 +139,10 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
     const { task } = run;
     if (task.status?.state !== TaskState.CANCELED) {
       if (isOver(run)) throw refusedCall(call.rpc, "TASK_NOT_CANCELABLE", `The task "${taskId}" has ended.`);
-      const { id, contextId } = task;
-      const value = create(TaskStatusUpdateEventSchema, {
-        taskId: id,
-        contextId,
-        status: { state: TaskState.CANCELED },
-      });
+      const value = statusUpdate(task, TaskState.CANCELED);
       publish(run, create(StreamResponseSchema, { payload: { case: "statusUpdate", value } }));
       end(run);
-      run.controller.abort();
+      run.abort();
     }
     return clone(TaskSchema, task);
   }
@@ -182,7 +150,7 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
   function subscribe(taskId: string, call: AgentCall): AsyncIterable<StreamResponse> {
     const run = find(call.rpc, taskId);
     if (isOver(run)) throw refusedCall(call.rpc, "UNSUPPORTED_OPERATION", `The task "${taskId}" has ended.`);
-    const items = watch(run, call);
+    const items = run.watch(call);
     items.push(create(StreamResponseSchema, { payload: { case: "task", value: clone(TaskSchema, run.task) } }));
     return items;
   }
@@ -212,32 +180,34 @@ export function createInProcessChannel(handler: AgentHandler): AgentChannel {
     },
 
     close() {
-      for (const run of atWork) run.controller.abort();
+      for (const run of atWork) run.abort();
     },
   };
 }
 
-/** What a run says from now on. Ends with the run, and with the call. */
-function watch(run: Run, call: AgentCall): ItemQueue<StreamResponse> {
-  // Silence counts only while somebody listens.
-  const items = createItemQueue<StreamResponse>({ onWait: call.expect, onGiven: call.rest, onLeave: leave });
-  const { signal } = call;
-  const onAbort = () => {
-    leave();
-    items.fail(signal.reason);
-  };
-  function leave(): void {
-    run.watchers.delete(items);
-    signal.removeEventListener("abort", onAbort);
+/** What most functions do not ask for is made when they do. */
+class MessageContext implements HandlerContext {
+  readonly task: Task | undefined;
+  readonly acceptedOutputModes: readonly string[];
+  readonly metadata: JsonObject | undefined;
+  readonly #run: Run;
+  readonly #call: AgentCall;
+
+  constructor(run: Run, { configuration, metadata }: SendMessageRequest, call: AgentCall, task: Task | undefined) {
+    this.task = task;
+    this.acceptedOutputModes = configuration?.acceptedOutputModes ?? [];
+    this.metadata = metadata;
+    this.#run = run;
+    this.#call = call;
   }
-  if (run.ended) {
-    items.close(run.failure);
-  } else {
-    call.rest();
-    run.watchers.add(items);
-    signal.addEventListener("abort", onAbort, { once: true });
+
+  get signal(): AbortSignal {
+    return this.#run.signal;
   }
-  return items;
+
+  get headers(): Readonly<Record<string, string>> {
+    return this.#call.headers;
+  }
 }
 
 function statusUpdate({ id, contextId }: Task, state: TaskState): TaskStatusUpdateEvent {

@@ -1,10 +1,11 @@
 /** Accepts messages: validate, authorize, policy, route, admit, store. The way of every message. */
+import type { Logger } from "pino";
 import { type Message, type SendMessageRequest, SendMessageRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { invalidArgument, unsupportedOperation } from "../domain/errors.ts";
 import { checkExtensions, checkMediaTypes, sendViolations } from "../domain/message-rules.ts";
 import { missingFields } from "../domain/required-fields.ts";
 import { routingWishes } from "../domain/routing-extension.ts";
-import { stateOf, type TaskImage, type TaskUpdate } from "../domain/task-log.ts";
+import { type Delivery, stateOf, type TaskImage } from "../domain/task-log.ts";
 import { isTerminal } from "../domain/task-state.ts";
 import { UPDATES_EXTENSION } from "../domain/updates-extension.ts";
 import type { TaskStore } from "../store/task-store.ts";
@@ -20,7 +21,7 @@ import type { Router } from "./router.ts";
 import type { Runtime } from "./runtime.ts";
 import { refuse, type Tasks } from "./tasks.ts";
 import type { UpdateHub } from "./update-hub.ts";
-import { watchTask } from "./watch.ts";
+import { type TaskWatch, watchTask } from "./watch.ts";
 
 export interface AcceptDeps {
   store: TaskStore;
@@ -38,7 +39,7 @@ export interface AcceptDeps {
 /** A message that is stored, and what comes of it. */
 export interface Accepted {
   image: TaskImage;
-  updates: AsyncGenerator<TaskUpdate, never, void>;
+  updates: TaskWatch;
 }
 
 export type Accept = (context: RequestContext, request: SendMessageRequest) => Promise<Accepted>;
@@ -49,7 +50,8 @@ export function createAccept(deps: AcceptDeps): Accept {
   const watch = ({ workspaceId, signal }: RequestContext, taskId: string, after: number, fresh: boolean) =>
     watchTask(deps, { workspaceId, taskId, after, fresh, signal });
 
-  async function begin(context: RequestContext, request: SendMessageRequest, message: Message): Promise<Accepted> {
+  async function begin(context: RequestContext, request: SendMessageRequest): Promise<Accepted> {
+    const message = messageIn(request);
     const target = await router.target(context, request.tenant);
     const agent = await router.route(context, target);
     checkExtensions(context.extensions, agent.card);
@@ -82,7 +84,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     // Listening begins before the task does, so that its first update is heard.
     const updates = watch(context, header.taskId, 1, true);
     try {
-      const work = workOf(context, request, agent, stored);
+      const work = new AcceptedWork(context, request, agent, stored);
       const image = await dispatcher.begin(
         header,
         work,
@@ -90,12 +92,13 @@ export function createAccept(deps: AcceptDeps): Accept {
       );
       return { image, updates };
     } catch (error) {
-      await leave(updates);
+      updates.end();
       throw error;
     }
   }
 
-  async function proceed(context: RequestContext, request: SendMessageRequest, message: Message): Promise<Accepted> {
+  async function proceed(context: RequestContext, request: SendMessageRequest): Promise<Accepted> {
+    const message = messageIn(request);
     const image = await tasks.visible(context, request.tenant, message.taskId);
     const { header } = image;
     if (message.contextId !== "" && message.contextId !== header.contextId) {
@@ -118,41 +121,49 @@ export function createAccept(deps: AcceptDeps): Accept {
       "now",
     );
     const stored = { ...message, contextId: header.contextId };
-    const work = workOf(context, request, agent, stored);
+    const work = new AcceptedWork(context, request, agent, stored);
     const accepted = await dispatcher.proceed(image, work, context.signal);
     return { image: accepted, updates: watch(context, header.taskId, accepted.seq, false) };
   }
 
-  return async (context, request) => {
-    refuse([...missingFields(SendMessageRequestSchema, request), ...sendViolations(request)]);
-    const { message } = request;
-    if (!message) throw invalidArgument([{ field: "message", description: "is required" }]);
-    return message.taskId === "" ? begin(context, request, message) : proceed(context, request, message);
-  };
+  return (context, request) => (request.message?.taskId ? proceed(context, request) : begin(context, request));
 }
 
-function workOf(context: RequestContext, request: SendMessageRequest, agent: AgentEndpoint, message: Message): Work {
-  return {
-    agent,
-    message,
-    delivery: delivery(context, request),
-    get log() {
-      return context.log;
-    },
-  };
+/** The message of a request in which nothing is wrong. */
+function messageIn(request: SendMessageRequest): Message {
+  const missing = missingFields(SendMessageRequestSchema, request);
+  const beyond = sendViolations(request);
+  refuse(missing.length === 0 ? beyond : [...missing, ...beyond]);
+  const { message } = request;
+  if (!message) throw invalidArgument([{ field: "message", description: "is required" }]);
+  return message;
 }
 
-function delivery(context: RequestContext, request: SendMessageRequest) {
-  const modes = request.configuration?.acceptedOutputModes ?? [];
-  return {
-    extensions: context.extensions.filter((uri) => uri !== UPDATES_EXTENSION),
-    ...(modes.length > 0 && { acceptedOutputModes: modes }),
-    ...(request.metadata && { metadata: request.metadata }),
-    ...(context.traceparent !== undefined && { traceparent: context.traceparent }),
-  };
+class AcceptedWork implements Work {
+  readonly agent: AgentEndpoint;
+  readonly message: Message;
+  readonly delivery: Delivery;
+  readonly #context: RequestContext;
+
+  constructor(context: RequestContext, request: SendMessageRequest, agent: AgentEndpoint, message: Message) {
+    this.agent = agent;
+    this.message = message;
+    this.delivery = deliveryOf(context, request);
+    this.#context = context;
+  }
+
+  get log(): Logger {
+    return this.#context.log;
+  }
 }
 
-/** Ends a watch. */
-export async function leave(updates: AsyncGenerator<TaskUpdate, never, void>): Promise<void> {
-  await updates.return(undefined as never);
+function deliveryOf({ extensions, traceparent }: RequestContext, { configuration, metadata }: SendMessageRequest) {
+  const modes = configuration?.acceptedOutputModes ?? [];
+  const delivery: Delivery = {
+    extensions: extensions.length === 0 ? extensions : extensions.filter((uri) => uri !== UPDATES_EXTENSION),
+  };
+  if (modes.length > 0) delivery.acceptedOutputModes = modes;
+  if (metadata) delivery.metadata = metadata;
+  if (traceparent !== undefined) delivery.traceparent = traceparent;
+  return delivery;
 }

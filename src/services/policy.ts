@@ -4,8 +4,8 @@ import type { RequestContext } from "./request-context.ts";
 
 export interface Policy {
   /** May this caller send this to that agent? */
-  admit(context: RequestContext, agent: AgentRecord): Promise<void>;
+  admit(context: RequestContext, agent: AgentRecord): Promise<void> | void;
 }
 
 /** Everything that is not refused elsewhere is allowed. */
-export const allowAll: Policy = { admit: async () => {} };
+export const allowAll: Policy = { admit() {} };

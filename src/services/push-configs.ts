@@ -141,7 +141,7 @@ function configViolations(config: TaskPushNotificationConfig, at: string): Field
     ["authentication.scheme", config.authentication?.scheme ?? ""],
     ["authentication.credentials", config.authentication?.credentials ?? ""],
   ];
-  const violations = idViolations(`${at}id`, config.id);
+  const violations = [...idViolations(`${at}id`, config.id)];
   for (const [field, text] of texts) {
     if (text.length > MAX_TEXT) violations.push({ field: at + field, description: `at most ${MAX_TEXT} characters` });
     else if (!HEADER_TEXT.test(text)) violations.push({ field: at + field, description: "only printable ASCII" });

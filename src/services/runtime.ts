@@ -28,7 +28,7 @@ export function systemRuntime(): Runtime {
         used = 0;
       }
       used += 16;
-      return uuidV7(Date.now(), pool.subarray(used - 16, used));
+      return uuidV7(Date.now(), pool, used - 16);
     },
     random: Math.random,
     wait: async (ms, signal) => {

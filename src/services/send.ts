@@ -3,7 +3,6 @@ import { create } from "@bufbuild/protobuf";
 import {
   type SendMessageRequest,
   type SendMessageResponse,
-  SendMessageResponseSchema,
   type StreamResponse,
   StreamResponseSchema,
   type SubscribeToTaskRequest,
@@ -12,10 +11,10 @@ import {
 import { invalidAgentResponse, unsupportedOperation } from "../domain/errors.ts";
 import { applyUpdate, stateOf, type TaskImage, type TaskUpdate, viewTask } from "../domain/task-log.ts";
 import { isInterrupted, isTerminal, stateName } from "../domain/task-state.ts";
-import { type AcceptDeps, createAccept, leave } from "./accept.ts";
+import { type AcceptDeps, createAccept } from "./accept.ts";
 import type { RequestContext, StreamCursor } from "./request-context.ts";
 import { INVALID_ANSWER } from "./task-reporter.ts";
-import { watchTask } from "./watch.ts";
+import { type TaskWatch, watchTask } from "./watch.ts";
 
 export interface SendDeps extends AcceptDeps {
   /** How long a stream waits for the agent's first answer before it shows the task, in milliseconds. */
@@ -57,21 +56,25 @@ export function createSender(deps: SendDeps): Sender {
         if (!request.configuration?.returnImmediately) {
           // An interrupted task that goes on is WORKING by now: only what follows the message can end the wait.
           while (!isTerminal(stateOf(image)) && !isInterrupted(stateOf(image))) {
-            const { value } = await updates.next();
-            refuseRubbish(image, value);
-            applyUpdate(image, value);
+            const update = updates.take();
+            if (update) {
+              refuseRubbish(image, update);
+              applyUpdate(image, update);
+            } else {
+              await updates.news();
+            }
           }
         }
       } catch (error) {
         if (context.signal.aborted) discloseLater(context, image.header.taskId);
         throw error;
       } finally {
-        await leave(updates);
+        updates.end();
       }
-      const payload = image.reply
-        ? ({ case: "message", value: image.reply } as const)
-        : ({ case: "task", value: viewTask(image, view) } as const);
-      return create(SendMessageResponseSchema, { payload });
+      return {
+        $typeName: "lf.a2a.v1.SendMessageResponse",
+        payload: image.reply ? { case: "message", value: image.reply } : { case: "task", value: viewTask(image, view) },
+      };
     },
 
     async *stream(context, request) {
@@ -101,7 +104,7 @@ export function createSender(deps: SendDeps): Sender {
           if (endsStream(stateIn(value))) return;
         }
       } finally {
-        await leave(updates);
+        updates.end();
         if (!shown && context.signal.aborted) discloseLater(context, taskId);
       }
     },
@@ -131,7 +134,7 @@ export function createSender(deps: SendDeps): Sender {
           if (isTerminal(stateIn(update))) return;
         }
       } finally {
-        await leave(updates);
+        updates.end();
       }
     },
   };
@@ -143,10 +146,10 @@ function showTask(image: TaskImage, historyLength?: number): Numbered {
 }
 
 /** The next update that says something of the task. What the engine does with it discloses it to nobody. */
-async function toldOf(updates: AsyncGenerator<TaskUpdate, never, void>): Promise<IteratorResult<TaskUpdate, never>> {
+async function toldOf(updates: TaskWatch): Promise<IteratorResult<TaskUpdate, never>> {
   for (;;) {
     const next = await updates.next();
-    if (next.value.kind !== "transition") return next;
+    if (next.done || next.value.kind !== "transition") return next;
   }
 }
 

@@ -151,7 +151,7 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
 }
 
 /** Throws INVALID_ARGUMENT when there is anything to refuse. Names as much of it as an answer can carry. */
-export function refuse(violations: FieldViolation[]): void {
+export function refuse(violations: readonly FieldViolation[]): void {
   if (violations.length === 0) return;
   let left = MAX_REFUSAL;
   const told = violations

@@ -46,19 +46,25 @@ export interface UpdateHub {
   onWork(listener: (origin: WorkOrigin) => void): () => void;
 }
 
-interface Watched {
-  key: TaskKey;
-  listeners: Set<TaskListener>;
-}
+const NOBODY: ReadonlySet<TaskListener> = new Set();
 
 export function createUpdateHub(): UpdateHub {
-  const byTask = new Map<string, Watched>();
+  /** By workspace and task: a key made of both would have to be made, and hashed, for every commit. */
+  const watched = new Map<string, Map<string, Set<TaskListener>>>();
   const onCommit = new Set<(commit: Commit) => void>();
   const onHint = new Set<() => void>();
   const onWork = new Set<(origin: WorkOrigin) => void>();
-  const nameOf = (workspaceId: string, taskId: string) => `${workspaceId} ${taskId}`;
-  const listenersOf = (workspaceId: string, taskId: string): Iterable<TaskListener> =>
-    byTask.get(nameOf(workspaceId, taskId))?.listeners ?? [];
+  const listenersOf = (workspaceId: string, taskId: string): ReadonlySet<TaskListener> =>
+    watched.get(workspaceId)?.get(taskId) ?? NOBODY;
+
+  function leave(workspaceId: string, taskId: string, listener: TaskListener): void {
+    const tasks = watched.get(workspaceId);
+    const listeners = tasks?.get(taskId);
+    if (!tasks || !listeners?.delete(listener) || listeners.size > 0) return;
+    tasks.delete(taskId);
+    if (tasks.size === 0) watched.delete(workspaceId);
+  }
+
   return {
     publish(commit) {
       for (const listener of listenersOf(commit.workspaceId, commit.taskId)) listener.onCommit?.(commit);
@@ -69,17 +75,15 @@ export function createUpdateHub(): UpdateHub {
       for (const listener of onHint) listener();
     },
     subscribe(workspaceId, taskId, listener) {
-      const name = nameOf(workspaceId, taskId);
-      const watched = byTask.get(name) ?? { key: { workspaceId, taskId }, listeners: new Set() };
-      byTask.set(name, watched);
-      watched.listeners.add(listener);
-      return () => {
-        watched.listeners.delete(listener);
-        if (watched.listeners.size === 0 && byTask.get(name) === watched) byTask.delete(name);
-      };
+      const tasks = watched.get(workspaceId) ?? new Map<string, Set<TaskListener>>();
+      if (tasks.size === 0) watched.set(workspaceId, tasks);
+      const listeners = tasks.get(taskId);
+      if (listeners) listeners.add(listener);
+      else tasks.set(taskId, new Set([listener]));
+      return () => leave(workspaceId, taskId, listener);
     },
     *watched() {
-      for (const { key } of byTask.values()) yield key;
+      for (const [workspaceId, tasks] of watched) for (const taskId of tasks.keys()) yield { workspaceId, taskId };
     },
     onCommit: (listener) => listening(onCommit, listener),
     onHint: (listener) => listening(onHint, listener),

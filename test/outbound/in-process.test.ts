@@ -167,6 +167,20 @@ describe("an agent in this process", () => {
     expect((await failureOf(collect(client.sendStream(say("x"), patiently(50))))).kind).toBe("timeout");
   });
 
+  test("forgets the oldest of more than a thousand tasks that have ended, and none that is at work", async () => {
+    const client = connect(async function* (message) {
+      const id = message.parts[0]?.content.value as string;
+      yield task(id);
+      if (id === "long") await new Promise(() => {});
+      yield status(id, TaskState.COMPLETED);
+    });
+    await client.send(say("long"), { ...patiently(), returnImmediately: true });
+    for (let i = 0; i <= 1000; i++) await client.send(say(`t${i}`), patiently());
+    expect((await failureOf(client.get("t0", patiently()))).reason).toBe("TASK_NOT_FOUND");
+    expect((await client.get("t1", patiently())).id).toBe("t1");
+    expect((await client.get("long", patiently())).status?.state).toBe(TaskState.WORKING);
+  });
+
   test("unknown tasks and unknown names are refused", async () => {
     const client = connect(worker(Promise.resolve()));
     expect((await failureOf(client.get("no", patiently()))).reason).toBe("TASK_NOT_FOUND");
