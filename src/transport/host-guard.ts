@@ -35,13 +35,16 @@ export function createHostGuard(options: HostGuardOptions): (req: HttpRequest) =
     ].filter((name) => name !== undefined),
   );
   const origins = new Set([...corsOrigins, publicUrl && URL.parse(publicUrl)?.origin]);
+  /** What was ours last: most requests name what the one before has named, and reading it is dear. */
+  let familiar: string | undefined;
 
   return (req) => {
     const authority = "authority" in req ? req.authority : req.headers.host;
     // HTTP/1.0 may leave it out. Browsers never do.
-    if (authority !== undefined) {
+    if (authority !== undefined && authority !== familiar) {
       const name = nameOf(authority);
       if (name === undefined || !(ours.has(name) || isLoopbackName(name))) return hostNotAllowed(authority);
+      familiar = authority;
     }
     const { origin } = req.headers;
     if (origin === undefined || SAFE_METHODS.has(req.method ?? "")) return undefined;

@@ -53,6 +53,12 @@ export class HttpCall implements HandlerContext {
     return undefined;
   }
 
+  /** Ends the call from within, with what its caller is told. */
+  abort(reason: unknown): void {
+    void this.signal;
+    this.#controller?.abort(reason);
+  }
+
   /** Aborted when the client leaves before it has its whole answer. */
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
@@ -60,6 +66,13 @@ export class HttpCall implements HandlerContext {
       if (this.#left) this.#controller.abort(clientLeft());
     }
     return this.#controller.signal;
+  }
+
+  /** One request header, by its name in lower case, without making all of them. */
+  header(name: string): string | null {
+    const value = this.#req.headers[name];
+    if (value !== undefined) return typeof value === "string" ? value : value.join(", ");
+    return (name === VERSION_PARAMETER && versionIn(this.#query)) || null;
   }
 
   get requestHeader(): Headers {
@@ -96,11 +109,17 @@ function requestHeaders(req: HttpRequest, query: URLSearchParams): Headers {
     if (typeof value === "string") headers.set(name, value);
     else for (const item of value) headers.append(name, item);
   }
-  if (!headers.has(VERSION_PARAMETER)) {
-    for (const [name, value] of query) {
-      if (name.toLowerCase() === VERSION_PARAMETER && /^[\x21-\x7e]+$/.test(value))
-        headers.set(VERSION_PARAMETER, value);
-    }
-  }
+  const version = versionIn(query);
+  if (version !== undefined && !headers.has(VERSION_PARAMETER)) headers.set(VERSION_PARAMETER, version);
   return headers;
+}
+
+/** The version that a request's parameters name; the last one, where there are several. */
+function versionIn(query: URLSearchParams): string | undefined {
+  let version: string | undefined;
+  if (query.size === 0) return version;
+  for (const [name, value] of query) {
+    if (name.toLowerCase() === VERSION_PARAMETER && /^[\x21-\x7e]+$/.test(value)) version = value;
+  }
+  return version;
 }

@@ -28,9 +28,11 @@ export function sendText(
 ): void {
   if (isClosed(res)) return;
   setHeaders(res, headers);
-  res.setHeader("content-type", contentType);
-  res.setHeader("content-length", Buffer.byteLength(text));
-  res.statusCode = status;
+  // Of HTTP/1.1 and HTTP/2 alike, for which TypeScript has two signatures.
+  (res as ServerResponse).writeHead(status, {
+    "content-type": contentType,
+    "content-length": Buffer.byteLength(text),
+  });
   res.end(text);
 }
 

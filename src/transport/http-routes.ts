@@ -34,6 +34,7 @@ type Handler = (req: HttpRequest, res: HttpResponse) => void;
 
 const JSON_TYPE = "application/json";
 const CARD_PATH = "/.well-known/agent-card.json";
+const JSON_RPC_PATHS = new Set(["/", "/rpc", "/rpc/"]);
 /** `/agents/{agent}` and what follows it. */
 const AGENT_PREFIX = /^\/agents\/([^/?]+)(\/[^?]*)?(\?.*)?$/;
 
@@ -44,19 +45,22 @@ export function createHttpRoutes(options: HttpRoutesOptions): Handler {
   const connect = createConnectLane({ rpcs, maxBytes, compress: options.compress, fallback: notFound });
   const refusal = createHostGuard(options);
 
-  async function route(req: HttpRequest, res: HttpResponse, path: string): Promise<void> {
-    const [pathname = "/"] = path.split("?", 1);
+  function route(req: HttpRequest, res: HttpResponse, path: string): Promise<void> {
+    const mark = path.indexOf("?");
+    const pathname = mark < 0 ? path : path.slice(0, mark);
+    if (req.method === "POST" && JSON_RPC_PATHS.has(pathname)) return jsonRpc(req, res);
+    const agent = AGENT_PREFIX.exec(path);
+    if (agent) return atAgent(req, res, decode(agent[1]!), agent[2] ?? "", agent[3] ?? "");
+    return atRouter(req, res, path, pathname);
+  }
+
+  async function atRouter(req: HttpRequest, res: HttpResponse, path: string, pathname: string): Promise<void> {
     if (req.method === "GET" || req.method === "HEAD") {
       if (await operations(res, pathname)) return;
       if (pathname === CARD_PATH) {
         return sendCard(req, res, await cards.router(options.publicWorkspaceId), options.cardMaxAgeS);
       }
     }
-    if (req.method === "POST" && (pathname === "/" || pathname === "/rpc" || pathname === "/rpc/")) {
-      return jsonRpc(req, res);
-    }
-    const agent = AGENT_PREFIX.exec(path);
-    if (agent) return atAgent(req, res, decode(agent[1]!), agent[2] ?? "", agent[3] ?? "");
     await (httpJson(req, res, path) ?? connect(withUrl(req, path), res));
   }
 
@@ -68,7 +72,7 @@ export function createHttpRoutes(options: HttpRoutesOptions): Handler {
       const card = await cards.agent(options.publicWorkspaceId, agentId);
       return card ? sendCard(req, res, card, options.cardMaxAgeS) : notFound(req, res);
     }
-    if (req.method === "POST" && ["", "/", "/rpc", "/rpc/"].includes(rest)) return jsonRpc(req, res, target);
+    if (req.method === "POST" && (rest === "" || JSON_RPC_PATHS.has(rest))) return jsonRpc(req, res, target);
     // Our own services have one address; only the standard's have one for each agent.
     if (rest.startsWith("/v1/")) return notFound(req, res);
     await (httpJson(req, res, rest + query, target) ?? notFound(req, res));

@@ -66,8 +66,16 @@ function nestsDeeperThan(limit: number, bytes: Buffer): boolean {
   return false;
 }
 
+const SHORT_STRING = 64;
+
 /** The index of the quote that ends the string whose content begins at `start`; the end of the text if none does. */
 function endOfString(bytes: Buffer, start: number): number {
+  // Most strings are short, and looking for their end here is faster than asking the runtime.
+  const near = Math.min(bytes.length, start + SHORT_STRING);
+  for (let i = start; i < near; i++) {
+    if (bytes[i] === QUOTE) return i;
+    if (bytes[i] === BACKSLASH) i++;
+  }
   let from = start;
   for (;;) {
     const quote = bytes.indexOf(QUOTE!, from);

@@ -3,17 +3,14 @@
  * them, so there is no second code generation.
  */
 
-import { create, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
+import { fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
-import { StatusSchema } from "../../../gen/google/rpc/status_pb.ts";
-import { internal, invalidArgument, SignalboxError } from "../../domain/errors.ts";
-import { MAX_BINARY_DEPTH } from "../../domain/nesting.ts";
-import { GRPC_CODE, packedErrorDetails } from "../error-details.ts";
 import type { BoundRpc, BoundRpcs } from "../rpc/bound.ts";
 import { GrpcCallContext } from "./call-context.ts";
+import { decode, fail, metadataOf, type OnError, trailersOf } from "./wire.ts";
 
 /** Adds every bound RPC to a grpc-js server. `onError` is told of answers that could not be sent. */
-export function addServices(server: grpc.Server, rpcs: BoundRpcs, onError: (error: unknown) => void): void {
+export function addServices(server: grpc.Server, rpcs: BoundRpcs, onError: OnError): void {
   const byService = Map.groupBy(rpcs.values(), (rpc) => rpc.service);
   for (const [service, methods] of byService) {
     const definition: Record<string, grpc.MethodDefinition<Buffer, Message>> = {};
@@ -39,12 +36,14 @@ export function addServices(server: grpc.Server, rpcs: BoundRpcs, onError: (erro
 /** The same bytes, not a copy. */
 const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-type OnError = (error: unknown) => void;
+/** An interceptor answers unary calls (interceptor.ts); grpc-js wants a handler all the same. */
+const answeredBefore: grpc.handleUnaryCall<Buffer, Message> = (_, callback) =>
+  callback({ code: grpc.status.INTERNAL, details: "A unary call that no interceptor has answered." });
 
 function handlerOf(rpc: BoundRpc, onError: OnError): grpc.UntypedHandleCall {
   switch (rpc.method.methodKind) {
     case "unary":
-      return unary(rpc, onError);
+      return answeredBefore;
     case "server_streaming":
       return (call: grpc.ServerWritableStream<Buffer, Message>) =>
         void pump(rpc, call, () => decode(rpc, call.request), onError);
@@ -56,26 +55,6 @@ function handlerOf(rpc: BoundRpc, onError: OnError): grpc.UntypedHandleCall {
   }
 }
 
-function unary(rpc: BoundRpc, onError: OnError): grpc.handleUnaryCall<Buffer, Message> {
-  return (call, callback) => {
-    const context = new GrpcCallContext(rpc.service, rpc.method, call);
-    answer(call, context)
-      .then((message) => {
-        context.answered();
-        callback(null, message, trailers(context));
-      })
-      .catch((error: unknown) => {
-        context.answered();
-        fail(error, callback, onError);
-      });
-  };
-  async function answer(call: grpc.ServerUnaryCall<Buffer, Message>, context: GrpcCallContext): Promise<Message> {
-    const response = await rpc.unary(decode(rpc, call.request), context);
-    if (context.headersToSend) call.sendMetadata(metadataOf(context.headersToSend));
-    return response;
-  }
-}
-
 type StreamingCall = grpc.ServerWritableStream<Buffer, Message> | grpc.ServerDuplexStream<Buffer, Message>;
 
 async function pump(
@@ -84,7 +63,9 @@ async function pump(
   request: () => Message | AsyncIterable<Message>,
   onError: OnError,
 ): Promise<void> {
-  const context = new GrpcCallContext(rpc.service, rpc.method, call);
+  const context = new GrpcCallContext(rpc, call, call.metadata);
+  if (call.cancelled) context.leave();
+  else call.once("cancelled", () => context.leave());
   // A reader that left is no error of the server's: the call's signal tells the implementation.
   call.on("error", () => {});
   try {
@@ -96,26 +77,9 @@ async function pump(
       if (call.cancelled) return;
     }
     context.answered();
-    call.end(trailers(context));
+    call.end(trailersOf(context));
   } catch (error) {
     if (!call.cancelled) fail(error, (status) => call.emit("error", status), onError);
-  }
-}
-
-/**
- * Ends a call with an error. Nothing thrown on the way escapes, which would end the process: a status that cannot be sent
- * gives way to a bare INTERNAL, so that the caller has an answer.
- */
-function fail(error: unknown, send: (status: grpc.ServiceError) => void, onError: OnError): void {
-  try {
-    send(statusOf(error));
-  } catch (unsendable) {
-    onError(unsendable);
-    try {
-      send(statusOf(internal(unsendable)));
-    } catch (again) {
-      onError(again);
-    }
   }
 }
 
@@ -133,34 +97,6 @@ function drained(call: StreamingCall, signal: AbortSignal): Promise<void> {
   });
 }
 
-function decode(rpc: BoundRpc, bytes: Buffer): Message {
-  try {
-    return fromBinary(rpc.method.input, bytes, { recursionLimit: MAX_BINARY_DEPTH });
-  } catch (error) {
-    const description = `The request is no ${rpc.method.input.typeName} in Protobuf's binary form.`;
-    throw invalidArgument([{ field: "", description }], error);
-  }
-}
-
 async function* decodeAll(rpc: BoundRpc, call: grpc.ServerDuplexStream<Buffer, Message>): AsyncGenerator<Message> {
   for await (const bytes of call) yield decode(rpc, bytes as Buffer);
 }
-
-/** The one table from errors to gRPC: the code's number, and google.rpc.Status with its details (section 10.6). */
-export function statusOf(thrown: unknown): grpc.ServiceError {
-  const error = thrown instanceof SignalboxError ? thrown : internal(thrown);
-  const code = GRPC_CODE[error.code];
-  const metadata = new grpc.Metadata();
-  const status = create(StatusSchema, { code, message: error.message, details: packedErrorDetails(error) });
-  metadata.set("grpc-status-details-bin", Buffer.from(toBinary(StatusSchema, status)));
-  return Object.assign(new Error(error.message), { code, details: error.message, metadata });
-}
-
-function metadataOf(headers: Headers): grpc.Metadata {
-  const metadata = new grpc.Metadata();
-  for (const [name, value] of headers) metadata.add(name, name.endsWith("-bin") ? Buffer.from(value, "base64") : value);
-  return metadata;
-}
-
-const trailers = (context: GrpcCallContext): grpc.Metadata | undefined =>
-  context.trailersToSend && metadataOf(context.trailersToSend);

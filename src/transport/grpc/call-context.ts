@@ -3,12 +3,12 @@
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import { type ContextValues, createContextValues, type HandlerContext } from "@connectrpc/connect";
 import type * as grpc from "@grpc/grpc-js";
+import type { SignalboxError } from "../../domain/errors.ts";
 import { cancelled, deadlineExceeded } from "../rpc/bind.ts";
+import type { BoundRpc } from "../rpc/bound.ts";
 
-type Call =
-  | grpc.ServerUnaryCall<unknown, unknown>
-  | grpc.ServerWritableStream<unknown, unknown>
-  | grpc.ServerDuplexStream<unknown, unknown>;
+/** What of a call this asks for. */
+type Call = Pick<grpc.ServerInterceptingCallInterface, "getHost" | "getDeadline">;
 
 export class GrpcCallContext implements HandlerContext {
   readonly service: DescService;
@@ -16,21 +16,24 @@ export class GrpcCallContext implements HandlerContext {
   readonly protocolName = "grpc";
   readonly requestMethod = "POST";
   readonly #call: Call;
+  readonly #metadata: grpc.Metadata;
   #values: ContextValues | undefined;
   #controller: AbortController | undefined;
   #answered = false;
+  #left = false;
   #requestHeader: Headers | undefined;
   #responseHeader: Headers | undefined;
   #responseTrailer: Headers | undefined;
 
-  constructor(service: DescService, method: DescMethod, call: Call) {
+  constructor({ service, method }: BoundRpc, call: Call, metadata: grpc.Metadata) {
     this.service = service;
     this.method = method;
     this.#call = call;
+    this.#metadata = metadata;
   }
 
   get url(): string {
-    return `grpc://${this.#call.getHost()}${this.#call.getPath()}`;
+    return `grpc://${this.#call.getHost()}/${this.service.typeName}/${this.method.name}`;
   }
 
   get values(): ContextValues {
@@ -41,16 +44,17 @@ export class GrpcCallContext implements HandlerContext {
   /** Aborted when the client cancels, leaves, or its deadline passes. */
   get signal(): AbortSignal {
     if (!this.#controller) {
-      const controller = new AbortController();
-      this.#controller = controller;
-      const abort = () => {
-        // grpc-js says so of every call that has ended, however well.
-        if (!this.#answered) controller.abort((this.timeoutMs() ?? 1) <= 0 ? deadlineExceeded() : cancelled());
-      };
-      if (this.#call.cancelled) abort();
-      else (this.#call as NodeJS.EventEmitter).once("cancelled", abort);
+      this.#controller = new AbortController();
+      if (this.#left) this.#controller.abort(this.#whyLeft());
     }
     return this.#controller.signal;
+  }
+
+  /** The client is gone. grpc-js says so of every call that has ended, however well. */
+  leave(): void {
+    if (this.#answered || this.#left) return;
+    this.#left = true;
+    this.#controller?.abort(this.#whyLeft());
   }
 
   /** Ends the call from within, with what its caller is told. */
@@ -70,17 +74,21 @@ export class GrpcCallContext implements HandlerContext {
     return Number.isFinite(at) ? at - Date.now() : undefined;
   }
 
+  #whyLeft(): SignalboxError {
+    return (this.timeoutMs() ?? 1) <= 0 ? deadlineExceeded() : cancelled();
+  }
+
   /** One request header, without making all of them. */
   header(name: string): string | null {
-    const values = this.#call.metadata.get(name);
+    const values = this.#metadata.get(name);
     return values.length === 0 ? null : values.map(text).join(",");
   }
 
   get requestHeader(): Headers {
     if (!this.#requestHeader) {
       this.#requestHeader = new Headers();
-      for (const name of Object.keys(this.#call.metadata.getMap())) {
-        for (const value of this.#call.metadata.get(name)) this.#requestHeader.append(name, text(value));
+      for (const name of Object.keys(this.#metadata.getMap())) {
+        for (const value of this.#metadata.get(name)) this.#requestHeader.append(name, text(value));
       }
     }
     return this.#requestHeader;

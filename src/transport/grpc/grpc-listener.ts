@@ -3,7 +3,7 @@ import * as grpc from "@grpc/grpc-js";
 import { SignalboxError } from "../../domain/errors.ts";
 import type { BoundRpcs } from "../rpc/bound.ts";
 import { addServices } from "./adapter.ts";
-import { requestTimeLimit } from "./request-time-limit.ts";
+import { interceptCalls } from "./interceptor.ts";
 
 export interface GrpcListenerOptions {
   host: string;
@@ -45,7 +45,7 @@ export async function openGrpcListener(options: GrpcListenerOptions): Promise<Gr
     "grpc.max_receive_message_length": options.maxBytes,
     // What we send was within the limit when it came, one message at a time; a whole task may be larger.
     "grpc.max_send_message_length": -1,
-    interceptors: [requestTimeLimit(options.requestTimeoutMs ?? 30_000)],
+    interceptors: [interceptCalls(options.rpcs, options.requestTimeoutMs ?? 30_000, options.onError)],
   });
   addServices(server, options.rpcs, options.onError);
   const host = options.host.includes(":") ? `[${options.host}]` : options.host;

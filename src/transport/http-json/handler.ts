@@ -1,6 +1,6 @@
 /** The HTTP+JSON binding (A2A specification, section 11), for every service whose RPCs have `google.api.http` options. */
 import type { JsonValue } from "@bufbuild/protobuf";
-import { A2A_JSON_TYPE, type BodyLimits, JSON_TYPE, readJsonBody } from "../http-body.ts";
+import { A2A_JSON_TYPE, createBodyReader, JSON_TYPE } from "../http-body.ts";
 import { HttpCall } from "../http-call.ts";
 import { clientError, errorBody, errorHeaders, httpStatus, methodNotAllowed } from "../http-errors.ts";
 import { discardBody, type HttpRequest, type HttpResponse, sendText } from "../http-exchange.ts";
@@ -38,7 +38,7 @@ export type HttpJsonHandler = (
 /** Throws for annotations that are not understood and for two RPCs with one route. */
 export function createHttpJsonHandler(options: HttpJsonOptions): HttpJsonHandler {
   const { onError, keepAliveMs = 15_000 } = options;
-  const limits: BodyLimits = { maxBytes: options.maxBytes, timeoutMs: options.bodyTimeoutMs ?? 30_000 };
+  const readJsonBody = createBodyReader({ maxBytes: options.maxBytes, timeoutMs: options.bodyTimeoutMs ?? 30_000 });
   const routes = httpRoutes(options.rpcs.values());
   const table = createRouteTable(routes);
   const writers = new Map(routes.map(({ rpc }) => [rpc, responseWriter(rpc.method.output)]));
@@ -81,7 +81,7 @@ export function createHttpJsonHandler(options: HttpJsonOptions): HttpJsonHandler
     let body: JsonValue | undefined;
     if (route.body === undefined) discardBody(req);
     else {
-      const bytes = await readJsonBody(req, limits);
+      const bytes = await readJsonBody(req);
       if (bytes.length > 0) body = parseJson(bytes);
     }
     return messageFromJson(route.rpc.method.input, requestJson(route, values, query, body));

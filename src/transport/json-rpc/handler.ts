@@ -2,7 +2,7 @@
 import type { JsonValue, Message } from "@bufbuild/protobuf";
 import { EmptySchema } from "@bufbuild/protobuf/wkt";
 import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
-import { type BodyLimits, JSON_TYPE, readJsonBody } from "../http-body.ts";
+import { createBodyReader, JSON_TYPE } from "../http-body.ts";
 import { HttpCall } from "../http-call.ts";
 import { clientError, errorHeaders, httpStatus, methodNotAllowed } from "../http-errors.ts";
 import { discardBody, type HttpRequest, type HttpResponse, sendNothing, sendText } from "../http-exchange.ts";
@@ -38,7 +38,7 @@ interface Method {
 /** Serves the RPCs of A2AService that are among `rpcs`. */
 export function createJsonRpcHandler(options: JsonRpcOptions): JsonRpcHandler {
   const { onError, keepAliveMs = 15_000 } = options;
-  const limits: BodyLimits = { maxBytes: options.maxBytes, timeoutMs: options.bodyTimeoutMs ?? 30_000 };
+  const readJsonBody = createBodyReader({ maxBytes: options.maxBytes, timeoutMs: options.bodyTimeoutMs ?? 30_000 });
   const methods = new Map<string, Method>();
   for (const rpc of options.rpcs.values()) {
     if (rpc.service.typeName !== A2AService.typeName) continue;
@@ -54,7 +54,7 @@ export function createJsonRpcHandler(options: JsonRpcOptions): JsonRpcHandler {
         res.setHeader("allow", "POST");
         throw methodNotAllowed(req.method ?? "", ["POST"]);
       }
-      body = await readJsonBody(req, limits);
+      body = await readJsonBody(req);
     } catch (thrown) {
       discardBody(req);
       const error = clientError(thrown, onError);
@@ -111,8 +111,10 @@ export function createJsonRpcHandler(options: JsonRpcOptions): JsonRpcHandler {
     });
 }
 
+const NO_QUERY: URLSearchParams = new URLSearchParams();
+
 function queryOf(req: HttpRequest): URLSearchParams {
   const url = req.url ?? "";
   const mark = url.indexOf("?");
-  return new URLSearchParams(mark < 0 ? "" : url.slice(mark));
+  return mark < 0 ? NO_QUERY : new URLSearchParams(url.slice(mark));
 }

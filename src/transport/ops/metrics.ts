@@ -39,11 +39,22 @@ export function createMetrics(sources: MetricsSources): Metrics {
     buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
     registers,
   });
-  const transitions = new Counter({
+  /**
+   * Transitions by agent and state since the last page. prom-client makes a key of the labels at each count, which tasks
+   * would feel.
+   */
+  const newTransitions = new Map<string, Map<string, number>>();
+  new Counter({
     name: "signalbox_task_transitions_total",
     help: "Status updates of tasks by agent and state.",
     labelNames: ["agent", "state"],
     registers,
+    collect() {
+      for (const [agent, states] of newTransitions) {
+        for (const [state, count] of states) this.inc({ agent, state }, count);
+      }
+      newTransitions.clear();
+    },
   });
   const deliveries = new Counter({
     name: "signalbox_push_deliveries_total",
@@ -134,7 +145,14 @@ export function createMetrics(sources: MetricsSources): Metrics {
       return registry.metrics();
     },
     call: ({ seconds, ...labels }) => calls.observe(labels, seconds),
-    transition: (agent, state) => transitions.inc({ agent, state }),
+    transition(agent, state) {
+      let states = newTransitions.get(agent);
+      if (!states) {
+        states = new Map();
+        newTransitions.set(agent, states);
+      }
+      states.set(state, (states.get(state) ?? 0) + 1);
+    },
     pushDelivery: (outcome) => deliveries.inc({ outcome }),
     tasksTaken: (how, tasks) => taken.inc({ how }, tasks),
     attemptFailed: () => attemptsFailed.inc(),

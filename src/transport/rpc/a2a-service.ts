@@ -10,8 +10,9 @@ import type { Cards } from "../../services/cards.ts";
 import type { PushConfigs } from "../../services/push-configs.ts";
 import type { Numbered, Sender } from "../../services/send.ts";
 import type { Tasks } from "../../services/tasks.ts";
-import { headerOf, requestContextOf } from "./bind.ts";
+import { requestContextOf } from "./bind.ts";
 import { setSequence } from "./bound.ts";
+import { headerOf } from "./call-context.ts";
 import { readCursor, refuseResume } from "./resume.ts";
 
 export interface A2AServiceDeps {

@@ -8,10 +8,11 @@ import { Code, ConnectError, createContextKey, type HandlerContext, type Service
 import type { Logger } from "pino";
 import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import { internal, invalidArgument, SignalboxError, versionNotSupported, withMetadata } from "../../domain/errors.ts";
-import { type Abortable, type AbortGroup, createAbortGroup } from "../../services/abort-group.ts";
+import { type AbortGroup, createAbortGroup } from "../../services/abort-group.ts";
 import type { Authenticator, Principal, RequestContext } from "../../services/request-context.ts";
 import type { Runtime } from "../../services/runtime.ts";
-import { addressTargetKey, type BoundRpc, type BoundRpcs } from "./bound.ts";
+import type { BoundRpc, BoundRpcs } from "./bound.ts";
+import { CallContext, headerOf } from "./call-context.ts";
 import { scopeOf } from "./scopes.ts";
 
 export interface BindDeps {
@@ -46,10 +47,6 @@ export function requestContextOf(context: HandlerContext): RequestContext {
   return made;
 }
 
-/** Longest list of extensions that is read, and longest request id that is taken over. */
-const MAX_EXTENSIONS = 50;
-const REQUEST_ID = /^[\x21-\x7e]{1,128}$/;
-
 export function bindServices(deps: BindDeps, registrations: readonly Registration[]): BoundRpcs {
   const bound = new Map<string, BoundRpc>();
   const draining = createAbortGroup();
@@ -75,12 +72,18 @@ function bind(
   const scope = scopeOf(method);
   const isA2A = service.typeName === A2AService.typeName;
 
-  async function admit(context: HandlerContext): Promise<void> {
-    if (scope === undefined) return;
-    const header = (name: string) => headerOf(context, name);
-    const principal = await deps.authenticator.authenticate({ header });
-    if (!principal.scopes.has(scope) && !principal.scopes.has("*")) throw permissionDenied(scope);
-    if (isA2A) checkVersion(header("a2a-version"));
+  /** Lets a call in or throws. Takes a promise's time only where the authenticator does. */
+  function admit(context: HandlerContext): Promise<void> | undefined {
+    if (scope === undefined) return undefined;
+    const principal = deps.authenticator.authenticate({ header: (name) => headerOf(context, name) });
+    if (principal instanceof Promise) return principal.then((known) => enter(context, scope, known));
+    enter(context, scope, principal);
+    return undefined;
+  }
+
+  function enter(context: HandlerContext, needed: string, principal: Principal): void {
+    if (!principal.scopes.has(needed) && !principal.scopes.has("*")) throw permissionDenied(needed);
+    if (isA2A) checkVersion(headerOf(context, "a2a-version"));
     context.values.set(requestContextKey, new CallContext(deps, context, principal, draining));
   }
 
@@ -117,7 +120,8 @@ function bind(
     async unary(request, context) {
       const started = performance.now();
       try {
-        await admit(context);
+        const admission = admit(context);
+        if (admission) await admission;
         const response = complete(method.output, await call(request, context));
         ended(context, started);
         return response;
@@ -175,98 +179,12 @@ function complete(schema: DescMessage, value: unknown): Message {
     : (value as Message);
 }
 
-/** A header of the call. Contexts that can look one up without building all of them do. */
-export function headerOf(context: HandlerContext, name: string): string | null {
-  const { header } = context as { header?: (name: string) => string | null };
-  return header ? header.call(context, name) : context.requestHeader.get(name);
-}
-
-/** A call that can be ended from within, and its signal. */
-type AbortableCall = Abortable & { readonly signal: AbortSignal };
-
-/** Contexts that can be ended themselves are; others get a signal that follows theirs. */
-function abortableOf(context: HandlerContext): AbortableCall {
-  if ("abort" in context) return context as HandlerContext & Abortable;
-  const controller = new AbortController();
-  const { signal } = context;
-  if (signal.aborted) controller.abort(signal.reason);
-  else signal.addEventListener("abort", () => controller.abort(signal.reason), { once: true });
-  return controller;
-}
-
-/** What is seldom asked for is made when it is. */
-class CallContext implements RequestContext {
-  readonly principal: Principal;
-  readonly #deps: BindDeps;
-  readonly #context: HandlerContext;
-  readonly #draining: AbortGroup;
-  #call: AbortableCall | undefined;
-  #signal: AbortSignal | undefined;
-  #log: Logger | undefined;
-  #requestId: string | undefined;
-
-  constructor(deps: BindDeps, context: HandlerContext, principal: Principal, draining: AbortGroup) {
-    this.#deps = deps;
-    this.#draining = draining;
-    this.#context = context;
-    this.principal = principal;
-  }
-
-  get requestId(): string {
-    if (this.#requestId === undefined) {
-      const sent = headerOf(this.#context, "x-request-id");
-      this.#requestId = sent !== null && REQUEST_ID.test(sent) ? sent : this.#deps.runtime.newId();
-    }
-    return this.#requestId;
-  }
-
-  get workspaceId(): string {
-    return this.principal.workspaceId;
-  }
-
-  get signal(): AbortSignal {
-    if (!this.#signal) {
-      this.#call = abortableOf(this.#context);
-      this.#signal = this.#call.signal;
-      this.#draining.add(this.#call);
-    }
-    return this.#signal;
-  }
-
-  /** The call has ended: a drain is none of its business. */
-  end(): void {
-    if (this.#call) this.#draining.delete(this.#call);
-  }
-
-  get extensions(): readonly string[] {
-    const named = headerOf(this.#context, "a2a-extensions")?.split(",") ?? [];
-    return named
-      .map((uri) => uri.trim())
-      .filter((uri) => uri !== "")
-      .slice(0, MAX_EXTENSIONS);
-  }
-
-  get traceparent(): string | undefined {
-    return headerOf(this.#context, "traceparent") ?? undefined;
-  }
-
-  get addressTarget(): string | undefined {
-    return this.#context.values.get(addressTargetKey);
-  }
-
-  get log(): Logger {
-    const traceId = this.traceparent?.split("-")[1];
-    this.#log ??= this.#deps.log.child({ requestId: this.requestId, ...(traceId !== undefined && { traceId }) });
-    return this.#log;
-  }
-}
-
 /**
  * Section 3.6: the call is answered by its shape, which is that of 1.0. Clients that say nothing mean 1.0 almost always,
  * and those of 0.3 have methods of their own.
  */
 function checkVersion(version: string | null): void {
-  if (version === null || /^\s*(?:(?:1\.0|0\.3)(?:\.\d+)?)?\s*$/.test(version)) return;
+  if (version === null || version === "1.0" || /^\s*(?:(?:1\.0|0\.3)(?:\.\d+)?)?\s*$/.test(version)) return;
   throw versionNotSupported(version);
 }
 
