@@ -41,31 +41,40 @@ interface RunningDeps {
 }
 
 export function createRunningTasks(deps: RunningDeps): RunningTasks {
-  const running = new Map<string, Entry>();
+  // The table that a map grew out of may hold what was in it until the next great collection: it must not hold much.
+  const running = new Map<string, { entry: Entry | undefined }>();
   const places = new Places();
+  const entries = () => [...running.values()].flatMap(({ entry }) => entry ?? []);
+
+  function forget(key: string): void {
+    const place = running.get(key);
+    if (place) place.entry = undefined;
+    running.delete(key);
+  }
 
   return {
     byWorkspace: places.byWorkspace,
     get size() {
       return Math.max(places.taken, Math.ceil(running.size / 2));
     },
-    get: (key) => running.get(keyOf(key)),
+    get: (key) => running.get(keyOf(key))?.entry,
     start(runner, work) {
       const key = keyOf(runner.writer.image.header);
       const entry = new Entry(deps, places, runner);
-      running.set(key, entry);
+      const place = { entry };
+      running.set(key, place);
       entry.begin(work, () => {
-        if (running.get(key) === entry) running.delete(key);
+        if (running.get(key) === place) forget(key);
       });
     },
-    drop: (key) => void running.delete(keyOf(key)),
+    drop: (key) => forget(keyOf(key)),
     list: () =>
-      [...running.values()].map(({ runner }) => {
+      entries().map(({ runner }) => {
         const { workspaceId, taskId, fence } = runner.writer.image.header;
         return { workspaceId, taskId, fence };
       }),
-    runners: () => [...running.values()].map(({ runner }) => runner),
-    settled: async () => void (await Promise.allSettled([...running.values()].map(({ done }) => done))),
+    runners: () => entries().map(({ runner }) => runner),
+    settled: async () => void (await Promise.allSettled(entries().map(({ done }) => done))),
   };
 }
 
