@@ -3,8 +3,9 @@
  * them, so there is no second code generation.
  */
 
-import { fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
+import { fromBinary, type Message } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
+import { encode } from "../../domain/encode.ts";
 import type { BoundRpc, BoundRpcs } from "../rpc/bound.ts";
 import { GrpcCallContext } from "./call-context.ts";
 import { decode, fail, metadataOf, type OnError, trailersOf } from "./wire.ts";
@@ -24,7 +25,7 @@ export function addServices(server: grpc.Server, rpcs: BoundRpcs, onError: OnErr
         requestSerialize: (value) => value,
         // Decoded by the handler: an error there reaches the client as one of ours.
         requestDeserialize: (bytes) => bytes,
-        responseSerialize: (message) => asBuffer(toBinary(method.output, message)),
+        responseSerialize: (message) => asBuffer(encode(method.output, message)),
         responseDeserialize: (bytes) => fromBinary(method.output, bytes),
       };
       handlers[method.name] = handlerOf(rpc, onError);
