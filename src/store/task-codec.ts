@@ -1,7 +1,8 @@
 /** Rows of the task tables to domain values and back. */
-import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { fromBinary } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { StreamResponseSchema, type TaskState, type TaskStatus, TaskStatusSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { encode } from "../domain/encode.ts";
 import {
   type Delivery,
   type NewUpdate,
@@ -33,7 +34,7 @@ export const kindNumber = (kind: UpdateKind): number => KIND_NUMBER[kind];
 /** Undefined for a number that only a newer version knows. */
 export const kindName = (number: number): UpdateKind | undefined => KIND_NAME.get(number);
 
-export const encodeBody = (update: NewUpdate): Uint8Array => toBinary(StreamResponseSchema, update.body);
+export const encodeBody = (update: NewUpdate): Uint8Array => encode(StreamResponseSchema, update.body);
 
 export const encodeCause = (update: NewUpdate): string | null => update.cause?.replace(NUL, "") ?? null;
 
@@ -41,7 +42,7 @@ export const encodeCause = (update: NewUpdate): string | null => update.cause?.r
 export function encodeStatus(status: TaskStatus, at: Date): Uint8Array | null {
   const { message, timestamp } = status;
   const brief = !message && !status.$unknown && timestamp && !timestamp.$unknown && isTime(timestamp, at);
-  return brief ? null : toBinary(TaskStatusSchema, status);
+  return brief ? null : encode(TaskStatusSchema, status);
 }
 
 const isTime = ({ seconds, nanos }: Timestamp, at: Date): boolean =>
