@@ -35,7 +35,7 @@ export interface GroupCommit<Item, Result> {
  * Callers that are answered in one turn of the event loop. What the first of them do next is on its way to the database
  * while the others are answered, so that neither waits for the other, and nothing else waits for a large batch.
  */
-const ANSWERED_AT_ONCE = 16;
+const ANSWERED_AT_ONCE = 64;
 
 interface Waiting<Item, Result> {
   item: Item;
