@@ -53,25 +53,25 @@ describe("batches", () => {
     const { flush, next } = manual();
     const group = createGroupCommit({ name: "test", flush, maxBatch: 500, maxWaiting: 500 });
     let answered = 0;
-    const answers = Array.from({ length: 100 }, async (_, n) => {
+    const answers = Array.from({ length: 300 }, async (_, n) => {
       await group.submit(n);
       answered += 1;
       return group.submit(1000 + n);
     });
     const first = await next();
-    expect(first.items).toHaveLength(100);
+    expect(first.items).toHaveLength(300);
     first.done();
     const second = await next();
     expect(answered).toBeGreaterThan(0);
-    expect(answered).toBeLessThan(100);
+    expect(answered).toBeLessThan(300);
     expect(second.items[0]).toBe(1000);
     second.done();
-    for (let items = second.items.length; items < 100; ) {
+    for (let items = second.items.length; items < 300; ) {
       const batch = await next();
       items += batch.items.length;
       batch.done();
     }
-    expect(await Promise.all(answers)).toEqual(Array.from({ length: 100 }, (_, n) => (1000 + n) * 10));
+    expect(await Promise.all(answers)).toEqual(Array.from({ length: 300 }, (_, n) => (1000 + n) * 10));
     await group.close();
   });
 
