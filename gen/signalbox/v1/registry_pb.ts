@@ -4,22 +4,182 @@
 // @generated from file signalbox/v1/registry.proto (package signalbox.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_api_annotations } from "../../google/api/annotations_pb.ts";
 import { file_google_api_field_behavior } from "../../google/api/field_behavior_pb.ts";
 import type { EmptySchema, FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { AgentCard, AgentInterface } from "../../lf/a2a/v1/a2a_pb.ts";
 import { file_lf_a2a_v1_a2a } from "../../lf/a2a/v1/a2a_pb.ts";
 import { file_signalbox_v1_options } from "./options_pb.ts";
-import type { Message } from "@bufbuild/protobuf";
+import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file signalbox/v1/registry.proto.
  */
 export const file_signalbox_v1_registry: GenFile = /*@__PURE__*/
-  fileDesc("ChtzaWduYWxib3gvdjEvcmVnaXN0cnkucHJvdG8SDHNpZ25hbGJveC52MSLsAgoFQWdlbnQSFQoIYWdlbnRfaWQYASABKAlCA+BBCBIiCgRjYXJkGAIgASgLMhQubGYuYTJhLnYxLkFnZW50Q2FyZBIQCghjYXJkX3VybBgDIAEoCRIxCglpbnRlcmZhY2UYBCABKAsyGS5sZi5hMmEudjEuQWdlbnRJbnRlcmZhY2VCA+BBAxIXCgppc19kZWZhdWx0GAUgASgIQgPgQQMSDAoEZXRhZxgGIAEoCRI0CgtjcmVhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBAxI0Cgt1cGRhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBAxI4Cg9jYXJkX2ZldGNoX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgPgQQMSFgoOc2FmZV90b19yZXBlYXQYCiABKAgimAEKFFJlZ2lzdGVyQWdlbnRSZXF1ZXN0EhAKCGFnZW50X2lkGAEgASgJEhIKCGNhcmRfdXJsGAIgASgJSAASEgoIYmFzZV91cmwYAyABKAlIABIkCgRjYXJkGAQgASgLMhQubGYuYTJhLnYxLkFnZW50Q2FyZEgAEhYKDnNhZmVfdG9fcmVwZWF0GAUgASgIQggKBnNvdXJjZSJuChJVcGRhdGVBZ2VudFJlcXVlc3QSJwoFYWdlbnQYASABKAsyEy5zaWduYWxib3gudjEuQWdlbnRCA+BBAhIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siLwoWRGVyZWdpc3RlckFnZW50UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECIigKD0dldEFnZW50UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECIjoKEUxpc3RBZ2VudHNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlIKEkxpc3RBZ2VudHNSZXNwb25zZRIjCgZhZ2VudHMYASADKAsyEy5zaWduYWxib3gudjEuQWdlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjAKF1JlZnJlc2hBZ2VudENhcmRSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQIiLwoWU2V0RGVmYXVsdEFnZW50UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECMoIHCg9SZWdpc3RyeVNlcnZpY2USbwoNUmVnaXN0ZXJBZ2VudBIiLnNpZ25hbGJveC52MS5SZWdpc3RlckFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCIlkoIZDGFnZW50cy53cml0ZYLT5JMCDzoBKiIKL3YxL2FnZW50cxKAAQoLVXBkYXRlQWdlbnQSIC5zaWduYWxib3gudjEuVXBkYXRlQWdlbnRSZXF1ZXN0GhMuc2lnbmFsYm94LnYxLkFnZW50IjqSghkMYWdlbnRzLndyaXRlgtPkkwIkOgVhZ2VudDIbL3YxL2FnZW50cy97YWdlbnQuYWdlbnRfaWR9En4KD0RlcmVnaXN0ZXJBZ2VudBIkLnNpZ25hbGJveC52MS5EZXJlZ2lzdGVyQWdlbnRSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5Ii2SghkMYWdlbnRzLndyaXRlgtPkkwIXKhUvdjEvYWdlbnRzL3thZ2VudF9pZH0SbAoIR2V0QWdlbnQSHS5zaWduYWxib3gudjEuR2V0QWdlbnRSZXF1ZXN0GhMuc2lnbmFsYm94LnYxLkFnZW50IiySghkLYWdlbnRzLnJlYWSC0+STAhcSFS92MS9hZ2VudHMve2FnZW50X2lkfRJyCgpMaXN0QWdlbnRzEh8uc2lnbmFsYm94LnYxLkxpc3RBZ2VudHNSZXF1ZXN0GiAuc2lnbmFsYm94LnYxLkxpc3RBZ2VudHNSZXNwb25zZSIhkoIZC2FnZW50cy5yZWFkgtPkkwIMEgovdjEvYWdlbnRzEowBChBSZWZyZXNoQWdlbnRDYXJkEiUuc2lnbmFsYm94LnYxLlJlZnJlc2hBZ2VudENhcmRSZXF1ZXN0GhMuc2lnbmFsYm94LnYxLkFnZW50IjySghkMYWdlbnRzLndyaXRlgtPkkwImOgEqIiEvdjEvYWdlbnRzL3thZ2VudF9pZH06cmVmcmVzaENhcmQSiQEKD1NldERlZmF1bHRBZ2VudBIkLnNpZ25hbGJveC52MS5TZXREZWZhdWx0QWdlbnRSZXF1ZXN0GhMuc2lnbmFsYm94LnYxLkFnZW50IjuSghkMYWdlbnRzLndyaXRlgtPkkwIlOgEqIiAvdjEvYWdlbnRzL3thZ2VudF9pZH06c2V0RGVmYXVsdGIGcHJvdG8z", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_lf_a2a_v1_a2a, file_signalbox_v1_options]);
+  fileDesc("ChtzaWduYWxib3gvdjEvcmVnaXN0cnkucHJvdG8SDHNpZ25hbGJveC52MSLFBAoKQ2FwYWJpbGl0eRIaCg1jYXBhYmlsaXR5X2lkGAEgASgJQgPgQQgSFQoIYWdlbnRfaWQYAiABKAlCA+BBAxIVCghza2lsbF9pZBgDIAEoCUID4EEDEgwKBG5hbWUYBCABKAkSEwoLZGVzY3JpcHRpb24YBSABKAkSDAoEdGFncxgGIAMoCRIQCghleGFtcGxlcxgHIAMoCRITCgtpbnB1dF9tb2RlcxgIIAMoCRIUCgxvdXRwdXRfbW9kZXMYCSADKAkSLQoMaW5wdXRfc2NoZW1hGAogASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIuCg1vdXRwdXRfc2NoZW1hGAsgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIVCg1jb3N0X3Blcl90YXNrGAwgASgJEhoKEmF2ZXJhZ2VfbGF0ZW5jeV9tcxgNIAEoAxIXCg9tYXhfY29uY3VycmVuY3kYDiABKAUSMQoNc2VydmljZV9sZXZlbBgPIAEoCzIaLnNpZ25hbGJveC52MS5TZXJ2aWNlTGV2ZWwSJAoGYWNjZXNzGBAgASgOMhQuc2lnbmFsYm94LnYxLkFjY2VzcxIWCg5zYWZlX3RvX3JlcGVhdBgRIAEoCBI0CgZsYWJlbHMYEiADKAsyJC5zaWduYWxib3gudjEuQ2FwYWJpbGl0eS5MYWJlbHNFbnRyeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjwKDFNlcnZpY2VMZXZlbBIWCg5tYXhfbGF0ZW5jeV9tcxgBIAEoAxIUCgxhdmFpbGFiaWxpdHkYAiABKAEi7AIKBUFnZW50EhUKCGFnZW50X2lkGAEgASgJQgPgQQgSIgoEY2FyZBgCIAEoCzIULmxmLmEyYS52MS5BZ2VudENhcmQSEAoIY2FyZF91cmwYAyABKAkSMQoJaW50ZXJmYWNlGAQgASgLMhkubGYuYTJhLnYxLkFnZW50SW50ZXJmYWNlQgPgQQMSFwoKaXNfZGVmYXVsdBgFIAEoCEID4EEDEgwKBGV0YWcYBiABKAkSNAoLY3JlYXRlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgPgQQMSNAoLdXBkYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgPgQQMSOAoPY2FyZF9mZXRjaF90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEID4EEDEhYKDnNhZmVfdG9fcmVwZWF0GAogASgIIpgBChRSZWdpc3RlckFnZW50UmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRISCghjYXJkX3VybBgCIAEoCUgAEhIKCGJhc2VfdXJsGAMgASgJSAASJAoEY2FyZBgEIAEoCzIULmxmLmEyYS52MS5BZ2VudENhcmRIABIWCg5zYWZlX3RvX3JlcGVhdBgFIAEoCEIICgZzb3VyY2UibgoSVXBkYXRlQWdlbnRSZXF1ZXN0EicKBWFnZW50GAEgASgLMhMuc2lnbmFsYm94LnYxLkFnZW50QgPgQQISLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIi8KFkRlcmVnaXN0ZXJBZ2VudFJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAiIoCg9HZXRBZ2VudFJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAiI6ChFMaXN0QWdlbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJSChJMaXN0QWdlbnRzUmVzcG9uc2USIwoGYWdlbnRzGAEgAygLMhMuc2lnbmFsYm94LnYxLkFnZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIwChdSZWZyZXNoQWdlbnRDYXJkUmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECIi8KFlNldERlZmF1bHRBZ2VudFJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAiJgChRBZGRDYXBhYmlsaXR5UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECEjEKCmNhcGFiaWxpdHkYAiABKAsyGC5zaWduYWxib3gudjEuQ2FwYWJpbGl0eUID4EECIkwKF1JlbW92ZUNhcGFiaWxpdHlSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQISGgoNY2FwYWJpbGl0eV9pZBgCIAEoCUID4EECImkKF0xpc3RDYXBhYmlsaXRpZXNSZXF1ZXN0EhAKCGFnZW50X2lkGAEgASgJEhUKDWNhcGFiaWxpdHlfaWQYAiABKAkSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkiYwoYTGlzdENhcGFiaWxpdGllc1Jlc3BvbnNlEi4KDGNhcGFiaWxpdGllcxgBIAMoCzIYLnNpZ25hbGJveC52MS5DYXBhYmlsaXR5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJrChNTZWFyY2hBZ2VudHNSZXF1ZXN0EgwKBHRleHQYASABKAkSDAoEdGFncxgCIAMoCRIOCgZsYWJlbHMYAyADKAkSFQoNY2FwYWJpbGl0eV9pZBgEIAEoCRIRCglwYWdlX3NpemUYBSABKAUiQAoUU2VhcmNoQWdlbnRzUmVzcG9uc2USKAoGYWdlbnRzGAEgAygLMhguc2lnbmFsYm94LnYxLkZvdW5kQWdlbnQiVwoKRm91bmRBZ2VudBIiCgVhZ2VudBgBIAEoCzITLnNpZ25hbGJveC52MS5BZ2VudBIWCg5jYXBhYmlsaXR5X2lkcxgCIAMoCRINCgVzY29yZRgDIAEoASpDCgZBY2Nlc3MSFgoSQUNDRVNTX1VOU1BFQ0lGSUVEEAASDwoLQUNDRVNTX1JFQUQQARIQCgxBQ0NFU1NfV1JJVEUQAjLICwoPUmVnaXN0cnlTZXJ2aWNlEm8KDVJlZ2lzdGVyQWdlbnQSIi5zaWduYWxib3gudjEuUmVnaXN0ZXJBZ2VudFJlcXVlc3QaEy5zaWduYWxib3gudjEuQWdlbnQiJZKCGQxhZ2VudHMud3JpdGWC0+STAg86ASoiCi92MS9hZ2VudHMSgAEKC1VwZGF0ZUFnZW50EiAuc2lnbmFsYm94LnYxLlVwZGF0ZUFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCI6koIZDGFnZW50cy53cml0ZYLT5JMCJDoFYWdlbnQyGy92MS9hZ2VudHMve2FnZW50LmFnZW50X2lkfRJ+Cg9EZXJlZ2lzdGVyQWdlbnQSJC5zaWduYWxib3gudjEuRGVyZWdpc3RlckFnZW50UmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eSItkoIZDGFnZW50cy53cml0ZYLT5JMCFyoVL3YxL2FnZW50cy97YWdlbnRfaWR9EmwKCEdldEFnZW50Eh0uc2lnbmFsYm94LnYxLkdldEFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCIskoIZC2FnZW50cy5yZWFkgtPkkwIXEhUvdjEvYWdlbnRzL3thZ2VudF9pZH0ScgoKTGlzdEFnZW50cxIfLnNpZ25hbGJveC52MS5MaXN0QWdlbnRzUmVxdWVzdBogLnNpZ25hbGJveC52MS5MaXN0QWdlbnRzUmVzcG9uc2UiIZKCGQthZ2VudHMucmVhZILT5JMCDBIKL3YxL2FnZW50cxKMAQoQUmVmcmVzaEFnZW50Q2FyZBIlLnNpZ25hbGJveC52MS5SZWZyZXNoQWdlbnRDYXJkUmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCI8koIZDGFnZW50cy53cml0ZYLT5JMCJjoBKiIhL3YxL2FnZW50cy97YWdlbnRfaWR9OnJlZnJlc2hDYXJkEokBCg9TZXREZWZhdWx0QWdlbnQSJC5zaWduYWxib3gudjEuU2V0RGVmYXVsdEFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCI7koIZDGFnZW50cy53cml0ZYLT5JMCJToBKiIgL3YxL2FnZW50cy97YWdlbnRfaWR9OnNldERlZmF1bHQSlQEKDUFkZENhcGFiaWxpdHkSIi5zaWduYWxib3gudjEuQWRkQ2FwYWJpbGl0eVJlcXVlc3QaGC5zaWduYWxib3gudjEuQ2FwYWJpbGl0eSJGkoIZDGFnZW50cy53cml0ZYLT5JMCMDoKY2FwYWJpbGl0eSIiL3YxL2FnZW50cy97YWdlbnRfaWR9L2NhcGFiaWxpdGllcxKdAQoQUmVtb3ZlQ2FwYWJpbGl0eRIlLnNpZ25hbGJveC52MS5SZW1vdmVDYXBhYmlsaXR5UmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eSJKkoIZDGFnZW50cy53cml0ZYLT5JMCNCoyL3YxL2FnZW50cy97YWdlbnRfaWR9L2NhcGFiaWxpdGllcy97Y2FwYWJpbGl0eV9pZH0SigEKEExpc3RDYXBhYmlsaXRpZXMSJS5zaWduYWxib3gudjEuTGlzdENhcGFiaWxpdGllc1JlcXVlc3QaJi5zaWduYWxib3gudjEuTGlzdENhcGFiaWxpdGllc1Jlc3BvbnNlIieSghkLYWdlbnRzLnJlYWSC0+STAhISEC92MS9jYXBhYmlsaXRpZXMSfwoMU2VhcmNoQWdlbnRzEiEuc2lnbmFsYm94LnYxLlNlYXJjaEFnZW50c1JlcXVlc3QaIi5zaWduYWxib3gudjEuU2VhcmNoQWdlbnRzUmVzcG9uc2UiKJKCGQthZ2VudHMucmVhZILT5JMCExIRL3YxL2FnZW50czpzZWFyY2hiBnByb3RvMw", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp, file_lf_a2a_v1_a2a, file_signalbox_v1_options]);
+
+/**
+ * Something that an agent can do: a skill of its card, or what was said with AddCapability, or both. What was said wins.
+ *
+ * @generated from message signalbox.v1.Capability
+ */
+export type Capability = Message<"signalbox.v1.Capability"> & {
+  /**
+   * Its id in the workspace: a DNS label. That of a skill is made from the skill's id. Agents that offer the same
+   * capability share its id.
+   *
+   * @generated from field: string capability_id = 1;
+   */
+  capabilityId: string;
+
+  /**
+   * The agent that offers it.
+   *
+   * @generated from field: string agent_id = 2;
+   */
+  agentId: string;
+
+  /**
+   * The id of the skill of the agent's card, as the card has it; empty for one that the card does not have.
+   *
+   * @generated from field: string skill_id = 3;
+   */
+  skillId: string;
+
+  /**
+   * For people. Left empty, the skill's.
+   *
+   * @generated from field: string name = 4;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string description = 5;
+   */
+  description: string;
+
+  /**
+   * @generated from field: repeated string tags = 6;
+   */
+  tags: string[];
+
+  /**
+   * @generated from field: repeated string examples = 7;
+   */
+  examples: string[];
+
+  /**
+   * Media types. Left empty, the skill's, else the card's defaults.
+   *
+   * @generated from field: repeated string input_modes = 8;
+   */
+  inputModes: string[];
+
+  /**
+   * @generated from field: repeated string output_modes = 9;
+   */
+  outputModes: string[];
+
+  /**
+   * JSON Schema (2020-12) of the data parts that it takes and gives. A message whose data part breaks it is refused.
+   *
+   * @generated from field: google.protobuf.Struct input_schema = 10;
+   */
+  inputSchema?: JsonObject | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Struct output_schema = 11;
+   */
+  outputSchema?: JsonObject | undefined;
+
+  /**
+   * What a task costs, as a decimal number in the workspace's currency, such as `0.25`. At most 18 digits, 6 of them after
+   * the point. Empty means nothing.
+   *
+   * @generated from field: string cost_per_task = 12;
+   */
+  costPerTask: string;
+
+  /**
+   * How long a task takes on the average, in milliseconds, as long as this router has not measured it. 0 when not known.
+   *
+   * @generated from field: int64 average_latency_ms = 13;
+   */
+  averageLatencyMs: bigint;
+
+  /**
+   * Tasks of it that the agent works on at once. 0 when there is no limit.
+   *
+   * @generated from field: int32 max_concurrency = 14;
+   */
+  maxConcurrency: number;
+
+  /**
+   * What is promised of it.
+   *
+   * @generated from field: signalbox.v1.ServiceLevel service_level = 15;
+   */
+  serviceLevel?: ServiceLevel | undefined;
+
+  /**
+   * Whether it changes something in the world.
+   *
+   * @generated from field: signalbox.v1.Access access = 16;
+   */
+  access: Access;
+
+  /**
+   * Whether a task may be sent once more when nobody knows what became of the first time. Counts beside the agent's own.
+   *
+   * @generated from field: bool safe_to_repeat = 17;
+   */
+  safeToRepeat: boolean;
+
+  /**
+   * Free words by which clients choose, such as region=eu. At most 64, keys and values of at most 63 characters.
+   *
+   * @generated from field: map<string, string> labels = 18;
+   */
+  labels: { [key: string]: string };
+};
+
+/**
+ * Describes the message signalbox.v1.Capability.
+ * Use `create(CapabilitySchema)` to create a new message.
+ */
+export const CapabilitySchema: GenMessage<Capability> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 0);
+
+/**
+ * What an agent promises of a capability.
+ *
+ * @generated from message signalbox.v1.ServiceLevel
+ */
+export type ServiceLevel = Message<"signalbox.v1.ServiceLevel"> & {
+  /**
+   * Longest time from a task's acceptance to its end, in milliseconds; 5000 when not set.
+   *
+   * @generated from field: int64 max_latency_ms = 1;
+   */
+  maxLatencyMs: bigint;
+
+  /**
+   * Share of tasks that do not fail, from 0 to 1; 0.99 when not set.
+   *
+   * @generated from field: double availability = 2;
+   */
+  availability: number;
+};
+
+/**
+ * Describes the message signalbox.v1.ServiceLevel.
+ * Use `create(ServiceLevelSchema)` to create a new message.
+ */
+export const ServiceLevelSchema: GenMessage<ServiceLevel> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 1);
 
 /**
  * An agent behind the router.
@@ -105,7 +265,7 @@ export type Agent = Message<"signalbox.v1.Agent"> & {
  * Use `create(AgentSchema)` to create a new message.
  */
 export const AgentSchema: GenMessage<Agent> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 0);
+  messageDesc(file_signalbox_v1_registry, 2);
 
 /**
  * @generated from message signalbox.v1.RegisterAgentRequest
@@ -162,7 +322,7 @@ export type RegisterAgentRequest = Message<"signalbox.v1.RegisterAgentRequest"> 
  * Use `create(RegisterAgentRequestSchema)` to create a new message.
  */
 export const RegisterAgentRequestSchema: GenMessage<RegisterAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 1);
+  messageDesc(file_signalbox_v1_registry, 3);
 
 /**
  * @generated from message signalbox.v1.UpdateAgentRequest
@@ -189,7 +349,7 @@ export type UpdateAgentRequest = Message<"signalbox.v1.UpdateAgentRequest"> & {
  * Use `create(UpdateAgentRequestSchema)` to create a new message.
  */
 export const UpdateAgentRequestSchema: GenMessage<UpdateAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 2);
+  messageDesc(file_signalbox_v1_registry, 4);
 
 /**
  * @generated from message signalbox.v1.DeregisterAgentRequest
@@ -206,7 +366,7 @@ export type DeregisterAgentRequest = Message<"signalbox.v1.DeregisterAgentReques
  * Use `create(DeregisterAgentRequestSchema)` to create a new message.
  */
 export const DeregisterAgentRequestSchema: GenMessage<DeregisterAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 3);
+  messageDesc(file_signalbox_v1_registry, 5);
 
 /**
  * @generated from message signalbox.v1.GetAgentRequest
@@ -223,7 +383,7 @@ export type GetAgentRequest = Message<"signalbox.v1.GetAgentRequest"> & {
  * Use `create(GetAgentRequestSchema)` to create a new message.
  */
 export const GetAgentRequestSchema: GenMessage<GetAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 4);
+  messageDesc(file_signalbox_v1_registry, 6);
 
 /**
  * @generated from message signalbox.v1.ListAgentsRequest
@@ -249,7 +409,7 @@ export type ListAgentsRequest = Message<"signalbox.v1.ListAgentsRequest"> & {
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 5);
+  messageDesc(file_signalbox_v1_registry, 7);
 
 /**
  * @generated from message signalbox.v1.ListAgentsResponse
@@ -273,7 +433,7 @@ export type ListAgentsResponse = Message<"signalbox.v1.ListAgentsResponse"> & {
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 6);
+  messageDesc(file_signalbox_v1_registry, 8);
 
 /**
  * @generated from message signalbox.v1.RefreshAgentCardRequest
@@ -290,7 +450,7 @@ export type RefreshAgentCardRequest = Message<"signalbox.v1.RefreshAgentCardRequ
  * Use `create(RefreshAgentCardRequestSchema)` to create a new message.
  */
 export const RefreshAgentCardRequestSchema: GenMessage<RefreshAgentCardRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 7);
+  messageDesc(file_signalbox_v1_registry, 9);
 
 /**
  * @generated from message signalbox.v1.SetDefaultAgentRequest
@@ -307,7 +467,252 @@ export type SetDefaultAgentRequest = Message<"signalbox.v1.SetDefaultAgentReques
  * Use `create(SetDefaultAgentRequestSchema)` to create a new message.
  */
 export const SetDefaultAgentRequestSchema: GenMessage<SetDefaultAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 8);
+  messageDesc(file_signalbox_v1_registry, 10);
+
+/**
+ * @generated from message signalbox.v1.AddCapabilityRequest
+ */
+export type AddCapabilityRequest = Message<"signalbox.v1.AddCapabilityRequest"> & {
+  /**
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * @generated from field: signalbox.v1.Capability capability = 2;
+   */
+  capability?: Capability | undefined;
+};
+
+/**
+ * Describes the message signalbox.v1.AddCapabilityRequest.
+ * Use `create(AddCapabilityRequestSchema)` to create a new message.
+ */
+export const AddCapabilityRequestSchema: GenMessage<AddCapabilityRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 11);
+
+/**
+ * @generated from message signalbox.v1.RemoveCapabilityRequest
+ */
+export type RemoveCapabilityRequest = Message<"signalbox.v1.RemoveCapabilityRequest"> & {
+  /**
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * @generated from field: string capability_id = 2;
+   */
+  capabilityId: string;
+};
+
+/**
+ * Describes the message signalbox.v1.RemoveCapabilityRequest.
+ * Use `create(RemoveCapabilityRequestSchema)` to create a new message.
+ */
+export const RemoveCapabilityRequestSchema: GenMessage<RemoveCapabilityRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 12);
+
+/**
+ * @generated from message signalbox.v1.ListCapabilitiesRequest
+ */
+export type ListCapabilitiesRequest = Message<"signalbox.v1.ListCapabilitiesRequest"> & {
+  /**
+   * Only those of this agent.
+   *
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * Only offers of this capability.
+   *
+   * @generated from field: string capability_id = 2;
+   */
+  capabilityId: string;
+
+  /**
+   * 1 to 100; 50 if not set. More is cut to 100.
+   *
+   * @generated from field: int32 page_size = 3;
+   */
+  pageSize: number;
+
+  /**
+   * The `next_page_token` of the page before.
+   *
+   * @generated from field: string page_token = 4;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message signalbox.v1.ListCapabilitiesRequest.
+ * Use `create(ListCapabilitiesRequestSchema)` to create a new message.
+ */
+export const ListCapabilitiesRequestSchema: GenMessage<ListCapabilitiesRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 13);
+
+/**
+ * @generated from message signalbox.v1.ListCapabilitiesResponse
+ */
+export type ListCapabilitiesResponse = Message<"signalbox.v1.ListCapabilitiesResponse"> & {
+  /**
+   * @generated from field: repeated signalbox.v1.Capability capabilities = 1;
+   */
+  capabilities: Capability[];
+
+  /**
+   * Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message signalbox.v1.ListCapabilitiesResponse.
+ * Use `create(ListCapabilitiesResponseSchema)` to create a new message.
+ */
+export const ListCapabilitiesResponseSchema: GenMessage<ListCapabilitiesResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 14);
+
+/**
+ * @generated from message signalbox.v1.SearchAgentsRequest
+ */
+export type SearchAgentsRequest = Message<"signalbox.v1.SearchAgentsRequest"> & {
+  /**
+   * Words, matched with the names, descriptions, tags and examples of capabilities, and with the agents' own. At most 1024
+   * characters.
+   *
+   * @generated from field: string text = 1;
+   */
+  text: string;
+
+  /**
+   * Tags that a capability of the agent must have, all of them.
+   *
+   * @generated from field: repeated string tags = 2;
+   */
+  tags: string[];
+
+  /**
+   * Labels that a capability of the agent must have, all of them, as `key=value`.
+   *
+   * @generated from field: repeated string labels = 3;
+   */
+  labels: string[];
+
+  /**
+   * A capability that the agent must offer.
+   *
+   * @generated from field: string capability_id = 4;
+   */
+  capabilityId: string;
+
+  /**
+   * 1 to 100; 20 if not set. More is cut to 100.
+   *
+   * @generated from field: int32 page_size = 5;
+   */
+  pageSize: number;
+};
+
+/**
+ * Describes the message signalbox.v1.SearchAgentsRequest.
+ * Use `create(SearchAgentsRequestSchema)` to create a new message.
+ */
+export const SearchAgentsRequestSchema: GenMessage<SearchAgentsRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 15);
+
+/**
+ * @generated from message signalbox.v1.SearchAgentsResponse
+ */
+export type SearchAgentsResponse = Message<"signalbox.v1.SearchAgentsResponse"> & {
+  /**
+   * The best first.
+   *
+   * @generated from field: repeated signalbox.v1.FoundAgent agents = 1;
+   */
+  agents: FoundAgent[];
+};
+
+/**
+ * Describes the message signalbox.v1.SearchAgentsResponse.
+ * Use `create(SearchAgentsResponseSchema)` to create a new message.
+ */
+export const SearchAgentsResponseSchema: GenMessage<SearchAgentsResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 16);
+
+/**
+ * An agent that was searched for.
+ *
+ * @generated from message signalbox.v1.FoundAgent
+ */
+export type FoundAgent = Message<"signalbox.v1.FoundAgent"> & {
+  /**
+   * @generated from field: signalbox.v1.Agent agent = 1;
+   */
+  agent?: Agent | undefined;
+
+  /**
+   * Its capabilities that fit, the best first.
+   *
+   * @generated from field: repeated string capability_ids = 2;
+   */
+  capabilityIds: string[];
+
+  /**
+   * How well the text fits, more is better; 0 without a text. Only for comparison within one answer.
+   *
+   * @generated from field: double score = 3;
+   */
+  score: number;
+};
+
+/**
+ * Describes the message signalbox.v1.FoundAgent.
+ * Use `create(FoundAgentSchema)` to create a new message.
+ */
+export const FoundAgentSchema: GenMessage<FoundAgent> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 17);
+
+/**
+ * Whether a capability only reads or also writes.
+ *
+ * @generated from enum signalbox.v1.Access
+ */
+export const Access = {
+  /**
+   * Not said: taken for WRITE.
+   *
+   * @generated from enum value: ACCESS_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * @generated from enum value: ACCESS_READ = 1;
+   */
+  READ: 1,
+
+  /**
+   * @generated from enum value: ACCESS_WRITE = 2;
+   */
+  WRITE: 2,
+} as const;
+
+/**
+ * Whether a capability only reads or also writes.
+ *
+ * @generated from enum signalbox.v1.Access
+ */
+export type Access = (typeof Access)[keyof typeof Access] | UnknownEnum;
+
+/**
+ * Describes the enum signalbox.v1.Access.
+ */
+export const AccessSchema: GenEnum<Access> = /*@__PURE__*/
+  enumDesc(file_signalbox_v1_registry, 0);
 
 /**
  * Registers A2A agents with the router and keeps their cards.
@@ -400,6 +805,56 @@ export const RegistryService: GenService<{
     methodKind: "unary";
     input: typeof SetDefaultAgentRequestSchema;
     output: typeof AgentSchema;
+  },
+  /**
+   * Gives an agent a capability beside the skills of its card, or says more of one that its card has. A capability of the
+   * same id that was given before is replaced whole.
+   *
+   * Errors: NOT_FOUND with reason AGENT_NOT_FOUND, INVALID_ARGUMENT (an id that is no DNS label, a schema that does not
+   * compile, a cost that is no decimal number, a limit out of its range), each with the path of the field.
+   *
+   * @generated from rpc signalbox.v1.RegistryService.AddCapability
+   */
+  addCapability: {
+    methodKind: "unary";
+    input: typeof AddCapabilityRequestSchema;
+    output: typeof CapabilitySchema;
+  },
+  /**
+   * Takes back what AddCapability gave. Of a skill of the agent's card, what the card says is left.
+   *
+   * Errors: NOT_FOUND with reason AGENT_NOT_FOUND or CAPABILITY_NOT_FOUND.
+   *
+   * @generated from rpc signalbox.v1.RegistryService.RemoveCapability
+   */
+  removeCapability: {
+    methodKind: "unary";
+    input: typeof RemoveCapabilityRequestSchema;
+    output: typeof EmptySchema;
+  },
+  /**
+   * Lists what the agents can do, by capability and agent: one entry for each agent that offers a capability.
+   *
+   * Errors: INVALID_ARGUMENT for a page token that this method did not make.
+   *
+   * @generated from rpc signalbox.v1.RegistryService.ListCapabilities
+   */
+  listCapabilities: {
+    methodKind: "unary";
+    input: typeof ListCapabilitiesRequestSchema;
+    output: typeof ListCapabilitiesResponseSchema;
+  },
+  /**
+   * Finds agents by what they can do. All that is given must fit; with a text, the best match comes first, else by id.
+   *
+   * Errors: INVALID_ARGUMENT for a text that is too long.
+   *
+   * @generated from rpc signalbox.v1.RegistryService.SearchAgents
+   */
+  searchAgents: {
+    methodKind: "unary";
+    input: typeof SearchAgentsRequestSchema;
+    output: typeof SearchAgentsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_signalbox_v1_registry, 0);
