@@ -78,8 +78,11 @@ const ENDED = [COMPLETED, FAILED, CANCELED, REJECTED].join(", ");
 const LEASED = [ASSIGNED, WORKING, AUTH_REQUIRED].join(", ");
 /** Waiting states, in which `wake_at` counts. */
 const UNLEASED = [QUEUED, SCHEDULED, INPUT_REQUIRED].join(", ");
-/** Truncated, because the column would round it up: what waits for nothing must be due at once. */
-const WAKE_AT = `date_trunc('milliseconds', clock_timestamp() + i.wake_ms * interval '1 millisecond')`;
+/**
+ * Counted from one moment for all of a batch: who asked for the shorter wait is due first. Truncated, because the column
+ * would round it up: what waits for nothing must be due at once.
+ */
+const WAKE_AT = `date_trunc('milliseconds', statement_timestamp() + i.wake_ms * interval '1 millisecond')`;
 
 const SUBMIT = {
   name: "task-submit-v3",

@@ -1,5 +1,6 @@
 /** A fencing token has one writer: who writes under it is who has the task. */
 import { create } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { beforeEach, expect, it } from "vitest";
 import { MessageSchema, Role, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate, statusUpdate } from "../../src/domain/agent-report.ts";
@@ -50,7 +51,7 @@ describeEachBackend("a token", (context) => {
     const header = await submitted();
     const asks = statusUpdate(header, {
       state: TaskState.INPUT_REQUIRED,
-      timestamp: { seconds: 1n, nanos: 0 } as never,
+      timestamp: timestampFromDate(new Date(1_000)),
     });
     expect(await store.append({ ...rowAfter(header, 1, 1), updates: [asks] })).toMatchObject({ leaseOwner: undefined });
     const added = await store.append({ ...rowAfter(header, 2, 1), take: true });
