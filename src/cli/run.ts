@@ -5,6 +5,7 @@ import { PACKAGE_VERSION } from "../config/settings.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import { addAgentsCommands } from "./agents.ts";
 import type { ExitCode, Io } from "./io.ts";
+import { addRouteCommands } from "./route.ts";
 import { addSendCommand } from "./send.ts";
 import { addServeCommand } from "./serve.ts";
 import { addTaskCommands } from "./task.ts";
@@ -26,6 +27,7 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addAgentsCommands(program, cli);
   addSendCommand(program, cli);
   addTaskCommands(program, cli);
+  addRouteCommands(program, cli);
   return runProgram(program, args, cli);
 }
 

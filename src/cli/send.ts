@@ -5,13 +5,13 @@ import type { Command } from "commander";
 import { type Message, PartSchema, SendMessageResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type SendOptions, type SignalboxClient, userMessage } from "../sdk/client.ts";
 import { json } from "./printable.ts";
+import { type RoutingFlags, sendOptionsOf, withRouting } from "./routing-flags.ts";
 import type { Cli } from "./run.ts";
 import { callServer, readGivenFile, type ServerOptions, withServer } from "./server-call.ts";
 import { showUpdates } from "./task.ts";
 import { answerHint, isFailure, messageText, taskText } from "./task-text.ts";
 
-interface SendFlags extends ServerOptions {
-  agent?: string;
+interface SendFlags extends ServerOptions, RoutingFlags {
   task?: string;
   context?: string;
   wait: boolean;
@@ -23,16 +23,15 @@ export function addSendCommand(program: Command, cli: Cli): void {
   const command = program
     .command("send <text...>")
     .description("send a message and show the answer")
-    .option("--agent <id>", "the agent to send it to (default: the server's default agent)")
     .option("--task <id>", "the task to go on with")
     .option("--context <id>", "the context to go on in")
     .option("--no-wait", "show the new task at once instead of waiting for its end")
     .option("--stream", "show the updates as they come")
     .option("--file <path>", "attach a file; may be repeated", (path, paths: string[]) => [...paths, path], []);
-  withServer(command).action((words: string[], flags: SendFlags) => {
+  withServer(withRouting(command)).action((words: string[], flags: SendFlags) => {
     if (flags.stream && !flags.wait) command.error("error: --stream waits for the updates; leave out --no-wait.");
     const message = messageOf(command, words.join(" "), flags);
-    const options: SendOptions = flags.agent === undefined ? {} : { agent: flags.agent };
+    const options = sendOptionsOf(command, flags);
     return callServer(cli, flags, async (client) => {
       if (flags.stream) await showUpdates(cli, client.stream(message, options), flags);
       else await sendAndShow(cli, client, message, { ...options, wait: flags.wait }, flags);

@@ -16,10 +16,14 @@ import {
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
+import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
 import { AFTER_SEQUENCE_HEADER, resuming, UPDATES_EXTENSION } from "./resuming-stream.ts";
 
 export { sequenceOf } from "./resuming-stream.ts";
+
+/** The key of the request's metadata under which the router reads what a message asks of it. */
+export const ROUTING_EXTENSION = "urn:signalbox:a2a:routing:v1";
 
 export interface ClientOptions {
   /** Address of the server's HTTP listener, with its base path if it has one. */
@@ -41,8 +45,12 @@ export interface WatchOptions extends CallOptions {
 }
 
 export interface SendOptions {
-  /** Id of the agent that the message is for; without it the server's default agent gets it. */
+  /** Id of the agent that the message is for. Without it, and without a capability, the server chooses. */
   agent?: string;
+  /** Capability that is asked for: the server chooses among the agents that have it. Not with `agent`. */
+  capability?: string;
+  /** How the message is routed and its task carried. */
+  routing?: RoutingOptions;
   /** The task to go on with, if the message is text. */
   taskId?: string;
   /** The context to go on in, if the message is text. */
@@ -50,6 +58,20 @@ export interface SendOptions {
   /** Metadata of the request. */
   metadata?: JsonObject;
   signal?: AbortSignal;
+}
+
+/** Our routing extension, `urn:signalbox:a2a:routing:v1`: what a message asks of the router. */
+export interface RoutingOptions {
+  /** Labels that the capability must have. */
+  labels?: Readonly<Record<string, string>>;
+  /** What chooses among several agents, such as LEAST_LOAD. */
+  strategy?: string;
+  /** What the task may cost, as a decimal number. */
+  maxCost?: string;
+  /** BACKGROUND, LOW, NORMAL, HIGH or CRITICAL. */
+  priority?: string;
+  /** The task fails when it has not ended so many milliseconds after it was accepted. */
+  deadlineMs?: number;
 }
 
 /** Every method throws ConnectError, with the details of google.rpc in it, when the server refuses a call. */
@@ -60,6 +82,8 @@ export interface SignalboxClient {
   readonly registry: Client<typeof RegistryService>;
   /** What operators see of tasks. */
   readonly tasks: Client<typeof TaskService>;
+  /** Which agent takes a task, and why. */
+  readonly routes: Client<typeof RoutingService>;
 
   /**
    * Sends a message. Waits until the task ends or needs something, unless `wait` is false. Some agents answer with a
@@ -96,6 +120,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
   const a2a = createClient(A2AService, transport);
   const registry = createClient(RegistryService, transport);
   const tasks = createClient(TaskService, transport);
+  const routes = createClient(RoutingService, transport);
 
   async function send(message: string | Message, options: SendOptions & { wait?: boolean } = {}) {
     const request = sendRequest(message, options);
@@ -166,7 +191,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     return a2a.getTask({ id: taskId }, options);
   }
 
-  return { a2a, registry, tasks, send, stream, watch, waitFor };
+  return { a2a, registry, tasks, routes, send, stream, watch, waitFor };
 }
 
 /** A message of the user with one text part. */
@@ -204,12 +229,19 @@ const stateOf = (holder: Pick<Task, "status">): TaskState => holder.status?.stat
 
 const callOptions = ({ signal }: SendOptions): CallOptions => (signal ? { signal } : {});
 
-function sendRequest(message: string | Message, options: SendOptions): SendMessageRequest {
+/** The request that `send` and `stream` make, as for a preview of its route. */
+export function sendRequest(message: string | Message, options: SendOptions): SendMessageRequest {
+  const routing = options.routing && { [ROUTING_EXTENSION]: { ...options.routing } as JsonObject };
   return create(SendMessageRequestSchema, {
-    // The tenant of A2A names the target.
-    tenant: options.agent === undefined ? "" : `a.${options.agent}`,
+    tenant: tenantOf(options),
     message: typeof message === "string" ? userMessage(message, options) : message,
     configuration: {},
-    ...(options.metadata && { metadata: options.metadata }),
+    ...((options.metadata || routing) && { metadata: { ...options.metadata, ...routing } }),
   });
+}
+
+/** The tenant of A2A names the target. */
+function tenantOf({ agent, capability }: SendOptions): string {
+  if (agent !== undefined) return `a.${agent}`;
+  return capability === undefined ? "" : `c.${capability}`;
 }

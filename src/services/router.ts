@@ -1,59 +1,202 @@
-/** Which agent a request is for: the target it names, or the workspace's default. */
-import { clip, SignalboxError } from "../domain/errors.ts";
-import { parseTarget, targetNotFound } from "../domain/target.ts";
+/**
+ * Which agent takes a task. The first that says something decides where to look: the address, the tenant, the routing
+ * extension, the text of the message, the workspace's default; what is found there and fits the message is chosen among by a
+ * strategy.
+ */
+import type { Message, SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { type RouteDecision, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
+import { invalidArgument } from "../domain/errors.ts";
+import type { StrategyName } from "../domain/routing/strategy.ts";
+import { type RoutingWishes, routingWishes } from "../domain/routing-extension.ts";
+import { agentTenant, capabilityTenant, parseTarget, targetNotFound } from "../domain/target.ts";
 import type { AgentRecord } from "../store/agent-repository.ts";
-import type { AgentDirectory, WorkspaceAgents } from "./agent-directory.ts";
+import type { AgentDirectory, Offer, WorkspaceAgents } from "./agent-directory.ts";
 import type { RequestContext } from "./request-context.ts";
+import { type DecideDeps, decide } from "./routing/decide.ts";
+import { contradiction, noRoute, nothingFits } from "./routing/no-route.ts";
+import { type Ask, type Cut, type Possible, sift } from "./routing/offers.ts";
+import { matchedCapabilities, textOf } from "./routing/text.ts";
+
+/** What a request names by its address or its `tenant`. */
+export type ResolvedTarget =
+  | { kind: "agent"; agent: AgentRecord }
+  | { kind: "capability"; capabilityId: string; offers: readonly Offer[] };
+
+/** Where a new task goes. */
+export interface Route extends Possible {
+  readonly wishes: RoutingWishes;
+  /** Without the task's id. */
+  readonly decision: RouteDecision;
+}
 
 export interface Router {
-  /** The agent that a request names by its address or its `tenant`; undefined when it names none. */
-  target(context: RequestContext, tenant: string): Promise<AgentRecord | undefined>;
-  /** The agent that takes a new task. Throws NO_ROUTE when nothing says which. */
-  route(context: RequestContext, target: AgentRecord | undefined): Promise<AgentRecord>;
+  /** What a request names by its address or its `tenant`; undefined when it names nothing. Throws TARGET_NOT_FOUND. */
+  target(context: RequestContext, tenant: string): Promise<ResolvedTarget | undefined>;
+  /**
+   * The agent that takes a new task. `key` is what should stay with one agent: the task's context. A preview takes nobody's
+   * turn.
+   *
+   * @throws SignalboxError INVALID_ARGUMENT (the extension's values, or what contradicts the target), TARGET_NOT_FOUND,
+   * NO_ROUTE, or what the only agent in question answers to such a message.
+   */
+  route(
+    context: RequestContext,
+    request: SendMessageRequest,
+    message: Message,
+    key: string,
+    isPreview?: boolean,
+  ): Promise<Route>;
   /** The agent of a task that exists; undefined when it has left. */
   agent(context: RequestContext, agentId: string): Promise<AgentRecord | undefined>;
 }
 
-export function createRouter(directory: AgentDirectory): Router {
-  return {
-    async target(context, tenant) {
-      const { addressTarget } = context;
-      if (addressTarget !== undefined && tenant !== "" && tenant !== addressTarget) throw targetNotFound(tenant);
-      const named = addressTarget ?? tenant;
-      const target = parseTarget(named);
-      if (!target) return undefined;
-      const agent = await directory.agent(context.workspaceId, target.agentId);
-      if (!agent) throw targetNotFound(named);
-      return agent;
-    },
-    async route(context, target) {
-      if (target) return target;
-      const agents = await directory.agents(context.workspaceId);
-      if (agents.defaultAgent) return agents.defaultAgent;
-      throw noRoute(agents);
-    },
-    agent: (context, agentId) => directory.agent(context.workspaceId, agentId),
-  };
+export interface RouterDeps extends DecideDeps {
+  directory: AgentDirectory;
+  /** What chooses where a message does not say. */
+  strategy: StrategyName;
 }
 
-/** Skills that a refusal names at most, and how long their list and one name may be. */
-const NAMED_SKILLS = 20;
-const MAX_LIST_LENGTH = 1024;
-const MAX_NAME_LENGTH = 64;
+/** Where to look for an agent. */
+interface Search {
+  source: RouteSource;
+  capabilityId?: string;
+  offers: readonly Possible[];
+  matches?: readonly { capabilityId: string; score: number }[];
+}
 
-function noRoute({ byId }: WorkspaceAgents): SignalboxError {
-  const skills = [...byId.values()].flatMap(({ agentId, card }) =>
-    card.skills.map(({ name }) => `${clip(name, MAX_NAME_LENGTH)} (a.${agentId})`),
-  );
-  const named = clip(skills.slice(0, NAMED_SKILLS).join(", "), MAX_LIST_LENGTH);
-  const more = skills.length > NAMED_SKILLS ? `, and ${skills.length - NAMED_SKILLS} more` : "";
-  return new SignalboxError({
-    code: "FAILED_PRECONDITION",
-    reason: "NO_ROUTE",
-    message:
-      byId.size === 0
-        ? "No agent is registered. Register one: signalbox agents register URL."
-        : `Several agents are registered and none is the default. Name one in tenant, or set one: signalbox agents default ID. Skills: ${named}${more}.`,
-    metadata: { agents: [...byId.keys()].slice(0, NAMED_SKILLS).join(",") },
-  });
+export function createRouter(deps: RouterDeps): Router {
+  const { directory } = deps;
+  /** How many decisions were made of each capability: for strategies that take turns. */
+  const turns = new Map<string, number>();
+
+  async function target(context: RequestContext, tenant: string): Promise<ResolvedTarget | undefined> {
+    const { addressTarget, workspaceId } = context;
+    if (addressTarget !== undefined && tenant !== "" && tenant !== addressTarget) throw targetNotFound(tenant);
+    const named = addressTarget ?? tenant;
+    const parsed = parseTarget(named);
+    if (!parsed) return undefined;
+    if (parsed.kind === "agent") {
+      const agent = await directory.agent(workspaceId, parsed.agentId);
+      if (!agent) throw targetNotFound(named);
+      return { kind: "agent", agent };
+    }
+    const { capabilityId } = parsed;
+    const offers = (await directory.agents(workspaceId)).byCapability.get(capabilityId);
+    if (!offers) throw targetNotFound(named);
+    return { kind: "capability", capabilityId, offers };
+  }
+
+  async function route(
+    context: RequestContext,
+    request: SendMessageRequest,
+    message: Message,
+    key: string,
+    isPreview = false,
+  ): Promise<Route> {
+    const wishes = routingWishes(request.metadata);
+    if (Array.isArray(wishes)) throw invalidArgument(wishes);
+    const { workspaceId, extensions } = context;
+    const named = await target(context, request.tenant);
+    const agents = await directory.agents(workspaceId);
+    const ask: Ask = { message, extensions, wishes };
+    const searches = named ? [atTarget(context, named, wishes)] : await elsewhere(context, agents, wishes, message);
+    // Where nothing fits anywhere, what was looked for first is what the client hears of.
+    let nothing: readonly Cut[] | undefined;
+    for (const search of searches) {
+      const { fit, cuts } = sift(search.offers, ask);
+      if (fit.length === 0) {
+        nothing ??= cuts;
+        continue;
+      }
+      const { chosen, decision } = decide(deps, {
+        workspaceId,
+        source: search.source,
+        capabilityId: search.capabilityId,
+        strategy: wishes.strategy ?? deps.strategy,
+        key,
+        turn: turnOf(`${workspaceId} ${search.capabilityId ?? ""}`, !isPreview),
+        fit,
+        cuts,
+        matches: search.matches ?? [],
+      });
+      return { ...chosen, wishes, decision };
+    }
+    throw nothing ? nothingFits(nothing) : noRoute(agents);
+  }
+
+  function turnOf(name: string, isTaken: boolean): number {
+    const turn = turns.get(name) ?? 0;
+    if (isTaken) turns.set(name, turn + 1);
+    return turn;
+  }
+
+  /** Where neither the address nor the tenant says it. */
+  async function elsewhere(
+    { workspaceId }: RequestContext,
+    agents: WorkspaceAgents,
+    wishes: RoutingWishes,
+    message: Message,
+  ): Promise<Search[]> {
+    const { agent: agentId, capability: capabilityId } = wishes;
+    const source = RouteSource.EXTENSION;
+    if (agentId !== undefined) {
+      const agent = await directory.agent(workspaceId, agentId);
+      if (!agent) throw targetNotFound(agentTenant(agentId));
+      return [ofAgent(source, agent, agents, capabilityId)];
+    }
+    if (capabilityId !== undefined) {
+      const offers = agents.byCapability.get(capabilityId);
+      if (!offers) throw targetNotFound(capabilityTenant(capabilityId));
+      return [{ source, capabilityId, offers }];
+    }
+    // A lone agent takes what comes, whatever its skills are called.
+    const matches = agents.byId.size > 1 ? matchedCapabilities(agents.search, textOf(message)) : [];
+    const searches: Search[] = matches.map((match) => ({
+      source: RouteSource.TEXT,
+      capabilityId: match.capabilityId,
+      offers: agents.byCapability.get(match.capabilityId) ?? [],
+      matches,
+    }));
+    if (wishes.labels) searches.push({ source, offers: oneOfEach(agents) });
+    else if (agents.defaultAgent)
+      searches.push({
+        source: RouteSource.DEFAULT,
+        offers: [{ agent: agents.defaultAgent, capability: undefined }],
+        matches,
+      });
+    return searches;
+  }
+
+  function atTarget(context: RequestContext, named: ResolvedTarget, wishes: RoutingWishes): Search {
+    const source = context.addressTarget === undefined ? RouteSource.TENANT : RouteSource.ADDRESS;
+    if (named.kind === "agent") {
+      if (wishes.agent !== undefined && wishes.agent !== named.agent.agentId) throw contradiction("agent");
+      return { source, offers: [{ agent: named.agent, capability: undefined }] };
+    }
+    const { capabilityId, offers } = named;
+    if (wishes.capability !== undefined && wishes.capability !== capabilityId) throw contradiction("capability");
+    if (wishes.agent === undefined) return { source, capabilityId, offers };
+    const own = offers.filter(({ agent }) => agent.agentId === wishes.agent);
+    if (own.length === 0) throw targetNotFound(agentTenant(wishes.agent));
+    return { source, capabilityId, offers: own };
+  }
+
+  return { target, route, agent: (context, agentId) => directory.agent(context.workspaceId, agentId) };
+}
+
+function ofAgent(
+  source: RouteSource,
+  agent: AgentRecord,
+  { byCapability }: WorkspaceAgents,
+  capabilityId: string | undefined,
+): Search {
+  if (capabilityId === undefined) return { source, offers: [{ agent, capability: undefined }] };
+  const offers = byCapability.get(capabilityId)?.filter((offer) => offer.agent.agentId === agent.agentId) ?? [];
+  if (offers.length === 0) throw targetNotFound(capabilityTenant(capabilityId));
+  return { source, capabilityId, offers };
+}
+
+/** Every offer of every agent: labels choose among them, and an agent is taken once, for the first that has them. */
+function oneOfEach({ byCapability }: WorkspaceAgents): Possible[] {
+  return [...byCapability.values()].flat();
 }

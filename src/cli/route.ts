@@ -1,0 +1,74 @@
+/** `signalbox route`: where a message would go, and why a task went where it did. */
+import { toJson } from "@bufbuild/protobuf";
+import { timestampDate } from "@bufbuild/protobuf/wkt";
+import type { Command } from "commander";
+import { type RouteDecision, RouteDecisionSchema, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
+import { sendRequest } from "../sdk/client.ts";
+import { facts, json, table } from "./printable.ts";
+import { type RoutingFlags, sendOptionsOf, withRouting } from "./routing-flags.ts";
+import type { Cli } from "./run.ts";
+import { callServer, type ServerOptions, withServer } from "./server-call.ts";
+
+export function addRouteCommands(program: Command, cli: Cli): void {
+  const route = program.command("route").description("see which agent a message would go to, and why");
+  const show = (decision: RouteDecision, options: ServerOptions) =>
+    cli.io.out(options.json ? json(toJson(RouteDecisionSchema, decision)) : decisionText(decision));
+
+  const preview = route
+    .command("preview <text...>")
+    .description("say which agent would take a message, without sending it");
+  withServer(withRouting(preview)).action((words: string[], flags: RoutingFlags & ServerOptions) => {
+    const request = sendRequest(words.join(" "), sendOptionsOf(preview, flags));
+    return callServer(cli, flags, async ({ routes }) => show(await routes.previewRoute({ request }), flags));
+  });
+
+  const explain = route.command("explain <task>").description("say why a task was given to its agent");
+  withServer(explain).action((taskId: string, options: ServerOptions) =>
+    callServer(cli, options, async ({ routes }) => show(await routes.getRouteDecision({ taskId }), options)),
+  );
+}
+
+const SOURCES: Readonly<Record<RouteSource, string>> = {
+  [RouteSource.UNSPECIFIED]: "",
+  [RouteSource.ADDRESS]: "the address",
+  [RouteSource.TENANT]: "the tenant of the request",
+  [RouteSource.EXTENSION]: "the routing extension of the request",
+  [RouteSource.TEXT]: "the text of the message",
+  [RouteSource.DEFAULT]: "the workspace's default agent",
+};
+
+function decisionText(decision: RouteDecision): string {
+  const { candidates, candidateCount, cuts, matches } = decision;
+  const summary = facts([
+    ["Agent", decision.agentId],
+    ["Capability", decision.capabilityId],
+    ["Named by", SOURCES[decision.source]],
+    ["Strategy", decision.strategy || "none: one agent was in question"],
+    ["Task", decision.taskId],
+    ["Decided", decision.time && timestampDate(decision.time).toISOString()],
+  ]);
+  const rows = candidates.map(({ agentId, score, inFlight, latencyMs, errorRate, cost }) => [
+    agentId === decision.agentId ? `* ${agentId}` : `  ${agentId}`,
+    Number.isFinite(score) ? score.toPrecision(4) : "-",
+    String(inFlight),
+    latencyMs > 0 ? String(Math.round(latencyMs)) : "-",
+    `${Math.round(errorRate * 100)}%`,
+    cost || "0",
+  ]);
+  const more = candidateCount > candidates.length ? `and ${candidateCount - candidates.length} more\n` : "";
+  const sections = [
+    summary,
+    `${table(["  CANDIDATE", "SCORE", "IN FLIGHT", "LATENCY MS", "ERRORS", "COST"], rows)}${more}`,
+    cuts.length > 0 &&
+      table(
+        ["CUT BY", "AGENTS", "NAMES"],
+        cuts.map(({ reason, count, agentIds }) => [reason, String(count), agentIds.join(", ")]),
+      ),
+    matches.length > 0 &&
+      table(
+        ["TEXT FITS", "SCORE"],
+        matches.map(({ capabilityId, score }) => [capabilityId, score.toFixed(2)]),
+      ),
+  ];
+  return sections.filter((section) => section).join("\n");
+}

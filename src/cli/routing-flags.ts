@@ -1,0 +1,54 @@
+/** The flags of commands that send a message, or ask where it would go. */
+import type { Command } from "commander";
+import type { SendOptions } from "../sdk/client.ts";
+
+export interface RoutingFlags {
+  agent?: string;
+  capability?: string;
+  label: string[];
+  strategy?: string;
+  maxCost?: string;
+  priority?: string;
+  deadline?: string;
+}
+
+const again = (value: string, values: string[]): string[] => [...values, value];
+
+/** Adds the flags. */
+export function withRouting(command: Command): Command {
+  return command
+    .option("--agent <id>", "the agent to send it to (default: the server chooses)")
+    .option("--capability <id>", "the capability to ask for: the server chooses among the agents that have it")
+    .option("--label <key=value>", "a label that the capability must have; may be repeated", again, [])
+    .option("--strategy <name>", "what chooses among several agents, such as least-load")
+    .option("--max-cost <amount>", "what the task may cost, such as 0.25")
+    .option("--priority <name>", "background, low, normal, high or critical: which waiting task is begun first")
+    .option("--deadline <seconds>", "the task fails when it has not ended so many seconds after it was accepted");
+}
+
+/** What the flags ask for; ends the command where they contradict each other. What they hold the server judges. */
+export function sendOptionsOf(command: Command, flags: RoutingFlags): SendOptions {
+  const { agent, capability, strategy, maxCost, priority, deadline } = flags;
+  if (agent !== undefined && capability !== undefined)
+    command.error("error: give --agent or --capability, not both: an agent that is named takes the message.");
+  const labels = flags.label.map((label) => {
+    const [key = "", ...rest] = label.split("=");
+    if (key === "" || rest.length === 0) command.error(`error: --label ${label}: write it as key=value.`);
+    return [key, rest.join("=")] as const;
+  });
+  const deadlineMs = deadline === undefined ? undefined : Math.round(Number(deadline) * 1000);
+  if (deadlineMs !== undefined && !(deadlineMs > 0))
+    command.error("error: --deadline takes seconds, such as 30 or 0.5.");
+  const routing = {
+    ...(labels.length > 0 && { labels: Object.fromEntries(labels) }),
+    ...(strategy !== undefined && { strategy }),
+    ...(maxCost !== undefined && { maxCost }),
+    ...(priority !== undefined && { priority: priority.toUpperCase() }),
+    ...(deadlineMs !== undefined && { deadlineMs }),
+  };
+  return {
+    ...(agent !== undefined && { agent }),
+    ...(capability !== undefined && { capability }),
+    ...(Object.keys(routing).length > 0 && { routing }),
+  };
+}

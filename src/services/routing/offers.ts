@@ -1,0 +1,105 @@
+/** Which offers fit a message, and what cuts the others. */
+import { type JsonValue, toJson } from "@bufbuild/protobuf";
+import { ValueSchema } from "@bufbuild/protobuf/wkt";
+import type { Message } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { Capability } from "../../domain/capability.ts";
+import { type FieldViolation, invalidArgument, SignalboxError } from "../../domain/errors.ts";
+import { compileSchema } from "../../domain/json-schema.ts";
+import { checkExtensions, checkMediaTypes } from "../../domain/message-rules.ts";
+import type { RoutingWishes } from "../../domain/routing-extension.ts";
+import type { AgentRecord } from "../../store/agent-repository.ts";
+
+/** An agent that may take a task, for what it offers; without a capability where an agent alone was named. */
+export interface Possible {
+  readonly agent: AgentRecord;
+  readonly capability: Capability | undefined;
+}
+
+/** What of a request decides whether an agent can take it. */
+export interface Ask {
+  readonly message: Message;
+  /** Extension URIs that the client named. */
+  readonly extensions: readonly string[];
+  readonly wishes: RoutingWishes;
+}
+
+/** Why an agent is no candidate, as the record names it. */
+export type CutReason = "LABELS" | "MAX_COST" | "EXTENSION_REQUIRED" | "MEDIA_TYPE" | "INPUT_SCHEMA";
+
+export interface Cut {
+  readonly reason: CutReason;
+  readonly agentIds: string[];
+  /** What the first of them would have answered; undefined where that says no more than that it does not fit. */
+  readonly refusal: SignalboxError | undefined;
+}
+
+export interface Sifted {
+  readonly fit: readonly Possible[];
+  readonly cuts: readonly Cut[];
+}
+
+/** Parts the offers that fit from the others. */
+export function sift(offers: readonly Possible[], ask: Ask): Sifted {
+  const cuts = new Map<CutReason, Cut>();
+  const data = dataParts(ask.message);
+  const fit = offers.filter((offer) => {
+    const fault = faultOf(offer, ask, data);
+    if (!fault) return true;
+    const known = cuts.get(fault.reason);
+    if (known) known.agentIds.push(offer.agent.agentId);
+    else cuts.set(fault.reason, { ...fault, agentIds: [offer.agent.agentId] });
+    return false;
+  });
+  return { fit, cuts: [...cuts.values()] };
+}
+
+type Fault = Pick<Cut, "reason" | "refusal">;
+
+function faultOf({ agent, capability }: Possible, ask: Ask, data: readonly DataPart[]): Fault | undefined {
+  const { labels, maxCostMicros } = ask.wishes;
+  if (labels && !hasLabels(capability, labels)) return { reason: "LABELS", refusal: undefined };
+  if (maxCostMicros !== undefined && (capability?.costMicros ?? 0) > maxCostMicros)
+    return { reason: "MAX_COST", refusal: undefined };
+  const extension = refusalOf(() => checkExtensions(ask.extensions, agent.card));
+  if (extension) return { reason: "EXTENSION_REQUIRED", refusal: extension };
+  const mediaType = refusalOf(() => checkMediaTypes(ask.message, agent.card));
+  if (mediaType) return { reason: "MEDIA_TYPE", refusal: mediaType };
+  const violations = data.length > 0 && capability?.inputSchema ? schemaFaults(capability.inputSchema, data) : [];
+  if (violations.length > 0) return { reason: "INPUT_SCHEMA", refusal: invalidArgument(violations) };
+  return undefined;
+}
+
+const hasLabels = (capability: Capability | undefined, labels: Readonly<Record<string, string>>): boolean =>
+  Object.entries(labels).every(([key, value]) => capability?.labels[key] === value);
+
+function refusalOf(check: () => void): SignalboxError | undefined {
+  try {
+    check();
+    return undefined;
+  } catch (error) {
+    if (error instanceof SignalboxError) return error;
+    throw error;
+  }
+}
+
+/** A part with data, and where it stands in its message. */
+interface DataPart {
+  readonly index: number;
+  readonly data: JsonValue;
+}
+
+function dataParts({ parts }: Message): DataPart[] {
+  return parts.flatMap(({ content }, index) =>
+    content.case === "data" ? [{ index, data: toJson(ValueSchema, content.value) }] : [],
+  );
+}
+
+function schemaFaults(schema: NonNullable<Capability["inputSchema"]>, data: readonly DataPart[]): FieldViolation[] {
+  const violationsOf = compileSchema(schema);
+  return data.flatMap(({ index, data: value }) =>
+    violationsOf(value).map(({ field, description }) => ({
+      field: `message.parts[${index}].data${field}`,
+      description,
+    })),
+  );
+}
