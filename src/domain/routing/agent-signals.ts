@@ -8,9 +8,8 @@
 
 import { quantity } from "./quantity.ts";
 
-export interface AgentSignals {
-  /** Tasks that it has at once. Whoever keeps the record counts them; nothing here does. */
-  inFlight: number;
+/** Of one agent. What it has in flight is counted by whoever gives it tasks, and is not here. */
+export interface Signals {
   /** Tasks that it ended well, and that it failed, since the record was made. */
   succeeded: number;
   failed: number;
@@ -38,8 +37,7 @@ export const ERROR_DECAY_MS = 60_000;
 const TASKS_IN_DECAY = 2;
 const LONGEST_DECAY_MS = 600_000;
 
-export const newSignals = (): AgentSignals => ({
-  inFlight: 0,
+export const newSignals = (): Signals => ({
   succeeded: 0,
   failed: 0,
   latencyMs: -1,
@@ -53,7 +51,7 @@ export const newSignals = (): AgentSignals => ({
  * sooner than tasks usually end does not lower it, nor is it the first: an agent that refuses everything in a millisecond is
  * not fast.
  */
-export function observe(signals: AgentSignals, { latencyMs, failed, nowMs }: Observation): void {
+export function observe(signals: Signals, { latencyMs, failed, nowMs }: Observation): void {
   const keptOfErrors = kept(signals, nowMs, ERROR_DECAY_MS);
   signals.weight = signals.weight * keptOfErrors + 1;
   signals.failedWeight = signals.failedWeight * keptOfErrors + (failed ? 1 : 0);
@@ -70,20 +68,20 @@ export function observe(signals: AgentSignals, { latencyMs, failed, nowMs }: Obs
 }
 
 /** The peak-sensitive average of its latency, in milliseconds; undefined as long as no task has ended well. */
-export const latencyAt = (signals: AgentSignals, nowMs: number): number | undefined =>
+export const latencyAt = (signals: Signals, nowMs: number): number | undefined =>
   signals.latencyMs < 0 ? undefined : signals.latencyMs * kept(signals, nowMs, LATENCY_DECAY_MS);
 
 /**
  * Share of its last tasks that failed, from 0 to 1. One task more is assumed that went well: the first failure of an agent
  * says less than the tenth, and what is long past fades to 0.
  */
-export const errorRateAt = (signals: AgentSignals, nowMs: number): number => {
+export const errorRateAt = (signals: Signals, nowMs: number): number => {
   const keptOfErrors = kept(signals, nowMs, ERROR_DECAY_MS);
   return (signals.failedWeight * keptOfErrors) / (signals.weight * keptOfErrors + 1);
 };
 
 /** How much is left by now of what was seen last, from 0 to 1. A clock that went back counts as one that stood. */
-function kept({ latencyMs, seenAtMs }: AgentSignals, nowMs: number, decayMs: number): number {
+function kept({ latencyMs, seenAtMs }: Signals, nowMs: number, decayMs: number): number {
   const elapsed = Math.max(0, nowMs - seenAtMs);
   return Math.exp(-elapsed / Math.max(decayMs, Math.min(latencyMs * TASKS_IN_DECAY, LONGEST_DECAY_MS)));
 }

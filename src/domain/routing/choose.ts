@@ -18,7 +18,7 @@ export interface Choice {
   /** Of the candidate that is chosen. */
   readonly index: number;
   /** Of all candidates, in their order: less is better. */
-  readonly scores: readonly number[];
+  readonly scores: number[];
 }
 
 /**
@@ -77,8 +77,8 @@ export function best(
 
 /** Negative when the first is better, 0 when chance decides. */
 function compare(candidates: readonly Candidate[], scores: readonly number[], a: number, b: number): number {
-  const [fullA, fullB] = [isFull(candidates[a]!), isFull(candidates[b]!)];
-  if (fullA !== fullB) return fullA ? 1 : -1;
+  const aIsFull = isFull(candidates[a]!);
+  if (aIsFull !== isFull(candidates[b]!)) return aIsFull ? 1 : -1;
   // Two that are Infinity are the same, and their difference would be NaN.
   return scores[a]! < scores[b]! ? -1 : scores[a]! > scores[b]! ? 1 : 0;
 }

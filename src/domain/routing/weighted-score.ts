@@ -16,24 +16,26 @@ import type { Strategy } from "./strategy.ts";
 export const weightedScore: Strategy = (candidates, { weights }) => {
   const usual = usualLimit(candidates);
   const usualLatency = meanLatency(candidates);
-  const latencyOf = ({ latencyMs }: Candidate) => (latencyMs === undefined ? usualLatency : quantity(latencyMs));
   let [mostLoad, mostLatency, mostCost] = [0, 0, 0];
   for (const candidate of candidates) {
     mostLoad = Math.max(mostLoad, loadOf(candidate, usual));
-    mostLatency = Math.max(mostLatency, latencyOf(candidate));
+    mostLatency = Math.max(mostLatency, latencyOf(candidate, usualLatency));
     mostCost = Math.max(mostCost, quantity(candidate.costMicros));
   }
+  // Divided first: what a unit counts can be beyond all numbers, when the greatest is next to nothing.
+  const [ofLoad, ofLatency, ofCost] = [mostLoad || 1, mostLatency || 1, mostCost || 1];
   return candidates.map(
     (candidate) =>
-      weights.load * ratio(loadOf(candidate, usual), mostLoad) +
-      weights.latency * ratio(latencyOf(candidate), mostLatency) +
-      weights.cost * ratio(quantity(candidate.costMicros), mostCost) +
+      weights.load * (loadOf(candidate, usual) / ofLoad) +
+      weights.latency * (latencyOf(candidate, usualLatency) / ofLatency) +
+      weights.cost * (quantity(candidate.costMicros) / ofCost) +
       weights.errors * share(candidate.errorRate) +
       weights.reputation * distrust(candidate),
   );
 };
 
-const ratio = (value: number, most: number): number => (most === 0 ? 0 : value / most);
+const latencyOf = ({ latencyMs }: Candidate, usual: number): number =>
+  latencyMs === undefined ? usual : quantity(latencyMs);
 
 /** What is unknown is taken to be as usual: the mean of the latencies that are known, 0 when none is. */
 function meanLatency(candidates: readonly Candidate[]): number {

@@ -171,6 +171,12 @@ describe("weighted score", () => {
     );
   });
 
+  test("counts the least cost that there is beside none", () => {
+    const among = [candidate("free"), candidate("next to free", { costMicros: Number.MIN_VALUE })];
+    const weights = { load: 0, latency: 0, cost: 1, errors: 0, reputation: 0 };
+    expect(STRATEGY.WEIGHTED_SCORE(among, { ...input(), weights })).toEqual([0, 1]);
+  });
+
   test("is from 0 to the sum of the weights", () => {
     fc.assert(
       fc.property(anyCandidates, anyWeights, (among, weights) => {
