@@ -12,7 +12,7 @@ import {
   stateName,
   TRANSITIONS,
 } from "../../src/domain/task-state.ts";
-import type { Arrows, Point } from "./svg.ts";
+import type { Arrows, Point } from "../drawing/svg.ts";
 import { NEW, requireAllWays, type Ways } from "./ways.ts";
 
 const { QUEUED, WORKING, COMPLETED, FAILED, CANCELED, INPUT_REQUIRED, REJECTED, AUTH_REQUIRED, ASSIGNED, SCHEDULED } =

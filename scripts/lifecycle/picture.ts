@@ -10,6 +10,7 @@ import {
   mayGo,
   TRANSITIONS,
 } from "../../src/domain/task-state.ts";
+import { box, element, line, type Point, text } from "../drawing/svg.ts";
 import {
   BOX_HEIGHT,
   type Frame,
@@ -28,7 +29,6 @@ import {
   WAITING,
 } from "./layout.ts";
 import { STYLE } from "./style.ts";
-import { box, element, line, type Point, text } from "./svg.ts";
 
 type Look = "leased" | "claimable" | "client" | "ended";
 

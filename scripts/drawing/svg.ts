@@ -1,4 +1,4 @@
-/** Writes the few kinds of SVG elements that the picture of the states is made of. */
+/** Writes the few kinds of SVG elements that pictures are made of. */
 
 export type Point = readonly [x: number, y: number];
 
