@@ -173,7 +173,7 @@ export const RouteCandidateSchema: GenMessage<RouteCandidate> = /*@__PURE__*/
  */
 export type RouteCut = Message<"signalbox.v1.RouteCut"> & {
   /**
-   * In UPPER_SNAKE: LABELS, MAX_COST, MEDIA_TYPE, EXTENSION_REQUIRED, INPUT_SCHEMA, NO_INTERFACE, CONCURRENCY.
+   * In UPPER_SNAKE: LABELS, MAX_COST, EXTENSION_REQUIRED, MEDIA_TYPE, INPUT_SCHEMA.
    *
    * @generated from field: string reason = 1;
    */

@@ -76,7 +76,7 @@ export function decide({ runtime, loads, weights }: DecideDeps, question: Questi
       capabilityId: chosen.capability?.capabilityId ?? question.capabilityId ?? "",
       strategy: hasChoice ? question.strategy : "",
       seed: hasChoice ? seed : 0,
-      candidates: best(candidates, scores, MOST_KEPT).map((i) => {
+      candidates: best(candidates, scores, MOST_KEPT, index).map((i) => {
         const { agentId, inFlight, latencyMs = 0, errorRate, costMicros } = candidates[i]!;
         return { agentId, score: scores[i]!, inFlight, latencyMs, errorRate, cost: decimalOf(costMicros) };
       }),
