@@ -128,6 +128,7 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
         taskId,
         contextId: "context",
         agentId: agent.agentId,
+        capabilityId: undefined,
         createdAt: runtime.now(),
         deadlineAt: undefined,
         priority: "NORMAL",
