@@ -70,7 +70,7 @@ export function createAccept(deps: AcceptDeps): Accept {
       taskId: runtime.newId(),
       contextId: known ? message.contextId : runtime.newId(),
       agentId: agent.agentId,
-      capabilityId: undefined,
+      capabilityId: target?.kind === "capability" ? target.capabilityId : undefined,
       createdAt,
       deadlineAt: new Date(createdAt.getTime() + lifeMs),
       priority: wishes.priority ?? "NORMAL",

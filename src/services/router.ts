@@ -1,15 +1,23 @@
-/** Which agent a request is for: the target it names, or the workspace's default. */
+/** What a request is for: the target it names, or the workspace's default agent. */
 import { clip, SignalboxError } from "../domain/errors.ts";
 import { parseTarget, targetNotFound } from "../domain/target.ts";
 import type { AgentRecord } from "../store/agent-repository.ts";
-import type { AgentDirectory, WorkspaceAgents } from "./agent-directory.ts";
+import type { AgentDirectory, Offer, WorkspaceAgents } from "./agent-directory.ts";
 import type { RequestContext } from "./request-context.ts";
 
+/** A target that is there: an agent, or a capability with the agents that have it, in the order of their ids. */
+export type ResolvedTarget =
+  | { kind: "agent"; agent: AgentRecord }
+  | { kind: "capability"; capabilityId: string; offers: readonly Offer[] };
+
 export interface Router {
-  /** The agent that a request names by its address or its `tenant`; undefined when it names none. */
-  target(context: RequestContext, tenant: string): Promise<AgentRecord | undefined>;
+  /**
+   * What a request names by its address or its `tenant`; undefined when it names nothing. Throws TARGET_NOT_FOUND for what is
+   * not there, and for a `tenant` that contradicts the address.
+   */
+  target(context: RequestContext, tenant: string): Promise<ResolvedTarget | undefined>;
   /** The agent that takes a new task. Throws NO_ROUTE when nothing says which. */
-  route(context: RequestContext, target: AgentRecord | undefined): Promise<AgentRecord>;
+  route(context: RequestContext, target: ResolvedTarget | undefined): Promise<AgentRecord>;
   /** The agent of a task that exists; undefined when it has left. */
   agent(context: RequestContext, agentId: string): Promise<AgentRecord | undefined>;
 }
@@ -22,12 +30,19 @@ export function createRouter(directory: AgentDirectory): Router {
       const named = addressTarget ?? tenant;
       const target = parseTarget(named);
       if (!target) return undefined;
+      if (target.kind === "capability") {
+        const { capabilityId } = target;
+        const offers = (await directory.agents(context.workspaceId)).byCapability.get(capabilityId);
+        if (!offers) throw targetNotFound(named);
+        return { kind: "capability", capabilityId, offers };
+      }
       const agent = await directory.agent(context.workspaceId, target.agentId);
       if (!agent) throw targetNotFound(named);
-      return agent;
+      return { kind: "agent", agent };
     },
     async route(context, target) {
-      if (target) return target;
+      if (target?.kind === "agent") return target.agent;
+      if (target) return target.offers[0]!.agent;
       const agents = await directory.agents(context.workspaceId);
       if (agents.defaultAgent) return agents.defaultAgent;
       throw noRoute(agents);
