@@ -8,6 +8,7 @@ import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { A2AService, type AgentCard, AgentCardSchema } from "../gen/lf/a2a/v1/a2a_pb.ts";
 import { RegistryService } from "../gen/signalbox/v1/registry_pb.ts";
+import { RoutingService } from "../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../gen/signalbox/v1/task_pb.ts";
 import { type Config, PACKAGE_VERSION } from "./config/settings.ts";
 import type { CardSettings, PublicAddress } from "./domain/card.ts";
@@ -28,6 +29,7 @@ import { bindServices, register } from "./transport/rpc/bind.ts";
 import { createHealthService, type ServingState } from "./transport/rpc/health-service.ts";
 import { createReflection } from "./transport/rpc/reflection-service.ts";
 import { createRegistryService } from "./transport/rpc/registry-service.ts";
+import { createRoutingService } from "./transport/rpc/routing-service.ts";
 import { createTaskService } from "./transport/rpc/task-service.ts";
 
 export interface AppOptions {
@@ -78,7 +80,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onTaken: metrics.tasksTaken,
     onAttemptFailed: metrics.attemptFailed,
   });
-  const { db, hub, directory, router, sender, tasks, taskExecutions, pushConfigs, registry } = engine;
+  const { db, hub, directory, router, sender, tasks, taskExecutions, routes, pushConfigs, registry } = engine;
   const closing: (() => unknown)[] = [];
   /** How long agents have to name the tasks that were just brought to them, before those are let go. */
   let patienceMs = 0;
@@ -101,7 +103,15 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       }
     });
     const giveUp = new AbortController();
-    const services = [A2AService, RegistryService, TaskService, Health, ServerReflection, ServerReflectionAlpha];
+    const services = [
+      A2AService,
+      RegistryService,
+      TaskService,
+      RoutingService,
+      Health,
+      ServerReflection,
+      ServerReflectionAlpha,
+    ];
     const reflection = createReflection(services);
     const serviceNames = services.map(({ typeName }) => typeName);
     const rpcs = bindServices(
@@ -110,6 +120,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
         register(A2AService, createA2AService({ sender, tasks, pushConfigs, cards })),
         register(RegistryService, createRegistryService(registry)),
         register(TaskService, createTaskService(taskExecutions)),
+        register(RoutingService, createRoutingService(routes)),
         register(Health, createHealthService(state, serviceNames)),
         register(ServerReflection, reflection.v1),
         register(ServerReflectionAlpha, reflection.v1alpha),

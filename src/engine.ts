@@ -4,6 +4,7 @@
  */
 import type { Logger } from "pino";
 import type { Config } from "./config/settings.ts";
+import { DEFAULT_WEIGHTS } from "./domain/routing/strategies.ts";
 import { createAgentConnector } from "./outbound/agent-connector.ts";
 import { createCardFetcher } from "./outbound/card-fetcher.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
@@ -20,6 +21,8 @@ import { allowAll } from "./services/policy.ts";
 import { createPushConfigs, type PushConfigs } from "./services/push-configs.ts";
 import { createRegistry, type Registry } from "./services/registry.ts";
 import { createRouter, type Router } from "./services/router.ts";
+import { createRoutes, type Routes } from "./services/routes.ts";
+import { createAgentLoads } from "./services/routing/agent-load.ts";
 import type { Runtime } from "./services/runtime.ts";
 import { createSender, type Sender } from "./services/send.ts";
 import { createTaskExecutions, type TaskExecutions } from "./services/task-executions.ts";
@@ -34,6 +37,7 @@ import { mendTransactionNumbers } from "./store/outbox-mend.ts";
 import { createOutboxRepository } from "./store/outbox-repository.ts";
 import { createPushConfigRepository } from "./store/push-config-repository.ts";
 import { createPushQueue } from "./store/push-queue.ts";
+import { readDecision } from "./store/route-reads.ts";
 import { createTaskStore } from "./store/task-store.ts";
 import { createTransitionReads } from "./store/transition-reads.ts";
 
@@ -61,6 +65,7 @@ export interface Engine {
   readonly dispatcher: Dispatcher;
   readonly tasks: Tasks;
   readonly taskExecutions: TaskExecutions;
+  readonly routes: Routes;
   readonly pushConfigs: PushConfigs;
   readonly sender: Sender;
   readonly registry: Registry;
@@ -139,7 +144,14 @@ async function build(
 
   // services
   const directory = createAgentDirectory(agentRepository, runtime);
-  const router = createRouter(directory);
+  const loads = createAgentLoads(runtime);
+  const router = createRouter({
+    directory,
+    runtime,
+    loads,
+    strategy: config.routing.strategy,
+    weights: DEFAULT_WEIGHTS,
+  });
   const { task, limits } = config;
   const dispatcher = createDispatcher({
     store,
@@ -148,7 +160,8 @@ async function build(
     runtime,
     log,
     replicaId: replica.id,
-    findAgent: directory.agent,
+    findAgent: router.endpoint,
+    loads,
     agentTimeoutMs: config.agent.timeoutMs,
     agentAwayMs: config.agent.awayMs,
     attemptTimeoutMs: task.attemptTimeoutMs,
@@ -179,6 +192,11 @@ async function build(
   });
   hub.onWork(() => claims.look());
   const tasks: Tasks = createTasks({ store, router, dispatcher });
+  const routes = createRoutes({
+    router,
+    tasks,
+    readDecision: (workspaceId, taskId) => readDecision(db, workspaceId, taskId),
+  });
   const taskExecutions = createTaskExecutions({ reads: createTransitionReads(db), tasks });
   const pushConfigs = createPushConfigs({ repository: pushConfigRepository, tasks, webhooks, runtime });
   const sender = createSender({
@@ -246,6 +264,7 @@ async function build(
     dispatcher,
     tasks,
     taskExecutions,
+    routes,
     pushConfigs,
     sender,
     registry,

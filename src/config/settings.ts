@@ -5,6 +5,7 @@
 import { readFileSync } from "node:fs";
 import { findPackageJSON } from "node:module";
 import type { z } from "zod";
+import { STRATEGIES } from "../domain/routing/strategy.ts";
 import {
   boolean,
   durationMs,
@@ -193,6 +194,12 @@ export const SETTINGS = {
     default: 10,
     about:
       "How long a chunk of an artifact may wait to be written together with those that follow it, in milliseconds.",
+  },
+  "routing.strategy": {
+    ...oneOf(...STRATEGIES),
+    default: "LEAST_LOAD",
+    about:
+      "What chooses among several agents that can take a task, where its message does not say. See docs/routing.md.",
   },
   "task.silence-ms": {
     ...durationMs(0),

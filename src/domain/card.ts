@@ -1,4 +1,4 @@
-/** The cards that clients see: the router's own, and each agent's with addresses that lead through the router. */
+/** The cards that clients see: the router's own, each agent's and each capability's, with addresses that lead through the router. */
 import { create } from "@bufbuild/protobuf";
 import {
   type AgentCapabilities,
@@ -9,9 +9,11 @@ import {
   type AgentInterface,
   AgentInterfaceSchema,
   type AgentSkill,
+  AgentSkillSchema,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { Capability } from "./capability.ts";
 import { ROUTING_EXTENSION, routingDeclaration } from "./routing-extension.ts";
-import { agentTenant } from "./target.ts";
+import { agentTenant, capabilityTenant } from "./target.ts";
 import { UPDATES_EXTENSION, updatesDeclaration } from "./updates-extension.ts";
 
 /** The protocol version that our interfaces speak (specification, section 3.6). */
@@ -41,13 +43,15 @@ export interface CardSubject {
   card: AgentCard;
 }
 
+/** A capability, and the agents that have it, in the order of their ids: at least one. */
+export interface CapabilitySubject {
+  capabilityId: string;
+  offers: readonly { agent: { card: AgentCard }; capability: Capability }[];
+}
+
 /** The card of the router: one A2A agent with the skills of all agents. */
 export function routerCard(settings: CardSettings, address: PublicAddress, agents: Iterable<CardSubject>): AgentCard {
   const cards = [...agents];
-  const modes = (pick: (card: AgentCard) => string[]) => {
-    const all = [...new Set(cards.flatMap(({ card }) => pick(card)))];
-    return all.length > 0 ? all : ["text/plain"];
-  };
   return create(AgentCardSchema, {
     name: settings.name,
     description: settings.description,
@@ -56,8 +60,8 @@ export function routerCard(settings: CardSettings, address: PublicAddress, agent
     ...(settings.provider && { provider: settings.provider }),
     ...(settings.documentationUrl !== undefined && { documentationUrl: settings.documentationUrl }),
     capabilities: capabilities(settings.extended !== undefined, []),
-    defaultInputModes: modes((card) => card.defaultInputModes),
-    defaultOutputModes: modes((card) => card.defaultOutputModes),
+    defaultInputModes: union(cards.map(({ card }) => card.defaultInputModes)),
+    defaultOutputModes: union(cards.map(({ card }) => card.defaultOutputModes)),
     skills: allSkills(cards),
   });
 }
@@ -93,10 +97,66 @@ export function servedAgentCard({ agentId, card }: CardSubject, address: PublicA
   });
 }
 
+/**
+ * The card of a capability: one A2A agent with one skill, whichever agent takes its tasks. What people read is what the first
+ * of the agents says of it. The version and the provider are the router's, because it is the router that chooses.
+ */
+export function capabilityCard(
+  settings: Pick<CardSettings, "version" | "provider">,
+  address: PublicAddress,
+  { capabilityId, offers }: CapabilitySubject,
+): AgentCard {
+  const first = offers[0]?.capability;
+  const name = first?.name || capabilityId;
+  const description = first?.description || `The capability ${capabilityId}.`;
+  return create(AgentCardSchema, {
+    name,
+    description,
+    version: settings.version,
+    supportedInterfaces: interfaces(
+      `${address.url}/capabilities/${capabilityId}`,
+      address.grpc,
+      capabilityTenant(capabilityId),
+    ),
+    ...(settings.provider && { provider: settings.provider }),
+    capabilities: capabilities(false, sharedExtensions(offers.map(({ agent }) => agent.card))),
+    defaultInputModes: union(offers.map(({ capability }) => capability.inputModes)),
+    defaultOutputModes: union(offers.map(({ capability }) => capability.outputModes)),
+    skills: [
+      create(AgentSkillSchema, {
+        id: capabilityId,
+        name,
+        description,
+        tags: [...(first?.tags ?? [])],
+        examples: [...(first?.examples ?? [])],
+      }),
+    ],
+  });
+}
+
+/** Each media type once. What says none takes text. */
+function union(modes: readonly (readonly string[])[]): string[] {
+  const all = [...new Set(modes.flat())];
+  return all.length > 0 ? all : ["text/plain"];
+}
+
+/** What clients can count on, whichever of the agents takes the task: what all declare, and required where all require it. */
+function sharedExtensions(cards: readonly AgentCard[]): AgentExtension[] {
+  const [first, ...others] = cards.map(
+    (card) => new Map((card.capabilities?.extensions ?? []).map((extension) => [extension.uri, extension])),
+  );
+  return [...(first?.values() ?? [])]
+    .filter(({ uri }) => others.every((declared) => declared.has(uri)))
+    .map((extension) => ({
+      ...extension,
+      required: extension.required && others.every((declared) => declared.get(extension.uri)?.required),
+    }));
+}
+
 function interfaces(url: string, grpc: string, tenant: string): AgentInterface[] {
   const at = (protocolBinding: string, where: string, tenant: string) =>
     create(AgentInterfaceSchema, { url: where, protocolBinding, tenant, protocolVersion: PROTOCOL_VERSION });
-  // The HTTP address of an agent names it already; gRPC has but one address for all.
+  // The HTTP address of a target names it already; gRPC has but one address for all.
   return [at("JSONRPC", url, ""), at("HTTP+JSON", url, ""), at("GRPC", grpc, tenant)];
 }
 

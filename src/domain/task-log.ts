@@ -68,6 +68,8 @@ export interface TaskHeader {
   taskId: string;
   contextId: string;
   agentId: string;
+  /** The capability that it was given to; undefined when it was given to the agent itself. */
+  capabilityId: string | undefined;
   createdAt: Date;
   /** Whether a client may have seen the task's id. Until then it is hidden from Get and List. */
   disclosed: boolean;

@@ -1,10 +1,11 @@
 /** Accepts messages: validate, authorize, policy, route, admit, store. The way of every message. */
 import type { Logger } from "pino";
 import { type Message, type SendMessageRequest, SendMessageRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { RouteDecisionSchema } from "../../gen/signalbox/v1/routing_pb.ts";
+import { encode } from "../domain/encode.ts";
 import { invalidArgument, unsupportedOperation } from "../domain/errors.ts";
 import { checkExtensions, checkMediaTypes, sendViolations } from "../domain/message-rules.ts";
 import { missingFields } from "../domain/required-fields.ts";
-import { routingWishes } from "../domain/routing-extension.ts";
 import { type Delivery, stateOf, type TaskImage } from "../domain/task-log.ts";
 import { isTerminal } from "../domain/task-state.ts";
 import { UPDATES_EXTENSION } from "../domain/updates-extension.ts";
@@ -17,7 +18,7 @@ import type { TaskRequest } from "./new-tasks.ts";
 import type { Policy } from "./policy.ts";
 import type { PushConfigs } from "./push-configs.ts";
 import type { RequestContext } from "./request-context.ts";
-import type { Router } from "./router.ts";
+import { endpointFor, type Router } from "./router.ts";
 import type { Runtime } from "./runtime.ts";
 import { refuse, type Tasks } from "./tasks.ts";
 import type { UpdateHub } from "./update-hub.ts";
@@ -52,24 +53,22 @@ export function createAccept(deps: AcceptDeps): Accept {
 
   async function begin(context: RequestContext, request: SendMessageRequest): Promise<Accepted> {
     const message = messageIn(request);
-    const target = await router.target(context, request.tenant);
-    const agent = await router.route(context, target);
-    checkExtensions(context.extensions, agent.card);
-    checkMediaTypes(message, agent.card);
+    const known = message.contextId !== "";
+    const contextId = known ? message.contextId : runtime.newId();
+    const route = await router.route(context, request, message, contextId);
+    const { agent, capability, wishes, decision } = route;
     await policy.admit(context, agent);
-    const wishes = routingWishes(request.metadata);
-    if (Array.isArray(wishes)) throw invalidArgument(wishes);
     const { workspaceId } = context;
     const pushConfig = request.configuration?.taskPushNotificationConfig;
     const pushing = pushConfig && (await deps.pushConfigs.prepare(pushConfig));
-    const known = message.contextId !== "";
     const createdAt = runtime.now();
     const lifeMs = Math.min(deps.taskTimeoutMs, wishes.deadlineMs ?? Number.POSITIVE_INFINITY);
     const header: TaskRequest = {
       workspaceId,
       taskId: runtime.newId(),
-      contextId: known ? message.contextId : runtime.newId(),
+      contextId,
       agentId: agent.agentId,
+      capabilityId: capability?.capabilityId,
       createdAt,
       deadlineAt: new Date(createdAt.getTime() + lifeMs),
       priority: wishes.priority ?? "NORMAL",
@@ -84,12 +83,11 @@ export function createAccept(deps: AcceptDeps): Accept {
     // Listening begins before the task does, so that its first update is heard.
     const updates = watch(context, header.taskId, 1, true);
     try {
-      const work = new AcceptedWork(context, request, agent, stored);
-      const image = await dispatcher.begin(
-        header,
-        work,
-        pushing && (() => pushing.store(workspaceId, header.taskId, "start")),
-      );
+      const work = new AcceptedWork(context, request, endpointFor(agent, capability), stored);
+      const image = await dispatcher.begin(header, work, {
+        decision: encode(RouteDecisionSchema, decision),
+        ...(pushing && { beforeStart: () => pushing.store(workspaceId, header.taskId, "start") }),
+      });
       return { image, updates };
     } catch (error) {
       updates.end();

@@ -1,4 +1,5 @@
 /** The agents of each workspace, held for a moment: every message asks for them, and they seldom change. */
+import { type Capability, capabilityOfSkill } from "../domain/capability.ts";
 import type { AgentRecord, AgentRepository } from "../store/agent-repository.ts";
 import type { Runtime } from "./runtime.ts";
 
@@ -6,10 +7,18 @@ import type { Runtime } from "./runtime.ts";
 const TTL_MS = 1000;
 const PAGE = 500;
 
+/** An agent that has a capability. */
+export interface Offer {
+  agent: AgentRecord;
+  capability: Capability;
+}
+
 export interface WorkspaceAgents {
   readonly byId: ReadonlyMap<string, AgentRecord>;
   /** The default that was set, or the only agent there is. */
   readonly defaultAgent: AgentRecord | undefined;
+  /** Who has each capability, in the order of the agents' ids; at least one. */
+  readonly byCapability: ReadonlyMap<string, readonly Offer[]>;
 }
 
 export interface AgentDirectory {
@@ -33,7 +42,11 @@ export function createAgentDirectory(agents: AgentRepository, runtime: Runtime):
     }
     const defaultId = await agents.defaultAgentId(workspaceId);
     const lone = byId.size === 1 ? [...byId.values()][0] : undefined;
-    return { byId, defaultAgent: (defaultId === undefined ? undefined : byId.get(defaultId)) ?? lone };
+    return {
+      byId,
+      defaultAgent: (defaultId === undefined ? undefined : byId.get(defaultId)) ?? lone,
+      byCapability: offersOf(byId.values()),
+    };
   }
 
   function all(workspaceId: string): Promise<WorkspaceAgents> {
@@ -54,4 +67,19 @@ export function createAgentDirectory(agents: AgentRepository, runtime: Runtime):
       (await all(workspaceId)).byId.get(agentId) ?? (await agents.get(workspaceId, agentId)),
     changed: (workspaceId) => held.delete(workspaceId),
   };
+}
+
+/** Skills of one card that are the same capability are one offer: the first. */
+function offersOf(agents: Iterable<AgentRecord>): Map<string, Offer[]> {
+  const byCapability = new Map<string, Offer[]>();
+  for (const agent of agents) {
+    for (const skill of agent.card.skills) {
+      const capability = capabilityOfSkill(agent.agentId, agent.card, skill);
+      if (!capability) continue;
+      const offers = byCapability.get(capability.capabilityId) ?? [];
+      if (offers.at(-1)?.agent !== agent) offers.push({ agent, capability });
+      byCapability.set(capability.capabilityId, offers);
+    }
+  }
+  return byCapability;
 }

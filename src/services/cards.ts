@@ -1,6 +1,13 @@
 /** The cards that this server serves (A2A specification, section 8). */
 import type { AgentCard } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { type CardSettings, extendedCard, type PublicAddress, routerCard, servedAgentCard } from "../domain/card.ts";
+import {
+  type CardSettings,
+  capabilityCard,
+  extendedCard,
+  type PublicAddress,
+  routerCard,
+  servedAgentCard,
+} from "../domain/card.ts";
 import { unsupportedOperation } from "../domain/errors.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { RequestContext } from "./request-context.ts";
@@ -17,6 +24,8 @@ export interface Cards {
   router(workspaceId: string): Promise<ServedCard>;
   /** The card of an agent, or undefined when there is none of that id. */
   agent(workspaceId: string, agentId: string): Promise<ServedCard | undefined>;
+  /** The card of a capability, or undefined when no agent has it. */
+  capability(workspaceId: string, capabilityId: string): Promise<ServedCard | undefined>;
   /** GetExtendedAgentCard (section 3.1.11). */
   extended(context: RequestContext, tenant: string): Promise<AgentCard>;
 }
@@ -31,21 +40,25 @@ export interface CardsDeps {
 }
 
 export function createCards({ directory, router, settings, address, startedAt }: CardsDeps): Cards {
+  const latest = (agents: readonly { updatedAt: Date }[]): Date =>
+    new Date(Math.max(startedAt.getTime(), ...agents.map(({ updatedAt }) => updatedAt.getTime())));
+
   async function ofRouter(workspaceId: string): Promise<ServedCard> {
     const { byId } = await directory.agents(workspaceId);
-    const times = [...byId.values()].map((agent) => agent.updatedAt.getTime());
-    return {
-      card: routerCard(settings, address(), byId.values()),
-      changedAt: new Date(Math.max(startedAt.getTime(), ...times)),
-    };
+    return { card: routerCard(settings, address(), byId.values()), changedAt: latest([...byId.values()]) };
   }
   return {
     router: ofRouter,
     async agent(workspaceId, agentId) {
       const agent = (await directory.agents(workspaceId)).byId.get(agentId);
       if (!agent) return undefined;
-      const changedAt = new Date(Math.max(startedAt.getTime(), agent.updatedAt.getTime()));
-      return { card: servedAgentCard(agent, address()), changedAt };
+      return { card: servedAgentCard(agent, address()), changedAt: latest([agent]) };
+    },
+    async capability(workspaceId, capabilityId) {
+      const offers = (await directory.agents(workspaceId)).byCapability.get(capabilityId);
+      if (!offers) return undefined;
+      const card = capabilityCard(settings, address(), { capabilityId, offers });
+      return { card, changedAt: latest(offers.map(({ agent }) => agent)) };
     },
     async extended(context, tenant) {
       const target = await router.target(context, tenant);

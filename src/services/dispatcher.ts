@@ -1,5 +1,5 @@
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { stateOf, type TaskImage } from "../domain/task-log.ts";
+import { stateOf, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
 import { isLeased, isTerminal } from "../domain/task-state.ts";
 import type { TakenTask } from "../store/lease-repository.ts";
 import type { TaskKey } from "../store/task-reads.ts";
@@ -11,8 +11,8 @@ import type { TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError, whenDatabaseAnswers } from "./task-writer.ts";
 
 export interface DispatcherDeps extends RunnersDeps, NewTasksDeps {
-  /** An agent as it is registered now. */
-  findAgent: (workspaceId: string, agentId: string) => Promise<AgentEndpoint | undefined>;
+  /** The agent of a task as it is registered now. */
+  findAgent: (task: TaskHeader) => Promise<AgentEndpoint | undefined>;
 }
 
 export interface Dispatcher {
@@ -47,10 +47,15 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
 
   /** Carries on a task that is this replica's by the database, and that it does not carry. */
   async function carry(image: TaskImage, how: "claimed" | "rescued"): Promise<void> {
-    const { workspaceId, agentId } = image.header;
-    const agent = await whenDatabaseAnswers(deps.runtime, runners.signal, () => deps.findAgent(workspaceId, agentId));
+    const { header } = image;
+    const agent = await whenDatabaseAnswers(deps.runtime, runners.signal, () => deps.findAgent(header));
     if (!agent)
-      return end(image, TaskState.FAILED, `Agent "${agentId}" left before it finished the task.`, "the agent has left");
+      return end(
+        image,
+        TaskState.FAILED,
+        `Agent "${header.agentId}" left before it finished the task.`,
+        "the agent has left",
+      );
     let client: AgentClient;
     try {
       client = connect(agent);

@@ -33,7 +33,13 @@ export type TaskRequest = Omit<TaskHeader, "fence" | "leaseOwner" | "attempt" | 
  * Stores a new task and starts it, or lets it wait for a replica that has room. Resolves when it is durable. `beforeStart`
  * runs between the two.
  */
-export type BeginTask = (request: TaskRequest, work: Work, beforeStart?: () => Promise<void>) => Promise<TaskImage>;
+export type BeginTask = (request: TaskRequest, work: Work, options?: BeginOptions) => Promise<TaskImage>;
+
+export interface BeginOptions {
+  /** How its agent was chosen, to be stored with it: signalbox.v1.RouteDecision. */
+  decision?: Uint8Array;
+  beforeStart?: () => Promise<void>;
+}
 
 export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask {
   const { store, runtime } = deps;
@@ -48,7 +54,11 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     await end(image, TaskState.FAILED, "The task could not be started and was not acknowledged.", "not acknowledged");
   }
 
-  async function begin(request: TaskRequest, work: Work, beforeStart?: () => Promise<void>): Promise<TaskImage> {
+  async function begin(
+    request: TaskRequest,
+    work: Work,
+    { decision, beforeStart }: BeginOptions = {},
+  ): Promise<TaskImage> {
     if (runners.stopping) throw draining();
     const waits = running.size + starting >= deps.maxRunning || deps.queue.busy();
     if (waits && (await deps.queue.full())) throw queueIsFull();
@@ -66,7 +76,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     let stored = false;
     starting += 1;
     try {
-      const storedBy = await store.submit({ header, updates: [update] });
+      const storedBy = await store.submit({ header, updates: [update], ...(decision && { decision }) });
       // This replica may have joined anew, under another id, while the task waited to be stored.
       if (header.leaseOwner !== undefined) header.leaseOwner = storedBy;
       stored = true;

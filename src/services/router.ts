@@ -5,12 +5,15 @@
  */
 import type { Message, SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type RouteDecision, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
+import type { Capability } from "../domain/capability.ts";
 import { invalidArgument } from "../domain/errors.ts";
 import type { StrategyName } from "../domain/routing/strategy.ts";
 import { type RoutingWishes, routingWishes } from "../domain/routing-extension.ts";
 import { agentTenant, capabilityTenant, parseTarget, targetNotFound } from "../domain/target.ts";
+import type { TaskHeader } from "../domain/task-log.ts";
 import type { AgentRecord } from "../store/agent-repository.ts";
 import type { AgentDirectory, Offer, WorkspaceAgents } from "./agent-directory.ts";
+import type { AgentEndpoint } from "./agent-port.ts";
 import type { RequestContext } from "./request-context.ts";
 import { type DecideDeps, decide } from "./routing/decide.ts";
 import { contradiction, noRoute, nothingFits } from "./routing/no-route.ts";
@@ -48,6 +51,8 @@ export interface Router {
   ): Promise<Route>;
   /** The agent of a task that exists; undefined when it has left. */
   agent(context: RequestContext, agentId: string): Promise<AgentRecord | undefined>;
+  /** The same, for whoever carries the task on. */
+  endpoint(task: TaskHeader): Promise<AgentEndpoint | undefined>;
 }
 
 export interface RouterDeps extends DecideDeps {
@@ -181,7 +186,17 @@ export function createRouter(deps: RouterDeps): Router {
     return { source, capabilityId, offers: own };
   }
 
-  return { target, route, agent: (context, agentId) => directory.agent(context.workspaceId, agentId) };
+  return {
+    target,
+    route,
+    agent: (context, agentId) => directory.agent(context.workspaceId, agentId),
+    async endpoint({ workspaceId, agentId, capabilityId }) {
+      const agent = await directory.agent(workspaceId, agentId);
+      if (!agent || capabilityId === undefined) return agent;
+      const offers = (await directory.agents(workspaceId)).byCapability.get(capabilityId);
+      return endpointFor(agent, offers?.find((offer) => offer.agent.agentId === agentId)?.capability);
+    },
+  };
 }
 
 function ofAgent(
@@ -200,3 +215,7 @@ function ofAgent(
 function oneOfEach({ byCapability }: WorkspaceAgents): Possible[] {
   return [...byCapability.values()].flat();
 }
+
+/** An agent as a task of a capability is given to it: what may be repeated is said of either. */
+export const endpointFor = (agent: AgentRecord, capability: Capability | undefined): AgentEndpoint =>
+  capability?.safeToRepeat && !agent.safeToRepeat ? { ...agent, safeToRepeat: true } : agent;

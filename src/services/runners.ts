@@ -11,6 +11,7 @@ import { agentUnavailable, draining } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
 import { createTurns } from "./in-turn.ts";
 import { LateLog } from "./late-log.ts";
+import type { AgentLoads } from "./routing/agent-load.ts";
 import { createRunningTasks, type RunningTasks } from "./running-tasks.ts";
 import { backoffMs } from "./runtime.ts";
 import { type Life, type RunnerDeps, TaskRunner } from "./task-runner.ts";
@@ -23,6 +24,7 @@ const PAUSE_MAX_MS = 1_000;
 export interface RunnersDeps extends RunnerDeps, WriterDeps {
   log: Logger;
   connector: AgentConnector;
+  loads: Pick<AgentLoads, "begin" | "end">;
   /** Told when there is room for another task. */
   onRoom: () => void;
 }
@@ -55,7 +57,7 @@ export interface Runners {
 
 export function createRunners(deps: RunnersDeps): Runners {
   const { store, runtime, log } = deps;
-  const running = createRunningTasks({ hub: deps.hub, log, onRest: deps.onRoom });
+  const running = createRunningTasks({ hub: deps.hub, log, loads: deps.loads, onRest: deps.onRoom });
   const turns = createTurns();
   const beside = new Set<Promise<void>>();
   let life = newLife();

@@ -1,9 +1,10 @@
 /** The tasks that this replica carries at the moment, each with its runner. */
 import type { Logger } from "pino";
-import { stateBrought, type TaskUpdate } from "../domain/task-log.ts";
+import { stateBrought, stateOf, type TaskUpdate } from "../domain/task-log.ts";
 import { TRANSITIONS } from "../domain/task-state.ts";
 import type { TakenTask } from "../store/lease-repository.ts";
 import type { TaskKey } from "../store/task-reads.ts";
+import type { AgentLoads } from "./routing/agent-load.ts";
 import type { TaskRunner } from "./task-runner.ts";
 import type { Commit, TaskListener, UpdateHub } from "./update-hub.ts";
 
@@ -37,6 +38,8 @@ export interface RunningTasks {
 interface RunningDeps {
   hub: UpdateHub;
   log: Logger;
+  /** Told which agents have how many tasks, and how they end. */
+  loads: Pick<AgentLoads, "begin" | "end">;
   onRest: () => void;
 }
 
@@ -115,6 +118,7 @@ class Entry implements RunningTask, TaskListener {
     this.#workspaceId = workspaceId;
     this.runner = runner;
     places.take(workspaceId);
+    deps.loads.begin(runner.writer.image.header);
     this.#deaf = deps.hub.subscribe(workspaceId, taskId, this);
   }
 
@@ -157,6 +161,8 @@ class Entry implements RunningTask, TaskListener {
     if (!this.#hasPlace) return;
     this.#hasPlace = false;
     this.#places.giveBack(this.#workspaceId);
+    const { image } = this.runner.writer;
+    this.#deps.loads.end(image.header, stateOf(image));
   }
 }
 

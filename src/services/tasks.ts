@@ -15,13 +15,13 @@ import {
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { clip, type FieldViolation, invalidArgument, taskNotCancelable, taskNotFound } from "../domain/errors.ts";
 import { historyViolations, idViolations, MAX_ID_LENGTH } from "../domain/message-rules.ts";
-import { foldTask, stateOf, type TaskImage, viewTask } from "../domain/task-log.ts";
+import { foldTask, stateOf, type TaskHeader, type TaskImage, viewTask } from "../domain/task-log.ts";
 import { isTerminal, stateName } from "../domain/task-state.ts";
-import type { StoredTask, TaskCursor } from "../store/task-reads.ts";
+import type { StoredTask, TaskCursor, TaskFilter } from "../store/task-reads.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { RequestContext, StreamCursor } from "./request-context.ts";
-import type { Router } from "./router.ts";
+import type { ResolvedTarget, Router } from "./router.ts";
 
 const MAX_PAGE = 100;
 const DEFAULT_PAGE = 50;
@@ -57,7 +57,7 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
     // Nothing that is stored looks like these.
     if (taskId.length > MAX_ID_LENGTH || taskId.includes("\0")) throw taskNotFound(taskId.replaceAll("\0", ""));
     const stored = await store.load(context.workspaceId, taskId);
-    if (!stored?.header.disclosed || (target && target.agentId !== stored.header.agentId)) throw taskNotFound(taskId);
+    if (!stored?.header.disclosed || !isOf(target, stored.header)) throw taskNotFound(taskId);
     return stored;
   }
 
@@ -87,7 +87,7 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
       const statusFrom = request.statusTimestampAfter && timestampDate(request.statusTimestampAfter);
       const filter = {
         ...(request.contextId !== "" && { contextId: request.contextId }),
-        ...(target && { agentId: target.agentId }),
+        ...(target && filterOf(target)),
         ...(request.status !== TaskState.UNSPECIFIED && { state: request.status }),
         ...(statusFrom && { statusFrom }),
       };
@@ -149,6 +149,15 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
     },
   };
 }
+
+/** Whether a task was given to a target. */
+function isOf(target: ResolvedTarget | undefined, { agentId, capabilityId }: TaskHeader): boolean {
+  if (!target) return true;
+  return target.kind === "agent" ? target.agent.agentId === agentId : target.capabilityId === capabilityId;
+}
+
+const filterOf = (target: ResolvedTarget): TaskFilter =>
+  target.kind === "agent" ? { agentId: target.agent.agentId } : { capabilityId: target.capabilityId };
 
 /** Throws INVALID_ARGUMENT when there is anything to refuse. Names as much of it as an answer can carry. */
 export function refuse(violations: readonly FieldViolation[]): void {

@@ -67,6 +67,10 @@ export interface TaskTable {
   deadline_at: Date | null;
   /** JSON: what the first message is delivered with. */
   delivery: Uint8Array | null;
+  /** The capability that it was given to; null when it was given to the agent itself. */
+  capability_id: string | null;
+  /** How its agent was chosen; null when nothing was written down. */
+  route_decision: Uint8Array | null;
 }
 
 export interface TaskUpdateTable {

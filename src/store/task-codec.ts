@@ -83,6 +83,7 @@ export function decodeHeader(row: Row): TaskHeader {
     taskId: row.task_id as string,
     contextId: row.context_id as string,
     agentId: row.agent_id as string,
+    capabilityId: (row.capability_id as string | null) ?? undefined,
     createdAt: row.created_at as Date,
     disclosed: row.disclosed as boolean,
     hasPush: row.has_push as boolean,

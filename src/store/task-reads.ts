@@ -20,6 +20,7 @@ export interface StoredTask {
 const HEADER_COLUMNS = [
   "context_id",
   "agent_id",
+  "capability_id",
   "created_at",
   "disclosed",
   "has_push",
@@ -35,7 +36,7 @@ const HEADER_COLUMNS = [
 
 // One statement, so that a task and its log are of one snapshot.
 const LOAD = {
-  name: "task-load-v2",
+  name: "task-load-v3",
   text: `
     with wanted as materialized (
       select distinct workspace_id, task_id from unnest($1::text[], $2::text[]) as w(workspace_id, task_id)
@@ -123,6 +124,7 @@ export async function lastNumbers(db: Database, keys: readonly TaskKey[]): Promi
 export interface TaskFilter {
   contextId?: string;
   agentId?: string;
+  capabilityId?: string;
   state?: TaskState;
   /** Tasks whose status is of this time or later. */
   statusFrom?: Date;
@@ -155,6 +157,7 @@ export async function listTasks(
     .where(sql<SqlBool>`disclosed`)
     .$if(filter.contextId !== undefined, (q) => q.where("context_id", "=", filter.contextId!))
     .$if(filter.agentId !== undefined, (q) => q.where("agent_id", "=", filter.agentId!))
+    .$if(filter.capabilityId !== undefined, (q) => q.where("capability_id", "=", filter.capabilityId!))
     .$if(filter.state !== undefined, (q) => q.where("a2a_state", "=", filter.state!))
     .$if(filter.statusFrom !== undefined, (q) => q.where("status_at", ">=", filter.statusFrom!));
   const rows = await matching

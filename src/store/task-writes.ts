@@ -25,6 +25,8 @@ export interface NewTask {
   header: TaskHeader;
   updates: readonly NewUpdate[];
   wakeInMs?: number;
+  /** How its agent was chosen, as bytes; `readDecision` gives them back. */
+  decision?: Uint8Array;
 }
 
 /** Rows to be added to a task's log, and what they change about the task. All or nothing. */
@@ -85,23 +87,23 @@ const UNLEASED = [QUEUED, SCHEDULED, INPUT_REQUIRED].join(", ");
 const WAKE_AT = `date_trunc('milliseconds', statement_timestamp() + i.wake_ms * interval '1 millisecond')`;
 
 const SUBMIT = {
-  name: "task-submit-v3",
+  name: "task-submit-v4",
   text: `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::boolean[],
                            $8::boolean[], $9::text[], $10::smallint[], $11::smallint[], $12::float8[], $13::timestamptz[],
-                           $14::bytea[], $15::integer[])
+                           $14::bytea[], $15::integer[], $16::text[], $17::bytea[])
       as i(workspace_id, task_id, context_id, agent_id, at, last_seq, disclosed, has_push, upstream_context_id,
-           state, priority, wake_ms, deadline_at, delivery, attempt)
+           state, priority, wake_ms, deadline_at, delivery, attempt, capability_id, route_decision)
     ), writer as (
-      select replica_id from replicas where replica_id = $16 and died_at is null
+      select replica_id from replicas where replica_id = $18 and died_at is null
     ), stored as (
       insert into tasks (workspace_id, task_id, context_id, agent_id, state, a2a_state, status_at, last_seq,
                          disclosed, has_push, upstream_context_id, created_at, priority, deadline_at, delivery, attempt,
-                         lease_owner, wake_at)
+                         capability_id, route_decision, lease_owner, wake_at)
       select i.workspace_id, i.task_id, i.context_id, i.agent_id, i.state, ${TaskState.SUBMITTED}, i.at,
              i.last_seq, i.disclosed, i.has_push, i.upstream_context_id, i.at, i.priority, i.deadline_at, i.delivery,
-             i.attempt,
+             i.attempt, i.capability_id, i.route_decision,
              case when i.state in (${LEASED}) then w.replica_id end,
              case when i.state in (${UNLEASED})
                then least(${WAKE_AT}, i.deadline_at) end
@@ -110,8 +112,8 @@ const SUBMIT = {
       returning workspace_id, task_id, created_at, attempt, fence
     ), logged as (
       insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
-      select s.workspace_id, s.task_id, r.seq, r.kind, r.body, r.cause, r.state, s.created_at, s.fence, s.attempt, $16
-      from unnest($17::text[], $18::text[], $19::bigint[], $20::smallint[], $21::bytea[], $22::text[], $23::smallint[])
+      select s.workspace_id, s.task_id, r.seq, r.kind, r.body, r.cause, r.state, s.created_at, s.fence, s.attempt, $18
+      from unnest($19::text[], $20::text[], $21::bigint[], $22::smallint[], $23::bytea[], $24::text[], $25::smallint[])
         as r(workspace_id, task_id, seq, kind, body, cause, state)
       join stored s on s.workspace_id = r.workspace_id and s.task_id = r.task_id
     )
@@ -142,6 +144,8 @@ export async function submitBatch(db: Database, replicaId: string, tasks: readon
     timestamptzArray(tasks, (t) => t.header.deadlineAt),
     byteaArray(tasks, (t) => encodeDelivery(t.header.delivery)),
     int4Array(tasks, (t) => t.header.attempt),
+    textArray(tasks, (t) => t.header.capabilityId),
+    byteaArray(tasks, (t) => t.decision),
     replicaId,
     textArray(rows, (r) => r.header.workspaceId),
     textArray(rows, (r) => r.header.taskId),

@@ -2,7 +2,7 @@
 
 import { internal, SignalboxError } from "../domain/errors.ts";
 import { isDnsLabel } from "../domain/identifiers.ts";
-import { agentTenant } from "../domain/target.ts";
+import { agentTenant, capabilityTenant, type Target } from "../domain/target.ts";
 import type { Cards } from "../services/cards.ts";
 import { sendCard } from "./card-routes.ts";
 import { createConnectLane } from "./connect/connect-lane.ts";
@@ -35,8 +35,8 @@ type Handler = (req: HttpRequest, res: HttpResponse) => void;
 const JSON_TYPE = "application/json";
 const CARD_PATH = "/.well-known/agent-card.json";
 const JSON_RPC_PATHS = new Set(["/", "/rpc", "/rpc/"]);
-/** `/agents/{agent}` and what follows it. */
-const AGENT_PREFIX = /^\/agents\/([^/?]+)(\/[^?]*)?(\?.*)?$/;
+/** `/agents/{agent}` or `/capabilities/{capability}`, and what follows it. */
+const TARGET_PREFIX = /^\/(agents|capabilities)\/([^/?]+)(\/[^?]*)?(\?.*)?$/;
 
 export function createHttpRoutes(options: HttpRoutesOptions): Handler {
   const { rpcs, cards, metrics, basePath, maxBytes, onError } = options;
@@ -49,8 +49,9 @@ export function createHttpRoutes(options: HttpRoutesOptions): Handler {
     const mark = path.indexOf("?");
     const pathname = mark < 0 ? path : path.slice(0, mark);
     if (req.method === "POST" && JSON_RPC_PATHS.has(pathname)) return jsonRpc(req, res);
-    const agent = AGENT_PREFIX.exec(path);
-    if (agent) return atAgent(req, res, decode(agent[1]!), agent[2] ?? "", agent[3] ?? "");
+    const [, kind, id, rest = "", query = ""] = TARGET_PREFIX.exec(path) ?? [];
+    if (id !== undefined)
+      return atTarget(req, res, kind === "agents" ? "agent" : "capability", decode(id), rest, query);
     return atRouter(req, res, path, pathname);
   }
 
@@ -64,16 +65,23 @@ export function createHttpRoutes(options: HttpRoutesOptions): Handler {
     await (httpJson(req, res, path) ?? connect(withUrl(req, path), res));
   }
 
-  /** A full A2A agent at `/agents/{agent}`. */
-  async function atAgent(req: HttpRequest, res: HttpResponse, agentId: string, rest: string, query: string) {
-    if (!isDnsLabel(agentId)) return notFound(req, res);
-    const target = agentTenant(agentId);
+  /** A full A2A agent at the address of an agent, or of a capability. */
+  async function atTarget(
+    req: HttpRequest,
+    res: HttpResponse,
+    kind: Target["kind"],
+    id: string,
+    rest: string,
+    query: string,
+  ): Promise<void> {
+    if (!isDnsLabel(id)) return notFound(req, res);
+    const target = kind === "agent" ? agentTenant(id) : capabilityTenant(id);
     if (rest === CARD_PATH && (req.method === "GET" || req.method === "HEAD")) {
-      const card = await cards.agent(options.publicWorkspaceId, agentId);
+      const card = await cards[kind](options.publicWorkspaceId, id);
       return card ? sendCard(req, res, card, options.cardMaxAgeS) : notFound(req, res);
     }
     if (req.method === "POST" && (rest === "" || JSON_RPC_PATHS.has(rest))) return jsonRpc(req, res, target);
-    // Our own services have one address; only the standard's have one for each agent.
+    // Our own services have one address; only the standard's have one for each target.
     if (rest.startsWith("/v1/")) return notFound(req, res);
     await (httpJson(req, res, rest + query, target) ?? notFound(req, res));
   }

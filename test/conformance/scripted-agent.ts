@@ -23,10 +23,19 @@ import { type StreamResponse, StreamResponseSchema } from "../../gen/lf/a2a/v1/a
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
 import { inProcessCard } from "../e2e/running-app.ts";
 
-/** Another agent of the same script. It streams nothing, and takes only messages that name its extension. */
+const actorCard = inProcessCard("actor");
+
+/**
+ * Another agent of the same script. It streams nothing, and takes only messages that name its extension. It can do what the
+ * first can, and something of its own, whose id is no label.
+ */
 export const strictCard = {
-  ...inProcessCard("actor"),
+  ...actorCard,
   name: "Strict",
+  skills: [
+    ...(actorCard.skills as object[]),
+    { id: "stern tone!", name: "Stern tone", description: "Says it sternly.", tags: ["test"] },
+  ],
   capabilities: { streaming: false, extensions: [{ uri: "urn:example:tone", required: true }] },
 };
 

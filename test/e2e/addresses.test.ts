@@ -1,4 +1,4 @@
-/** Where A2A is spoken on the HTTP listener: the router's addresses, each agent's, with and without a base path. */
+/** Where A2A is spoken on the HTTP listener: the router's addresses, each agent's and capability's, with and without a base path. */
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -57,6 +57,11 @@ describe.each(["", "/signal/box"])("with the base path %j", (basePath) => {
     ["/agents/beta/", "beta"],
     ["/agents/beta/rpc", "beta"],
     ["/agents/beta?A2A-Version=1.0", "beta"],
+    ["/capabilities/alpha", "alpha"],
+    ["/capabilities/beta", "beta"],
+    ["/capabilities/beta/", "beta"],
+    ["/capabilities/beta/rpc", "beta"],
+    ["/capabilities/beta?A2A-Version=1.0", "beta"],
   ])("JSON-RPC at %s reaches %s", async (path, agent) => {
     const { status, json } = await rpc(path, "SendMessage", send);
     expect(status).toBe(200);
@@ -69,12 +74,16 @@ describe.each(["", "/signal/box"])("with the base path %j", (basePath) => {
     ["/agents/alpha/message:send", "alpha"],
     ["/agents/beta/message:send", "beta"],
     ["/agents/beta/a.beta/message:send", "beta"],
+    ["/c.beta/message:send", "beta"],
+    ["/capabilities/alpha/message:send", "alpha"],
+    ["/capabilities/beta/message:send", "beta"],
+    ["/capabilities/beta/c.beta/message:send", "beta"],
   ])("HTTP+JSON at %s reaches %s", async (path, agent) => {
     expect(await post(path, send)).toMatchObject({ status: 200, json: { task: done(agent) } });
   });
 
-  test("HTTP+JSON under an agent streams", async () => {
-    const answer = await fetch(`${app.httpUrl}/agents/beta/message:stream`, {
+  test.each(["/agents/beta", "/capabilities/beta"])("HTTP+JSON at %s streams", async (path) => {
+    const answer = await fetch(`${app.httpUrl}${path}/message:stream`, {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify(send),
@@ -100,22 +109,52 @@ describe.each(["", "/signal/box"])("with the base path %j", (basePath) => {
     expect(await ids("/tasks?pageSize=100")).toContain(id);
   });
 
-  test("a tenant that contradicts the address is no target", async () => {
-    const details = [{ reason: "TARGET_NOT_FOUND", domain: "signalbox" }];
-    const { json } = await rpc("/agents/alpha", "SendMessage", { ...send, tenant: "a.beta" });
-    expect(json).toMatchObject({ error: { code: -32055, data: details } });
-    expect(await post("/agents/alpha/a.beta/message:send", send)).toMatchObject({
-      status: 404,
-      json: { error: { details } },
+  test("a capability's address shows the tasks that were given to this capability alone", async () => {
+    const { json } = await post("/capabilities/beta/message:send", send);
+    const { id } = json.task;
+    for (const path of ["/capabilities/beta", "/agents/beta", ""]) {
+      expect(await call(`${path}/tasks/${id}`)).toMatchObject({ status: 200, json: { id } });
+    }
+    const details = [{ reason: "TASK_NOT_FOUND", domain: "a2a-protocol.org", metadata: { taskId: id } }];
+    for (const path of ["/capabilities/alpha", "/agents/alpha"]) {
+      expect(await call(`${path}/tasks/${id}`)).toMatchObject({ status: 404, json: { error: { details } } });
+    }
+    expect((await rpc("/capabilities/alpha", "GetTask", { id })).json).toMatchObject({
+      error: { code: -32001, data: details },
     });
+    const direct = (await post("/agents/beta/message:send", send)).json.task.id;
+    expect((await call(`/capabilities/beta/tasks/${direct}`)).status).toBe(404);
+
+    const ids = async (path: string) => (await call(path)).json.tasks.map((task: { id: string }) => task.id);
+    expect(await ids("/capabilities/beta/tasks?pageSize=100")).toContain(id);
+    expect(await ids("/capabilities/beta/tasks?pageSize=100")).not.toContain(direct);
+    expect(await ids("/capabilities/alpha/tasks?pageSize=100")).not.toContain(id);
+    expect(await ids("/agents/beta/tasks?pageSize=100")).toEqual(expect.arrayContaining([id, direct]));
   });
 
-  test("an agent that is not there is no target", async () => {
+  test("a tenant that contradicts the address is no target", async () => {
     const details = [{ reason: "TARGET_NOT_FOUND", domain: "signalbox" }];
-    expect((await rpc("/agents/nobody", "SendMessage", send)).json).toMatchObject({
+    for (const [path, tenant] of [
+      ["/agents/alpha", "a.beta"],
+      ["/agents/alpha", "c.alpha"],
+      ["/capabilities/alpha", "c.beta"],
+      ["/capabilities/alpha", "a.alpha"],
+    ]) {
+      const { json } = await rpc(path!, "SendMessage", { ...send, tenant });
+      expect(json).toMatchObject({ error: { code: -32055, data: details } });
+      expect(await post(`${path}/${tenant}/message:send`, send)).toMatchObject({
+        status: 404,
+        json: { error: { details } },
+      });
+    }
+  });
+
+  test.each(["/agents/nobody", "/capabilities/nothing"])("%s is no target", async (path) => {
+    const details = [{ reason: "TARGET_NOT_FOUND", domain: "signalbox" }];
+    expect((await rpc(path, "SendMessage", send)).json).toMatchObject({
       error: { code: -32055, data: details },
     });
-    expect(await post("/agents/nobody/message:send", send)).toMatchObject({
+    expect(await post(`${path}/message:send`, send)).toMatchObject({
       status: 404,
       json: { error: { details } },
     });
@@ -128,6 +167,14 @@ describe.each(["", "/signal/box"])("with the base path %j", (basePath) => {
     ["GET", "/agents/alpha/healthz"],
     ["POST", "/agents/No-Label"],
     ["POST", "/agents/%zz"],
+    ["GET", "/capabilities"],
+    ["GET", "/capabilities/alpha"],
+    ["GET", "/capabilities/alpha/nowhere"],
+    ["GET", "/capabilities/alpha/v1/capabilities"],
+    ["GET", "/capabilities/alpha/healthz"],
+    ["GET", "/capabilities/No-Label/.well-known/agent-card.json"],
+    ["POST", "/capabilities/No-Label"],
+    ["POST", "/capabilities/%zz"],
   ])("there is nothing at %s %s", async (method, path) => {
     const { status, json } = await call(path, { method });
     expect(status).toBe(404);

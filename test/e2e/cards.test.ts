@@ -61,13 +61,35 @@ describe("a router with one agent", () => {
     });
   });
 
-  test.each(["nobody", "No-Label", "%zz", "a.alpha"])("has no card of %s", async (agentId) => {
-    const answer = await fetch(`${app.httpUrl}/agents/${agentId}${CARD}`);
+  test("serves the card of what the agent can do", async () => {
+    const url = `${app.httpUrl}/capabilities/alpha`;
+    const { capabilities } = await cardAt(app.httpUrl);
+    expect(await cardAt(url)).toEqual({
+      name: "alpha",
+      description: "What alpha does.",
+      version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+      supportedInterfaces: [
+        { url, protocolBinding: "JSONRPC", protocolVersion: "1.0" },
+        { url, protocolBinding: "HTTP+JSON", protocolVersion: "1.0" },
+        { url: app.grpcAddress, protocolBinding: "GRPC", protocolVersion: "1.0", tenant: "c.alpha" },
+      ],
+      capabilities,
+      defaultInputModes: ["text/plain"],
+      defaultOutputModes: ["text/plain"],
+      skills: [{ id: "alpha", name: "alpha", description: "What alpha does.", tags: ["test"] }],
+    });
+  });
+
+  test.each([
+    ...["nobody", "No-Label", "%zz", "a.alpha"].map((id) => `agents/${id}`),
+    ...["nothing", "No-Label", "%zz", "c.alpha"].map((id) => `capabilities/${id}`),
+  ])("has no card of %s", async (path) => {
+    const answer = await fetch(`${app.httpUrl}/${path}${CARD}`);
     expect(answer.status).toBe(404);
     expect(await answer.json()).toMatchObject({ error: { status: "NOT_FOUND" } });
   });
 
-  describe.each(["", "/agents/alpha"])("the card at %j", (path) => {
+  describe.each(["", "/agents/alpha", "/capabilities/alpha"])("the card at %j", (path) => {
     const get = (headers: Record<string, string> = {}, method = "GET") =>
       fetch(app.httpUrl + path + CARD, { method, headers });
 
@@ -129,12 +151,27 @@ describe("a router with one agent", () => {
 
   test("changes its card, and the tag of it, when an agent comes", async () => {
     const tag = async (path = "") => (await fetch(app.httpUrl + path + CARD)).headers.get("etag");
-    const [router, alpha] = [await tag(), await tag("/agents/alpha")];
+    const [router, alpha, skill] = [await tag(), await tag("/agents/alpha"), await tag("/capabilities/alpha")];
     const supportedInterfaces = [{ url: "http://127.0.0.1:9/", protocolBinding: "JSONRPC", protocolVersion: "1.0" }];
     await app.register("beta", { card: { ...inProcessCard("beta"), supportedInterfaces } });
     expect(await tag()).not.toBe(router);
     expect(await tag("/agents/alpha")).toBe(alpha);
+    expect(await tag("/capabilities/alpha")).toBe(skill);
     expect((await cardAt(app.httpUrl)).skills.map(({ id }: { id: string }) => id)).toEqual(["alpha", "beta"]);
+    expect(await cardAt(`${app.httpUrl}/capabilities/beta`)).toMatchObject({ name: "beta", skills: [{ id: "beta" }] });
+  });
+
+  test("changes the card of a capability when another agent has it too", async () => {
+    const url = `${app.httpUrl}/capabilities/alpha`;
+    const { skills } = inProcessCard("alpha");
+    const card = { ...inProcessCard("aaron"), skills, defaultInputModes: ["text/plain", "image/png"] };
+    const supportedInterfaces = [{ url: "http://127.0.0.1:9/", protocolBinding: "JSONRPC", protocolVersion: "1.0" }];
+    await app.register("aaron", { card: { ...card, supportedInterfaces } });
+    expect(await cardAt(url)).toMatchObject({ defaultInputModes: ["text/plain", "image/png"] });
+    expect((await fetch(`${app.httpUrl}/v1/agents/aaron`, { method: "DELETE" })).status).toBe(200);
+    expect(await cardAt(url)).toMatchObject({ defaultInputModes: ["text/plain"] });
+    await fetch(`${app.httpUrl}/v1/agents/beta`, { method: "DELETE" });
+    expect((await fetch(`${app.httpUrl}/capabilities/beta${CARD}`)).status).toBe(404);
   });
 });
 
@@ -151,7 +188,9 @@ describe("a router behind a proxy", () => {
       const grpc = "grpc.example.com:443";
       const url = "https://a2a.example.com/sb";
       expect(await urls("")).toEqual([url, url, grpc]);
-      expect(await urls("/agents/alpha")).toEqual([`${url}/agents/alpha`, `${url}/agents/alpha`, grpc]);
+      for (const path of ["/agents/alpha", "/capabilities/alpha"]) {
+        expect(await urls(path)).toEqual([url + path, url + path, grpc]);
+      }
     });
   });
 });
@@ -184,6 +223,7 @@ describe("the extended card", () => {
       // It is the router's: an agent's card declares none.
       expect((await cardAt(`${app.httpUrl}/agents/alpha`)).capabilities).toMatchObject({ extendedAgentCard: false });
       expect((await fetch(`${app.httpUrl}/agents/alpha/extendedAgentCard`)).status).toBe(400);
+      expect((await fetch(`${app.httpUrl}/capabilities/alpha/extendedAgentCard`)).status).toBe(400);
     });
   });
 

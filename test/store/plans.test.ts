@@ -13,6 +13,7 @@ import type { Database, Statement } from "../../src/store/database.ts";
 import { createLeaseRepository } from "../../src/store/lease-repository.ts";
 import { migrate } from "../../src/store/migrate.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
+import { readDecision } from "../../src/store/route-reads.ts";
 import { lastNumbers, loadBatch, readUpdates, type TaskKey } from "../../src/store/task-reads.ts";
 import { appendBatch, submitBatch } from "../../src/store/task-writes.ts";
 import { registerReplica } from "../fixtures/replica.ts";
@@ -74,7 +75,7 @@ async function useEngine(engine: Database, living: string): Promise<void> {
     await submitBatch(
       engine,
       living,
-      headers.map((header) => ({ header, updates })),
+      headers.map((header, i) => ({ header, updates, ...(i % 2 === 0 && { decision: new Uint8Array([i % 256]) }) })),
     );
     const appends = headers.map(({ workspaceId, taskId, contextId, fence }) => {
       const status = { state: TaskState.WORKING, timestamp: timestampFromDate(at) };
@@ -85,6 +86,7 @@ async function useEngine(engine: Database, living: string): Promise<void> {
     const keys: TaskKey[] = headers.map(({ workspaceId, taskId }) => ({ workspaceId, taskId }));
     await loadBatch(engine, keys);
     await lastNumbers(engine, keys);
+    await readDecision(engine, keys[0]!.workspaceId, keys[0]!.taskId);
     await readUpdates(engine, keys[0]!, 0, 100);
     await leases.reap(1);
     await leases.rescue(living, size);

@@ -13,6 +13,7 @@ import { messageUpdate, replyUpdate, statusUpdate, updatesFromArtifact } from ".
 import { foldTask, type NewUpdate, newImage, stateOf, type TaskHeader } from "../../src/domain/task-log.ts";
 import { EngineState, isTerminal } from "../../src/domain/task-state.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
+import { readDecision } from "../../src/store/route-reads.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
@@ -77,6 +78,25 @@ describeEachBackend("the task store", (context) => {
       }),
       { numRuns: 50 },
     );
+  });
+
+  it("keeps the capability that a task was given to, and how its agent was chosen beside it", async () => {
+    const decision = new Uint8Array([0, 1, 255]);
+    const given = headerOf({ leaseOwner: replica, capabilityId: "translate" });
+    const [other, unknown] = [headerOf({ leaseOwner: replica }), headerOf()];
+    await Promise.all([
+      store.submit({ header: given, updates: [assigned()], decision }),
+      store.submit({ header: other, updates: [assigned()] }),
+    ]);
+    expect((await store.load("default", given.taskId))?.header).toEqual(given);
+    expect((await store.load("default", other.taskId))?.header).toEqual(other);
+    const decisions = [given, other, unknown].map(({ taskId }) => readDecision(context.db, "default", taskId));
+    expect((await Promise.all(decisions)).map((bytes) => bytes && [...bytes])).toEqual([
+      [0, 1, 255],
+      undefined,
+      undefined,
+    ]);
+    expect(await readDecision(context.db, "elsewhere", given.taskId)).toBeUndefined();
   });
 
   it("stores a task once, however often its submit is made", async () => {
@@ -200,9 +220,9 @@ describeEachBackend("the task store", (context) => {
     ]);
   });
 
-  it("filters a list by state, agent and time", async () => {
+  it("filters a list by state, agent, capability and time", async () => {
     const contextId = newId();
-    const done = await submitted({ contextId, agentId: "one" });
+    const done = await submitted({ contextId, agentId: "one", capabilityId: "translate" });
     await appendTo(done, 1, [status(done, TaskState.COMPLETED)], { at: new Date(at.getTime() + 1000) });
     const open = await submitted({ contextId, agentId: "two" });
     const ids = async (filter: object) =>
@@ -210,6 +230,8 @@ describeEachBackend("the task store", (context) => {
     expect(await ids({})).toEqual([done.taskId, open.taskId]);
     expect(await ids({ state: TaskState.SUBMITTED })).toEqual([open.taskId]);
     expect(await ids({ agentId: "one" })).toEqual([done.taskId]);
+    expect(await ids({ capabilityId: "translate" })).toEqual([done.taskId]);
+    expect(await ids({ capabilityId: "one" })).toEqual([]);
     expect(await ids({ statusFrom: new Date(at.getTime() + 500) })).toEqual([done.taskId]);
     expect(await ids({ statusFrom: new Date(at.getTime() + 1001) })).toEqual([]);
   });
