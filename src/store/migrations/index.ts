@@ -4,10 +4,12 @@ import { up as foundation } from "./0001-foundation.ts";
 import { up as engine } from "./0002-engine.ts";
 import { up as webhookCursors } from "./0003-webhook-cursors.ts";
 import { up as leanTasks } from "./0004-lean-tasks.ts";
+import { up as capabilities } from "./0005-capabilities.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
   "0002-engine": { up: engine },
   "0003-webhook-cursors": { up: webhookCursors },
   "0004-lean-tasks": { up: leanTasks },
+  "0005-capabilities": { up: capabilities },
 };
