@@ -22,6 +22,7 @@ import { systemRuntime } from "../../src/services/runtime.ts";
 import { createTaskExecutions, type TaskExecutions } from "../../src/services/task-executions.ts";
 import { createTasks } from "../../src/services/tasks.ts";
 import { createAgentRepository } from "../../src/store/agent-repository.ts";
+import { createCapabilityRepository } from "../../src/store/capability-repository.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
 import { createTransitionReads } from "../../src/store/transition-reads.ts";
 import { registerReplica } from "../fixtures/replica.ts";
@@ -50,7 +51,9 @@ describeEachBackend("what operators see", (backend) => {
   beforeAll(async () => {
     replicaId = await registerReplica(backend.db);
     store = createTaskStore(backend.db, { maxWaiting: 100, replicaId: () => replicaId });
-    const router = createRouter(createAgentDirectory(createAgentRepository(backend.db), systemRuntime()));
+    const router = createRouter(
+      createAgentDirectory(createAgentRepository(backend.db), createCapabilityRepository(backend.db), systemRuntime()),
+    );
     // Nothing here is dispatched.
     const tasks = createTasks({ store, router, dispatcher: {} as Dispatcher });
     executions = createTaskExecutions({ reads: createTransitionReads(backend.db), tasks });

@@ -48,7 +48,13 @@ describe("a refusal stays small", () => {
   test("of a request that no agent is the default for", async () => {
     const card = create(AgentCardSchema, { skills: [LONG, ...MANY].map((name) => ({ name })) });
     const agent = { agentId: "long", card } as WorkspaceAgents["defaultAgent"] & {};
-    const agents: WorkspaceAgents = { byId: new Map([["long", agent]]), defaultAgent: undefined };
+    const agents: WorkspaceAgents = {
+      byId: new Map([["long", agent]]),
+      defaultAgent: undefined,
+      capabilities: new Map(),
+      byCapability: new Map(),
+      search: { matches: () => [], agents: () => new Map() },
+    };
     const router = createRouter({ agents: async () => agents, agent: async () => undefined, changed: () => {} });
     const context = { workspaceId: "default" } as Parameters<typeof router.route>[0];
     expect(sizeOf(await router.route(context, undefined).catch((error) => error))).toBeLessThan(ENOUGH);
