@@ -6,11 +6,12 @@
 import MiniSearch from "minisearch";
 import { STOP_WORDS } from "./stop-words.ts";
 
-/** What of a query is read, in characters, and how many different words of it. */
+/** What of a query is read, in characters; how many different words of it, and how many of these are looked up. */
 export const MAX_QUERY_LENGTH = 1024;
 const MAX_WORDS = 64;
+const MAX_CHOSEN = 16;
 /** How many documents the words of a query may hit together; a lone word may hit more. */
-const MAX_HITS = 500;
+const MAX_HITS = 300;
 /** Words that no document holds and that may be misspelt: how many of them are looked for, and from which length on. */
 const MAX_MISSPELT = 4;
 const MIN_MISSPELT_LENGTH = 4;
@@ -57,9 +58,13 @@ const tokenize = MiniSearch.getDefault("tokenize") as (text: string) => string[]
 
 /** The word as it is indexed; undefined for one that says nothing. */
 function normalWord(word: string): string | undefined {
-  const plain = word.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().slice(0, MAX_WORD_LENGTH);
+  const bare = ASCII.test(word) ? word : word.normalize("NFKD").replace(/\p{M}/gu, "");
+  const plain = bare.toLowerCase().slice(0, MAX_WORD_LENGTH);
   return plain.length < 2 || STOP_WORDS.has(plain) ? undefined : plain;
 }
+
+/** Letters without marks, as nearly all are. */
+const ASCII = /^[a-z0-9]*$/i;
 
 const wordsOf = (text: string): Set<string> =>
   new Set(
@@ -159,7 +164,7 @@ function createVocabulary() {
     const misspelt: string[] = [];
     for (const word of byHits(all.slice(0, MAX_WORDS))) {
       const hits = hitsOf(word);
-      if (hits > left && chosen.size > 0) break;
+      if ((hits > left && chosen.size > 0) || chosen.size === MAX_CHOSEN) break;
       const withPrefix = word.length >= MIN_PREFIX_LENGTH ? hitsOfPrefix(word) : hits;
       const takesPrefix = withPrefix > hits && withPrefix <= left;
       if (hits === 0 && !takesPrefix) {
