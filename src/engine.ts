@@ -29,6 +29,7 @@ import { createTaskExecutions, type TaskExecutions } from "./services/task-execu
 import { createTasks, type Tasks } from "./services/tasks.ts";
 import { createUpdateHub, type UpdateHub } from "./services/update-hub.ts";
 import { createAgentRepository } from "./store/agent-repository.ts";
+import { createCapabilityRepository } from "./store/capability-repository.ts";
 import type { Database } from "./store/database.ts";
 import { createLeaseRepository } from "./store/lease-repository.ts";
 import { migrate } from "./store/migrate.ts";
@@ -122,6 +123,7 @@ async function build(
   const hub = createUpdateHub();
   const store = createTaskStore(db, { maxWaiting: config.limits.queue, replicaId: replica.id });
   const agentRepository = createAgentRepository(db);
+  const capabilityRepository = createCapabilityRepository(db);
   const pushConfigRepository = createPushConfigRepository(db);
   const poll = startSlowPoll({ store, hub, runtime, log, everyMs: config.stream.pollMs });
   const hints = startHints({ listen: db.listen, hub, poll, runtime, log });
@@ -143,7 +145,7 @@ async function build(
   for (const client of [connector, webhooks, cardFetcher]) closing.push(() => client.close());
 
   // services
-  const directory = createAgentDirectory(agentRepository, runtime);
+  const directory = createAgentDirectory(agentRepository, capabilityRepository, runtime);
   const loads = createAgentLoads(runtime);
   const router = createRouter({
     directory,
@@ -213,6 +215,7 @@ async function build(
   });
   const registry = createRegistry({
     repository: agentRepository,
+    capabilities: capabilityRepository,
     directory,
     connector,
     cards: cardFetcher,

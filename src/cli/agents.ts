@@ -4,6 +4,7 @@ import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Command } from "commander";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type Agent, AgentSchema, type RegisterAgentRequest } from "../../gen/signalbox/v1/registry_pb.ts";
+import { addAgentSearchCommand } from "./agent-search.ts";
 import { age, facts, json, table } from "./printable.ts";
 import type { Cli } from "./run.ts";
 import { callServer, readGivenFile, type ServerOptions, withServer } from "./server-call.ts";
@@ -20,7 +21,7 @@ interface UpdateFlags extends ServerOptions {
 const SAFE_TO_REPEAT = "its work is idempotent: a task may be sent to it again if its fate is unknown";
 
 export function addAgentsCommands(program: Command, cli: Cli): void {
-  const agents = program.command("agents").description("register, show, change and remove agents");
+  const agents = program.command("agents").description("register, show, find, change and remove agents");
   const { io } = cli;
 
   const show = (agent: Agent, options: ServerOptions) =>
@@ -67,6 +68,8 @@ export function addAgentsCommands(program: Command, cli: Cli): void {
       io.out(options.json ? json({ agents: found.map((agent) => toJson(AgentSchema, agent)) }) : agentTable(found));
     }),
   );
+
+  addAgentSearchCommand(agents, cli);
 
   withServer(agents.command("show <id>").description("show one agent")).action(
     (agentId: string, options: ServerOptions) =>

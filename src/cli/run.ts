@@ -4,6 +4,7 @@ import { ConfigError } from "../config/config-error.ts";
 import { PACKAGE_VERSION } from "../config/settings.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import { addAgentsCommands } from "./agents.ts";
+import { addCapabilitiesCommands } from "./capabilities.ts";
 import type { ExitCode, Io } from "./io.ts";
 import { addRouteCommands } from "./route.ts";
 import { addSendCommand } from "./send.ts";
@@ -25,6 +26,7 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
     .version(PACKAGE_VERSION);
   addServeCommand(program, cli);
   addAgentsCommands(program, cli);
+  addCapabilitiesCommands(program, cli);
   addSendCommand(program, cli);
   addTaskCommands(program, cli);
   addRouteCommands(program, cli);

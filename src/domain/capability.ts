@@ -2,9 +2,11 @@
  * What agents can do: the skills of their cards, and what was said of them with AddCapability. Agents that can do the same
  * offer the same capability. Pure.
  */
-import type { JsonObject } from "@bufbuild/protobuf";
-import type { AgentCard, AgentSkill } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { create, type JsonObject } from "@bufbuild/protobuf";
+import { type AgentCard, type AgentSkill, AgentSkillSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { Access as GivenAccess, type Capability as GivenCapability } from "../../gen/signalbox/v1/registry_pb.ts";
 import { slug } from "./identifiers.ts";
+import { costMicros } from "./money.ts";
 
 /** Whether a capability changes something in the world. */
 export type Access = "READ" | "WRITE";
@@ -45,6 +47,9 @@ export const DEFAULT_AVAILABILITY = 0.99;
 export const capabilityIdOf = ({ id, name }: Pick<AgentSkill, "id" | "name">): string | undefined =>
   slug(id) ?? slug(name);
 
+/** What AddCapability said: the message as it came. What it leaves empty, it does not say. */
+export type { GivenCapability };
+
 /** The capability that a skill of a card is, as far as the card tells. Undefined where no id can be made of it. */
 export function capabilityOfSkill(agentId: string, card: AgentCard, skill: AgentSkill): Capability | undefined {
   const capabilityId = capabilityIdOf(skill);
@@ -69,5 +74,56 @@ export function capabilityOfSkill(agentId: string, card: AgentCard, skill: Agent
     access: "WRITE",
     safeToRepeat: false,
     labels: {},
+  };
+}
+
+/**
+ * Everything that an agent offers: the skills of its card in their order, then what was given beside them. What was given
+ * wins field by field where it says something. Of two skills that make the same id, the first counts.
+ */
+export function capabilitiesOf(agentId: string, card: AgentCard, given: readonly GivenCapability[]): Capability[] {
+  const offered = new Map<string, Capability>();
+  for (const skill of card.skills) {
+    const capability = capabilityOfSkill(agentId, card, skill);
+    if (capability && !offered.has(capability.capabilityId)) offered.set(capability.capabilityId, capability);
+  }
+  for (const said of given) {
+    const { capabilityId } = said;
+    offered.set(
+      capabilityId,
+      merged(offered.get(capabilityId) ?? capabilityOfNothing(agentId, card, capabilityId), said),
+    );
+  }
+  return [...offered.values()];
+}
+
+/** A capability of which nobody has said anything but its id. */
+function capabilityOfNothing(agentId: string, card: AgentCard, capabilityId: string): Capability {
+  const skill = create(AgentSkillSchema, { id: capabilityId, name: capabilityId });
+  return { ...capabilityOfSkill(agentId, card, skill)!, skillId: undefined };
+}
+
+function merged(known: Capability, said: GivenCapability): Capability {
+  const list = (given: readonly string[], other: readonly string[]) => (given.length > 0 ? given : other);
+  const { serviceLevel, access } = said;
+  return {
+    ...known,
+    name: said.name || known.name,
+    description: said.description || known.description,
+    tags: list(said.tags, known.tags),
+    examples: list(said.examples, known.examples),
+    inputModes: list(said.inputModes, known.inputModes),
+    outputModes: list(said.outputModes, known.outputModes),
+    inputSchema: said.inputSchema ?? known.inputSchema,
+    outputSchema: said.outputSchema ?? known.outputSchema,
+    // What is stored was checked when it was given.
+    costMicros: costMicros(said.costPerTask) ?? known.costMicros,
+    averageLatencyMs: Number(said.averageLatencyMs) || known.averageLatencyMs,
+    maxConcurrency: said.maxConcurrency || known.maxConcurrency,
+    maxLatencyMs: Number(serviceLevel?.maxLatencyMs ?? 0) || known.maxLatencyMs,
+    availability: serviceLevel?.availability || known.availability,
+    access: access === GivenAccess.READ ? "READ" : access === GivenAccess.WRITE ? "WRITE" : known.access,
+    safeToRepeat: said.safeToRepeat || known.safeToRepeat,
+    labels: { ...known.labels, ...said.labels },
   };
 }

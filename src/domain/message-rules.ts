@@ -62,7 +62,7 @@ export function idViolations(field: string, id: string): readonly FieldViolation
   return lengthViolations(field, id, MAX_ID_LENGTH);
 }
 
-const mediaTypeViolations = (field: string, mediaType: string): readonly FieldViolation[] =>
+export const mediaTypeViolations = (field: string, mediaType: string): readonly FieldViolation[] =>
   lengthViolations(field, mediaType, MAX_MEDIA_TYPE_LENGTH);
 
 const uriViolations = (field: string, uri: string): readonly FieldViolation[] =>
@@ -74,7 +74,7 @@ export function lengthViolations(field: string, text: string, max: number): read
 }
 
 /** Violations of a list that is too long or, when it is not, of its items. */
-function listViolations(
+export function listViolations(
   field: string,
   items: readonly string[],
   max: number,

@@ -1,24 +1,33 @@
-/** The agents of each workspace, held for a moment: every message asks for them, and they seldom change. */
-import { type Capability, capabilityOfSkill } from "../domain/capability.ts";
+/**
+ * The agents of each workspace and what they offer, held for a moment: every message asks for them, and they seldom change.
+ * What has not changed when they are loaded again is the same object as before, with all that was made of it.
+ */
+import { type Capability, capabilitiesOf } from "../domain/capability.ts";
 import type { AgentRecord, AgentRepository } from "../store/agent-repository.ts";
+import type { CapabilityKey, CapabilityRecord, CapabilityRepository } from "../store/capability-repository.ts";
+import { type CapabilitySearch, createSearchIndexes, type SearchIndexes } from "./capability-search.ts";
 import type { Runtime } from "./runtime.ts";
 
 /** How long another replica's change may go unseen, in milliseconds. */
 const TTL_MS = 1000;
 const PAGE = 500;
 
-/** An agent that has a capability. */
+/** An agent that offers a capability. */
 export interface Offer {
-  agent: AgentRecord;
-  capability: Capability;
+  readonly agent: AgentRecord;
+  readonly capability: Capability;
 }
 
 export interface WorkspaceAgents {
+  /** In the order of their ids. */
   readonly byId: ReadonlyMap<string, AgentRecord>;
   /** The default that was set, or the only agent there is. */
   readonly defaultAgent: AgentRecord | undefined;
-  /** Who has each capability, in the order of the agents' ids; at least one. */
+  /** What each agent offers, by the agent's id. */
+  readonly capabilities: ReadonlyMap<string, readonly Capability[]>;
+  /** Who offers each capability, in the order of the agents' ids; capabilities in the order of theirs. */
   readonly byCapability: ReadonlyMap<string, readonly Offer[]>;
+  readonly search: CapabilitySearch;
 }
 
 export interface AgentDirectory {
@@ -29,24 +38,49 @@ export interface AgentDirectory {
   changed(workspaceId: string): void;
 }
 
-export function createAgentDirectory(agents: AgentRepository, runtime: Runtime): AgentDirectory {
+/** What was loaded last, from which the next load takes what is still true. */
+interface Loaded {
+  readonly agents: WorkspaceAgents;
+  readonly given: ReadonlyMap<string, readonly CapabilityRecord[]>;
+  readonly indexes: SearchIndexes;
+}
+
+export function createAgentDirectory(
+  agents: AgentRepository,
+  capabilities: CapabilityRepository,
+  runtime: Runtime,
+): AgentDirectory {
   const held = new Map<string, { until: number; loaded: Promise<WorkspaceAgents> }>();
+  const last = new Map<string, Loaded>();
 
   async function load(workspaceId: string): Promise<WorkspaceAgents> {
-    const byId = new Map<string, AgentRecord>();
+    const records = await allAgents(workspaceId);
+    const given = await allGiven(workspaceId);
+    const defaultId = await agents.defaultAgentId(workspaceId);
+    const loaded = assemble(records, given, defaultId, last.get(workspaceId));
+    last.set(workspaceId, loaded);
+    return loaded.agents;
+  }
+
+  async function allAgents(workspaceId: string): Promise<AgentRecord[]> {
+    const all: AgentRecord[] = [];
     for (let afterId: string | undefined; ; ) {
       const page = await agents.list(workspaceId, { limit: PAGE, ...(afterId !== undefined && { afterId }) });
-      for (const agent of page) byId.set(agent.agentId, agent);
-      if (page.length < PAGE) break;
-      afterId = page.at(-1)?.agentId;
+      all.push(...page);
+      if (page.length < PAGE) return all;
+      afterId = page.at(-1)!.agentId;
     }
-    const defaultId = await agents.defaultAgentId(workspaceId);
-    const lone = byId.size === 1 ? [...byId.values()][0] : undefined;
-    return {
-      byId,
-      defaultAgent: (defaultId === undefined ? undefined : byId.get(defaultId)) ?? lone,
-      byCapability: offersOf(byId.values()),
-    };
+  }
+
+  async function allGiven(workspaceId: string): Promise<CapabilityRecord[]> {
+    const all: CapabilityRecord[] = [];
+    for (let after: CapabilityKey | undefined; ; ) {
+      const page = await capabilities.list(workspaceId, { limit: PAGE, ...(after && { after }) });
+      all.push(...page);
+      if (page.length < PAGE) return all;
+      const { agentId, given } = page.at(-1)!;
+      after = { agentId, capabilityId: given.capabilityId };
+    }
   }
 
   function all(workspaceId: string): Promise<WorkspaceAgents> {
@@ -69,17 +103,81 @@ export function createAgentDirectory(agents: AgentRepository, runtime: Runtime):
   };
 }
 
-/** Skills of one card that are the same capability are one offer: the first. */
-function offersOf(agents: Iterable<AgentRecord>): Map<string, Offer[]> {
-  const byCapability = new Map<string, Offer[]>();
-  for (const agent of agents) {
-    for (const skill of agent.card.skills) {
-      const capability = capabilityOfSkill(agent.agentId, agent.card, skill);
-      if (!capability) continue;
-      const offers = byCapability.get(capability.capabilityId) ?? [];
-      if (offers.at(-1)?.agent !== agent) offers.push({ agent, capability });
-      byCapability.set(capability.capabilityId, offers);
+function assemble(
+  records: readonly AgentRecord[],
+  givenNow: readonly CapabilityRecord[],
+  defaultId: string | undefined,
+  last: Loaded | undefined,
+): Loaded {
+  const byId = new Map(records.map((agent) => [agent.agentId, kept(agent, last?.agents.byId.get(agent.agentId))]));
+  const given = groupGiven(givenNow, last?.given);
+  let isNew = !last || byId.size !== last.agents.byId.size;
+  const capabilities = new Map<string, readonly Capability[]>();
+  for (const [agentId, agent] of byId) {
+    const said = given.get(agentId);
+    const isKept = agent === last?.agents.byId.get(agentId) && said === last.given.get(agentId);
+    const offered = isKept ? last.agents.capabilities.get(agentId)! : offeredBy(agent, said ?? []);
+    if (!isKept) isNew = true;
+    capabilities.set(agentId, offered);
+  }
+  const lone = byId.size === 1 ? [...byId.values()][0] : undefined;
+  const defaultAgent = (defaultId === undefined ? undefined : byId.get(defaultId)) ?? lone;
+  const indexes = last?.indexes ?? createSearchIndexes();
+  if (last && !isNew) {
+    const agents = defaultAgent === last.agents.defaultAgent ? last.agents : { ...last.agents, defaultAgent };
+    return { agents, given, indexes };
+  }
+  const search = indexes.over({ byId, capabilities });
+  const byCapability = offersOf(byId, capabilities);
+  return { agents: { byId, defaultAgent, capabilities, byCapability, search }, given, indexes };
+}
+
+const offeredBy = ({ agentId, card }: AgentRecord, said: readonly CapabilityRecord[]): Capability[] =>
+  capabilitiesOf(
+    agentId,
+    card,
+    said.map(({ given }) => given),
+  );
+
+/** The agent as it was loaded before, if it has not changed. */
+function kept(agent: AgentRecord, before: AgentRecord | undefined): AgentRecord {
+  const isSame =
+    before !== undefined &&
+    before.revision === agent.revision &&
+    before.createdAt.getTime() === agent.createdAt.getTime() &&
+    before.updatedAt.getTime() === agent.updatedAt.getTime() &&
+    before.cardFetchedAt.getTime() === agent.cardFetchedAt.getTime();
+  return isSame ? before : agent;
+}
+
+/** What was given, by agent: the list, or at least its records, as they were loaded before where they have not changed. */
+function groupGiven(
+  records: readonly CapabilityRecord[],
+  before: Loaded["given"] = new Map(),
+): Map<string, readonly CapabilityRecord[]> {
+  const grouped = Map.groupBy(records, ({ agentId }) => agentId);
+  return new Map(
+    [...grouped].map(([agentId, now]) => {
+      const old = before.get(agentId) ?? [];
+      if (old.length === now.length && now.every(({ version }, i) => version === old[i]!.version))
+        return [agentId, old];
+      const byVersion = new Map(old.map((record) => [record.version, record]));
+      return [agentId, now.map((record) => byVersion.get(record.version) ?? record)];
+    }),
+  );
+}
+
+function offersOf(
+  byId: ReadonlyMap<string, AgentRecord>,
+  capabilities: ReadonlyMap<string, readonly Capability[]>,
+): Map<string, readonly Offer[]> {
+  const offers = new Map<string, Offer[]>();
+  for (const [agentId, agent] of byId) {
+    for (const capability of capabilities.get(agentId)!) {
+      const others = offers.get(capability.capabilityId);
+      if (others) others.push({ agent, capability });
+      else offers.set(capability.capabilityId, [{ agent, capability }]);
     }
   }
-  return byCapability;
+  return new Map([...offers].sort(([a], [b]) => (a < b ? -1 : 1)));
 }

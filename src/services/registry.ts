@@ -1,10 +1,8 @@
 /** The registry: agents come, change and leave. */
 import { create, equals } from "@bufbuild/protobuf";
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
   type Agent,
-  AgentSchema,
   type ListAgentsRequest,
   type ListAgentsResponse,
   ListAgentsResponseSchema,
@@ -17,13 +15,16 @@ import { isDnsLabel, RESERVED_IDS, slug } from "../domain/identifiers.ts";
 import { lengthViolations, MAX_URI_LENGTH } from "../domain/message-rules.ts";
 import { missingFields } from "../domain/required-fields.ts";
 import type { AgentCardSource, AgentChange, AgentRecord, AgentRepository } from "../store/agent-repository.ts";
+import type { CapabilityRepository } from "../store/capability-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentConnector, CardFetcher } from "./agent-port.ts";
+import { createRegistryCapabilities, type RegistryCapabilities } from "./registry-capabilities.ts";
+import { createRegistrySearch, type RegistrySearch } from "./registry-search.ts";
+import { agentNotFound, agentView, pageLimit, pageToken, readPageToken } from "./registry-views.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
 import { refuse } from "./tasks.ts";
 
-const MAX_PAGE = 100;
 const DEFAULT_PAGE = 50;
 /** How much of what others wrote a refusal repeats, in characters. */
 const MAX_ECHO_LENGTH = 512;
@@ -33,7 +34,7 @@ const MAX_REVISION = 2 ** 31 - 1;
 const CHANGEABLE: readonly string[] = ["card", "card_url", "safe_to_repeat", "*"];
 const CARD_PATH = "/.well-known/agent-card.json";
 
-export interface Registry {
+export interface Registry extends RegistryCapabilities, RegistrySearch {
   register(context: RequestContext, request: RegisterAgentRequest): Promise<Agent>;
   update(context: RequestContext, request: UpdateAgentRequest): Promise<Agent>;
   remove(context: RequestContext, agentId: string): Promise<void>;
@@ -45,13 +46,16 @@ export interface Registry {
 
 interface RegistryDeps {
   repository: AgentRepository;
+  capabilities: CapabilityRepository;
   directory: AgentDirectory;
   connector: AgentConnector;
   cards: CardFetcher;
   runtime: Runtime;
 }
 
-export function createRegistry({ repository, directory, connector, cards, runtime }: RegistryDeps): Registry {
+export function createRegistry(deps: RegistryDeps): Registry {
+  const { repository, capabilities, directory, connector, cards, runtime } = deps;
+
   async function fetchCard(url: string, field: string, signal: AbortSignal): Promise<AgentCardSource> {
     try {
       const fetched = await cards.fetch(url, { signal });
@@ -88,23 +92,7 @@ export function createRegistry({ repository, directory, connector, cards, runtim
 
   async function show(context: RequestContext, agentId: string): Promise<Agent> {
     const { defaultAgent } = await directory.agents(context.workspaceId);
-    return toProto(await existing(context, agentId), defaultAgent?.agentId);
-  }
-
-  function toProto(agent: AgentRecord, defaultId: string | undefined): Agent {
-    const used = connector.pick(agent.card);
-    return create(AgentSchema, {
-      agentId: agent.agentId,
-      card: agent.card,
-      cardUrl: agent.cardUrl ?? "",
-      ...(used && { interface: used }),
-      isDefault: agent.agentId === defaultId,
-      etag: `"${agent.revision}"`,
-      createTime: timestampFromDate(agent.createdAt),
-      updateTime: timestampFromDate(agent.updatedAt),
-      cardFetchTime: timestampFromDate(agent.cardFetchedAt),
-      safeToRepeat: agent.safeToRepeat,
-    });
+    return agentView(await existing(context, agentId), defaultAgent?.agentId, connector);
   }
 
   /** What changed is seen by the next request here, and by other replicas within a second. */
@@ -119,6 +107,9 @@ export function createRegistry({ repository, directory, connector, cards, runtim
   }
 
   return {
+    ...createRegistryCapabilities({ agents: repository, capabilities, directory, runtime }),
+    ...createRegistrySearch(directory, connector),
+
     async register(context, request) {
       const wanted = request.agentId;
       if (wanted !== "") refuse(agentIdViolations(wanted));
@@ -166,20 +157,16 @@ export function createRegistry({ repository, directory, connector, cards, runtim
     get: show,
 
     async list(context, request) {
-      if (request.pageSize < 0) throw invalidArgument([{ field: "pageSize", description: "must not be negative" }]);
-      const limit = Math.min(request.pageSize || DEFAULT_PAGE, MAX_PAGE);
-      const afterId = request.pageToken === "" ? undefined : Buffer.from(request.pageToken, "base64url").toString();
-      if (afterId !== undefined && !isDnsLabel(afterId)) {
-        throw invalidArgument([{ field: "pageToken", description: "is not a nextPageToken of ListAgents" }]);
-      }
+      const limit = pageLimit(request.pageSize, DEFAULT_PAGE);
+      const [afterId] = readPageToken(request.pageToken, 1, "ListAgents") ?? [];
       const page = { limit: limit + 1, ...(afterId !== undefined && { afterId }) };
       const found = await repository.list(context.workspaceId, page);
       const { defaultAgent } = await directory.agents(context.workspaceId);
       const agents = found.slice(0, limit);
       const last = agents.at(-1);
       return create(ListAgentsResponseSchema, {
-        agents: agents.map((agent) => toProto(agent, defaultAgent?.agentId)),
-        nextPageToken: found.length > limit && last ? Buffer.from(last.agentId).toString("base64url") : "",
+        agents: agents.map((agent) => agentView(agent, defaultAgent?.agentId, connector)),
+        nextPageToken: found.length > limit && last ? pageToken(last.agentId) : "",
       });
     },
 
@@ -252,14 +239,6 @@ function revisionOf(etag: string): number {
   if (Number.isInteger(revision) && revision >= 0 && revision <= MAX_REVISION) return revision;
   throw invalidArgument([{ field: "agent.etag", description: "is not an etag of this agent; read the agent again" }]);
 }
-
-const agentNotFound = (agentId: string) =>
-  new SignalboxError({
-    code: "NOT_FOUND",
-    reason: "AGENT_NOT_FOUND",
-    message: `There is no agent "${agentId.slice(0, 128)}".`,
-    metadata: { agentId: agentId.slice(0, 128) },
-  });
 
 const agentExists = (agentId: string) =>
   new SignalboxError({

@@ -17,7 +17,7 @@ import type { AgentEndpoint } from "./agent-port.ts";
 import type { RequestContext } from "./request-context.ts";
 import { type DecideDeps, decide } from "./routing/decide.ts";
 import { contradiction, noRoute, nothingFits } from "./routing/no-route.ts";
-import { type Ask, type Cut, type Possible, sift } from "./routing/offers.ts";
+import { type Ask, type Cut, hasLabels, type Labels, type Possible, sift } from "./routing/offers.ts";
 import { matchedCapabilities, textOf } from "./routing/text.ts";
 
 /** What a request names by its address or its `tenant`. */
@@ -162,7 +162,7 @@ export function createRouter(deps: RouterDeps): Router {
       offers: agents.byCapability.get(match.capabilityId) ?? [],
       matches,
     }));
-    if (wishes.labels) searches.push({ source, offers: oneOfEach(agents) });
+    if (wishes.labels) searches.push({ source, offers: oneOfEach(agents, wishes.labels) });
     else if (agents.defaultAgent)
       searches.push({
         source: RouteSource.DEFAULT,
@@ -211,9 +211,13 @@ function ofAgent(
   return { source, capabilityId, offers };
 }
 
-/** Every offer of every agent: labels choose among them, and an agent is taken once, for the first that has them. */
-function oneOfEach({ byCapability }: WorkspaceAgents): Possible[] {
-  return [...byCapability.values()].flat();
+/** Each agent once, with the first of its capabilities that has the labels; one that has none is cut for it. */
+function oneOfEach({ byId, capabilities }: WorkspaceAgents, labels: Labels): Possible[] {
+  return [...byId.values()].flatMap((agent) => {
+    const offered = capabilities.get(agent.agentId) ?? [];
+    const capability = offered.find((each) => hasLabels(each, labels)) ?? offered[0];
+    return capability ? [{ agent, capability }] : [];
+  });
 }
 
 /** An agent as a task of a capability is given to it: what may be repeated is said of either. */

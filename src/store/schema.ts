@@ -4,6 +4,7 @@ import type { ColumnType, Generated } from "kysely";
 export interface Schema {
   workspaces: WorkspaceTable;
   agents: AgentTable;
+  capabilities: CapabilityTable;
   tasks: TaskTable;
   task_updates: TaskUpdateTable;
   push_configs: PushConfigTable;
@@ -31,6 +32,18 @@ export interface AgentTable {
   card_fetched_at: Date;
   /** Whether a task may be sent to it once more when nobody knows what became of the first time. */
   safe_to_repeat: Generated<boolean>;
+}
+
+export interface CapabilityTable {
+  workspace_id: string;
+  agent_id: string;
+  capability_id: string;
+  /** signalbox.v1.Capability, as it was given. */
+  body: Uint8Array;
+  /** Changes with every change, and is never used twice. */
+  version: Generated<number>;
+  created_at: Date;
+  updated_at: Date;
 }
 
 export interface TaskTable {

@@ -14,6 +14,7 @@ import { createRegistry } from "../../src/services/registry.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { createAgentRepository } from "../../src/store/agent-repository.ts";
+import { createCapabilityRepository } from "../../src/store/capability-repository.ts";
 import { describeEachBackend } from "../store/backends.ts";
 
 const cardSaying = (description: string): AgentCard =>
@@ -29,12 +30,14 @@ describeEachBackend("the registry", (backend) => {
   it("keeps connections as long as the card says the same and the agent stays", async () => {
     const runtime = systemRuntime();
     const repository = createAgentRepository(backend.db);
-    const directory = createAgentDirectory(repository, runtime);
+    const capabilities = createCapabilityRepository(backend.db);
+    const directory = createAgentDirectory(repository, capabilities, runtime);
     const connector = createAgentConnector({ allowPrivateUrls: true });
     const forgotten: string[] = [];
     let served: AgentCard | undefined = cardSaying("first");
     const registry = createRegistry({
       repository,
+      capabilities,
       directory,
       runtime,
       connector: { ...connector, forget: (_workspaceId, agentId) => forgotten.push(agentId) },
@@ -68,10 +71,11 @@ describeEachBackend("the registry", (backend) => {
   it("changes what an update names, and nothing else", async () => {
     const runtime = systemRuntime();
     const repository = createAgentRepository(backend.db);
-    const directory = createAgentDirectory(repository, runtime);
+    const capabilities = createCapabilityRepository(backend.db);
+    const directory = createAgentDirectory(repository, capabilities, runtime);
     const connector = createAgentConnector({ allowPrivateUrls: true });
     const cards = { fetch: async () => ({ card: cardSaying("fetched") }) };
-    const registry = createRegistry({ repository, directory, runtime, connector, cards });
+    const registry = createRegistry({ repository, capabilities, directory, runtime, connector, cards });
     const context = { workspaceId: "default", signal: new AbortController().signal } as RequestContext;
     const update = (agent: MessageInitShape<typeof AgentSchema>, ...paths: string[]) => {
       const updateMask = paths.length > 0 ? { paths } : undefined;

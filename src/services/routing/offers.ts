@@ -69,7 +69,9 @@ function faultOf({ agent, capability }: Possible, ask: Ask, data: readonly DataP
   return undefined;
 }
 
-const hasLabels = (capability: Capability | undefined, labels: Readonly<Record<string, string>>): boolean =>
+export type Labels = Readonly<Record<string, string>>;
+
+export const hasLabels = (capability: Capability | undefined, labels: Labels): boolean =>
   Object.entries(labels).every(([key, value]) => capability?.labels[key] === value);
 
 function refusalOf(check: () => void): SignalboxError | undefined {

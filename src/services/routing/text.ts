@@ -1,6 +1,6 @@
 /** The capabilities that the text of a message fits. */
 import type { Message } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
-import type { CapabilitySearch } from "../../domain/routing/text-match.ts";
+import type { CapabilitySearch } from "../capability-search.ts";
 
 /** Offers that are looked at, and capabilities that are tried, at most. */
 const MOST_MATCHES = 64;

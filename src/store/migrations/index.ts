@@ -4,6 +4,7 @@ import { up as foundation } from "./0001-foundation.ts";
 import { up as engine } from "./0002-engine.ts";
 import { up as webhookCursors } from "./0003-webhook-cursors.ts";
 import { up as leanTasks } from "./0004-lean-tasks.ts";
+import { up as capabilities } from "./0005-capabilities.ts";
 import { up as taskCapability } from "./0006-task-capability.ts";
 
 export const migrations: Record<string, Migration> = {
@@ -11,5 +12,6 @@ export const migrations: Record<string, Migration> = {
   "0002-engine": { up: engine },
   "0003-webhook-cursors": { up: webhookCursors },
   "0004-lean-tasks": { up: leanTasks },
+  "0005-capabilities": { up: capabilities },
   "0006-task-capability": { up: taskCapability },
 };

@@ -16,5 +16,12 @@ export function createRegistryService(registry: Registry): ServiceImpl<typeof Re
     listAgents: (request, context) => registry.list(requestContextOf(context), request),
     refreshAgentCard: (request, context) => registry.refreshCard(requestContextOf(context), request.agentId),
     setDefaultAgent: (request, context) => registry.setDefault(requestContextOf(context), request.agentId),
+    addCapability: (request, context) => registry.addCapability(requestContextOf(context), request),
+    removeCapability: async (request, context) => {
+      await registry.removeCapability(requestContextOf(context), request);
+      return {};
+    },
+    listCapabilities: (request, context) => registry.listCapabilities(requestContextOf(context), request),
+    searchAgents: (request, context) => registry.searchAgents(requestContextOf(context), request),
   };
 }

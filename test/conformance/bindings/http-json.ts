@@ -21,6 +21,10 @@ const ROUTES: Readonly<Record<string, string[]>> = {
   ListAgents: ["GET /v1/agents"],
   RefreshAgentCard: ["POST /v1/agents/{agent_id}:refreshCard body=*"],
   SetDefaultAgent: ["POST /v1/agents/{agent_id}:setDefault body=*"],
+  AddCapability: ["POST /v1/agents/{agent_id}/capabilities body=capability"],
+  RemoveCapability: ["DELETE /v1/agents/{agent_id}/capabilities/{capability_id}"],
+  ListCapabilities: ["GET /v1/capabilities"],
+  SearchAgents: ["GET /v1/agents:search"],
   GetTaskExecution: ["GET /v1/tasks/{task_id}/execution"],
   ListTaskTransitions: ["GET /v1/tasks/{task_id}/transitions"],
 };

@@ -1,0 +1,89 @@
+/** How the registry shows what it has, and says that it does not have something. */
+import { create } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { Access, type Agent, AgentSchema, CapabilitySchema } from "../../gen/signalbox/v1/registry_pb.ts";
+import type { Capability } from "../domain/capability.ts";
+import { invalidArgument, SignalboxError } from "../domain/errors.ts";
+import { isDnsLabel } from "../domain/identifiers.ts";
+import { decimalOf } from "../domain/money.ts";
+import type { AgentRecord } from "../store/agent-repository.ts";
+import type { AgentConnector } from "./agent-port.ts";
+
+const MAX_PAGE = 100;
+
+/** An agent as clients see it. `defaultId` is the workspace's default agent. */
+export function agentView(agent: AgentRecord, defaultId: string | undefined, connector: AgentConnector): Agent {
+  const used = connector.pick(agent.card);
+  return create(AgentSchema, {
+    agentId: agent.agentId,
+    card: agent.card,
+    cardUrl: agent.cardUrl ?? "",
+    ...(used && { interface: used }),
+    isDefault: agent.agentId === defaultId,
+    etag: `"${agent.revision}"`,
+    createTime: timestampFromDate(agent.createdAt),
+    updateTime: timestampFromDate(agent.updatedAt),
+    cardFetchTime: timestampFromDate(agent.cardFetchedAt),
+    safeToRepeat: agent.safeToRepeat,
+  });
+}
+
+/** A capability as clients see it: with all that is known of it, wherever it was said. */
+export function capabilityView(capability: Capability) {
+  const { costMicros, averageLatencyMs = 0, maxConcurrency = 0, maxLatencyMs, availability } = capability;
+  const {
+    capabilityId,
+    agentId,
+    skillId = "",
+    name,
+    description,
+    safeToRepeat,
+    inputSchema,
+    outputSchema,
+  } = capability;
+  return create(CapabilitySchema, {
+    capabilityId,
+    agentId,
+    skillId,
+    name,
+    description,
+    tags: [...capability.tags],
+    examples: [...capability.examples],
+    inputModes: [...capability.inputModes],
+    outputModes: [...capability.outputModes],
+    ...(inputSchema && { inputSchema }),
+    ...(outputSchema && { outputSchema }),
+    costPerTask: costMicros === 0 ? "" : decimalOf(costMicros),
+    averageLatencyMs: BigInt(averageLatencyMs),
+    maxConcurrency,
+    serviceLevel: { maxLatencyMs: BigInt(maxLatencyMs), availability },
+    access: Access[capability.access],
+    safeToRepeat,
+    labels: { ...capability.labels },
+  });
+}
+
+/** How many items a page has: `size`, or `standard` if it is 0, but never more than 100. */
+export function pageLimit(size: number, standard: number): number {
+  if (size < 0) throw invalidArgument([{ field: "pageSize", description: "must not be negative" }]);
+  return Math.min(size || standard, MAX_PAGE);
+}
+
+/** The token of the page after the item with these ids. */
+export const pageToken = (...ids: readonly string[]): string => Buffer.from(ids.join("/")).toString("base64url");
+
+/** The `count` ids that `method` put into a page token; undefined for none, which is the first page. */
+export function readPageToken(token: string, count: number, method: string): string[] | undefined {
+  if (token === "") return undefined;
+  const ids = Buffer.from(token, "base64url").toString().split("/");
+  if (ids.length === count && ids.every(isDnsLabel)) return ids;
+  throw invalidArgument([{ field: "pageToken", description: `is not a nextPageToken of ${method}` }]);
+}
+
+export const agentNotFound = (agentId: string) =>
+  new SignalboxError({
+    code: "NOT_FOUND",
+    reason: "AGENT_NOT_FOUND",
+    message: `There is no agent "${agentId.slice(0, 128)}".`,
+    metadata: { agentId: agentId.slice(0, 128) },
+  });
