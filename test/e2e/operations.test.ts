@@ -15,6 +15,7 @@ import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflec
 import { A2AService } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { required_scope } from "../../gen/signalbox/v1/options_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
+import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
 import { createSignalboxClient } from "../../src/sdk/client.ts";
 import { startRemotePuppet } from "../agents/remote-puppet.ts";
@@ -24,9 +25,15 @@ import { stablePort } from "../setup/stable-port.ts";
 import { pgliteDirectory } from "../store/backends.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
 
-const SERVICES = [A2AService, RegistryService, TaskService, Health, ServerReflection, ServerReflectionAlpha].map(
-  (s) => s.typeName,
-);
+const SERVICES = [
+  A2AService,
+  RegistryService,
+  TaskService,
+  RoutingService,
+  Health,
+  ServerReflection,
+  ServerReflectionAlpha,
+].map((s) => s.typeName);
 
 let app: TestApp;
 
