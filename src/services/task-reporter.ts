@@ -106,14 +106,16 @@ class Reporter implements TaskReporter {
       case "statusUpdate": {
         const event = payload.value;
         const make = (image: TaskImage) => updatesFromStatus(image, event, known, this.#now());
+        const bytes = weightOfStatus(event);
         const written = this.#write(make, { ...this.#identify(event.taskId, event.contextId), gather: "status" });
-        return this.#hear(event.status, weightOfStatus(event), written);
+        return this.#hear(event.status, bytes, written);
       }
       case "artifactUpdate": {
         const event = payload.value;
         const make = (image: TaskImage) => updatesFromArtifact(image, event);
+        const bytes = weightOfChunk(event);
         const written = this.#write(make, { ...this.#identify(event.taskId, event.contextId), gather: "chunk" });
-        return this.#hold(weightOfChunk(event), written);
+        return this.#hold(bytes, written);
       }
       case "message": {
         const message = payload.value;
