@@ -71,6 +71,11 @@ export function updatesFromSnapshot(image: TaskImage, upstream: Task, known: Ups
   if (isTerminal(stateOf(image))) return [];
   const messages = missedMessages(image, upstream, known, now);
   const updates = messages.updates;
+  const status = upstream.status && newStatus(messages.status, header, upstream.status, known, now);
+  const news = status ? reportedStatus(header, status, undefined) : takenUp(image, upstream.status?.state);
+  // That it works comes before what it has made by now, as in a stream; that it rests, after it.
+  const works = upstream.status?.state === TaskState.WORKING;
+  if (news && works) updates.push(news);
   const ended = isTerminal(upstream.status?.state ?? TaskState.UNSPECIFIED);
   for (const artifact of upstream.artifacts) {
     // Whether an artifact is whole, a snapshot of a running task does not tell.
@@ -80,9 +85,7 @@ export function updatesFromSnapshot(image: TaskImage, upstream: Task, known: Ups
     const value = create(TaskSchema, { metadata: upstream.metadata });
     updates.push({ kind: "metadata", body: response({ case: "task", value }) });
   }
-  const status = upstream.status && newStatus(messages.status, header, upstream.status, known, now);
-  const last = status ? reportedStatus(header, status, undefined) : takenUp(image, upstream.status?.state);
-  if (last) updates.push(last);
+  if (news && !works) updates.push(news);
   return updates;
 }
 

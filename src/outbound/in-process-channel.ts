@@ -46,7 +46,8 @@ export interface HandlerContext {
 
 /**
  * An agent as a function. It answers with one Message or Task, or with a Task and then its updates (section 3.1.2); for a
- * message that continues a task, updates alone will do. What it throws fails the task.
+ * message that continues a task, updates alone will do. What it throws fails the task. What it has given is the router's: it must
+ * not change it any more.
  */
 export type AgentHandler = (
   message: Message,

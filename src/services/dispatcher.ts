@@ -1,6 +1,7 @@
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { stateOf, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
 import { isLeased, isTerminal } from "../domain/task-state.ts";
+import { isOutcomeUnknown } from "../store/database-errors.ts";
 import type { TakenTask } from "../store/lease-repository.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import type { AgentClient, AgentEndpoint } from "./agent-port.ts";
@@ -97,6 +98,9 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       await runner.writer.seize(runners.signal);
     } catch (error) {
       runner.release();
+      // If it was taken all the same, it is this replica's, and nobody else will carry it.
+      if (isOutcomeUnknown(error))
+        runners.inBackground("a task cannot be looked after", image.header.taskId, () => heal(image.header));
       throw error;
     }
     running.start(runner, (r) => r.resume());

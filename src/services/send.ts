@@ -83,6 +83,8 @@ export function createSender(deps: SendDeps): Sender {
       let shown = false;
       try {
         let pending = toldOf(updates);
+        // Whoever leaves while the task is shown has no use for it any more, nor for why it did not come.
+        pending.catch(() => {});
         if (!image.header.disclosed && !(await within(deps, pending, context.signal))) {
           // Silence. If the agent answered with a Message in this very moment, that is the first thing to show.
           image.header.disclosed = await dispatcher.disclose(context.workspaceId, taskId);

@@ -60,7 +60,7 @@ export interface TaskReporter {
    * work is stored beside what the agent says next, everything else by then. Throws AgentCallError for what is no report.
    */
   report(answer: StreamResponse, first: boolean): Promise<void>;
-  /** Resolves when everything that was reported is stored. */
+  /** Resolves when everything that was reported is stored, and the agent that named a task too late has been told. */
   settled(): Promise<void>;
   /** Stores what the agent's task says as a whole. `options` of the append, where it is to be one of a kind. */
   reportTask(task: Task, options?: AppendOptions): Promise<void>;
@@ -82,9 +82,10 @@ class Reporter implements TaskReporter {
   readonly #signal: AbortSignal;
   /** What the agent calls the task, before that is stored. */
   #name: string | undefined;
-  /** Resolves when what is held is stored. */
-  #stored: Promise<void> | undefined;
+  /** Reports that are held until they are stored, how heavy they are, and who waits until there is none. */
+  #held = 0;
   #heldBytes = 0;
+  #settling: PromiseWithResolvers<void> | undefined;
   /** How the storing of something held failed. */
   #failure: { error: unknown } | undefined;
 
@@ -105,14 +106,16 @@ class Reporter implements TaskReporter {
       case "statusUpdate": {
         const event = payload.value;
         const make = (image: TaskImage) => updatesFromStatus(image, event, known, this.#now());
+        const bytes = weightOfStatus(event);
         const written = this.#write(make, { ...this.#identify(event.taskId, event.contextId), gather: "status" });
-        return this.#hear(event.status, weightOfStatus(event), written);
+        return this.#hear(event.status, bytes, written);
       }
       case "artifactUpdate": {
         const event = payload.value;
         const make = (image: TaskImage) => updatesFromArtifact(image, event);
+        const bytes = weightOfChunk(event);
         const written = this.#write(make, { ...this.#identify(event.taskId, event.contextId), gather: "chunk" });
-        return this.#hold(weightOfChunk(event), written);
+        return this.#hold(bytes, written);
       }
       case "message": {
         const message = payload.value;
@@ -124,9 +127,11 @@ class Reporter implements TaskReporter {
     }
   }
 
-  /** Appends go one after another, so the last one is stored after all others. */
   async settled(): Promise<void> {
-    await this.#stored;
+    if (this.#held > 0) {
+      this.#settling ??= Promise.withResolvers();
+      await this.#settling.promise;
+    }
     if (!this.#failure) return;
     const { error } = this.#failure;
     this.#failure = undefined;
@@ -173,18 +178,25 @@ class Reporter implements TaskReporter {
 
   /** More than is held at most is waited for. */
   async #hold(bytes: number, written: Promise<void>): Promise<void> {
+    this.#held += 1;
     this.#heldBytes += bytes;
-    this.#stored = written.then(
-      () => {
-        this.#heldBytes -= bytes;
-      },
+    written.then(
+      () => this.#letGo(bytes),
       (error: unknown) => {
-        this.#heldBytes -= bytes;
         this.#failure ??= { error };
+        this.#letGo(bytes);
         this.#deps.onFailure(error);
       },
     );
     if (this.#heldBytes > MAX_HELD_BYTES) await this.settled();
+  }
+
+  #letGo(bytes: number): void {
+    this.#held -= 1;
+    this.#heldBytes -= bytes;
+    if (this.#held > 0) return;
+    this.#settling?.resolve();
+    this.#settling = undefined;
   }
 
   #task(task: Task, known: UpstreamIds, options?: AppendOptions): Promise<void> {

@@ -1,8 +1,8 @@
 /** What the rows that are added to a task's log change in the task's own row. Pure. */
-import { toBinary } from "@bufbuild/protobuf";
 import { TaskSchema, TaskState, type TaskStatus } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type NewUpdate, stateBrought } from "../domain/task-log.ts";
 import { EngineState, isClaimable, mayGo } from "../domain/task-state.ts";
+import { written } from "./task-codec.ts";
 
 export interface Changes {
   /** The states that the updates bring, in their order. */
@@ -21,7 +21,7 @@ export function changedBy(updates: readonly NewUpdate[]): Changes {
     if (payload.case === "statusUpdate" && payload.value.status) changed.status = payload.value.status;
     else if (update.kind === "reply")
       changed.status = { $typeName: "lf.a2a.v1.TaskStatus", state: TaskState.COMPLETED };
-    else if (payload.case === "task") changed.metadata = toBinary(TaskSchema, payload.value);
+    else if (payload.case === "task") changed.metadata = written(TaskSchema, payload.value);
   }
   return changed;
 }

@@ -1,5 +1,5 @@
 /** Rows of the task tables to domain values and back. */
-import { fromBinary } from "@bufbuild/protobuf";
+import { type DescMessage, fromBinary, type MessageShape } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { StreamResponseSchema, type TaskState, type TaskStatus, TaskStatusSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { encode } from "../domain/encode.ts";
@@ -13,6 +13,7 @@ import {
 } from "../domain/task-log.ts";
 import type { EngineState } from "../domain/task-state.ts";
 import type { Row } from "./database.ts";
+import { UnfitValueError } from "./pg-arrays.ts";
 
 const KIND_NUMBER: Record<UpdateKind, number> = {
   message: 1,
@@ -31,10 +32,19 @@ const NUL = /\0/g;
 
 export const kindNumber = (kind: UpdateKind): number => KIND_NUMBER[kind];
 
+/** The bytes of a message. One that cannot be written, as a function may give that is an agent, is its caller's fault alone. */
+export function written<Desc extends DescMessage>(schema: Desc, message: MessageShape<Desc>): Uint8Array {
+  try {
+    return encode(schema, message);
+  } catch (cause) {
+    throw new UnfitValueError(`a ${schema.name} cannot be written: ${(cause as Error).message}`, { cause });
+  }
+}
+
 /** Undefined for a number that only a newer version knows. */
 export const kindName = (number: number): UpdateKind | undefined => KIND_NAME.get(number);
 
-export const encodeBody = (update: NewUpdate): Uint8Array => encode(StreamResponseSchema, update.body);
+export const encodeBody = (update: NewUpdate): Uint8Array => written(StreamResponseSchema, update.body);
 
 export const encodeCause = (update: NewUpdate): string | null => update.cause?.replace(NUL, "") ?? null;
 
@@ -42,7 +52,7 @@ export const encodeCause = (update: NewUpdate): string | null => update.cause?.r
 export function encodeStatus(status: TaskStatus, at: Date): Uint8Array | null {
   const { message, timestamp } = status;
   const brief = !message && !status.$unknown && timestamp && !timestamp.$unknown && isTime(timestamp, at);
-  return brief ? null : encode(TaskStatusSchema, status);
+  return brief ? null : written(TaskStatusSchema, status);
 }
 
 const isTime = ({ seconds, nanos }: Timestamp, at: Date): boolean =>

@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { expect, it } from "vitest";
 import { MessageSchema, Role, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate } from "../../src/domain/agent-report.ts";
+import { databaseOutcomeUnknown } from "../../src/domain/errors.ts";
 import { stateOf, type TaskImage } from "../../src/domain/task-log.ts";
 import { AgentCallError } from "../../src/services/agent-port.ts";
 import type { Database } from "../../src/store/database.ts";
@@ -131,4 +132,25 @@ it("asks the agent to cancel once, however long the replica does not know that i
   await canceled;
   expect(cancels).toBe(1);
   expect(stateOf(await replica.load(task))).toBe(CANCELED);
+});
+
+it("carries a task that it took for a cancel, though the answer to that was lost", async () => {
+  const start = await openLab();
+  const client = workingAgent({ get: async () => taskIn("theirs-1", COMPLETED) });
+  let losing = true;
+  const wrap = (db: Database): Database => ({
+    ...db,
+    async query(statement, values) {
+      const rows = await db.query(statement, values);
+      if (!losing || !statement.name.startsWith("task-append")) return rows;
+      losing = false;
+      throw databaseOutcomeUnknown(new Error("the connection was lost"));
+    },
+  });
+  const a = await start(workingAgent());
+  const b = await start(client, { wrap });
+  const named = await a.when(await a.begin(), isNamed);
+  await expect(b.cancel(named)).rejects.toMatchObject({ reason: "DATABASE_UNAVAILABLE" });
+  // It is another's now for good: what the agent says of it ends it.
+  await b.when(named, ({ task }) => task.status?.state === COMPLETED);
 });

@@ -156,6 +156,16 @@ describeEachBackend("the task store", (context) => {
     });
   });
 
+  it("stores a batch's good appends beside one that cannot be written", async () => {
+    const headers = await Promise.all([submitted(), submitted(), submitted()]);
+    const payload = { case: "artifactUpdate", value: { artifact: {} } };
+    const unwritable = { kind: "artifact", body: { $typeName: "lf.a2a.v1.StreamResponse", payload } } as never;
+    const results = await Promise.allSettled(
+      headers.map((header, i) => appendTo(header, 1, i === 1 ? [unwritable] : chunk(header, "good"))),
+    );
+    expect(results.map((result) => result.status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
+  });
+
   it("keeps a task hidden until it is disclosed, and lets no hidden reply follow that", async () => {
     const header = await submitted({ disclosed: false });
     const reply = replyUpdate(header, hello("bare"), new Map());

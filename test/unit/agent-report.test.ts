@@ -56,6 +56,16 @@ describe("a snapshot after a broken stream", () => {
   const chunk = (parts: number) =>
     create(ArtifactSchema, { artifactId: "a", parts: Array.from({ length: parts }, () => create(PartSchema)) });
 
+  test.each([
+    [WORKING, ["status", "artifact"]],
+    [COMPLETED, ["artifact", "status"]],
+    [INPUT_REQUIRED, ["artifact", "status"]],
+  ])("tells in state %i first what comes first in a stream", (state, kinds) => {
+    const image = newImage(headerOf({ taskId: "t", contextId: "c", upstreamTaskId: "u" }));
+    const task = create(TaskSchema, { status: { state }, artifacts: [chunk(1)] });
+    expect(updatesFromSnapshot(image, task, new Map(), at).map(({ kind }) => kind)).toEqual(kinds);
+  });
+
   test("keeps the order in which the agent spoke", () => {
     const image = answered();
     image.task.status = create(TaskStatusSchema, { state: WORKING, message: said("A0") });
@@ -76,7 +86,7 @@ describe("a snapshot after a broken stream", () => {
     [COMPLETED, true],
   ])("of a task in state %i says lastChunk %s", (state, lastChunk) => {
     const upstream = create(TaskSchema, { status: { state }, artifacts: [chunk(1)] });
-    const [update] = updatesFromSnapshot(answered(), upstream, new Map(), at);
+    const update = updatesFromSnapshot(answered(), upstream, new Map(), at).find(({ kind }) => kind === "artifact");
     expect(update?.body.payload).toMatchObject({ case: "artifactUpdate", value: { lastChunk } });
   });
 });
