@@ -57,8 +57,8 @@ export function valueAt(json: JsonValue, path: string): JsonValue {
 }
 
 /**
- * The same with names in place of what differs from run to run: ids are numbered as they appear, so that it still shows
- * where the same one stands twice.
+ * The same with names in place of what differs from run to run, and without what was measured: ids are numbered as they
+ * appear, so that it still shows where the same one stands twice.
  */
 export function normalize(json: JsonValue): JsonValue {
   const names = new Map<string, string>();
@@ -73,12 +73,17 @@ export function normalize(json: JsonValue): JsonValue {
   });
 }
 
+/** What depends on what came before, and is absent where nothing did. */
+const MEASURED: ReadonlySet<string> = new Set(["errorRate", "inFlight", "latencyMs", "score", "seed"]);
+
 /** Visits strings in an order that does not depend on that of the keys. */
 function mapStrings(json: JsonValue, map: (text: string, key: string) => JsonValue, key = ""): JsonValue {
   if (typeof json === "string") return map(json, key);
   if (Array.isArray(json)) return json.map((item) => mapStrings(item, map, key));
   if (!isObject(json)) return json;
-  const entries = Object.entries(json).sort(([a], [b]) => (a < b ? -1 : 1));
+  const entries = Object.entries(json)
+    .filter(([name]) => !MEASURED.has(name))
+    .sort(([a], [b]) => (a < b ? -1 : 1));
   return Object.fromEntries(entries.map(([name, value]) => [name, mapStrings(value, map, name)]));
 }
 
