@@ -12,9 +12,10 @@ import type { Work } from "./further-messages.ts";
 import { createTurns } from "./in-turn.ts";
 import { LateLog } from "./late-log.ts";
 import type { AgentLoads } from "./routing/agent-load.ts";
+import type { Life, RunnerDeps } from "./runner-deps.ts";
 import { createRunningTasks, type RunningTasks } from "./running-tasks.ts";
 import { backoffMs } from "./runtime.ts";
-import { type Life, type RunnerDeps, TaskRunner } from "./task-runner.ts";
+import { TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError, type WriterDeps, whenDatabaseAnswers } from "./task-writer.ts";
 
 /** Bounds of the pause before something is tried again that another replica was faster with, in milliseconds. */

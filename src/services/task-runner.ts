@@ -3,11 +3,11 @@ import { ownText } from "../domain/agent-report.ts";
 import { type Delivery, stateOf } from "../domain/task-log.ts";
 import { EngineState, isClaimable, isTerminal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
-import type { AbortGroup } from "./abort-group.ts";
 import { AgentCallError, type AgentCallOptions, type AgentClient } from "./agent-port.ts";
 import type { TaskLog } from "./late-log.ts";
+import type { Life, RunnerDeps, RunnerInit } from "./runner-deps.ts";
 import type { Runtime } from "./runtime.ts";
-import { type AttemptRules, createTaskAttempts, type TaskAttempts } from "./task-attempts.ts";
+import { createTaskAttempts, type TaskAttempts } from "./task-attempts.ts";
 import { createTaskCancel } from "./task-cancel.ts";
 import { TaskDelivery } from "./task-delivery.ts";
 import { createTaskFollower, type FollowerDeps, type TaskFollower } from "./task-follower.ts";
@@ -21,36 +21,6 @@ const CONTROL_TIMEOUT_MS = 30_000;
 
 /** How far the clocks of the database and of this process may be apart before the reason that is given is the wrong one. */
 const CLOCK_SKEW_MS = 1_000;
-
-export interface RunnerDeps {
-  store: TaskStore;
-  runtime: Runtime;
-  /** Longest silence of an agent, in milliseconds. */
-  agentTimeoutMs: number;
-  /** How long an agent may be out of reach in the middle of a task, in milliseconds. */
-  agentAwayMs: number;
-  /** Longest time with one attempt, in milliseconds. */
-  attemptTimeoutMs: number;
-  attempts: Omit<AttemptRules, "safeToRepeat">;
-}
-
-/** What a runner works with that is its task's own. */
-export interface RunnerInit {
-  writer: TaskWriter;
-  client: AgentClient;
-  log: TaskLog;
-  /** Whether the agent's work may be done twice. */
-  safeToRepeat: boolean;
-  life: Life;
-}
-
-/** The time in which runners may work: until the process stops, or is declared dead. Their tasks are not touched then. */
-export interface Life {
-  /** Ends their writes. */
-  readonly signal: AbortSignal;
-  /** Ends their listening. */
-  readonly runners: AbortGroup;
-}
 
 /** Carries one task for this replica: brings messages to its agent, and has written down what the agent says of it. */
 export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, MessagesDeps {

@@ -154,33 +154,6 @@ describe("send", () => {
   });
 });
 
-describe("route", () => {
-  test("preview says who would take a message, and explain why one was given to its agent", async () => {
-    const preview = await signalbox("route", "preview", "Write about lanterns");
-    expect(preview).toMatchObject({ code: 0, err: "" });
-    expect(preview.out).toMatch(/^Agent +writer\nCapability +\S+\nNamed by +the text of the message\n/);
-    const { out } = await signalbox("send", "--json", "--agent", "writer", "Write about lanterns");
-    const explained = await signalbox("route", "explain", JSON.parse(out).task.id);
-    expect(explained.out).toMatch(/Named by +the tenant of the request\nStrategy +none: one agent was in question\n/);
-    expect(explained.out).toMatch(/ +CANDIDATE +SCORE +IN FLIGHT +LATENCY MS +ERRORS +COST\n\* writer +0\.000 /);
-    const decision = JSON.parse((await signalbox("route", "preview", "--json", "--agent", "tour", "Hello")).out);
-    expect(decision).toMatchObject({ source: "ROUTE_SOURCE_TENANT", agentId: "tour", candidateCount: 1 });
-  });
-
-  test("flags say how a task is carried, and what they hold is checked", async () => {
-    const sent = await signalbox("send", "--agent", "writer", "--priority", "high", "--deadline", "60", "Write on");
-    expect(sent).toMatchObject({ code: 0, err: "" });
-    const refused = await signalbox("send", "--priority", "soon", "Hello");
-    expect(refused).toMatchObject({ code: 1, out: "" });
-    expect(refused.err).toContain("must be one of BACKGROUND, LOW, NORMAL, HIGH, CRITICAL");
-    expect(await signalbox("send", "--agent", "writer", "--capability", "x", "Hello")).toMatchObject({ code: 2 });
-    expect((await signalbox("send", "--label", "region", "Hello")).err).toContain("write it as key=value");
-    expect((await signalbox("send", "--deadline", "soon", "Hello")).err).toContain("--deadline takes seconds");
-    const nothing = await signalbox("route", "preview", "--max-cost", "0", "--label", "region=mars", "xyzzy");
-    expect(nothing.err).toContain("None of the 2 agents in question can take the task");
-  });
-});
-
 describe("task", () => {
   test("watch follows a task to its end", async () => {
     const id = await askedTask();

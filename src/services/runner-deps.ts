@@ -1,0 +1,38 @@
+/** What a runner works with: what all of a replica share, what its task alone has, and how long both may be used. */
+import type { TaskStore } from "../store/task-store.ts";
+import type { AbortGroup } from "./abort-group.ts";
+import type { AgentClient } from "./agent-port.ts";
+import type { TaskLog } from "./late-log.ts";
+import type { Runtime } from "./runtime.ts";
+import type { AttemptRules } from "./task-attempts.ts";
+import type { TaskWriter } from "./task-writer.ts";
+
+export interface RunnerDeps {
+  store: TaskStore;
+  runtime: Runtime;
+  /** Longest silence of an agent, in milliseconds. */
+  agentTimeoutMs: number;
+  /** How long an agent may be out of reach in the middle of a task, in milliseconds. */
+  agentAwayMs: number;
+  /** Longest time with one attempt, in milliseconds. */
+  attemptTimeoutMs: number;
+  attempts: Omit<AttemptRules, "safeToRepeat">;
+}
+
+/** What a runner works with that is its task's own. */
+export interface RunnerInit {
+  writer: TaskWriter;
+  client: AgentClient;
+  log: TaskLog;
+  /** Whether the agent's work may be done twice. */
+  safeToRepeat: boolean;
+  life: Life;
+}
+
+/** The time in which runners may work: until the process stops, or is declared dead. Their tasks are not touched then. */
+export interface Life {
+  /** Ends their writes. */
+  readonly signal: AbortSignal;
+  /** Ends their listening. */
+  readonly runners: AbortGroup;
+}
