@@ -84,9 +84,10 @@ function step(field: DescField): Encoder {
     default: {
       // An implicit zero stands in the message, an explicit value is there or not.
       const implicit = field.presence === IMPLICIT;
+      const isUnset = field.scalar === ScalarType.DOUBLE ? isPositiveZero : isZero;
       return (message) => {
         const value = message[localName];
-        if (implicit ? isZero(value) : value === undefined || !Object.hasOwn(message, localName)) return true;
+        if (implicit ? isUnset(value) : value === undefined || !Object.hasOwn(message, localName)) return true;
         return write(value);
       };
     }
@@ -96,8 +97,13 @@ function step(field: DescField): Encoder {
 /** google.protobuf.FeatureSet.FieldPresence.IMPLICIT */
 const IMPLICIT = 2;
 
+/** The negative zero of a floating-point number is another value. */
 const isZero = (value: unknown): boolean =>
-  value === "" || value === 0 || value === false || value === 0n || (value instanceof Uint8Array && value.length === 0);
+  value === "" ||
+  Object.is(value, 0) ||
+  value === false ||
+  value === 0n ||
+  (value instanceof Uint8Array && value.length === 0);
 
 function writeOf(field: DescField): Write {
   const { number } = field;
@@ -121,6 +127,10 @@ function writeOf(field: DescField): Write {
       return (value) => !!writer.tag(number, WireType.Varint).bool(value as boolean);
     case ScalarType.INT32:
       return (value) => !!writer.tag(number, WireType.Varint).int32(value as number);
+    case ScalarType.UINT32:
+      return (value) => !!writer.tag(number, WireType.Varint).uint32(value as number);
+    case ScalarType.DOUBLE:
+      return (value) => !!writer.tag(number, WireType.Bit64).double(value as number);
     case ScalarType.INT64:
       return (value) => !!writer.tag(number, WireType.Varint).int64(value as bigint);
     default:

@@ -14,10 +14,11 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { A2AService, SendMessageResponseSchema, TaskSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
+import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
 import { encode } from "../../src/domain/encode.ts";
 
-const methods = [A2AService, RegistryService, TaskService].flatMap((service) => [...service.methods]);
+const methods = [A2AService, RegistryService, RoutingService, TaskService].flatMap((service) => [...service.methods]);
 const schemas = [...new Set(methods.flatMap(({ input, output }) => [input, output]))];
 
 describe("every message of our services", () => {
@@ -96,7 +97,11 @@ function singleOf(field: DescField, depth: number): fc.Arbitrary<unknown> {
     case ScalarType.INT64:
       return fc.bigInt(-(2n ** 63n), 2n ** 63n - 1n);
     case ScalarType.INT32:
-      return fc.integer();
+      return fc.oneof(fc.integer(), fc.constant(-0));
+    case ScalarType.UINT32:
+      return fc.nat(2 ** 32 - 1);
+    case ScalarType.DOUBLE:
+      return fc.oneof(fc.double(), fc.constantFrom(0, -0, Number.NaN, Number.POSITIVE_INFINITY));
     default:
       return fc.nat(1000);
   }

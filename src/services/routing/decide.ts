@@ -1,12 +1,6 @@
 /** Chooses one of the agents that can take a task, and keeps what was known when it was chosen. */
-import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import {
-  type RouteDecision,
-  RouteDecisionSchema,
-  type RouteSource,
-  type TextMatch,
-} from "../../../gen/signalbox/v1/routing_pb.ts";
+import type { RouteCandidate, RouteDecision, RouteSource } from "../../../gen/signalbox/v1/routing_pb.ts";
 import { decimalOf } from "../../domain/money.ts";
 import { errorRateAt, latencyAt } from "../../domain/routing/agent-signals.ts";
 import type { Candidate } from "../../domain/routing/candidate.ts";
@@ -67,26 +61,41 @@ export function decide({ runtime, loads, weights }: DecideDeps, question: Questi
     ? choose(candidates, question.strategy, { key, turn, seed, weights })
     : { index: 0, scores: [0] };
   const chosen = fit[index]!;
-  return {
-    chosen,
-    decision: create(RouteDecisionSchema, {
-      time: timestampFromDate(runtime.now()),
-      source: question.source,
-      agentId: chosen.agent.agentId,
-      capabilityId: chosen.capability?.capabilityId ?? question.capabilityId ?? "",
-      strategy: hasChoice ? question.strategy : "",
-      seed: hasChoice ? seed : 0,
-      candidates: best(candidates, scores, MOST_KEPT, index).map((i) => {
-        const { agentId, inFlight, latencyMs = 0, errorRate, costMicros } = candidates[i]!;
-        return { agentId, score: scores[i]!, inFlight, latencyMs, errorRate, cost: decimalOf(costMicros) };
-      }),
-      candidateCount: fit.length,
-      cuts: question.cuts.map(({ reason, agentIds }) => ({
-        reason,
-        count: agentIds.length,
-        agentIds: agentIds.slice(0, MOST_KEPT),
-      })),
-      matches: question.matches.slice(0, MOST_KEPT) as TextMatch[],
-    }),
+  const decision: RouteDecision = {
+    $typeName: "signalbox.v1.RouteDecision",
+    taskId: "",
+    time: timestampFromDate(runtime.now()),
+    source: question.source,
+    agentId: chosen.agent.agentId,
+    capabilityId: chosen.capability?.capabilityId ?? question.capabilityId ?? "",
+    strategy: hasChoice ? question.strategy : "",
+    seed: hasChoice ? seed : 0,
+    candidates: best(candidates, scores, MOST_KEPT, index).map((i) => kept(candidates[i]!, scores[i]!)),
+    candidateCount: fit.length,
+    cuts: question.cuts.map(({ reason, agentIds }) => ({
+      $typeName: "signalbox.v1.RouteCut",
+      reason,
+      count: agentIds.length,
+      agentIds: agentIds.slice(0, MOST_KEPT),
+    })),
+    matches: question.matches.map(({ capabilityId, score }) => ({
+      $typeName: "signalbox.v1.TextMatch",
+      capabilityId,
+      score,
+    })),
   };
+  return { chosen, decision };
 }
+
+const kept = (
+  { agentId, inFlight, latencyMs = 0, errorRate, costMicros }: Candidate,
+  score: number,
+): RouteCandidate => ({
+  $typeName: "signalbox.v1.RouteCandidate",
+  agentId,
+  score,
+  inFlight,
+  latencyMs,
+  errorRate,
+  cost: costMicros === 0 ? "0" : decimalOf(costMicros),
+});
