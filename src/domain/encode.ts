@@ -98,12 +98,10 @@ function step(field: DescField): Encoder {
 const IMPLICIT = 2;
 
 /** The negative zero of a floating-point number is another value. */
+const isPositiveZero = (value: unknown): boolean => Object.is(value, 0);
+
 const isZero = (value: unknown): boolean =>
-  value === "" ||
-  Object.is(value, 0) ||
-  value === false ||
-  value === 0n ||
-  (value instanceof Uint8Array && value.length === 0);
+  value === "" || value === 0 || value === false || value === 0n || (value instanceof Uint8Array && value.length === 0);
 
 function writeOf(field: DescField): Write {
   const { number } = field;
