@@ -94,15 +94,20 @@ export function historyViolations(field: string, length: number | undefined): re
 /** Throws ContentTypeNotSupported when a part names a media type that nothing on the card takes. */
 export function checkMediaTypes(message: Message, card: AgentCard): void {
   if (message.parts.every(({ mediaType }) => mediaType === "")) return;
-  const accepted = new Set([...card.defaultInputModes, ...card.skills.flatMap((skill) => skill.inputModes)]);
-  if (accepted.size === 0) return;
+  checkInputModes(message, [...card.defaultInputModes, ...card.skills.flatMap((skill) => skill.inputModes)]);
+}
+
+/** Throws ContentTypeNotSupported when a part names a media type that is none of the modes. No modes at all take everything. */
+export function checkInputModes(message: Message, modes: readonly string[]): void {
+  if (modes.length === 0) return;
+  const accepted = new Set(modes);
   message.parts.forEach((part, i) => {
     if (part.mediaType === "" || accepts(accepted, part.mediaType)) return;
-    const modes = clip([...accepted].join(", "), MAX_ECHO_LENGTH);
+    const named = clip([...accepted].join(", "), MAX_ECHO_LENGTH);
     const mediaType = clip(part.mediaType);
     throw contentTypeNotSupported(
-      `message.parts[${i}].mediaType: the agent does not take "${mediaType}". It takes ${modes}.`,
-      { mediaType, accepted: modes },
+      `message.parts[${i}].mediaType: the agent does not take "${mediaType}". It takes ${named}.`,
+      { mediaType, accepted: named },
     );
   });
 }

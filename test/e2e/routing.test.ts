@@ -3,7 +3,13 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { beforeAll, describe, expect, test } from "vitest";
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
-import { createSignalboxClient, type SendOptions, type SignalboxClient, sendRequest } from "../../src/sdk/client.ts";
+import {
+  createSignalboxClient,
+  type SendOptions,
+  type SignalboxClient,
+  sendRequest,
+  userMessage,
+} from "../../src/sdk/client.ts";
 import { act } from "../conformance/scripted-agent.ts";
 import { inProcessCard, startTestApp, type TestApp } from "./running-app.ts";
 
@@ -94,6 +100,20 @@ describe("where a task goes", () => {
       ["LABELS", 1, ["fast"]],
       ["MAX_COST", 1, ["plain"]],
     ]);
+  });
+
+  test("to none that does not take its media type for the capability, whatever else its agent takes", async () => {
+    const message = userMessage("complete");
+    message.parts[0]!.mediaType = "image/png";
+    await client.registry.addCapability({
+      agentId: "fast",
+      capability: { capabilityId: "look", inputModes: ["image/png"] },
+    });
+    const look = await client.routes.previewRoute({ request: sendRequest(message, { capability: "look" }) });
+    expect(look.agentId).toBe("fast");
+    const error = await refusal(client.send(message, { capability: "translate" }));
+    expect(error.rawMessage).toContain('the agent does not take "image/png". It takes text/plain.');
+    await client.registry.removeCapability({ agentId: "fast", capabilityId: "look" });
   });
 
   test("where its text fits, and to the default where no text fits", async () => {

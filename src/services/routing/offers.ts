@@ -5,7 +5,7 @@ import type { Message } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { Capability } from "../../domain/capability.ts";
 import { type FieldViolation, invalidArgument, SignalboxError } from "../../domain/errors.ts";
 import { compileSchema } from "../../domain/json-schema.ts";
-import { checkExtensions, checkMediaTypes } from "../../domain/message-rules.ts";
+import { checkExtensions, checkInputModes, checkMediaTypes } from "../../domain/message-rules.ts";
 import type { RoutingWishes } from "../../domain/routing-extension.ts";
 import type { AgentRecord } from "../../store/agent-repository.ts";
 
@@ -62,7 +62,9 @@ function faultOf({ agent, capability }: Possible, ask: Ask, data: readonly DataP
     return { reason: "MAX_COST", refusal: undefined };
   const extension = refusalOf(() => checkExtensions(ask.extensions, agent.card));
   if (extension) return { reason: "EXTENSION_REQUIRED", refusal: extension };
-  const mediaType = refusalOf(() => checkMediaTypes(ask.message, agent.card));
+  const mediaType = refusalOf(() =>
+    capability ? checkInputModes(ask.message, capability.inputModes) : checkMediaTypes(ask.message, agent.card),
+  );
   if (mediaType) return { reason: "MEDIA_TYPE", refusal: mediaType };
   const violations = data.length > 0 && capability?.inputSchema ? schemaFaults(capability.inputSchema, data) : [];
   if (violations.length > 0) return { reason: "INPUT_SCHEMA", refusal: invalidArgument(violations) };
