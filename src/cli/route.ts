@@ -48,8 +48,9 @@ function decisionText(decision: RouteDecision): string {
     ["Decided", decision.time && timestampDate(decision.time).toISOString()],
   ]);
   const rows = candidates.map(({ agentId, score, inFlight, latencyMs, errorRate, cost }) => [
-    agentId === decision.agentId ? `* ${agentId}` : `  ${agentId}`,
-    Number.isFinite(score) ? score.toPrecision(4) : "-",
+    agentId === decision.agentId ? "*" : "",
+    agentId,
+    Number.isFinite(score) ? String(Number(score.toPrecision(4))) : "-",
     String(inFlight),
     latencyMs > 0 ? String(Math.round(latencyMs)) : "-",
     `${Math.round(errorRate * 100)}%`,
@@ -58,7 +59,7 @@ function decisionText(decision: RouteDecision): string {
   const more = candidateCount > candidates.length ? `and ${candidateCount - candidates.length} more\n` : "";
   const sections = [
     summary,
-    `${table(["  CANDIDATE", "SCORE", "IN FLIGHT", "LATENCY MS", "ERRORS", "COST"], rows)}${more}`,
+    `${table(["", "CANDIDATE", "SCORE", "IN FLIGHT", "LATENCY MS", "ERRORS", "COST"], rows)}${more}`,
     cuts.length > 0 &&
       table(
         ["CUT BY", "AGENTS", "NAMES"],
