@@ -96,8 +96,8 @@ export type Capability = Message<"signalbox.v1.Capability"> & {
   outputSchema?: JsonObject | undefined;
 
   /**
-   * What a task costs, as a decimal number in the workspace's currency, such as `0.25`. At most 18 digits, 6 of them after
-   * the point. Empty means nothing.
+   * What a task costs, as a decimal number in the workspace's currency, such as `0.25`: from 0 to 9007199254.740991,
+   * with 6 digits after the point at most. Empty means nothing.
    *
    * @generated from field: string cost_per_task = 12;
    */
@@ -111,7 +111,8 @@ export type Capability = Message<"signalbox.v1.Capability"> & {
   averageLatencyMs: bigint;
 
   /**
-   * Tasks of it that the agent works on at once. 0 when there is no limit.
+   * Tasks that the agent works on at once. 0 when there is no limit. It is heeded when an agent is chosen: one that has so
+   * many, as far as this server knows, is taken only when all have.
    *
    * @generated from field: int32 max_concurrency = 14;
    */

@@ -2,7 +2,8 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { choose } from "../../../src/domain/routing/choose.ts";
-import { DEFAULT_WEIGHTS, STRATEGY, strategyNamed } from "../../../src/domain/routing/strategies.ts";
+import { DEFAULT_WEIGHTS, STRATEGY } from "../../../src/domain/routing/strategies.ts";
+import type { StrategyName } from "../../../src/domain/routing/strategy.ts";
 import { candidate } from "./candidates.ts";
 
 const PAGE = readFileSync(new URL("../../../docs/routing.md", import.meta.url), "utf8");
@@ -33,7 +34,7 @@ test("the example shows every strategy", () => {
 });
 
 test.each(SCORES)("%s scores %s, %s and %s, and takes %s", (name, ...cells) => {
-  const { index, scores } = choose(AGENTS, strategyNamed(name!)!, GIVEN);
+  const { index, scores } = choose(AGENTS, name as StrategyName, GIVEN);
   const documented = cells.slice(0, AGENTS.length);
   // As many decimals as the page shows.
   expect(scores.map((score, i) => score.toFixed(documented[i]!.split(".")[1]?.length ?? 0))).toEqual(documented);
