@@ -96,6 +96,7 @@ test("every update of a task arrives once, in order, with its headers", async ()
   for (const chunk of chunks) turn.chunk(chunk.slice(6));
   turn.status(COMPLETED, "Done.");
   const expected = ["WORKING", ...chunks, "COMPLETED: Done."];
+  let last = 1;
   for (const line of expected) {
     const { path, headers, body } = await webhook.next();
     expect(lineOf(body)).toBe(line);
@@ -105,6 +106,9 @@ test("every update of a task arrives once, in order, with its headers", async ()
       "x-a2a-notification-token": "secret-token",
       "content-type": "application/a2a+json",
     });
+    const sequence = Number(headers["signalbox-sequence"]);
+    expect(sequence).toBeGreaterThan(last);
+    last = sequence;
     const { value } = body.payload as { value: { taskId: string; contextId: string } };
     expect([value.taskId, value.contextId]).toEqual([task.id, task.contextId]);
   }
@@ -121,6 +125,10 @@ test("what a webhook refuses or lets time out is tried again, in order", async (
   turn.status(COMPLETED);
   for (let n = 0; n < 7; n++) await webhook.next();
   expect(lines()).toEqual([...Array(3).fill("WORKING"), ...Array(3).fill("chunk late"), "COMPLETED"]);
+  const numbers = webhook.posts.map(({ headers }) => headers["signalbox-sequence"]);
+  expect([new Set(numbers.slice(0, 3)).size, new Set(numbers.slice(3, 6)).size, new Set(numbers).size]).toEqual([
+    1, 1, 3,
+  ]);
 });
 
 test("a webhook that fails every try is given up for its task; a new config in its place is not", async () => {

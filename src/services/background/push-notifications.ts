@@ -127,7 +127,7 @@ export function startPushNotifications(deps: PushDeps): PushNotifications {
     const update = await query(() => queue.next(claim));
     if (!update) return { posted: claim.reach };
     try {
-      await postUpdate(webhooks, claim.config, update.body, { signal, timeoutMs: deps.timeoutMs });
+      await postUpdate(webhooks, claim.config, update, { signal, timeoutMs: deps.timeoutMs });
     } catch (error) {
       signal.throwIfAborted();
       return { posted: claim.posted, failure: { seq: update.seq, error } };

@@ -4,16 +4,25 @@ import { StreamResponseSchema, type TaskPushNotificationConfig } from "../../../
 import { withMilliseconds } from "../../domain/json-times.ts";
 import type { WebhookSender } from "../agent-port.ts";
 
-/** Posts an update, an encoded StreamResponse. Rejects when the webhook does not take it within `timeoutMs`. */
+/** An update as it is stored: its number in its task's log, and an encoded StreamResponse. */
+export interface NumberedUpdate {
+  readonly seq: number;
+  readonly body: Uint8Array;
+}
+
+/**
+ * Posts an update, with its number as `Signalbox-Sequence`: one that comes once more has the number that it had. Rejects when
+ * the webhook does not take it within `timeoutMs`.
+ */
 export async function postUpdate(
   webhooks: WebhookSender,
   config: TaskPushNotificationConfig,
-  update: Uint8Array,
+  { seq, body }: NumberedUpdate,
   options: { signal: AbortSignal; timeoutMs: number },
 ): Promise<void> {
-  const json = toJson(StreamResponseSchema, fromBinary(StreamResponseSchema, update));
-  const body = JSON.stringify(withMilliseconds(StreamResponseSchema, json));
-  await webhooks.post(config.url, body, headersOf(config), options);
+  const json = toJson(StreamResponseSchema, fromBinary(StreamResponseSchema, body));
+  const text = JSON.stringify(withMilliseconds(StreamResponseSchema, json));
+  await webhooks.post(config.url, text, { ...headersOf(config), "signalbox-sequence": String(seq) }, options);
 }
 
 function headersOf({ authentication, token }: TaskPushNotificationConfig): Record<string, string> {
