@@ -12,6 +12,7 @@ import { type Alert, RolloutService } from "../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../gen/signalbox/v1/task_pb.ts";
 import { type Config, PACKAGE_VERSION } from "./config/settings.ts";
+import { withOldKeys } from "./domain/a2a-0-3-events.ts";
 import type { CardSettings, PublicAddress } from "./domain/card.ts";
 import { SignalboxError } from "./domain/errors.ts";
 import { stateName } from "./domain/task-state.ts";
@@ -21,6 +22,7 @@ import type { Alerts } from "./services/alerts.ts";
 import { createCards } from "./services/cards.ts";
 import { draining } from "./services/dispatch-errors.ts";
 import { anonymousAuthenticator } from "./services/request-context.ts";
+import type { Rollouts } from "./services/rollouts.ts";
 import { systemRuntime } from "./services/runtime.ts";
 import { openGrpcListener } from "./transport/grpc/grpc-listener.ts";
 import { openHttpListener } from "./transport/http-listener.ts";
@@ -85,7 +87,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onAttemptFailed: metrics.attemptFailed,
   });
   const { db, hub, directory, router, sender, tasks, taskExecutions, routes, pushConfigs, registry } = engine;
-  const { rolloutSettings, alerts } = engine;
+  const { rollouts, rolloutSettings, alerts } = engine;
   const closing: (() => unknown)[] = [];
   /** How long agents have to name the tasks that were just brought to them, before those are let go. */
   let patienceMs = 0;
@@ -123,7 +125,10 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     const rpcs = bindServices(
       { authenticator: anonymousAuthenticator, runtime, log, onCall: metrics.call, drain: giveUp.signal },
       [
-        register(A2AService, createA2AService({ sender, tasks, pushConfigs, cards })),
+        register(
+          A2AService,
+          createA2AService({ sender, tasks, pushConfigs, cards, eventDialect: dialectBy(rollouts) }),
+        ),
         register(RegistryService, createRegistryService(registry)),
         register(TaskService, createTaskService(taskExecutions)),
         register(RoutingService, createRoutingService(routes)),
@@ -243,6 +248,14 @@ function createServingState(): ServingState & { start(): void; stop(): void } {
   };
   return state;
 }
+
+/** Old keys beside the standard ones, where a rollout wants them. */
+const dialectBy = (rollouts: Rollouts) => async (workspaceId: string, capabilityId: string | undefined) => {
+  // A stream that has something to show is not broken because the database is away: what was known before holds.
+  await rollouts.load(workspaceId)?.catch(() => {});
+  const { dualEventWrite, compatibilityMode } = rollouts.of(workspaceId, capabilityId);
+  return dualEventWrite && compatibilityMode === "A2A_0_3" ? withOldKeys : undefined;
+};
 
 /** Of each workspace that had tasks here. */
 async function alertsOfAll(alerts: Alerts): Promise<{ workspaceId: string; alert: Alert }[]> {

@@ -85,13 +85,13 @@ export function rolloutViolations(given: GivenRollout): FieldViolation[] {
   check(!given.canaryEnabled || !!target?.target.case, "canaryTarget", "is required: name an agent or a version");
   checkCanaryTarget(target, check);
   const { compatibilityMode: mode, dualEventWrite } = given;
-  check(mode in GivenCompatibilityMode, "compatibilityMode", "must be COMPATIBILITY_MODE_NONE or _A2A_0_3");
+  check(isOf(GivenCompatibilityMode, mode), "compatibilityMode", "must be COMPATIBILITY_MODE_NONE or _A2A_0_3");
   check(
     !dualEventWrite || mode > GivenCompatibilityMode.NONE,
     "dualEventWrite",
     "needs a compatibilityMode other than COMPATIBILITY_MODE_NONE: whose keys to write",
   );
-  check(given.routeModeDefault in GivenRouteMode, "routeModeDefault", "must be ROUTE_MODE_AUTO, _LOCAL or _REMOTE");
+  check(isOf(GivenRouteMode, given.routeModeDefault), "routeModeDefault", "must be ROUTE_MODE_AUTO, _LOCAL or _REMOTE");
   checkChain(given, check);
   if (alertThresholds) {
     const { errorRate, p95Ms, retryRate, circuitOpenRate } = alertThresholds;
@@ -125,6 +125,8 @@ export function rolloutViolations(given: GivenRollout): FieldViolation[] {
 
 type Check = (isRight: boolean, field: string, description: string) => void;
 
+const isOf = (names: Readonly<Record<string, number>>, value: number): boolean => Object.values(names).includes(value);
+
 const PERCENT_RULE = "must be from 0 to 100";
 const isPercent = (value: number): boolean => value >= 0 && value <= 100;
 
@@ -148,7 +150,7 @@ function checkChain({ capabilityId, fallbackChain: chain }: GivenRollout, check:
     const at = `fallbackChain[${i}]`;
     check(target.case !== undefined, at, "needs an agentId or a capabilityId");
     check(
-      conditions.every((condition) => condition in GivenCondition && condition !== GivenCondition.UNSPECIFIED),
+      conditions.every((condition) => condition !== GivenCondition.UNSPECIFIED && isOf(GivenCondition, condition)),
       `${at}.conditions`,
       `must be of ${Object.keys(CONDITIONS)
         .map((name) => `FALLBACK_CONDITION_${name}`)
