@@ -110,6 +110,26 @@ describe("a canary", () => {
   });
 });
 
+test("a capability has an address for its rollout, and the workspace one for its own and for alerts", async () => {
+  const call = async (method: string, path: string, body?: object) => {
+    const headers = { "content-type": "application/json" };
+    const init = { method, headers, ...(body && { body: JSON.stringify(body) }) };
+    return (await fetch(`${app.httpUrl}${path}`, init)).json() as Promise<Record<string, unknown>>;
+  };
+  const path = "/v1/capabilities/translate/rollout?updateMask=rollbackToLocal,canaryPercent";
+  expect(await call("PATCH", path, { canaryPercent: 7, routeModeDefault: "ROUTE_MODE_LOCAL" })).toMatchObject({
+    capabilityId: "translate",
+    canaryPercent: 7,
+    routeModeDefault: "ROUTE_MODE_AUTO",
+  });
+  expect(await call("GET", "/v1/capabilities/translate/rollout")).toMatchObject({ canaryPercent: 7 });
+  await call("PATCH", "/v1/rollout?updateMask=rollback_to_local", { rollbackToLocal: true });
+  expect(await call("GET", "/v1/rollout")).toMatchObject({ rollbackToLocal: true });
+  const { rollouts } = (await call("GET", "/v1/rollouts")) as { rollouts: { capabilityId?: string }[] };
+  expect(rollouts.map(({ capabilityId }) => capabilityId).slice(0, 2)).toEqual([undefined, "translate"]);
+  expect(await call("GET", "/v1/alerts?crossedOnly=false")).toMatchObject({ alerts: expect.any(Array) });
+});
+
 describe("a rollback to local", () => {
   test("of the workspace sends everything to agents in the process, whatever else is said", async () => {
     await steer({ ...canary(100) });
