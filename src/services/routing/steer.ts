@@ -36,8 +36,8 @@ export function steer(offers: readonly Possible[], steering: Steering): Steered 
     mode === "AUTO" ? ask : { ...ask, isInPlace: (agent) => isLocal(agent) === (mode === "LOCAL") },
   );
   if (!rollout.canary) return { fit, cuts, mode, canary: undefined };
-  const { sides, isCanary } = canarySides(fit, rollout.canary, steering);
-  return { fit: sides.taken, cuts: withCut(cuts, "CANARY", sides.left), mode, canary: isCanary };
+  const { taken, left, isCanary } = canarySides(fit, rollout.canary, steering);
+  return { fit: taken, cuts: withCut(cuts, "CANARY", left), mode, canary: isCanary };
 }
 
 /** A rollback wins over what a message says, and that over the default. */
@@ -53,9 +53,7 @@ function canarySides(fit: readonly Possible[], { percent, target }: Canary, { ke
   for (const offer of fit) (isTarget(offer) ? canary : others).push(offer);
   const wanted = isInCanary(key, capabilityId ?? "", percent);
   const isCanary = canary.length > 0 && (wanted || others.length === 0);
-  const taken = isCanary ? canary : others;
-  // Who was left because nobody else fits was not cut.
-  return { sides: { taken, left: isCanary ? others : canary }, isCanary };
+  return isCanary ? { taken: canary, left: others, isCanary } : { taken: others, left: canary, isCanary };
 }
 
 /** The cuts, and those who were cut for one more reason. */

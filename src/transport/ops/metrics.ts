@@ -1,5 +1,4 @@
 /** Metrics after Prometheus conventions: `signalbox_*`, seconds and bytes. */
-
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { Alert } from "../../../gen/signalbox/v1/rollout_pb.ts";
 

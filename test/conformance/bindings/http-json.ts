@@ -31,6 +31,8 @@ const ROUTES: Readonly<Record<string, string[]>> = {
   ListTaskTransitions: ["GET /v1/tasks/{task_id}/transitions"],
   PreviewRoute: ["POST /v1/routes:preview body=*"],
   GetRouteDecision: ["GET /v1/tasks/{task_id}/route"],
+  GetRollout: ["GET /v1/capabilities/{capability_id}/rollout"],
+  UpdateRollout: ["PATCH /v1/capabilities/{rollout.capability_id}/rollout body=rollout"],
 };
 
 export const httpJson: Binding = {
