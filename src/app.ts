@@ -8,17 +8,21 @@ import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { A2AService, type AgentCard, AgentCardSchema } from "../gen/lf/a2a/v1/a2a_pb.ts";
 import { RegistryService } from "../gen/signalbox/v1/registry_pb.ts";
+import { type Alert, RolloutService } from "../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../gen/signalbox/v1/task_pb.ts";
 import { type Config, PACKAGE_VERSION } from "./config/settings.ts";
+import { withOldKeys } from "./domain/a2a-0-3-events.ts";
 import type { CardSettings, PublicAddress } from "./domain/card.ts";
 import { SignalboxError } from "./domain/errors.ts";
 import { stateName } from "./domain/task-state.ts";
 import { startEngine } from "./engine.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
+import type { Alerts } from "./services/alerts.ts";
 import { createCards } from "./services/cards.ts";
 import { draining } from "./services/dispatch-errors.ts";
 import { anonymousAuthenticator } from "./services/request-context.ts";
+import type { Rollouts } from "./services/rollouts.ts";
 import { systemRuntime } from "./services/runtime.ts";
 import { openGrpcListener } from "./transport/grpc/grpc-listener.ts";
 import { openHttpListener } from "./transport/http-listener.ts";
@@ -29,6 +33,7 @@ import { bindServices, register } from "./transport/rpc/bind.ts";
 import { createHealthService, type ServingState } from "./transport/rpc/health-service.ts";
 import { createReflection } from "./transport/rpc/reflection-service.ts";
 import { createRegistryService } from "./transport/rpc/registry-service.ts";
+import { createRolloutService } from "./transport/rpc/rollout-service.ts";
 import { createRoutingService } from "./transport/rpc/routing-service.ts";
 import { createTaskService } from "./transport/rpc/task-service.ts";
 
@@ -69,6 +74,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     replicas: () => engine.replicas,
     waitingTasks: () => engine.waitingTasks(),
     outboxLag: () => engine.outbox.lag(),
+    alerts: () => alertsOfAll(engine.alerts),
   });
   const engine = await startEngine({
     config,
@@ -81,6 +87,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onAttemptFailed: metrics.attemptFailed,
   });
   const { db, hub, directory, router, sender, tasks, taskExecutions, routes, pushConfigs, registry } = engine;
+  const { rollouts, rolloutSettings, alerts } = engine;
   const closing: (() => unknown)[] = [];
   /** How long agents have to name the tasks that were just brought to them, before those are let go. */
   let patienceMs = 0;
@@ -108,6 +115,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       RegistryService,
       TaskService,
       RoutingService,
+      RolloutService,
       Health,
       ServerReflection,
       ServerReflectionAlpha,
@@ -117,10 +125,14 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     const rpcs = bindServices(
       { authenticator: anonymousAuthenticator, runtime, log, onCall: metrics.call, drain: giveUp.signal },
       [
-        register(A2AService, createA2AService({ sender, tasks, pushConfigs, cards })),
+        register(
+          A2AService,
+          createA2AService({ sender, tasks, pushConfigs, cards, eventDialect: dialectBy(rollouts) }),
+        ),
         register(RegistryService, createRegistryService(registry)),
         register(TaskService, createTaskService(taskExecutions)),
         register(RoutingService, createRoutingService(routes)),
+        register(RolloutService, createRolloutService(rolloutSettings, alerts)),
         register(Health, createHealthService(state, serviceNames)),
         register(ServerReflection, reflection.v1),
         register(ServerReflectionAlpha, reflection.v1alpha),
@@ -235,6 +247,23 @@ function createServingState(): ServingState & { start(): void; stop(): void } {
     },
   };
   return state;
+}
+
+/** Old keys beside the standard ones, where a rollout wants them. */
+const dialectBy = (rollouts: Rollouts) => async (workspaceId: string, capabilityId: string | undefined) => {
+  // A stream that has something to show is not broken because the database is away: what was known before holds.
+  await rollouts.load(workspaceId)?.catch(() => {});
+  const { dualEventWrite, compatibilityMode } = rollouts.of(workspaceId, capabilityId);
+  return dualEventWrite && compatibilityMode === "A2A_0_3" ? withOldKeys : undefined;
+};
+
+/** Of each workspace that had tasks here. */
+async function alertsOfAll(alerts: Alerts): Promise<{ workspaceId: string; alert: Alert }[]> {
+  const found = alerts.workspaces().map(async (workspaceId) => {
+    const own = await alerts.list(workspaceId);
+    return own.map((alert) => ({ workspaceId, alert }));
+  });
+  return (await Promise.all(found)).flat();
 }
 
 const trimSlash = (url: string): string => url.replace(/\/+$/, "");

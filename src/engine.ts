@@ -10,6 +10,7 @@ import { createCardFetcher } from "./outbound/card-fetcher.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import { createWebhookSender } from "./outbound/webhook.ts";
 import { type AgentDirectory, createAgentDirectory } from "./services/agent-directory.ts";
+import { type Alerts, createAlerts } from "./services/alerts.ts";
 import { type Claims, createClaims } from "./services/background/claims.ts";
 import { startHints } from "./services/background/hints.ts";
 import { type Outbox, startOutbox } from "./services/background/outbox.ts";
@@ -20,9 +21,13 @@ import { createDispatcher, type Dispatcher } from "./services/dispatcher.ts";
 import { allowAll } from "./services/policy.ts";
 import { createPushConfigs, type PushConfigs } from "./services/push-configs.ts";
 import { createRegistry, type Registry } from "./services/registry.ts";
+import { createRolloutSettings, type RolloutSettings } from "./services/rollout-settings.ts";
+import { createRollouts, type Rollouts } from "./services/rollouts.ts";
 import { createRouter, type Router } from "./services/router.ts";
 import { createRoutes, type Routes } from "./services/routes.ts";
 import { createAgentLoads } from "./services/routing/agent-load.ts";
+import { fullByLoad } from "./services/routing/fullness.ts";
+import { createLocality } from "./services/routing/steer.ts";
 import type { Runtime } from "./services/runtime.ts";
 import { createSender, type Sender } from "./services/send.ts";
 import { createTaskExecutions, type TaskExecutions } from "./services/task-executions.ts";
@@ -38,6 +43,7 @@ import { mendTransactionNumbers } from "./store/outbox-mend.ts";
 import { createOutboxRepository } from "./store/outbox-repository.ts";
 import { createPushConfigRepository } from "./store/push-config-repository.ts";
 import { createPushQueue } from "./store/push-queue.ts";
+import { createRolloutRepository } from "./store/rollout-repository.ts";
 import { readDecision } from "./store/route-reads.ts";
 import { createTaskStore } from "./store/task-store.ts";
 import { createTransitionReads } from "./store/transition-reads.ts";
@@ -70,6 +76,9 @@ export interface Engine {
   readonly pushConfigs: PushConfigs;
   readonly sender: Sender;
   readonly registry: Registry;
+  readonly rollouts: Rollouts;
+  readonly rolloutSettings: RolloutSettings;
+  readonly alerts: Alerts;
   readonly outbox: Outbox;
   /** How many replicas live, by the last heartbeat; 1, which is this one, before the first. */
   readonly replicas: number;
@@ -124,6 +133,7 @@ async function build(
   const store = createTaskStore(db, { maxWaiting: config.limits.queue, replicaId: replica.id });
   const agentRepository = createAgentRepository(db);
   const capabilityRepository = createCapabilityRepository(db);
+  const rolloutRepository = createRolloutRepository(db);
   const pushConfigRepository = createPushConfigRepository(db);
   const poll = startSlowPoll({ store, hub, runtime, log, everyMs: config.stream.pollMs });
   const hints = startHints({ listen: db.listen, hub, poll, runtime, log });
@@ -147,12 +157,28 @@ async function build(
   // services
   const directory = createAgentDirectory(agentRepository, capabilityRepository, runtime);
   const loads = createAgentLoads(runtime);
+  const rollouts = createRollouts(rolloutRepository, runtime);
+  const decisionOf = (workspaceId: string, taskId: string) => readDecision(db, workspaceId, taskId);
   const router = createRouter({
     directory,
+    rollouts,
     runtime,
     loads,
+    isLocal: createLocality(connector.pick),
+    isFull: fullByLoad(loads),
+    readDecision: decisionOf,
     strategy: config.routing.strategy,
     weights: DEFAULT_WEIGHTS,
+  });
+  const alerts = createAlerts({
+    rollouts,
+    runtime,
+    // Nothing keeps circuits yet: none is open.
+    async openCircuits(workspaceId, capabilityId) {
+      const { byId, byCapability } = await directory.agents(workspaceId);
+      const agents = capabilityId === undefined ? byId.size : (byCapability.get(capabilityId)?.length ?? 0);
+      return { open: 0, agents };
+    },
   });
   const { task, limits } = config;
   const dispatcher = createDispatcher({
@@ -163,7 +189,13 @@ async function build(
     log,
     replicaId: replica.id,
     findAgent: router.endpoint,
-    loads,
+    loads: {
+      begin: loads.begin,
+      end(header, state) {
+        loads.end(header, state);
+        alerts.end(header, state);
+      },
+    },
     agentTimeoutMs: config.agent.timeoutMs,
     agentAwayMs: config.agent.awayMs,
     attemptTimeoutMs: task.attemptTimeoutMs,
@@ -194,11 +226,7 @@ async function build(
   });
   hub.onWork(() => claims.look());
   const tasks: Tasks = createTasks({ store, router, dispatcher });
-  const routes = createRoutes({
-    router,
-    tasks,
-    readDecision: (workspaceId, taskId) => readDecision(db, workspaceId, taskId),
-  });
+  const routes = createRoutes({ router, tasks, readDecision: decisionOf });
   const taskExecutions = createTaskExecutions({ reads: createTransitionReads(db), tasks });
   const pushConfigs = createPushConfigs({ repository: pushConfigRepository, tasks, webhooks, runtime });
   const sender = createSender({
@@ -221,6 +249,7 @@ async function build(
     cards: cardFetcher,
     runtime,
   });
+  const rolloutSettings = createRolloutSettings({ repository: rolloutRepository, rollouts, runtime });
   // background
   let patience = 0;
   const push = startPushNotifications({
@@ -271,6 +300,9 @@ async function build(
     pushConfigs,
     sender,
     registry,
+    rollouts,
+    rolloutSettings,
+    alerts,
     outbox,
     get replicas() {
       return replicas;

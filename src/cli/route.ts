@@ -2,9 +2,16 @@
 import { toJson } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Command } from "commander";
-import { type RouteDecision, RouteDecisionSchema, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
+import { FallbackCondition, RouteMode } from "../../gen/signalbox/v1/rollout_pb.ts";
+import {
+  type RolloutTrace,
+  type RouteDecision,
+  RouteDecisionSchema,
+  RouteSource,
+} from "../../gen/signalbox/v1/routing_pb.ts";
 import { sendRequest } from "../sdk/client.ts";
 import { facts, json, table } from "./printable.ts";
+import { stepText, word } from "./rollout.ts";
 import { type RoutingFlags, sendOptionsOf, withRouting } from "./routing-flags.ts";
 import type { Cli } from "./run.ts";
 import { callServer, type ServerOptions, withServer } from "./server-call.ts";
@@ -37,6 +44,15 @@ const SOURCES: Readonly<Record<RouteSource, string>> = {
   [RouteSource.DEFAULT]: "the workspace's default agent",
 };
 
+function steeredText({ routeMode, canary, fallbackStep, fallbackCondition }: RolloutTrace): string {
+  const steps = [
+    routeMode === RouteMode.LOCAL ? "local agents only" : routeMode === RouteMode.REMOTE && "remote agents only",
+    canary !== undefined && (canary ? "to the canary" : "beside the canary"),
+    fallbackStep && `fallback to ${stepText(fallbackStep)}: ${word(FallbackCondition, fallbackCondition)}`,
+  ];
+  return steps.filter((step) => step).join(", ");
+}
+
 function decisionText(decision: RouteDecision): string {
   const { candidates, candidateCount, cuts, matches } = decision;
   const summary = facts([
@@ -45,6 +61,7 @@ function decisionText(decision: RouteDecision): string {
     ["Named by", SOURCES[decision.source]],
     ["Strategy", decision.strategy || "none: one agent was in question"],
     ["Task", decision.taskId],
+    ["Steered", decision.rollout && steeredText(decision.rollout)],
     ["Decided", decision.time && timestampDate(decision.time).toISOString()],
   ]);
   const rows = candidates.map(({ agentId, score, inFlight, latencyMs, errorRate, cost }) => [

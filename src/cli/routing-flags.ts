@@ -10,6 +10,7 @@ export interface RoutingFlags {
   maxCost?: string;
   priority?: string;
   deadline?: string;
+  routeMode?: string;
 }
 
 const again = (value: string, values: string[]): string[] => [...values, value];
@@ -23,12 +24,13 @@ export function withRouting(command: Command): Command {
     .option("--strategy <name>", "what chooses among several agents, such as least-load")
     .option("--max-cost <amount>", "what the task may cost, such as 0.25")
     .option("--priority <name>", "background, low, normal, high or critical: which waiting task is begun first")
-    .option("--deadline <seconds>", "the task fails when it has not ended so many seconds after it was accepted");
+    .option("--deadline <seconds>", "the task fails when it has not ended so many seconds after it was accepted")
+    .option("--route-mode <mode>", "auto, local or remote: whether the agent must be in the server's process");
 }
 
 /** What the flags ask for; ends the command where they contradict each other. What they hold the server judges. */
 export function sendOptionsOf(command: Command, flags: RoutingFlags): SendOptions {
-  const { agent, capability, strategy, maxCost, priority, deadline } = flags;
+  const { agent, capability, strategy, maxCost, priority, deadline, routeMode } = flags;
   if (agent !== undefined && capability !== undefined)
     command.error("error: give --agent or --capability, not both: an agent that is named takes the message.");
   const labels = flags.label.map((label) => {
@@ -45,6 +47,7 @@ export function sendOptionsOf(command: Command, flags: RoutingFlags): SendOption
     ...(maxCost !== undefined && { maxCost }),
     ...(priority !== undefined && { priority: priority.toUpperCase() }),
     ...(deadlineMs !== undefined && { deadlineMs }),
+    ...(routeMode !== undefined && { routeMode: routeMode.toUpperCase() }),
   };
   return {
     ...(agent !== undefined && { agent }),

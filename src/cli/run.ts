@@ -6,6 +6,7 @@ import { SignalboxError } from "../domain/errors.ts";
 import { addAgentsCommands } from "./agents.ts";
 import { addCapabilitiesCommands } from "./capabilities.ts";
 import type { ExitCode, Io } from "./io.ts";
+import { addAlertsCommands, addRolloutCommands } from "./rollout.ts";
 import { addRouteCommands } from "./route.ts";
 import { addSendCommand } from "./send.ts";
 import { addServeCommand } from "./serve.ts";
@@ -30,6 +31,8 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addSendCommand(program, cli);
   addTaskCommands(program, cli);
   addRouteCommands(program, cli);
+  addRolloutCommands(program, cli);
+  addAlertsCommands(program, cli);
   return runProgram(program, args, cli);
 }
 

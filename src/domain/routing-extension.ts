@@ -6,10 +6,13 @@ import { create } from "@bufbuild/protobuf";
 import { type AgentExtension, AgentExtensionSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { clip, type FieldViolation } from "./errors.ts";
 import { isDnsLabel } from "./identifiers.ts";
+import type { RouteMode } from "./rollout.ts";
 import { STRATEGIES, type StrategyName } from "./routing/strategy.ts";
 import { PRIORITIES, type Priority } from "./task-log.ts";
 
 export const ROUTING_EXTENSION = "urn:signalbox:a2a:routing:v1";
+
+const ROUTE_MODES: readonly RouteMode[] = ["AUTO", "LOCAL", "REMOTE"];
 
 /** How our cards declare it (A2A specification, section 4.6.1). */
 export const routingDeclaration = (): AgentExtension =>
@@ -24,6 +27,7 @@ export const routingDeclaration = (): AgentExtension =>
       "maxCost: the most that it may cost, in the workspace's currency.",
       `priority (${PRIORITIES.join(", ")}): which of its workspace's waiting tasks is begun first.`,
       "deadlineMs: the task fails when it has not ended so many milliseconds after it was accepted.",
+      `routeMode (${ROUTE_MODES.join(", ")}): whether its agent must be in the router's process, or at an address.`,
     ].join(" "),
     required: false,
   });
@@ -43,6 +47,8 @@ export interface RoutingWishes {
   priority?: Priority;
   /** The task fails when it has not ended so many milliseconds after it was accepted. */
   deadlineMs?: number;
+  /** Where its agent may be. */
+  routeMode?: RouteMode;
 }
 
 /** A year: beyond it a deadline is none. */
@@ -80,7 +86,7 @@ export function routingWishes(metadata: Record<string, unknown> | undefined): Ro
   const violations: FieldViolation[] = [];
   const refuse = (key: string, description: string) => violations.push({ field: `${field}.${key}`, description });
 
-  const { capability, agent, labels, strategy, maxCost, priority, deadlineMs } = said;
+  const { capability, agent, labels, strategy, maxCost, priority, deadlineMs, routeMode } = said;
   if (isId(capability)) wishes.capability = capability;
   else if (capability !== undefined) refuse("capability", ID_RULE);
 
@@ -112,6 +118,10 @@ export function routingWishes(metadata: Record<string, unknown> | undefined): Ro
   else if (deadlineMs !== undefined) {
     refuse("deadlineMs", `must be a whole number of milliseconds from 1 to ${LONGEST_DEADLINE_MS}`);
   }
+
+  const mode = ROUTE_MODES.find((name) => name === routeMode || name.toLowerCase() === routeMode);
+  if (mode) wishes.routeMode = mode;
+  else if (routeMode !== undefined) refuse("routeMode", `must be one of ${ROUTE_MODES.join(", ")}`);
   return violations.length > 0 ? violations : wishes;
 }
 

@@ -16,6 +16,7 @@ import {
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
+import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
 import { AFTER_SEQUENCE_HEADER, resuming, UPDATES_EXTENSION } from "./resuming-stream.ts";
@@ -72,6 +73,8 @@ export interface RoutingOptions {
   priority?: string;
   /** The task fails when it has not ended so many milliseconds after it was accepted. */
   deadlineMs?: number;
+  /** AUTO, LOCAL or REMOTE: whether the agent must be in the server's process, or at an address. */
+  routeMode?: string;
 }
 
 /** Every method throws ConnectError, with the details of google.rpc in it, when the server refuses a call. */
@@ -84,6 +87,8 @@ export interface SignalboxClient {
   readonly tasks: Client<typeof TaskService>;
   /** Which agent takes a task, and why. */
   readonly routes: Client<typeof RoutingService>;
+  /** How traffic is steered, and when somebody should look. */
+  readonly rollouts: Client<typeof RolloutService>;
 
   /**
    * Sends a message. Waits until the task ends or needs something, unless `wait` is false. Some agents answer with a
@@ -121,6 +126,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
   const registry = createClient(RegistryService, transport);
   const tasks = createClient(TaskService, transport);
   const routes = createClient(RoutingService, transport);
+  const rollouts = createClient(RolloutService, transport);
 
   async function send(message: string | Message, options: SendOptions & { wait?: boolean } = {}) {
     const request = sendRequest(message, options);
@@ -191,7 +197,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     return a2a.getTask({ id: taskId }, options);
   }
 
-  return { a2a, registry, tasks, routes, send, stream, watch, waitFor };
+  return { a2a, registry, tasks, routes, rollouts, send, stream, watch, waitFor };
 }
 
 /** A message of the user with one text part. */

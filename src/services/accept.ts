@@ -68,7 +68,8 @@ export function createAccept(deps: AcceptDeps): Accept {
       taskId: runtime.newId(),
       contextId,
       agentId: agent.agentId,
-      capabilityId: capability?.capabilityId,
+      // What was asked for, also when somebody else has taken it: through it the task is found.
+      capabilityId: decision.capabilityId || undefined,
       createdAt,
       deadlineAt: new Date(createdAt.getTime() + lifeMs),
       priority: wishes.priority ?? "NORMAL",

@@ -1,39 +1,46 @@
 /**
  * Which agent takes a task. The first that says something decides where to look: the address, the tenant, the routing
- * extension, the text of the message, the workspace's default; what is found there and fits the message is chosen among by a
- * strategy.
+ * extension, the text of the message, the workspace's default; what is found there, fits the message and is where a rollout
+ * wants it is chosen among by a strategy. When that is nobody, the rollout may name who is asked next.
  */
+import { fromBinary } from "@bufbuild/protobuf";
 import type { Message, SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { type RouteDecision, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
+import { type RouteDecision, RouteDecisionSchema, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { Capability } from "../domain/capability.ts";
 import { invalidArgument } from "../domain/errors.ts";
+import type { FallbackCondition } from "../domain/rollout.ts";
+import { givenCondition } from "../domain/rollout-rules.ts";
 import type { StrategyName } from "../domain/routing/strategy.ts";
 import { type RoutingWishes, routingWishes } from "../domain/routing-extension.ts";
 import { agentTenant, capabilityTenant, parseTarget, targetNotFound } from "../domain/target.ts";
 import type { TaskHeader } from "../domain/task-log.ts";
 import type { AgentRecord } from "../store/agent-repository.ts";
-import type { AgentDirectory, Offer, WorkspaceAgents } from "./agent-directory.ts";
+import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
 import type { RequestContext } from "./request-context.ts";
 import { type DecideDeps, decide } from "./routing/decide.ts";
-import { contradiction, noRoute, nothingFits } from "./routing/no-route.ts";
-import { type Ask, type Cut, hasLabels, type Labels, type Possible, sift } from "./routing/offers.ts";
-import { matchedCapabilities, textOf } from "./routing/text.ts";
+import { type FallbackDeps, type Found, findWithFallback, nextInChain, type Quest } from "./routing/fallback.ts";
+import { noRoute, nothingFits } from "./routing/no-route.ts";
+import type { Ask, Cut, Possible } from "./routing/offers.ts";
+import { atAgent, atTarget, elsewhere, type ResolvedTarget, type Search } from "./routing/searches.ts";
+import { traceOf } from "./routing/steer.ts";
 
-/** What a request names by its address or its `tenant`. */
-export type ResolvedTarget =
-  | { kind: "agent"; agent: AgentRecord }
-  | { kind: "capability"; capabilityId: string; offers: readonly Offer[] };
-
-/** Where a new task goes. */
-export interface Route extends Possible {
-  readonly wishes: RoutingWishes;
-  /** Without the task's id. */
+/** Where a task goes. */
+export interface Rerouted extends Possible {
+  /** Without the task's id. Its `capability_id` is what the task is remembered by, whoever takes it. */
   readonly decision: RouteDecision;
 }
 
+/** Where a new task goes. */
+export interface Route extends Rerouted {
+  readonly wishes: RoutingWishes;
+}
+
 export interface Router {
-  /** What a request names by its address or its `tenant`; undefined when it names nothing. Throws TARGET_NOT_FOUND. */
+  /**
+   * What a request names by its address or its `tenant`; undefined when it names nothing. A capability with a rollout of its
+   * own is known also while nobody offers it. Throws TARGET_NOT_FOUND.
+   */
   target(context: RequestContext, tenant: string): Promise<ResolvedTarget | undefined>;
   /**
    * The agent that takes a new task. `key` is what should stay with one agent: the task's context. A preview takes nobody's
@@ -49,28 +56,33 @@ export interface Router {
     key: string,
     isPreview?: boolean,
   ): Promise<Route>;
+  /**
+   * Who is asked next, by the fallback chain, for a task that was given to an agent and cannot stay there. Those of `exclude`
+   * and the agent that has it are passed over. Undefined when there is nobody, or when the client has named the agent: nobody
+   * else will do then.
+   */
+  reroute(
+    task: TaskHeader,
+    message: Message,
+    condition: FallbackCondition,
+    exclude: Iterable<string>,
+  ): Promise<Rerouted | undefined>;
   /** The agent of a task that exists; undefined when it has left. */
   agent(context: RequestContext, agentId: string): Promise<AgentRecord | undefined>;
   /** The same, for whoever carries the task on. */
   endpoint(task: TaskHeader): Promise<AgentEndpoint | undefined>;
 }
 
-export interface RouterDeps extends DecideDeps {
+export interface RouterDeps extends DecideDeps, FallbackDeps {
   directory: AgentDirectory;
   /** What chooses where a message does not say. */
   strategy: StrategyName;
-}
-
-/** Where to look for an agent. */
-interface Search {
-  source: RouteSource;
-  capabilityId?: string;
-  offers: readonly Possible[];
-  matches?: readonly { capabilityId: string; score: number }[];
+  /** The bytes of the decision that was stored with a task; undefined when none was. */
+  readDecision: (workspaceId: string, taskId: string) => Promise<Uint8Array | undefined>;
 }
 
 export function createRouter(deps: RouterDeps): Router {
-  const { directory } = deps;
+  const { directory, rollouts } = deps;
   /** How many decisions were made of each capability: for strategies that take turns. */
   const turns = new Map<string, number>();
 
@@ -87,8 +99,10 @@ export function createRouter(deps: RouterDeps): Router {
     }
     const { capabilityId } = parsed;
     const offers = (await directory.agents(workspaceId)).byCapability.get(capabilityId);
-    if (!offers) throw targetNotFound(named);
-    return { kind: "capability", capabilityId, offers };
+    if (offers) return { kind: "capability", capabilityId, offers };
+    await rollouts.load(workspaceId);
+    if (!rollouts.owns(workspaceId, capabilityId)) throw targetNotFound(named);
+    return { kind: "capability", capabilityId, offers: [] };
   }
 
   async function route(
@@ -103,30 +117,57 @@ export function createRouter(deps: RouterDeps): Router {
     const { workspaceId, extensions } = context;
     const named = await target(context, request.tenant);
     const agents = await directory.agents(workspaceId);
+    const loading = rollouts.load(workspaceId);
+    if (loading) await loading;
     const ask: Ask = { message, extensions, wishes };
-    const searches = named ? [atTarget(context, named, wishes)] : await elsewhere(context, agents, wishes, message);
+    // A preview that names no context is of any one: a canary's share of previews shows the canary.
+    const quest: Quest = { workspaceId, agents, ask, key: key || deps.runtime.newId() };
     // Where nothing fits anywhere, what was looked for first is what the client hears of.
     let nothing: readonly Cut[] | undefined;
-    for (const search of searches) {
-      const { fit, cuts } = sift(search.offers, ask);
-      if (fit.length === 0) {
-        nothing ??= cuts;
-        continue;
-      }
-      const { chosen, decision } = decide(deps, {
-        workspaceId,
-        source: search.source,
-        capabilityId: search.capabilityId,
-        strategy: wishes.strategy ?? deps.strategy,
-        key,
-        turn: turnOf(`${workspaceId} ${search.capabilityId ?? ""}`, !isPreview),
-        fit,
-        cuts,
-        matches: search.matches ?? [],
-      });
-      return { ...chosen, wishes, decision };
+    for (const search of await searchesFor(context, named, quest)) {
+      const found = findWithFallback(deps, quest, search);
+      if (found.steered.fit.length > 0) return { ...settle(quest, search, found, isPreview), wishes };
+      nothing ??= found.steered.cuts;
     }
     throw nothing ? nothingFits(nothing) : noRoute(agents);
+  }
+
+  async function searchesFor(
+    { workspaceId, addressTarget }: RequestContext,
+    named: ResolvedTarget | undefined,
+    { agents, ask: { wishes, message } }: Quest,
+  ): Promise<Search[]> {
+    if (named) {
+      return [atTarget(addressTarget === undefined ? RouteSource.TENANT : RouteSource.ADDRESS, named, wishes)];
+    }
+    const { agent: agentId, capability: capabilityId } = wishes;
+    if (agentId !== undefined) {
+      const agent = await directory.agent(workspaceId, agentId);
+      if (!agent) throw targetNotFound(agentTenant(agentId));
+      return [atAgent(agent, agents, capabilityId)];
+    }
+    if (capabilityId === undefined) return elsewhere(agents, wishes, message);
+    const offers = agents.byCapability.get(capabilityId);
+    if (!offers && !rollouts.owns(workspaceId, capabilityId)) throw targetNotFound(capabilityTenant(capabilityId));
+    return [{ source: RouteSource.EXTENSION, capabilityId, offers: offers ?? [] }];
+  }
+
+  /** Chooses among those who fit. `asked` is what was looked for first, which the task is remembered by. */
+  function settle({ workspaceId, ask, key }: Quest, asked: Search, found: Found, isPreview: boolean): Rerouted {
+    const { search, steered, by } = found;
+    const { chosen, decision } = decide(deps, {
+      workspaceId,
+      source: asked.source,
+      capabilityId: asked.capabilityId,
+      strategy: ask.wishes.strategy ?? deps.strategy,
+      key,
+      turn: turnOf(`${workspaceId} ${search.capabilityId ?? ""}`, !isPreview),
+      fit: steered.fit,
+      cuts: steered.cuts,
+      matches: asked.matches ?? [],
+      rollout: traceOf(steered, by && { step: by.step, condition: givenCondition(by.condition) }),
+    });
+    return { ...chosen, decision };
   }
 
   function turnOf(name: string, isTaken: boolean): number {
@@ -135,60 +176,40 @@ export function createRouter(deps: RouterDeps): Router {
     return turn;
   }
 
-  /** Where neither the address nor the tenant says it. */
-  async function elsewhere(
-    { workspaceId }: RequestContext,
-    agents: WorkspaceAgents,
-    wishes: RoutingWishes,
+  async function reroute(
+    task: TaskHeader,
     message: Message,
-  ): Promise<Search[]> {
-    const { agent: agentId, capability: capabilityId } = wishes;
-    const source = RouteSource.EXTENSION;
-    if (agentId !== undefined) {
-      const agent = await directory.agent(workspaceId, agentId);
-      if (!agent) throw targetNotFound(agentTenant(agentId));
-      return [ofAgent(source, agent, agents, capabilityId)];
-    }
-    if (capabilityId !== undefined) {
-      const offers = agents.byCapability.get(capabilityId);
-      if (!offers) throw targetNotFound(capabilityTenant(capabilityId));
-      return [{ source, capabilityId, offers }];
-    }
-    // A lone agent takes what comes, whatever its skills are called.
-    const matches = agents.byId.size > 1 ? matchedCapabilities(agents.search, textOf(message)) : [];
-    const searches: Search[] = matches.map((match) => ({
-      source: RouteSource.TEXT,
-      capabilityId: match.capabilityId,
-      offers: agents.byCapability.get(match.capabilityId) ?? [],
-      matches,
-    }));
-    if (wishes.labels) searches.push({ source, offers: oneOfEach(agents, wishes.labels) });
-    else if (agents.defaultAgent)
-      searches.push({
-        source: RouteSource.DEFAULT,
-        offers: [{ agent: agents.defaultAgent, capability: undefined }],
-        matches,
-      });
-    return searches;
-  }
-
-  function atTarget(context: RequestContext, named: ResolvedTarget, wishes: RoutingWishes): Search {
-    const source = context.addressTarget === undefined ? RouteSource.TENANT : RouteSource.ADDRESS;
-    if (named.kind === "agent") {
-      if (wishes.agent !== undefined && wishes.agent !== named.agent.agentId) throw contradiction("agent");
-      return { source, offers: [{ agent: named.agent, capability: undefined }] };
-    }
-    const { capabilityId, offers } = named;
-    if (wishes.capability !== undefined && wishes.capability !== capabilityId) throw contradiction("capability");
-    if (wishes.agent === undefined) return { source, capabilityId, offers };
-    const own = offers.filter(({ agent }) => agent.agentId === wishes.agent);
-    if (own.length === 0) throw targetNotFound(agentTenant(wishes.agent));
-    return { source, capabilityId, offers: own };
+    condition: FallbackCondition,
+    exclude: Iterable<string>,
+  ): Promise<Rerouted | undefined> {
+    const { workspaceId, capabilityId, delivery } = task;
+    await rollouts.load(workspaceId);
+    const { fallbackChain } = rollouts.of(workspaceId, capabilityId);
+    if (!fallbackChain.some(({ conditions }) => conditions.includes(condition))) return undefined;
+    const wishes = routingWishes(delivery.metadata);
+    if (Array.isArray(wishes) || wishes.agent !== undefined) return undefined;
+    const stored = await deps.readDecision(workspaceId, task.taskId);
+    const before = stored && fromBinary(RouteDecisionSchema, stored);
+    if (!before || (before.capabilityId === "" && before.source !== RouteSource.DEFAULT)) return undefined;
+    const agents = await directory.agents(workspaceId);
+    const ask: Ask = { message, extensions: delivery.extensions ?? [], wishes };
+    const quest: Quest = { workspaceId, agents, ask, key: task.contextId };
+    const { source, matches } = before;
+    const asked: Search = { source, matches, offers: [], ...(capabilityId !== undefined && { capabilityId }) };
+    const passed = new Set([task.agentId, ...exclude]);
+    const next = nextInChain(deps, quest, asked, condition, passed);
+    if (!next) return undefined;
+    const cuts: readonly Cut[] = [
+      { reason: "FAILED", agentIds: [...passed], refusal: undefined },
+      ...next.steered.cuts,
+    ];
+    return settle(quest, asked, { ...next, steered: { ...next.steered, cuts } }, false);
   }
 
   return {
     target,
     route,
+    reroute,
     agent: (context, agentId) => directory.agent(context.workspaceId, agentId),
     async endpoint({ workspaceId, agentId, capabilityId }) {
       const agent = await directory.agent(workspaceId, agentId);
@@ -197,27 +218,6 @@ export function createRouter(deps: RouterDeps): Router {
       return endpointFor(agent, offers?.find((offer) => offer.agent.agentId === agentId)?.capability);
     },
   };
-}
-
-function ofAgent(
-  source: RouteSource,
-  agent: AgentRecord,
-  { byCapability }: WorkspaceAgents,
-  capabilityId: string | undefined,
-): Search {
-  if (capabilityId === undefined) return { source, offers: [{ agent, capability: undefined }] };
-  const offers = byCapability.get(capabilityId)?.filter((offer) => offer.agent.agentId === agent.agentId) ?? [];
-  if (offers.length === 0) throw targetNotFound(capabilityTenant(capabilityId));
-  return { source, capabilityId, offers };
-}
-
-/** Each agent once, with the first of its capabilities that has the labels; one that has none is cut for it. */
-function oneOfEach({ byId, capabilities }: WorkspaceAgents, labels: Labels): Possible[] {
-  return [...byId.values()].flatMap((agent) => {
-    const offered = capabilities.get(agent.agentId) ?? [];
-    const capability = offered.find((each) => hasLabels(each, labels)) ?? offered[0];
-    return capability ? [{ agent, capability }] : [];
-  });
 }
 
 /** An agent as a task of a capability is given to it: what may be repeated is said of either. */

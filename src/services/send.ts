@@ -25,6 +25,8 @@ export interface SendDeps extends AcceptDeps {
 export interface Numbered {
   sequence: number;
   response: StreamResponse;
+  /** The capability that the task was given to; undefined when it was given to the agent itself. */
+  capabilityId: string | undefined;
 }
 
 export interface Sender {
@@ -79,7 +81,7 @@ export function createSender(deps: SendDeps): Sender {
 
     async *stream(context, request) {
       const { image, updates } = await accept(context, request);
-      const { taskId } = image.header;
+      const { taskId, capabilityId } = image.header;
       let shown = false;
       try {
         let pending = toldOf(updates);
@@ -93,7 +95,7 @@ export function createSender(deps: SendDeps): Sender {
           const { value } = await pending;
           refuseRubbish(image, value);
           if (value.kind === "reply") {
-            yield { sequence: value.seq, response: value.body };
+            yield { sequence: value.seq, response: value.body, capabilityId };
             return;
           }
         }
@@ -102,7 +104,7 @@ export function createSender(deps: SendDeps): Sender {
         // What was shown may still be on its way out: from here the image stays as it is.
         for (; ; pending = updates.next()) {
           const { value } = await pending;
-          if (isVisible(value)) yield { sequence: value.seq, response: value.body };
+          if (isVisible(value)) yield { sequence: value.seq, response: value.body, capabilityId };
           if (endsStream(stateIn(value))) return;
         }
       } finally {
@@ -122,6 +124,7 @@ export function createSender(deps: SendDeps): Sender {
           { taskId: request.id },
         );
       }
+      const { capabilityId } = image.header;
       const updates = watchTask(deps, {
         workspaceId: context.workspaceId,
         taskId: request.id,
@@ -132,7 +135,7 @@ export function createSender(deps: SendDeps): Sender {
         yield showTask(image);
         if (hasEnded) return;
         for await (const update of updates) {
-          if (isVisible(update)) yield { sequence: update.seq, response: update.body };
+          if (isVisible(update)) yield { sequence: update.seq, response: update.body, capabilityId };
           if (isTerminal(stateIn(update))) return;
         }
       } finally {
@@ -144,7 +147,11 @@ export function createSender(deps: SendDeps): Sender {
 
 function showTask(image: TaskImage, historyLength?: number): Numbered {
   const task = viewTask(image, { historyLength });
-  return { sequence: image.seq, response: create(StreamResponseSchema, { payload: { case: "task", value: task } }) };
+  return {
+    sequence: image.seq,
+    response: create(StreamResponseSchema, { payload: { case: "task", value: task } }),
+    capabilityId: image.header.capabilityId,
+  };
 }
 
 /** The next update that says something of the task. What the engine does with it discloses it to nobody. */

@@ -21,7 +21,8 @@ import type { StoredTask, TaskCursor, TaskFilter } from "../store/task-reads.ts"
 import type { TaskStore } from "../store/task-store.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { RequestContext, StreamCursor } from "./request-context.ts";
-import type { ResolvedTarget, Router } from "./router.ts";
+import type { Router } from "./router.ts";
+import type { ResolvedTarget } from "./routing/searches.ts";
 
 const MAX_PAGE = 100;
 const DEFAULT_PAGE = 50;

@@ -5,6 +5,7 @@ export interface Schema {
   workspaces: WorkspaceTable;
   agents: AgentTable;
   capabilities: CapabilityTable;
+  rollouts: RolloutTable;
   tasks: TaskTable;
   task_updates: TaskUpdateTable;
   push_configs: PushConfigTable;
@@ -43,6 +44,17 @@ export interface CapabilityTable {
   /** Changes with every change, and is never used twice. */
   version: Generated<number>;
   created_at: Date;
+  updated_at: Date;
+}
+
+export interface RolloutTable {
+  workspace_id: string;
+  /** Empty for the workspace's own. */
+  capability_id: string;
+  /** signalbox.v1.Rollout, without its etag and its time. */
+  body: Uint8Array;
+  /** Grows with every change; what clients see as etag. */
+  revision: number;
   updated_at: Date;
 }
 

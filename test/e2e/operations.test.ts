@@ -15,6 +15,7 @@ import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflec
 import { A2AService } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { required_scope } from "../../gen/signalbox/v1/options_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
+import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
 import { createSignalboxClient } from "../../src/sdk/client.ts";
@@ -30,6 +31,7 @@ const SERVICES = [
   RegistryService,
   TaskService,
   RoutingService,
+  RolloutService,
   Health,
   ServerReflection,
   ServerReflectionAlpha,

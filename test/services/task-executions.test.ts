@@ -18,6 +18,7 @@ import { EngineState } from "../../src/domain/task-state.ts";
 import { createAgentDirectory } from "../../src/services/agent-directory.ts";
 import type { Dispatcher } from "../../src/services/dispatcher.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
+import { createRollouts } from "../../src/services/rollouts.ts";
 import { createRouter } from "../../src/services/router.ts";
 import { createAgentLoads } from "../../src/services/routing/agent-load.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
@@ -25,6 +26,7 @@ import { createTaskExecutions, type TaskExecutions } from "../../src/services/ta
 import { createTasks } from "../../src/services/tasks.ts";
 import { createAgentRepository } from "../../src/store/agent-repository.ts";
 import { createCapabilityRepository } from "../../src/store/capability-repository.ts";
+import { createRolloutRepository } from "../../src/store/rollout-repository.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
 import { createTransitionReads } from "../../src/store/transition-reads.ts";
 import { registerReplica } from "../fixtures/replica.ts";
@@ -61,6 +63,10 @@ describeEachBackend("what operators see", (backend) => {
       loads: createAgentLoads(runtime),
       strategy: "LEAST_LOAD",
       weights: DEFAULT_WEIGHTS,
+      rollouts: createRollouts(createRolloutRepository(backend.db), runtime),
+      isLocal: () => false,
+      isFull: () => false,
+      readDecision: async () => undefined,
     });
     // Nothing here is dispatched.
     const tasks = createTasks({ store, router, dispatcher: {} as Dispatcher });

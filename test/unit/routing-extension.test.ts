@@ -33,7 +33,7 @@ test("nothing, an empty object and keys of others say nothing", () => {
   expect(routingWishes(undefined)).toEqual({});
   expect(routingWishes({ other: { priority: 1 } })).toEqual({});
   expect(read({})).toEqual({});
-  expect(read({ idempotencyKey: 1, routeMode: [], of: "others", toString: 1 })).toEqual({});
+  expect(read({ idempotencyKey: 1, of: "others", toString: 1 })).toEqual({});
 });
 
 test.each([null, 1, "x", true, []])("%j is no object", (said) => {
@@ -96,6 +96,16 @@ describe("strategy", () => {
   );
 });
 
+describe("routeMode", () => {
+  test.each(["AUTO", "LOCAL", "REMOTE"] as const)("takes %s, also in lower case", (routeMode) => {
+    for (const said of [routeMode, routeMode.toLowerCase()]) expect(read({ routeMode: said })).toEqual({ routeMode });
+  });
+
+  test.each(["", "Local", "NEAR", null, 0, [], {}])("refuses %j", (routeMode) => {
+    expect(refused({ routeMode })).toEqual([`${FIELD}.routeMode`]);
+  });
+});
+
 describe("maxCost", () => {
   test.each([
     [0, 0],
@@ -133,7 +143,7 @@ describe("maxCost", () => {
 });
 
 test("whatever is said, it is read or refused by path", () => {
-  const known = ["capability", "agent", "labels", "strategy", "maxCost", "priority", "deadlineMs"];
+  const known = ["capability", "agent", "labels", "strategy", "maxCost", "priority", "deadlineMs", "routeMode"];
   fc.assert(
     fc.property(fc.dictionary(fc.constantFrom(...known), fc.jsonValue()), (said) => {
       for (const field of refused(said)) expect(field).toMatch(/^metadata\["[a-z0-9:]+"\]\.[a-zA-Z]+(\[".*"\])?$/s);
@@ -142,13 +152,22 @@ test("whatever is said, it is read or refused by path", () => {
 });
 
 test("everything that is wrong is told at once", () => {
-  const said = { capability: "", agent: 1, labels: [], strategy: "x", maxCost: -1, priority: "URGENT", deadlineMs: 0 };
+  const said = {
+    capability: "",
+    agent: 1,
+    labels: [],
+    strategy: "x",
+    maxCost: -1,
+    priority: "URGENT",
+    deadlineMs: 0,
+    routeMode: "AWAY",
+  };
   expect(refused(said)).toEqual(Object.keys(said).map((key) => `${FIELD}.${key}`));
 });
 
 test("its declaration names all keys", () => {
   const { description } = routingDeclaration();
-  for (const key of ["capability", "agent", "labels", "strategy", "maxCost", "priority", "deadlineMs"]) {
+  for (const key of ["capability", "agent", "labels", "strategy", "maxCost", "priority", "deadlineMs", "routeMode"]) {
     expect(description).toContain(key);
   }
 });

@@ -13,13 +13,15 @@ import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { SendMessageRequest } from "../../lf/a2a/v1/a2a_pb.ts";
 import { file_lf_a2a_v1_a2a } from "../../lf/a2a/v1/a2a_pb.ts";
 import { file_signalbox_v1_options } from "./options_pb.ts";
+import type { FallbackCondition, FallbackStep, RouteMode } from "./rollout_pb.ts";
+import { file_signalbox_v1_rollout } from "./rollout_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file signalbox/v1/routing.proto.
  */
 export const file_signalbox_v1_routing: GenFile = /*@__PURE__*/
-  fileDesc("ChpzaWduYWxib3gvdjEvcm91dGluZy5wcm90bxIMc2lnbmFsYm94LnYxItkCCg1Sb3V0ZURlY2lzaW9uEg8KB3Rhc2tfaWQYASABKAkSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoGc291cmNlGAMgASgOMhkuc2lnbmFsYm94LnYxLlJvdXRlU291cmNlEhAKCGFnZW50X2lkGAQgASgJEhUKDWNhcGFiaWxpdHlfaWQYBSABKAkSEAoIc3RyYXRlZ3kYBiABKAkSDAoEc2VlZBgHIAEoDRIwCgpjYW5kaWRhdGVzGAggAygLMhwuc2lnbmFsYm94LnYxLlJvdXRlQ2FuZGlkYXRlEhcKD2NhbmRpZGF0ZV9jb3VudBgJIAEoBRIkCgRjdXRzGAogAygLMhYuc2lnbmFsYm94LnYxLlJvdXRlQ3V0EigKB21hdGNoZXMYCyADKAsyFy5zaWduYWxib3gudjEuVGV4dE1hdGNoInoKDlJvdXRlQ2FuZGlkYXRlEhAKCGFnZW50X2lkGAEgASgJEg0KBXNjb3JlGAIgASgBEhEKCWluX2ZsaWdodBgDIAEoBRISCgpsYXRlbmN5X21zGAQgASgBEhIKCmVycm9yX3JhdGUYBSABKAESDAoEY29zdBgGIAEoCSI8CghSb3V0ZUN1dBIOCgZyZWFzb24YASABKAkSDQoFY291bnQYAiABKAUSEQoJYWdlbnRfaWRzGAMgAygJIjEKCVRleHRNYXRjaBIVCg1jYXBhYmlsaXR5X2lkGAEgASgJEg0KBXNjb3JlGAIgASgBIkoKE1ByZXZpZXdSb3V0ZVJlcXVlc3QSMwoHcmVxdWVzdBgBIAEoCzIdLmxmLmEyYS52MS5TZW5kTWVzc2FnZVJlcXVlc3RCA+BBAiIvChdHZXRSb3V0ZURlY2lzaW9uUmVxdWVzdBIUCgd0YXNrX2lkGAEgASgJQgPgQQIqqwEKC1JvdXRlU291cmNlEhwKGFJPVVRFX1NPVVJDRV9VTlNQRUNJRklFRBAAEhgKFFJPVVRFX1NPVVJDRV9BRERSRVNTEAESFwoTUk9VVEVfU09VUkNFX1RFTkFOVBACEhoKFlJPVVRFX1NPVVJDRV9FWFRFTlNJT04QAxIVChFST1VURV9TT1VSQ0VfVEVYVBAEEhgKFFJPVVRFX1NPVVJDRV9ERUZBVUxUEAUymwIKDlJvdXRpbmdTZXJ2aWNlEn0KDFByZXZpZXdSb3V0ZRIhLnNpZ25hbGJveC52MS5QcmV2aWV3Um91dGVSZXF1ZXN0Ghsuc2lnbmFsYm94LnYxLlJvdXRlRGVjaXNpb24iLZKCGQxyb3V0aW5nLnJlYWSC0+STAhc6ASoiEi92MS9yb3V0ZXM6cHJldmlldxKJAQoQR2V0Um91dGVEZWNpc2lvbhIlLnNpZ25hbGJveC52MS5HZXRSb3V0ZURlY2lzaW9uUmVxdWVzdBobLnNpZ25hbGJveC52MS5Sb3V0ZURlY2lzaW9uIjGSghkMcm91dGluZy5yZWFkgtPkkwIbEhkvdjEvdGFza3Mve3Rhc2tfaWR9L3JvdXRlYgZwcm90bzM", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_timestamp, file_lf_a2a_v1_a2a, file_signalbox_v1_options]);
+  fileDesc("ChpzaWduYWxib3gvdjEvcm91dGluZy5wcm90bxIMc2lnbmFsYm94LnYxIoYDCg1Sb3V0ZURlY2lzaW9uEg8KB3Rhc2tfaWQYASABKAkSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoGc291cmNlGAMgASgOMhkuc2lnbmFsYm94LnYxLlJvdXRlU291cmNlEhAKCGFnZW50X2lkGAQgASgJEhUKDWNhcGFiaWxpdHlfaWQYBSABKAkSEAoIc3RyYXRlZ3kYBiABKAkSDAoEc2VlZBgHIAEoDRIwCgpjYW5kaWRhdGVzGAggAygLMhwuc2lnbmFsYm94LnYxLlJvdXRlQ2FuZGlkYXRlEhcKD2NhbmRpZGF0ZV9jb3VudBgJIAEoBRIkCgRjdXRzGAogAygLMhYuc2lnbmFsYm94LnYxLlJvdXRlQ3V0EigKB21hdGNoZXMYCyADKAsyFy5zaWduYWxib3gudjEuVGV4dE1hdGNoEisKB3JvbGxvdXQYDCABKAsyGi5zaWduYWxib3gudjEuUm9sbG91dFRyYWNlIssBCgxSb2xsb3V0VHJhY2USKwoKcm91dGVfbW9kZRgBIAEoDjIXLnNpZ25hbGJveC52MS5Sb3V0ZU1vZGUSEwoGY2FuYXJ5GAIgASgISACIAQESMQoNZmFsbGJhY2tfc3RlcBgDIAEoCzIaLnNpZ25hbGJveC52MS5GYWxsYmFja1N0ZXASOwoSZmFsbGJhY2tfY29uZGl0aW9uGAQgASgOMh8uc2lnbmFsYm94LnYxLkZhbGxiYWNrQ29uZGl0aW9uQgkKB19jYW5hcnkiegoOUm91dGVDYW5kaWRhdGUSEAoIYWdlbnRfaWQYASABKAkSDQoFc2NvcmUYAiABKAESEQoJaW5fZmxpZ2h0GAMgASgFEhIKCmxhdGVuY3lfbXMYBCABKAESEgoKZXJyb3JfcmF0ZRgFIAEoARIMCgRjb3N0GAYgASgJIjwKCFJvdXRlQ3V0Eg4KBnJlYXNvbhgBIAEoCRINCgVjb3VudBgCIAEoBRIRCglhZ2VudF9pZHMYAyADKAkiMQoJVGV4dE1hdGNoEhUKDWNhcGFiaWxpdHlfaWQYASABKAkSDQoFc2NvcmUYAiABKAEiSgoTUHJldmlld1JvdXRlUmVxdWVzdBIzCgdyZXF1ZXN0GAEgASgLMh0ubGYuYTJhLnYxLlNlbmRNZXNzYWdlUmVxdWVzdEID4EECIi8KF0dldFJvdXRlRGVjaXNpb25SZXF1ZXN0EhQKB3Rhc2tfaWQYASABKAlCA+BBAiqrAQoLUm91dGVTb3VyY2USHAoYUk9VVEVfU09VUkNFX1VOU1BFQ0lGSUVEEAASGAoUUk9VVEVfU09VUkNFX0FERFJFU1MQARIXChNST1VURV9TT1VSQ0VfVEVOQU5UEAISGgoWUk9VVEVfU09VUkNFX0VYVEVOU0lPThADEhUKEVJPVVRFX1NPVVJDRV9URVhUEAQSGAoUUk9VVEVfU09VUkNFX0RFRkFVTFQQBTKbAgoOUm91dGluZ1NlcnZpY2USfQoMUHJldmlld1JvdXRlEiEuc2lnbmFsYm94LnYxLlByZXZpZXdSb3V0ZVJlcXVlc3QaGy5zaWduYWxib3gudjEuUm91dGVEZWNpc2lvbiItkoIZDHJvdXRpbmcucmVhZILT5JMCFzoBKiISL3YxL3JvdXRlczpwcmV2aWV3EokBChBHZXRSb3V0ZURlY2lzaW9uEiUuc2lnbmFsYm94LnYxLkdldFJvdXRlRGVjaXNpb25SZXF1ZXN0Ghsuc2lnbmFsYm94LnYxLlJvdXRlRGVjaXNpb24iMZKCGQxyb3V0aW5nLnJlYWSC0+STAhsSGS92MS90YXNrcy97dGFza19pZH0vcm91dGViBnByb3RvMw", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_timestamp, file_lf_a2a_v1_a2a, file_signalbox_v1_options, file_signalbox_v1_rollout]);
 
 /**
  * How one agent among all was chosen.
@@ -103,6 +105,13 @@ export type RouteDecision = Message<"signalbox.v1.RouteDecision"> & {
    * @generated from field: repeated signalbox.v1.TextMatch matches = 11;
    */
   matches: TextMatch[];
+
+  /**
+   * What a rollout, or the message's `routeMode`, had to do with it; absent when neither had.
+   *
+   * @generated from field: signalbox.v1.RolloutTrace rollout = 12;
+   */
+  rollout?: RolloutTrace | undefined;
 };
 
 /**
@@ -111,6 +120,49 @@ export type RouteDecision = Message<"signalbox.v1.RouteDecision"> & {
  */
 export const RouteDecisionSchema: GenMessage<RouteDecision> = /*@__PURE__*/
   messageDesc(file_signalbox_v1_routing, 0);
+
+/**
+ * What steered a decision.
+ *
+ * @generated from message signalbox.v1.RolloutTrace
+ */
+export type RolloutTrace = Message<"signalbox.v1.RolloutTrace"> & {
+  /**
+   * Where agents might be.
+   *
+   * @generated from field: signalbox.v1.RouteMode route_mode = 1;
+   */
+  routeMode: RouteMode;
+
+  /**
+   * Whether the task went to the canary; absent when the rollout has none.
+   *
+   * @generated from field: optional bool canary = 2;
+   */
+  canary?: boolean | undefined;
+
+  /**
+   * The step of the fallback chain that was taken; absent when none was. `capability_id` of the decision stays the one that
+   * was asked for or found.
+   *
+   * @generated from field: signalbox.v1.FallbackStep fallback_step = 3;
+   */
+  fallbackStep?: FallbackStep | undefined;
+
+  /**
+   * Why it was taken.
+   *
+   * @generated from field: signalbox.v1.FallbackCondition fallback_condition = 4;
+   */
+  fallbackCondition: FallbackCondition;
+};
+
+/**
+ * Describes the message signalbox.v1.RolloutTrace.
+ * Use `create(RolloutTraceSchema)` to create a new message.
+ */
+export const RolloutTraceSchema: GenMessage<RolloutTrace> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_routing, 1);
 
 /**
  * An agent that could have taken a task, as it was seen at that moment.
@@ -164,7 +216,7 @@ export type RouteCandidate = Message<"signalbox.v1.RouteCandidate"> & {
  * Use `create(RouteCandidateSchema)` to create a new message.
  */
 export const RouteCandidateSchema: GenMessage<RouteCandidate> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_routing, 1);
+  messageDesc(file_signalbox_v1_routing, 2);
 
 /**
  * Why agents were no candidates, and how many.
@@ -173,7 +225,8 @@ export const RouteCandidateSchema: GenMessage<RouteCandidate> = /*@__PURE__*/
  */
 export type RouteCut = Message<"signalbox.v1.RouteCut"> & {
   /**
-   * In UPPER_SNAKE: LABELS, MAX_COST, EXTENSION_REQUIRED, MEDIA_TYPE, INPUT_SCHEMA.
+   * In UPPER_SNAKE: LABELS, MAX_COST, EXTENSION_REQUIRED, MEDIA_TYPE, INPUT_SCHEMA, ROUTE_MODE, CANARY, FULL,
+   * FAILED.
    *
    * @generated from field: string reason = 1;
    */
@@ -197,7 +250,7 @@ export type RouteCut = Message<"signalbox.v1.RouteCut"> & {
  * Use `create(RouteCutSchema)` to create a new message.
  */
 export const RouteCutSchema: GenMessage<RouteCut> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_routing, 2);
+  messageDesc(file_signalbox_v1_routing, 3);
 
 /**
  * A capability that a text fits.
@@ -223,7 +276,7 @@ export type TextMatch = Message<"signalbox.v1.TextMatch"> & {
  * Use `create(TextMatchSchema)` to create a new message.
  */
 export const TextMatchSchema: GenMessage<TextMatch> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_routing, 3);
+  messageDesc(file_signalbox_v1_routing, 4);
 
 /**
  * @generated from message signalbox.v1.PreviewRouteRequest
@@ -242,7 +295,7 @@ export type PreviewRouteRequest = Message<"signalbox.v1.PreviewRouteRequest"> & 
  * Use `create(PreviewRouteRequestSchema)` to create a new message.
  */
 export const PreviewRouteRequestSchema: GenMessage<PreviewRouteRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_routing, 4);
+  messageDesc(file_signalbox_v1_routing, 5);
 
 /**
  * @generated from message signalbox.v1.GetRouteDecisionRequest
@@ -259,7 +312,7 @@ export type GetRouteDecisionRequest = Message<"signalbox.v1.GetRouteDecisionRequ
  * Use `create(GetRouteDecisionRequestSchema)` to create a new message.
  */
 export const GetRouteDecisionRequestSchema: GenMessage<GetRouteDecisionRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_routing, 5);
+  messageDesc(file_signalbox_v1_routing, 6);
 
 /**
  * What said where a task should go. The first that says something wins.

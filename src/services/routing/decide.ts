@@ -1,6 +1,6 @@
 /** Chooses one of the agents that can take a task, and keeps what was known when it was chosen. */
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import type { RouteCandidate, RouteDecision, RouteSource } from "../../../gen/signalbox/v1/routing_pb.ts";
+import type { RolloutTrace, RouteCandidate, RouteDecision, RouteSource } from "../../../gen/signalbox/v1/routing_pb.ts";
 import { decimalOf } from "../../domain/money.ts";
 import { errorRateAt, latencyAt } from "../../domain/routing/agent-signals.ts";
 import type { Candidate } from "../../domain/routing/candidate.ts";
@@ -32,6 +32,8 @@ export interface Question {
   readonly fit: readonly Possible[];
   readonly cuts: readonly Cut[];
   readonly matches: readonly { capabilityId: string; score: number }[];
+  /** How a rollout has steered it. */
+  readonly rollout: RolloutTrace | undefined;
 }
 
 export interface Decided {
@@ -67,7 +69,7 @@ export function decide({ runtime, loads, weights }: DecideDeps, question: Questi
     time: timestampFromDate(runtime.now()),
     source: question.source,
     agentId: chosen.agent.agentId,
-    capabilityId: chosen.capability?.capabilityId ?? question.capabilityId ?? "",
+    capabilityId: question.capabilityId ?? chosen.capability?.capabilityId ?? "",
     strategy: hasChoice ? question.strategy : "",
     seed: hasChoice ? seed : 0,
     candidates: best(candidates, scores, MOST_KEPT, index).map((i) => kept(candidates[i]!, scores[i]!)),
@@ -83,6 +85,7 @@ export function decide({ runtime, loads, weights }: DecideDeps, question: Questi
       capabilityId,
       score,
     })),
+    ...(question.rollout && { rollout: question.rollout }),
   };
   return { chosen, decision };
 }

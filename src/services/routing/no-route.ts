@@ -10,11 +10,15 @@ const MAX_LIST_LENGTH = 1024;
 const MAX_NAME_LENGTH = 64;
 
 const IN_WORDS: Record<CutReason, string> = {
+  ROUTE_MODE: "are not where the task may go (route mode)",
   LABELS: "do not have the labels",
   MAX_COST: "cost more",
   EXTENSION_REQUIRED: "require an extension that the client did not name",
   MEDIA_TYPE: "do not take a media type of the message",
   INPUT_SCHEMA: "do not take its data",
+  CANARY: "are on the other side of a canary",
+  FULL: "have as many tasks as they may have",
+  FAILED: "have failed it",
 };
 
 /** Nothing says where the task should go: NO_ROUTE, naming the skills that there are. */
@@ -41,7 +45,8 @@ export function noRoute({ byId }: WorkspaceAgents): SignalboxError {
  */
 export function nothingFits(cuts: readonly Cut[]): SignalboxError {
   const [only] = cuts;
-  if (cuts.length === 1 && only?.refusal) return only.refusal;
+  if (!only) return nobodyOffers();
+  if (cuts.length === 1 && only.refusal) return only.refusal;
   const count = cuts.reduce((sum, { agentIds }) => sum + agentIds.length, 0);
   const why = cuts.map(({ reason, agentIds }) => `${agentIds.length} ${IN_WORDS[reason]}`).join(", ");
   return new SignalboxError({
@@ -51,6 +56,14 @@ export function nothingFits(cuts: readonly Cut[]): SignalboxError {
     metadata: Object.fromEntries(cuts.map(({ reason, agentIds }) => [reason, String(agentIds.length)])),
   });
 }
+
+/** The capability is known, because traffic to it is steered, but nobody offers it. */
+const nobodyOffers = (): SignalboxError =>
+  new SignalboxError({
+    code: "FAILED_PRECONDITION",
+    reason: "NO_ROUTE",
+    message: "No agent offers the capability now, nor did its fallback chain lead to one that can take the task.",
+  });
 
 /** The extension of a message says something else than its target. */
 export const contradiction = (key: "agent" | "capability"): SignalboxError =>

@@ -21,10 +21,21 @@ export interface Ask {
   /** Extension URIs that the client named. */
   readonly extensions: readonly string[];
   readonly wishes: RoutingWishes;
+  /** Whether an agent is where the task may go; left out when it may go anywhere. */
+  readonly isInPlace?: (agent: AgentRecord) => boolean;
 }
 
 /** Why an agent is no candidate, as the record names it. */
-export type CutReason = "LABELS" | "MAX_COST" | "EXTENSION_REQUIRED" | "MEDIA_TYPE" | "INPUT_SCHEMA";
+export type CutReason =
+  | "ROUTE_MODE"
+  | "LABELS"
+  | "MAX_COST"
+  | "EXTENSION_REQUIRED"
+  | "MEDIA_TYPE"
+  | "INPUT_SCHEMA"
+  | "CANARY"
+  | "FULL"
+  | "FAILED";
 
 export interface Cut {
   readonly reason: CutReason;
@@ -56,6 +67,7 @@ export function sift(offers: readonly Possible[], ask: Ask): Sifted {
 type Fault = Pick<Cut, "reason" | "refusal">;
 
 function faultOf({ agent, capability }: Possible, ask: Ask, data: readonly DataPart[]): Fault | undefined {
+  if (ask.isInPlace && !ask.isInPlace(agent)) return { reason: "ROUTE_MODE", refusal: undefined };
   const { labels, maxCostMicros } = ask.wishes;
   if (labels && !hasLabels(capability, labels)) return { reason: "LABELS", refusal: undefined };
   if (maxCostMicros !== undefined && (capability?.costMicros ?? 0) > maxCostMicros)

@@ -5,7 +5,7 @@ import { HttpCall } from "../http-call.ts";
 import { clientError, errorBody, errorHeaders, httpStatus, methodNotAllowed } from "../http-errors.ts";
 import { discardBody, type HttpRequest, type HttpResponse, sendText } from "../http-exchange.ts";
 import { messageFromJson, parseJson, responseWriter } from "../proto-json.ts";
-import { type BoundRpcs, sequenceOf } from "../rpc/bound.ts";
+import { type BoundRpcs, eventDialectKey, sequenceOf } from "../rpc/bound.ts";
 import { writeSse } from "../sse-writer.ts";
 import { requestJson } from "./request-json.ts";
 import { createRouteTable, type RouteMatch } from "./route-table.ts";
@@ -66,7 +66,10 @@ export function createHttpJsonHandler(options: HttpJsonOptions): HttpJsonHandler
       await writeSse(rpc.stream(request, call), res, {
         keepAliveMs,
         headers: () => call!.headersToSend,
-        frame: (item) => ({ data: JSON.stringify(write(item)), id: sequenceOf(item) }),
+        frame: (item) => ({
+          data: JSON.stringify(call!.values.get(eventDialectKey)(write(item))),
+          id: sequenceOf(item),
+        }),
         errorFrame: (thrown) => ({ event: "error", data: JSON.stringify(errorBody(clientError(thrown, onError))) }),
       });
     } catch (thrown) {

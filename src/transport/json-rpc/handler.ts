@@ -7,7 +7,7 @@ import { HttpCall } from "../http-call.ts";
 import { clientError, errorHeaders, httpStatus, methodNotAllowed } from "../http-errors.ts";
 import { discardBody, type HttpRequest, type HttpResponse, sendNothing, sendText } from "../http-exchange.ts";
 import { messageFromJson, responseWriter } from "../proto-json.ts";
-import { type BoundRpc, type BoundRpcs, sequenceOf } from "../rpc/bound.ts";
+import { type BoundRpc, type BoundRpcs, eventDialectKey, sequenceOf } from "../rpc/bound.ts";
 import { writeSse } from "../sse-writer.ts";
 import { errorText, type JsonRpcRequest, NO_ID, readRequest, resultText } from "./envelope.ts";
 import { errorObject, methodNotFound } from "./errors.ts";
@@ -99,7 +99,10 @@ export function createJsonRpcHandler(options: JsonRpcOptions): JsonRpcHandler {
     await writeSse(rpc.stream(request, call), res, {
       keepAliveMs,
       headers: () => call.headersToSend,
-      frame: (item) => ({ data: resultText(id, JSON.stringify(write(item))), id: sequenceOf(item) }),
+      frame: (item) => ({
+        data: resultText(id, JSON.stringify(call.values.get(eventDialectKey)(write(item)))),
+        id: sequenceOf(item),
+      }),
       errorFrame: (thrown) => ({ data: errorText(id, errorObject(clientError(thrown, onError))) }),
     });
   }

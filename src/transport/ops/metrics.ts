@@ -1,5 +1,6 @@
 /** Metrics after Prometheus conventions: `signalbox_*`, seconds and bytes. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import type { Alert } from "../../../gen/signalbox/v1/rollout_pb.ts";
 
 export interface Metrics {
   readonly contentType: string;
@@ -23,7 +24,12 @@ export interface MetricsSources {
   waitingTasks: () => Promise<number>;
   /** How far the duties of the outbox are behind. */
   outboxLag: () => Promise<{ duty: string; rows: number; seconds: number }[]>;
+  /** What is measured beside alert thresholds. */
+  alerts: () => Promise<{ workspaceId: string; alert: Alert }[]>;
 }
+
+/** Alerts that a page shows at most: those that are crossed first, then those of the most tasks. */
+const MOST_ALERTS = 400;
 
 /** How long a page waits for the database. Without its answer it shows the rest. */
 const DATABASE_TIMEOUT_MS = 1_000;
@@ -116,6 +122,19 @@ export function createMetrics(sources: MetricsSources): Metrics {
     labelNames: ["duty"],
     registers,
   });
+  const alertLabels = ["workspace", "capability", "signal"] as const;
+  const crossed = new Gauge({
+    name: "signalbox_alert",
+    help: "1 when a signal is above the threshold of its rollout, by the last 5 minutes here; no capability is the whole workspace.",
+    labelNames: alertLabels,
+    registers,
+  });
+  const measured = new Gauge({
+    name: "signalbox_alert_value",
+    help: "The signal itself: a share from 0 to 1, or for p95_ms milliseconds.",
+    labelNames: alertLabels,
+    registers,
+  });
   new Gauge({
     name: "signalbox_build_info",
     help: "1, with the version and the database backend as labels.",
@@ -126,8 +145,9 @@ export function createMetrics(sources: MetricsSources): Metrics {
   return {
     contentType: registry.contentType,
     async render() {
-      const [lags, [count]] = await Promise.all([
+      const [lags, alerts, [count]] = await Promise.all([
         within(DATABASE_TIMEOUT_MS, sources.outboxLag()),
+        within(DATABASE_TIMEOUT_MS, sources.alerts()),
         within(
           DATABASE_TIMEOUT_MS,
           sources.waitingTasks().then((tasks) => [tasks]),
@@ -141,6 +161,13 @@ export function createMetrics(sources: MetricsSources): Metrics {
       for (const { duty, rows, seconds } of lags) {
         lagRows.set({ duty }, rows);
         lagSeconds.set({ duty }, seconds);
+      }
+      crossed.reset();
+      measured.reset();
+      for (const { workspaceId: workspace, alert } of mostTelling(alerts)) {
+        const labels = { workspace, capability: alert.capabilityId, signal: alert.signal };
+        crossed.set(labels, alert.crossed ? 1 : 0);
+        measured.set(labels, alert.value);
       }
       return registry.metrics();
     },
@@ -158,6 +185,11 @@ export function createMetrics(sources: MetricsSources): Metrics {
     attemptFailed: () => attemptsFailed.inc(),
   };
 }
+
+const mostTelling = <T extends { alert: Alert }>(alerts: readonly T[]): T[] =>
+  alerts
+    .toSorted((a, b) => Number(b.alert.crossed) - Number(a.alert.crossed) || Number(b.alert.samples - a.alert.samples))
+    .slice(0, MOST_ALERTS);
 
 /** What comes in time; nothing when it does not, or fails. */
 async function within<T>(ms: number, items: Promise<T[]>): Promise<T[]> {

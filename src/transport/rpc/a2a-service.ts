@@ -11,7 +11,7 @@ import type { PushConfigs } from "../../services/push-configs.ts";
 import type { Numbered, Sender } from "../../services/send.ts";
 import type { Tasks } from "../../services/tasks.ts";
 import { requestContextOf } from "./bind.ts";
-import { setSequence } from "./bound.ts";
+import { type EventDialect, eventDialectKey, setSequence } from "./bound.ts";
 import { headerOf } from "./call-context.ts";
 import { readCursor, refuseResume } from "./resume.ts";
 
@@ -20,26 +20,24 @@ export interface A2AServiceDeps {
   tasks: Tasks;
   pushConfigs: PushConfigs;
   cards: Cards;
+  /** How the streams of a capability's tasks, or of tasks without one, are written in JSON; undefined: as they are. */
+  eventDialect: (workspaceId: string, capabilityId: string | undefined) => Promise<EventDialect | undefined>;
 }
 
-export function createA2AService({
-  sender,
-  tasks,
-  pushConfigs,
-  cards,
-}: A2AServiceDeps): ServiceImpl<typeof A2AService> {
+export function createA2AService(deps: A2AServiceDeps): ServiceImpl<typeof A2AService> {
+  const { sender, tasks, pushConfigs, cards } = deps;
   return {
     sendMessage: (request, context) => sender.send(requestContextOf(context), request),
     sendStreamingMessage: (request, context) => {
       refuseResume((name) => headerOf(context, name));
-      return numbered(context, sender.stream(requestContextOf(context), request));
+      return numbered(deps, context, sender.stream(requestContextOf(context), request));
     },
     getTask: (request, context) => tasks.get(requestContextOf(context), request),
     listTasks: (request, context) => tasks.list(requestContextOf(context), request),
     cancelTask: (request, context) => tasks.cancel(requestContextOf(context), request),
     subscribeToTask: (request, context) => {
       const cursor = readCursor((name) => headerOf(context, name));
-      return numbered(context, sender.subscribe(requestContextOf(context), request, cursor));
+      return numbered(deps, context, sender.subscribe(requestContextOf(context), request, cursor));
     },
     createTaskPushNotificationConfig: (request, context) => pushConfigs.create(requestContextOf(context), request),
     getTaskPushNotificationConfig: (request, context) => pushConfigs.get(requestContextOf(context), request),
@@ -56,11 +54,20 @@ export function createA2AService({
  * Gives each item its number: beside the body always, within it for a client that named the extension, who is told in the
  * answer's header that it is active. A stream that breaks says in its error after which number to go on.
  */
-async function* numbered(context: HandlerContext, items: AsyncIterable<Numbered>): AsyncGenerator<StreamResponse> {
-  const isNamed = requestContextOf(context).extensions.includes(UPDATES_EXTENSION);
+async function* numbered(
+  { eventDialect }: A2AServiceDeps,
+  context: HandlerContext,
+  items: AsyncIterable<Numbered>,
+): AsyncGenerator<StreamResponse> {
+  const { extensions, workspaceId } = requestContextOf(context);
+  const isNamed = extensions.includes(UPDATES_EXTENSION);
   let last: number | undefined;
   try {
-    for await (const { response, sequence } of items) {
+    for await (const { response, sequence, capabilityId } of items) {
+      if (last === undefined) {
+        const dialect = await eventDialect(workspaceId, capabilityId);
+        if (dialect) context.values.set(eventDialectKey, dialect);
+      }
       // Headers leave with the first item.
       if (isNamed && last === undefined) context.responseHeader.set("a2a-extensions", UPDATES_EXTENSION);
       last = sequence;

@@ -3,7 +3,7 @@
  * one error type). Transports decode a request, make a HandlerContext, call, and encode. They know nothing else.
  */
 
-import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
+import type { DescMethod, DescService, JsonValue, Message } from "@bufbuild/protobuf";
 import { createContextKey, type HandlerContext } from "@connectrpc/connect";
 
 export interface BoundRpc {
@@ -37,3 +37,11 @@ export function setSequence<T extends object>(response: T, sequence: number): T 
 export function sequenceOf(response: object): number | undefined {
   return sequences.get(response);
 }
+
+/** What the JSON bindings make of the ProtoJSON of a stream's item before they write it. */
+export type EventDialect = (item: JsonValue) => JsonValue;
+
+/** Set, before the first item of a stream, by an implementation whose items are to be written otherwise than they are. */
+export const eventDialectKey = createContextKey<EventDialect>((item) => item, {
+  description: "how items of the stream are written in JSON",
+});

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { fromJson, type JsonObject, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
+import { RolloutService } from "../../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../../gen/signalbox/v1/task_pb.ts";
 import { type Binding, type Call, RpcError } from "./binding.ts";
@@ -30,11 +31,13 @@ const ROUTES: Readonly<Record<string, string[]>> = {
   ListTaskTransitions: ["GET /v1/tasks/{task_id}/transitions"],
   PreviewRoute: ["POST /v1/routes:preview body=*"],
   GetRouteDecision: ["GET /v1/tasks/{task_id}/route"],
+  GetRollout: ["GET /v1/capabilities/{capability_id}/rollout"],
+  UpdateRollout: ["PATCH /v1/capabilities/{rollout.capability_id}/rollout body=rollout"],
 };
 
 export const httpJson: Binding = {
   name: "HTTP+JSON",
-  services: [A2AService, RegistryService, TaskService, RoutingService],
+  services: [A2AService, RegistryService, TaskService, RoutingService, RolloutService],
   codes: "http",
   connect: ({ httpUrl }) => ({
     async *call(call) {

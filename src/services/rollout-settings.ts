@@ -1,0 +1,105 @@
+/** Reading and changing how traffic is steered. */
+import { create } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { type Rollout, RolloutSchema, type UpdateRolloutRequest } from "../../gen/signalbox/v1/rollout_pb.ts";
+import { clip, invalidArgument, SignalboxError } from "../domain/errors.ts";
+import {
+  chainCycle,
+  changed,
+  fallbackCapabilities,
+  rolloutIdViolations,
+  rolloutViolations,
+  unknownPaths,
+  withDefaults,
+} from "../domain/rollout-rules.ts";
+import type { RolloutRecord, RolloutRepository } from "../store/rollout-repository.ts";
+import type { RequestContext } from "./request-context.ts";
+import type { Rollouts } from "./rollouts.ts";
+import type { Runtime } from "./runtime.ts";
+import { refuse } from "./tasks.ts";
+
+/** Rollouts of a workspace at most: each server holds all of them. */
+const MOST_ROLLOUTS = 1000;
+
+export interface RolloutSettings {
+  get(context: RequestContext, capabilityId: string): Promise<Rollout>;
+  /** What changed is seen by the next request here, and by other replicas within a second. */
+  update(context: RequestContext, request: UpdateRolloutRequest): Promise<Rollout>;
+  list(context: RequestContext): Promise<Rollout[]>;
+}
+
+export interface RolloutSettingsDeps {
+  repository: RolloutRepository;
+  rollouts: Pick<Rollouts, "changed">;
+  runtime: Runtime;
+}
+
+export function createRolloutSettings({ repository, rollouts, runtime }: RolloutSettingsDeps): RolloutSettings {
+  return {
+    async get({ workspaceId }, capabilityId) {
+      refuse(rolloutIdViolations("capabilityId", capabilityId));
+      const stored = await repository.get(workspaceId, capabilityId);
+      return stored ? view(stored) : withDefaults(create(RolloutSchema, { capabilityId }));
+    },
+
+    async update({ workspaceId }, { rollout, updateMask }) {
+      if (!rollout) throw invalidArgument([{ field: "rollout", description: "is required" }]);
+      const { capabilityId, etag } = rollout;
+      const paths = updateMask?.paths ?? [];
+      refuse([
+        ...rolloutIdViolations("rollout.capabilityId", capabilityId),
+        ...unknownPaths(paths).map((path) => ({
+          field: "updateMask",
+          description: `"${clip(path)}" cannot be changed: name whole fields of Rollout`,
+        })),
+      ]);
+      const change = (current: RolloutRecord | undefined, all: readonly RolloutRecord[]): Rollout => {
+        if (etag !== "" && revisionIn(etag) !== String(current?.revision)) throw etagMismatch(capabilityId);
+        if (!current && all.length >= MOST_ROLLOUTS) throw tooManyRollouts();
+        const next = changed(current?.given ?? create(RolloutSchema, { capabilityId }), rollout, paths);
+        refuse(rolloutViolations(next));
+        refuseCycle(next, all);
+        return next;
+      };
+      const stored = await repository.update(workspaceId, capabilityId, change, runtime.now());
+      rollouts.changed(workspaceId);
+      return view(stored);
+    },
+
+    list: async ({ workspaceId }) => (await repository.list(workspaceId)).map(view),
+  };
+}
+
+/** A chain that comes back to itself over the chains of others is refused, though only one level is followed. */
+function refuseCycle(next: Rollout, all: readonly RolloutRecord[]): void {
+  if (next.capabilityId === "") return;
+  const chains = new Map(all.map(({ capabilityId, given }) => [capabilityId, fallbackCapabilities(given)]));
+  chains.set(next.capabilityId, fallbackCapabilities(next));
+  const cycle = chainCycle(chains, next.capabilityId);
+  if (!cycle) return;
+  const description = `comes back to itself: ${cycle.join(" -> ")}; leave one of these steps out`;
+  throw invalidArgument([{ field: "rollout.fallbackChain", description }]);
+}
+
+/** Etags are opaque to clients, but proxies weaken and unquote them. */
+const revisionIn = (etag: string): string => etag.replace(/^W\//, "").replaceAll('"', "");
+
+function view(record: RolloutRecord): Rollout {
+  const updateTime = timestampFromDate(record.updatedAt);
+  return { ...withDefaults(record.given), etag: `"${record.revision}"`, updateTime };
+}
+
+const etagMismatch = (capabilityId: string) =>
+  new SignalboxError({
+    code: "ABORTED",
+    reason: "ETAG_MISMATCH",
+    message: `The rollout of ${capabilityId === "" ? "the workspace" : `capability "${capabilityId}"`} was changed by someone else meanwhile. Read it again and repeat the change.`,
+    metadata: { capabilityId },
+  });
+
+const tooManyRollouts = () =>
+  new SignalboxError({
+    code: "FAILED_PRECONDITION",
+    reason: "TOO_MANY_ROLLOUTS",
+    message: `This workspace has ${MOST_ROLLOUTS} rollouts already. Steer the other capabilities by the workspace's own.`,
+  });

@@ -1,0 +1,100 @@
+/**
+ * How traffic is steered, held for a moment: every message asks for it, and it seldom changes. What has not changed when it
+ * is loaded again is the same object as before.
+ */
+import { DEFAULT_ROLLOUT, type Rollout } from "../domain/rollout.ts";
+import { rolloutOf } from "../domain/rollout-rules.ts";
+import type { RolloutRecord, RolloutRepository } from "../store/rollout-repository.ts";
+import type { Runtime } from "./runtime.ts";
+
+/** How long another replica's change may go unseen, in milliseconds. */
+const TTL_MS = 1000;
+
+export interface Rollouts {
+  /** Sees to it that `of` tells what holds by now. Undefined when it does already: there is nothing to wait for. */
+  load(workspaceId: string): Promise<void> | undefined;
+  /**
+   * What steers a capability, or what has none: its own rollout, else the workspace's, else the default one, which is
+   * DEFAULT_ROLLOUT itself. As it was loaded last.
+   */
+  of(workspaceId: string, capabilityId: string | undefined): Rollout;
+  /** Whether a capability has a rollout of its own. As it was loaded last. */
+  owns(workspaceId: string, capabilityId: string): boolean;
+  /** Forgets what is held, after a change. */
+  changed(workspaceId: string): void;
+}
+
+/** What was loaded last of a workspace. */
+interface Held {
+  until: number;
+  loading: Promise<void> | undefined;
+  records: readonly RolloutRecord[];
+  own: Rollout;
+  byCapability: ReadonlyMap<string, Rollout>;
+}
+
+const NOTHING: Omit<Held, "until" | "loading"> = { records: [], own: DEFAULT_ROLLOUT, byCapability: new Map() };
+
+export function createRollouts(repository: Pick<RolloutRepository, "list">, runtime: Runtime): Rollouts {
+  const held = new Map<string, Held>();
+
+  function load(workspaceId: string): Promise<void> | undefined {
+    const now = runtime.elapsedMs();
+    const last = held.get(workspaceId);
+    if (last && last.until > now) return last.loading;
+    const place = last ?? { until: 0, loading: undefined, ...NOTHING };
+    if (!last) held.set(workspaceId, place);
+    place.until = now + TTL_MS;
+    const loading = repository.list(workspaceId).then(
+      (records) => {
+        // One that was begun before a change must not end what was begun after it.
+        if (place.loading !== loading) return;
+        place.loading = undefined;
+        if (!isSame(place.records, records)) Object.assign(place, assembled(records));
+      },
+      (error: unknown) => {
+        if (place.loading === loading) {
+          place.loading = undefined;
+          place.until = 0;
+        }
+        throw error;
+      },
+    );
+    place.loading = loading;
+    return loading;
+  }
+
+  return {
+    load,
+    of(workspaceId, capabilityId) {
+      const found = held.get(workspaceId);
+      if (!found) return DEFAULT_ROLLOUT;
+      return (capabilityId !== undefined && found.byCapability.get(capabilityId)) || found.own;
+    },
+    owns: (workspaceId, capabilityId) => held.get(workspaceId)?.byCapability.has(capabilityId) ?? false,
+    changed(workspaceId) {
+      const place = held.get(workspaceId);
+      if (place) place.until = 0;
+    },
+  };
+}
+
+const isSame = (before: readonly RolloutRecord[], now: readonly RolloutRecord[]): boolean =>
+  before.length === now.length &&
+  now.every(({ capabilityId, revision }, i) => {
+    const old = before[i]!;
+    return capabilityId === old.capabilityId && revision === old.revision;
+  });
+
+function assembled(records: readonly RolloutRecord[]): Pick<Held, "records" | "own" | "byCapability"> {
+  const workspace = records.find(({ capabilityId }) => capabilityId === "");
+  const own = workspace ? rolloutOf(workspace.given) : DEFAULT_ROLLOUT;
+  const byCapability = new Map<string, Rollout>();
+  for (const { capabilityId, given } of records) {
+    if (capabilityId === "") continue;
+    const rollout = rolloutOf(given);
+    // The one thing of a workspace that holds for all of its capabilities.
+    byCapability.set(capabilityId, own.rollbackToLocal ? { ...rollout, rollbackToLocal: true } : rollout);
+  }
+  return { records, own, byCapability };
+}
