@@ -7,6 +7,7 @@ import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { A2AService, type AgentCard, AgentCardSchema } from "../gen/lf/a2a/v1/a2a_pb.ts";
+import { MessageService } from "../gen/signalbox/v1/message_pb.ts";
 import { RegistryService } from "../gen/signalbox/v1/registry_pb.ts";
 import { RoutingService } from "../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../gen/signalbox/v1/task_pb.ts";
@@ -27,6 +28,7 @@ import { createMetrics } from "./transport/ops/metrics.ts";
 import { createA2AService } from "./transport/rpc/a2a-service.ts";
 import { bindServices, register } from "./transport/rpc/bind.ts";
 import { createHealthService, type ServingState } from "./transport/rpc/health-service.ts";
+import { createMessageService } from "./transport/rpc/message-service.ts";
 import { createReflection } from "./transport/rpc/reflection-service.ts";
 import { createRegistryService } from "./transport/rpc/registry-service.ts";
 import { createRoutingService } from "./transport/rpc/routing-service.ts";
@@ -108,6 +110,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       RegistryService,
       TaskService,
       RoutingService,
+      MessageService,
       Health,
       ServerReflection,
       ServerReflectionAlpha,
@@ -121,6 +124,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
         register(RegistryService, createRegistryService(registry)),
         register(TaskService, createTaskService(taskExecutions)),
         register(RoutingService, createRoutingService(routes)),
+        register(MessageService, createMessageService(engine.exchanges)),
         register(Health, createHealthService(state, serviceNames)),
         register(ServerReflection, reflection.v1),
         register(ServerReflectionAlpha, reflection.v1alpha),

@@ -15,6 +15,7 @@ import {
   type Task,
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
@@ -84,6 +85,8 @@ export interface SignalboxClient {
   readonly tasks: Client<typeof TaskService>;
   /** Which agent takes a task, and why. */
   readonly routes: Client<typeof RoutingService>;
+  /** Messages of one typed envelope: discover, negotiate, delegate and so on, tied together by a correlation id. */
+  readonly messages: Client<typeof MessageService>;
 
   /**
    * Sends a message. Waits until the task ends or needs something, unless `wait` is false. Some agents answer with a
@@ -121,6 +124,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
   const registry = createClient(RegistryService, transport);
   const tasks = createClient(TaskService, transport);
   const routes = createClient(RoutingService, transport);
+  const messages = createClient(MessageService, transport);
 
   async function send(message: string | Message, options: SendOptions & { wait?: boolean } = {}) {
     const request = sendRequest(message, options);
@@ -191,7 +195,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     return a2a.getTask({ id: taskId }, options);
   }
 
-  return { a2a, registry, tasks, routes, send, stream, watch, waitFor };
+  return { a2a, registry, tasks, routes, messages, send, stream, watch, waitFor };
 }
 
 /** A message of the user with one text part. */
