@@ -7,6 +7,7 @@ import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import { type AgentExtension, AgentExtensionSchema, type SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ExchangeKind, type ExchangeMessage, ExchangeMessageSchema } from "../../gen/signalbox/v1/message_pb.ts";
 import { clip, invalidArgument } from "./errors.ts";
+import { emptyPayload } from "./exchange-rules.ts";
 import { MAX_JSON_MESSAGE_DEPTH } from "./nesting.ts";
 
 /** Its URI, which is the key of metadata, too. */
@@ -52,7 +53,8 @@ export function readEnvelope({ json, field }: CarriedEnvelope): ExchangeMessage 
   if (!kind) throw invalidArgument([{ field: `${field}.kind`, description: `"${clip(name)}" is no kind of message` }]);
   try {
     const options = { ignoreUnknownFields: true, recursionLimit: MAX_JSON_MESSAGE_DEPTH };
-    return fromJson(ExchangeMessageSchema, { ...json, kind }, options);
+    const envelope = fromJson(ExchangeMessageSchema, { ...json, kind }, options);
+    return envelope.payload.case === undefined ? { ...envelope, payload: emptyPayload(kind) } : envelope;
   } catch (error) {
     throw invalidArgument([{ field, description: clip((error as Error).message, 256) }], error);
   }

@@ -58,7 +58,7 @@ export function completeEnvelope(message: ExchangeMessage, { newId, sender, now 
   if (!payload) throw refusal("kind", "is required: a kind, or the payload of one, as discover");
   if (given !== undefined && given !== payload)
     throw refusal(given, `is not the payload of ${kindName(kind)}; give ${payload}`);
-  const completed = create(ExchangeMessageSchema, {
+  const completed: ExchangeMessage = {
     ...message,
     kind,
     messageId: message.messageId || newId(),
@@ -67,9 +67,8 @@ export function completeEnvelope(message: ExchangeMessage, { newId, sender, now 
     receiver: message.receiver || ROUTER,
     timeoutMs: message.timeoutMs || BigInt(DEFAULT_TIMEOUT_MS),
     createTime: timestampFromDate(now),
-    // An empty message of the kind, whichever that is.
-    ...(given === undefined && { payload: { case: payload, value: {} } as never }),
-  });
+    payload: given === undefined ? emptyPayload(kind) : message.payload,
+  };
   const violations = [
     ...missingFields(ExchangeRequestSchema, create(ExchangeRequestSchema, { message: completed })),
     ...envelopeViolations(completed).map(({ field, description }) => ({ field: `message.${field}`, description })),
@@ -77,6 +76,10 @@ export function completeEnvelope(message: ExchangeMessage, { newId, sender, now 
   if (violations.length > 0) throw invalidArgument(violations.slice(0, 16));
   return completed;
 }
+
+/** An empty message of a kind. */
+export const emptyPayload = (kind: ExchangeKind): ExchangeMessage["payload"] =>
+  create(ExchangeMessageSchema, { payload: { case: PAYLOAD_OF.get(kind), value: {} } as never }).payload;
 
 /** A kind as people write it, such as DISCOVER. */
 export const kindName = (kind: ExchangeKind): string =>
