@@ -37,7 +37,8 @@ const SOURCES: Readonly<Record<RouteSource, string>> = {
   [RouteSource.DEFAULT]: "the workspace's default agent",
 };
 
-function decisionText(decision: RouteDecision): string {
+/** A decision, with who was in question. */
+export function decisionText(decision: RouteDecision): string {
   const { candidates, candidateCount, cuts, matches } = decision;
   const summary = facts([
     ["Agent", decision.agentId],

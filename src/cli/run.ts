@@ -5,6 +5,7 @@ import { PACKAGE_VERSION } from "../config/settings.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import { addAgentsCommands } from "./agents.ts";
 import { addCapabilitiesCommands } from "./capabilities.ts";
+import { addExchangeCommands } from "./exchange.ts";
 import type { ExitCode, Io } from "./io.ts";
 import { addRouteCommands } from "./route.ts";
 import { addSendCommand } from "./send.ts";
@@ -30,6 +31,7 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addSendCommand(program, cli);
   addTaskCommands(program, cli);
   addRouteCommands(program, cli);
+  addExchangeCommands(program, cli);
   return runProgram(program, args, cli);
 }
 
