@@ -33,13 +33,13 @@ const SHORTEST_DECIMALS = /^\d+(\.\d{1,6})?$/;
 export const givesQuotes = ({ capabilities }: AgentCard): boolean =>
   capabilities?.extensions.some(({ uri }) => uri === QUOTE_EXTENSION) ?? false;
 
-/** The quote in an agent's answer, or what is wrong with it: the end of a sentence that begins with "its answer". */
+/** The quote in an agent's answer, or what is wrong with it: the end of a sentence that begins with "The agent's quote". */
 export function quoteIn(answer: Message, { currency, now }: { currency: string; now: Date }): AgentQuote | string {
   const quote = answer.parts
     .map(({ content }) => (content.case === "data" ? toJson(ValueSchema, content.value) : undefined))
     .find((data) => isObject(data) && data.quote !== undefined);
   const said = isObject(quote) ? quote.quote : undefined;
-  if (!isObject(said)) return "holds no quote";
+  if (!isObject(said)) return 'is none: no data part is {"quote": {...}}';
   if (said.currency !== undefined && said.currency !== currency)
     return `is in the currency ${echo(said.currency)}, not in ${currency === "" ? "the workspace's" : currency}`;
   const micros = microsOf(said.cost);

@@ -38,8 +38,8 @@ describe("a quote", () => {
   });
 
   test.each<[JsonValue, string]>([
-    [null, "holds no quote"],
-    ["cheap", "holds no quote"],
+    [null, "is none"],
+    ["cheap", "is none"],
     [{}, "has the cost nothing, which is no decimal number"],
     [{ cost: -1 }, "has the cost -1, which is no decimal number"],
     [{ cost: "1e3" }, 'has the cost "1e3", which is no decimal number'],
