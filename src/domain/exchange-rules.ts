@@ -99,6 +99,9 @@ function envelopeViolations(message: ExchangeMessage): FieldViolation[] {
       `must be 1 to ${MAX_TIMEOUT_MS} milliseconds, or 0 for ${DEFAULT_TIMEOUT_MS}`,
     ),
     ...receiverViolations(message),
+    ...(payload.case !== undefined && payload.value && "taskId" in payload.value
+      ? idViolations(`${payload.case}.taskId`, payload.value.taskId)
+      : []),
     ...(payload.case === "negotiate" ? negotiateViolations(payload.value, message.receiver) : []),
     ...(payload.case === "delegate" ? delegateViolations(message) : []),
     ...(payload.case === "observe"

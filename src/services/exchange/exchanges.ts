@@ -97,20 +97,18 @@ export function createExchanges(deps: ExchangesDeps): Exchanges {
     return outcome;
   }
 
-  /** Keeps the answer and returns it. What was done is done: a record that fails is no reason to say nothing of it. */
-  async function answered(
-    context: RequestContext,
-    asked: ExchangeMessage,
-    outcome: ActResult | SignalboxError,
-  ): Promise<ExchangeMessage> {
-    const answer = answerTo(asked, outcome, { messageId: runtime.newId(), now: runtime.now() });
+  const answer = (asked: ExchangeMessage, outcome: ActResult | SignalboxError): ExchangeMessage =>
+    answerTo(asked, outcome, { messageId: runtime.newId(), now: runtime.now() });
+
+  /** Keeps an answer and returns it. What was done is done: a record that fails is no reason to say nothing of it. */
+  async function kept(context: RequestContext, message: ExchangeMessage): Promise<ExchangeMessage> {
     try {
-      await record(context, answer, { isAnswer: true });
+      await record(context, message, { isAnswer: true });
     } catch (error) {
-      const { correlationId } = asked;
+      const { correlationId } = message;
       context.log.warn({ err: error, correlationId }, "the answer to a message of an exchange was not kept");
     }
-    return answer;
+    return message;
   }
 
   /** What went wrong, as the answer tells it. */
@@ -126,20 +124,19 @@ export function createExchanges(deps: ExchangesDeps): Exchanges {
       const { case: kind, value } = asked.payload;
       const sequence = await record(context, asked, { isAnswer: false });
       if (kind === "result" || kind === "error") {
-        const recorded: ActResult = { case: "recorded", value: { sequence: BigInt(sequence) } };
-        return answerTo(asked, recorded, { messageId: runtime.newId(), now: runtime.now() });
+        return answer(asked, { case: "recorded", value: { sequence: BigInt(sequence) } });
       }
       const limit = limitTime(runtime, context, asked, Number(asked.timeoutMs));
       try {
         const result = await (acts[kind!] as Act<ActKind>)(value as never, limit);
-        return await answered(context, asked, result);
+        return await kept(context, answer(asked, result));
       } catch (error) {
         // Nobody hears it, and the exchange shall not look as if it still went on.
         if (context.signal.aborted) {
-          await answered(context, asked, callEnded());
+          await kept(context, answer(asked, callEnded()));
           throw error;
         }
-        return answered(context, asked, told(context, limit.reasonOf(error)));
+        return kept(context, answer(asked, told(context, limit.reasonOf(error))));
       } finally {
         limit.end();
       }
@@ -153,24 +150,21 @@ export function createExchanges(deps: ExchangesDeps): Exchanges {
       // Without a time of its own a stream lasts as long as the task.
       const limit = limitTime(runtime, context, asked, Number(given!.timeoutMs) || undefined);
       let last: NumberedAnswer | undefined;
-      let failure: SignalboxError | undefined;
-      let kept: ExchangeMessage | undefined;
+      let failure: NumberedAnswer | undefined;
       try {
         for await (const { sequence, result } of observed(deps, limit.context, payload.value, cursor)) {
-          last = { sequence, message: answerTo(asked, result, { messageId: runtime.newId(), now: runtime.now() }) };
+          last = { sequence, message: answer(asked, result) };
           yield last;
         }
       } catch (error) {
         if (!limit.timeIsUp() && (last || context.signal.aborted)) throw error;
-        failure = told(context, limit.reasonOf(error));
+        failure = { sequence: last?.sequence, message: answer(asked, told(context, limit.reasonOf(error))) };
       } finally {
         limit.end();
         // The updates stand in the log of the task: the exchange keeps the last of them.
-        const { payload: said } = last?.message ?? asked;
-        const seen = said.case === "result" ? (said.value.result as ActResult) : callEnded();
-        kept = await answered(context, asked, failure ?? seen);
+        await kept(context, (failure ?? last)?.message ?? answer(asked, callEnded()));
       }
-      if (failure) yield { sequence: last?.sequence, message: kept };
+      if (failure) yield failure;
     },
 
     async list({ workspaceId }, { correlationId, pageSize, pageToken }) {
