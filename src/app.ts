@@ -7,6 +7,7 @@ import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { A2AService, type AgentCard, AgentCardSchema } from "../gen/lf/a2a/v1/a2a_pb.ts";
+import { MessageService } from "../gen/signalbox/v1/message_pb.ts";
 import { RegistryService } from "../gen/signalbox/v1/registry_pb.ts";
 import { type Alert, RolloutService } from "../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../gen/signalbox/v1/routing_pb.ts";
@@ -31,6 +32,7 @@ import { createMetrics } from "./transport/ops/metrics.ts";
 import { createA2AService } from "./transport/rpc/a2a-service.ts";
 import { bindServices, register } from "./transport/rpc/bind.ts";
 import { createHealthService, type ServingState } from "./transport/rpc/health-service.ts";
+import { createMessageService } from "./transport/rpc/message-service.ts";
 import { createReflection } from "./transport/rpc/reflection-service.ts";
 import { createRegistryService } from "./transport/rpc/registry-service.ts";
 import { createRolloutService } from "./transport/rpc/rollout-service.ts";
@@ -116,6 +118,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       TaskService,
       RoutingService,
       RolloutService,
+      MessageService,
       Health,
       ServerReflection,
       ServerReflectionAlpha,
@@ -133,6 +136,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
         register(TaskService, createTaskService(taskExecutions)),
         register(RoutingService, createRoutingService(routes)),
         register(RolloutService, createRolloutService(rolloutSettings, alerts)),
+        register(MessageService, createMessageService(engine.exchanges)),
         register(Health, createHealthService(state, serviceNames)),
         register(ServerReflection, reflection.v1),
         register(ServerReflectionAlpha, reflection.v1alpha),

@@ -12,12 +12,16 @@ import { createWebhookSender } from "./outbound/webhook.ts";
 import { type AgentDirectory, createAgentDirectory } from "./services/agent-directory.ts";
 import { type Alerts, createAlerts } from "./services/alerts.ts";
 import { type Claims, createClaims } from "./services/background/claims.ts";
+import { startExchangeSweep } from "./services/background/exchange-sweep.ts";
 import { startHints } from "./services/background/hints.ts";
 import { type Outbox, startOutbox } from "./services/background/outbox.ts";
 import { startPushNotifications } from "./services/background/push-notifications.ts";
 import { joinReplicas } from "./services/background/replica.ts";
 import { startSlowPoll } from "./services/background/slow-poll.ts";
 import { createDispatcher, type Dispatcher } from "./services/dispatcher.ts";
+import { buildExchanges } from "./services/exchange/build.ts";
+import { withExchanges } from "./services/exchange/exchange-sender.ts";
+import type { Exchanges } from "./services/exchange/exchanges.ts";
 import { allowAll } from "./services/policy.ts";
 import { createPushConfigs, type PushConfigs } from "./services/push-configs.ts";
 import { createRegistry, type Registry } from "./services/registry.ts";
@@ -36,6 +40,8 @@ import { createUpdateHub, type UpdateHub } from "./services/update-hub.ts";
 import { createAgentRepository } from "./store/agent-repository.ts";
 import { createCapabilityRepository } from "./store/capability-repository.ts";
 import type { Database } from "./store/database.ts";
+import { createExchangeRepository } from "./store/exchange-repository.ts";
+import { createExchangeRetention } from "./store/exchange-retention.ts";
 import { createLeaseRepository } from "./store/lease-repository.ts";
 import { migrate } from "./store/migrate.ts";
 import { openDatabase } from "./store/open-database.ts";
@@ -75,6 +81,7 @@ export interface Engine {
   readonly routes: Routes;
   readonly pushConfigs: PushConfigs;
   readonly sender: Sender;
+  readonly exchanges: Exchanges;
   readonly registry: Registry;
   readonly rollouts: Rollouts;
   readonly rolloutSettings: RolloutSettings;
@@ -250,6 +257,20 @@ async function build(
     runtime,
   });
   const rolloutSettings = createRolloutSettings({ repository: rolloutRepository, rollouts, runtime });
+  const exchanges = buildExchanges({
+    records: createExchangeRepository(db),
+    registry,
+    directory,
+    connector,
+    sender,
+    tasks,
+    taskExecutions,
+    routes,
+    policy: allowAll,
+    runtime,
+    loads,
+    weights: DEFAULT_WEIGHTS,
+  });
   // background
   let patience = 0;
   const push = startPushNotifications({
@@ -272,6 +293,9 @@ async function build(
     replicaId: replica.id,
   });
   closing.push(() => outbox.stop());
+  const retention = createExchangeRetention(db);
+  const sweep = startExchangeSweep({ retention, runtime, log, keepMs: config.exchange.keepMs });
+  closing.push(() => sweep.stop());
   closing.push(() => dispatcher.stop(patience));
   closing.push(() => claims.stop());
 
@@ -298,7 +322,8 @@ async function build(
     taskExecutions,
     routes,
     pushConfigs,
-    sender,
+    sender: withExchanges(sender, exchanges),
+    exchanges,
     registry,
     rollouts,
     rolloutSettings,

@@ -53,7 +53,8 @@ function steeredText({ routeMode, canary, fallbackStep, fallbackCondition }: Rol
   return steps.filter((step) => step).join(", ");
 }
 
-function decisionText(decision: RouteDecision): string {
+/** A decision, with who was in question. */
+export function decisionText(decision: RouteDecision): string {
   const { candidates, candidateCount, cuts, matches } = decision;
   const summary = facts([
     ["Agent", decision.agentId],

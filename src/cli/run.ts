@@ -5,6 +5,7 @@ import { PACKAGE_VERSION } from "../config/settings.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import { addAgentsCommands } from "./agents.ts";
 import { addCapabilitiesCommands } from "./capabilities.ts";
+import { addExchangeCommands } from "./exchange.ts";
 import type { ExitCode, Io } from "./io.ts";
 import { addAlertsCommands, addRolloutCommands } from "./rollout.ts";
 import { addRouteCommands } from "./route.ts";
@@ -33,6 +34,7 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addRouteCommands(program, cli);
   addRolloutCommands(program, cli);
   addAlertsCommands(program, cli);
+  addExchangeCommands(program, cli);
   return runProgram(program, args, cli);
 }
 

@@ -56,6 +56,11 @@ function logText(execution: TaskExecution, transitions: readonly TaskTransition[
     ["Deadline", time(execution.deadlineTime)],
     ["Accepted", time(execution.createTime)],
   ]);
+  return `${summary}\n${transitionTable(transitions)}`;
+}
+
+/** What happened to a task in the engine. */
+export function transitionTable(transitions: readonly TaskTransition[]): string {
   const rows = transitions.map((row) => [
     String(row.sequence),
     time(row.createTime),
@@ -66,7 +71,7 @@ function logText(execution: TaskExecution, transitions: readonly TaskTransition[
     nameIn(TaskUpdateKind, row.kind).toLowerCase(),
     row.cause,
   ]);
-  return `${summary}\n${table(["NUMBER", "TIME", "STATE", "ATTEMPT", "TOKEN", "REPLICA", "KIND", "CAUSE"], rows)}`;
+  return table(["NUMBER", "TIME", "STATE", "ATTEMPT", "TOKEN", "REPLICA", "KIND", "CAUSE"], rows);
 }
 
 const time = (timestamp: Timestamp | undefined): string => (timestamp ? timestampDate(timestamp).toISOString() : "");

@@ -212,6 +212,12 @@ export const SETTINGS = {
     about:
       "How often a replica looks into the logs that its clients watch, in milliseconds, in case a hint of another replica was lost.",
   },
+  "exchange.keep-ms": {
+    ...integer(1_000, 31_536_000_000, "ms"),
+    default: 604_800_000,
+    about:
+      "How long an exchange, the messages with one correlation id, is kept after its last message, in milliseconds. See docs/exchange.md.",
+  },
   "card.name": {
     ...text("text", "text"),
     default: "Signalbox",

@@ -12,6 +12,7 @@ import {
   AgentSkillSchema,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { Capability } from "./capability.ts";
+import { exchangeDeclaration } from "./exchange-extension.ts";
 import { ROUTING_EXTENSION, routingDeclaration } from "./routing-extension.ts";
 import { agentTenant, capabilityTenant } from "./target.ts";
 import { UPDATES_EXTENSION, updatesDeclaration } from "./updates-extension.ts";
@@ -59,7 +60,7 @@ export function routerCard(settings: CardSettings, address: PublicAddress, agent
     supportedInterfaces: interfaces(address.url, address.grpc, ""),
     ...(settings.provider && { provider: settings.provider }),
     ...(settings.documentationUrl !== undefined && { documentationUrl: settings.documentationUrl }),
-    capabilities: capabilities(settings.extended !== undefined, []),
+    capabilities: capabilities(settings.extended !== undefined, [exchangeDeclaration()]),
     defaultInputModes: union(cards.map(({ card }) => card.defaultInputModes)),
     defaultOutputModes: union(cards.map(({ card }) => card.defaultOutputModes)),
     skills: allSkills(cards),

@@ -123,6 +123,14 @@ export function invalidArgument(violations: FieldViolation[], cause?: unknown): 
   return new SignalboxError({ code: "INVALID_ARGUMENT", reason: "INVALID_ARGUMENT", message, violations, cause });
 }
 
+export const scopeMissing = (scope: string) =>
+  new SignalboxError({
+    code: "PERMISSION_DENIED",
+    reason: "SCOPE_MISSING",
+    message: `This call needs the scope "${scope}", which you do not hold.`,
+    metadata: { scope },
+  });
+
 export function databaseUnavailable(cause?: unknown): SignalboxError {
   return new SignalboxError({
     code: "UNAVAILABLE",

@@ -15,6 +15,7 @@ import {
   type Task,
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
@@ -89,6 +90,8 @@ export interface SignalboxClient {
   readonly routes: Client<typeof RoutingService>;
   /** How traffic is steered, and when somebody should look. */
   readonly rollouts: Client<typeof RolloutService>;
+  /** Messages of one typed envelope: discover, negotiate, delegate and so on, tied together by a correlation id. */
+  readonly messages: Client<typeof MessageService>;
 
   /**
    * Sends a message. Waits until the task ends or needs something, unless `wait` is false. Some agents answer with a
@@ -127,6 +130,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
   const tasks = createClient(TaskService, transport);
   const routes = createClient(RoutingService, transport);
   const rollouts = createClient(RolloutService, transport);
+  const messages = createClient(MessageService, transport);
 
   async function send(message: string | Message, options: SendOptions & { wait?: boolean } = {}) {
     const request = sendRequest(message, options);
@@ -197,7 +201,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     return a2a.getTask({ id: taskId }, options);
   }
 
-  return { a2a, registry, tasks, routes, rollouts, send, stream, watch, waitFor };
+  return { a2a, registry, tasks, routes, rollouts, send, stream, watch, waitFor, messages };
 }
 
 /** A message of the user with one text part. */

@@ -11,6 +11,9 @@ export interface Schema {
   push_configs: PushConfigTable;
   replicas: ReplicaTable;
   outbox_cursors: OutboxCursorTable;
+  exchanges: ExchangeTable;
+  exchange_messages: ExchangeMessageTable;
+  exchange_quotes: ExchangeQuoteTable;
 }
 
 export interface WorkspaceTable {
@@ -162,4 +165,39 @@ export interface OutboxCursorTable {
   fence: Generated<number>;
   /** The replica that reads. */
   lease_owner: string | null;
+}
+
+/** Messages that belong together. */
+export interface ExchangeTable {
+  workspace_id: string;
+  correlation_id: string;
+  /** Number of its last message. */
+  last_seq: number;
+  created_at: Date;
+  /** When its last message came. */
+  last_at: Date;
+}
+
+export interface ExchangeMessageTable {
+  workspace_id: string;
+  correlation_id: string;
+  seq: number;
+  /** signalbox.v1.ExchangeKind. */
+  kind: number;
+  /** Who called. */
+  principal: string;
+  task_id: string | null;
+  /** signalbox.v1.ExchangeMessage; of one that is too large, without payload and metadata. */
+  body: Uint8Array;
+  /** How large a message was that was too large; 0 for one that is whole. */
+  omitted_bytes: Generated<number>;
+  created_at: Date;
+}
+
+export interface ExchangeQuoteTable {
+  workspace_id: string;
+  quote_id: string;
+  correlation_id: string;
+  /** signalbox.v1.Quote. */
+  body: Uint8Array;
 }

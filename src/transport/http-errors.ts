@@ -4,8 +4,8 @@
  */
 import { type JsonValue, toJson } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
+import { detailRegistry, packedErrorDetails } from "../domain/error-details.ts";
 import { clip, type ErrorCode, internal, SignalboxError } from "../domain/errors.ts";
-import { detailRegistry, packedErrorDetails } from "./error-details.ts";
 
 /** google.rpc.Code to HTTP, as google/rpc/code.proto says. */
 const STATUS_OF_CODE: Record<ErrorCode, number> = {

@@ -15,10 +15,10 @@ import {
   toJson,
 } from "@bufbuild/protobuf";
 import { FieldBehavior, field_behavior } from "../../gen/google/api/field_behavior_pb.ts";
+import { detailRegistry } from "../domain/error-details.ts";
 import { clip, invalidArgument } from "../domain/errors.ts";
 import { withMilliseconds } from "../domain/json-times.ts";
 import { MAX_JSON_MESSAGE_DEPTH } from "../domain/nesting.ts";
-import { detailRegistry } from "./error-details.ts";
 
 /** How deep objects and arrays may nest in JSON text, read or not. */
 export const MAX_JSON_DEPTH = 100;

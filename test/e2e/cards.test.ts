@@ -39,6 +39,7 @@ describe("a router with one agent", () => {
         pushNotifications: true,
         extendedAgentCard: false,
         extensions: [
+          { uri: "urn:signalbox:a2a:exchange:v1", description: expect.stringMatching(/DISCOVER.*VERIFY/) },
           { uri: "urn:signalbox:a2a:updates:v1", description: expect.stringContaining("SubscribeToTask") },
           { uri: "urn:signalbox:a2a:routing:v1", description: expect.stringMatching(/priority.*deadlineMs/) },
         ],
@@ -73,7 +74,8 @@ describe("a router with one agent", () => {
         { url, protocolBinding: "HTTP+JSON", protocolVersion: "1.0" },
         { url: app.grpcAddress, protocolBinding: "GRPC", protocolVersion: "1.0", tenant: "c.alpha" },
       ],
-      capabilities,
+      // Exchanges are with the router itself.
+      capabilities: { ...capabilities, extensions: capabilities.extensions.slice(1) },
       defaultInputModes: ["text/plain"],
       defaultOutputModes: ["text/plain"],
       skills: [{ id: "alpha", name: "alpha", description: "What alpha does.", tags: ["test"] }],

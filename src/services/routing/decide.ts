@@ -42,21 +42,11 @@ export interface Decided {
 }
 
 /** There is at least one that fits. */
-export function decide({ runtime, loads, weights }: DecideDeps, question: Question): Decided {
+export function decide(deps: DecideDeps, question: Question): Decided {
+  const { runtime, weights } = deps;
   const { workspaceId, fit, key, turn } = question;
   const nowMs = runtime.elapsedMs();
-  const candidates = fit.map(({ agent, capability }): Candidate => {
-    const load = loads.of(workspaceId, agent.agentId);
-    return {
-      agentId: agent.agentId,
-      inFlight: load?.inFlight ?? 0,
-      maxConcurrency: capability?.maxConcurrency,
-      latencyMs: (load && latencyAt(load.signals, nowMs)) ?? capability?.averageLatencyMs,
-      errorRate: load ? errorRateAt(load.signals, nowMs) : 0,
-      costMicros: capability?.costMicros ?? 0,
-      reputation: undefined,
-    };
-  });
+  const candidates = fit.map((offer) => candidateOf(deps, workspaceId, offer, nowMs));
   const seed = Math.floor(runtime.random() * 2 ** 32);
   const hasChoice = fit.length > 1;
   const { index, scores } = hasChoice
@@ -88,6 +78,25 @@ export function decide({ runtime, loads, weights }: DecideDeps, question: Questi
     ...(question.rollout && { rollout: question.rollout }),
   };
   return { chosen, decision };
+}
+
+/** An agent with what is known of it now. */
+export function candidateOf(
+  { runtime, loads }: Pick<DecideDeps, "runtime" | "loads">,
+  workspaceId: string,
+  { agent, capability }: Possible,
+  nowMs = runtime.elapsedMs(),
+): Candidate {
+  const load = loads.of(workspaceId, agent.agentId);
+  return {
+    agentId: agent.agentId,
+    inFlight: load?.inFlight ?? 0,
+    maxConcurrency: capability?.maxConcurrency,
+    latencyMs: (load && latencyAt(load.signals, nowMs)) ?? capability?.averageLatencyMs,
+    errorRate: load ? errorRateAt(load.signals, nowMs) : 0,
+    costMicros: capability?.costMicros ?? 0,
+    reputation: undefined,
+  };
 }
 
 const kept = (

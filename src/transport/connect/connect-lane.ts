@@ -8,9 +8,9 @@ import {
   universalRequestFromNodeRequest,
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
+import { GRPC_CODE, packedErrorDetails } from "../../domain/error-details.ts";
 import { internal, SignalboxError } from "../../domain/errors.ts";
 import { MAX_BINARY_DEPTH, MAX_JSON_MESSAGE_DEPTH } from "../../domain/nesting.ts";
-import { GRPC_CODE, packedErrorDetails } from "../error-details.ts";
 import { bodyTimeout } from "../http-errors.ts";
 import { discardBody, type HttpRequest, type HttpResponse } from "../http-exchange.ts";
 import type { BoundRpc, BoundRpcs } from "../rpc/bound.ts";

@@ -2,9 +2,9 @@
 import { create, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { StatusSchema } from "../../../gen/google/rpc/status_pb.ts";
+import { GRPC_CODE, packedErrorDetails } from "../../domain/error-details.ts";
 import { internal, invalidArgument, SignalboxError } from "../../domain/errors.ts";
 import { MAX_BINARY_DEPTH } from "../../domain/nesting.ts";
-import { GRPC_CODE, packedErrorDetails } from "../error-details.ts";
 import type { BoundRpc } from "../rpc/bound.ts";
 import type { GrpcCallContext } from "./call-context.ts";
 

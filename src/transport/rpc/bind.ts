@@ -7,7 +7,14 @@ import { create, type DescMessage, type DescMethod, type DescService, type Messa
 import { Code, ConnectError, createContextKey, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
-import { internal, invalidArgument, SignalboxError, versionNotSupported, withMetadata } from "../../domain/errors.ts";
+import {
+  internal,
+  invalidArgument,
+  SignalboxError,
+  scopeMissing,
+  versionNotSupported,
+  withMetadata,
+} from "../../domain/errors.ts";
 import { type AbortGroup, createAbortGroup } from "../../services/abort-group.ts";
 import type { Authenticator, Principal, RequestContext } from "../../services/request-context.ts";
 import type { Runtime } from "../../services/runtime.ts";
@@ -82,7 +89,7 @@ function bind(
   }
 
   function enter(context: HandlerContext, needed: string, principal: Principal): void {
-    if (!principal.scopes.has(needed) && !principal.scopes.has("*")) throw permissionDenied(needed);
+    if (!principal.scopes.has(needed) && !principal.scopes.has("*")) throw scopeMissing(needed);
     if (isA2A) checkVersion(headerOf(context, "a2a-version"));
     context.values.set(requestContextKey, new CallContext(deps, context, principal, draining));
   }
@@ -187,14 +194,6 @@ function checkVersion(version: string | null): void {
   if (version === null || version === "1.0" || /^\s*(?:(?:1\.0|0\.3)(?:\.\d+)?)?\s*$/.test(version)) return;
   throw versionNotSupported(version);
 }
-
-const permissionDenied = (scope: string) =>
-  new SignalboxError({
-    code: "PERMISSION_DENIED",
-    reason: "SCOPE_MISSING",
-    message: `This call needs the scope "${scope}", which you do not hold.`,
-    metadata: { scope },
-  });
 
 /** What was thrown, as the one error type. A call that was ended from outside says by what. */
 function asSignalboxError(thrown: unknown, context: HandlerContext): SignalboxError {

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { fromJson, type JsonObject, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
+import { MessageService } from "../../../gen/signalbox/v1/message_pb.ts";
 import { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
 import { RolloutService } from "../../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../../gen/signalbox/v1/routing_pb.ts";
@@ -33,11 +34,14 @@ const ROUTES: Readonly<Record<string, string[]>> = {
   GetRouteDecision: ["GET /v1/tasks/{task_id}/route"],
   GetRollout: ["GET /v1/capabilities/{capability_id}/rollout"],
   UpdateRollout: ["PATCH /v1/capabilities/{rollout.capability_id}/rollout body=rollout"],
+  Exchange: ["POST /v1/messages:exchange body=message"],
+  ExchangeStream: ["POST /v1/messages:stream body=message"],
+  ListExchanges: ["GET /v1/exchanges"],
 };
 
 export const httpJson: Binding = {
   name: "HTTP+JSON",
-  services: [A2AService, RegistryService, TaskService, RoutingService, RolloutService],
+  services: [A2AService, RegistryService, TaskService, RoutingService, RolloutService, MessageService],
   codes: "http",
   connect: ({ httpUrl }) => ({
     async *call(call) {

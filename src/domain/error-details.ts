@@ -9,7 +9,7 @@ import {
   type RetryInfo,
   RetryInfoSchema,
 } from "../../gen/google/rpc/error_details_pb.ts";
-import type { ErrorCode, SignalboxError } from "../domain/errors.ts";
+import type { ErrorCode, SignalboxError } from "./errors.ts";
 
 type Detail = (ErrorInfo | BadRequest | RetryInfo) & Message;
 

@@ -1,0 +1,249 @@
+/** Exchanges: messages that ask the router for something, its answers, and the record of both. */
+import { create } from "@bufbuild/protobuf";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
+import {
+  ExchangeKind,
+  type ExchangeMessage,
+  type ListExchangesRequest,
+  type ListExchangesResponse,
+  ListExchangesResponseSchema,
+  RecordedMessageSchema,
+} from "../../../gen/signalbox/v1/message_pb.ts";
+import { clip, internal, invalidArgument, SignalboxError, scopeMissing } from "../../domain/errors.ts";
+import { type ActResult, answerTo, taskIdOf } from "../../domain/exchange-answer.ts";
+import { type ActKind, completeEnvelope, kindName } from "../../domain/exchange-rules.ts";
+import { idViolations } from "../../domain/message-rules.ts";
+import type { ExchangeRecord, ExchangeRepository, RecentCursor } from "../../store/exchange-repository.ts";
+import type { RequestContext, StreamCursor } from "../request-context.ts";
+import type { Runtime } from "../runtime.ts";
+import type { Sender } from "../send.ts";
+import { refuse, type Tasks } from "../tasks.ts";
+import { type Act, limitTime } from "./act.ts";
+import { observed } from "./look-acts.ts";
+
+/** Messages of an exchange beyond which none but an answer is taken. */
+const MOST_MESSAGES = 256;
+const NO_LIMIT = 2 ** 31 - 1;
+const DEFAULT_PAGE = 20;
+const MAX_PAGE = 50;
+
+/** The scopes that an act needs besides that of the exchange itself: those of the RPCs that do the same. */
+const SCOPES: Record<ActKind, readonly string[]> = {
+  discover: ["agents.read"],
+  intent: ["agents.read"],
+  negotiate: ["agents.read", "tasks.write"],
+  delegate: ["tasks.write"],
+  observe: ["tasks.read"],
+  revise: ["tasks.write"],
+  explain: ["tasks.read", "routing.read"],
+  verify: ["tasks.read"],
+};
+const OWN_SCOPE = "exchanges.write";
+
+/** An item of a stream, and the number of the task's log up to which it tells. */
+export interface NumberedAnswer {
+  /** Undefined of an error before there was any. */
+  sequence: number | undefined;
+  message: ExchangeMessage;
+}
+
+export interface Exchanges {
+  /** Does what a message asks for. What goes wrong in the act is an answer of kind ERROR; what is wrong with the envelope is thrown. */
+  exchange(context: RequestContext, message: ExchangeMessage | undefined): Promise<ExchangeMessage>;
+  /** Watches a task. An error before its first item is an answer of kind ERROR. */
+  stream(
+    context: RequestContext,
+    message: ExchangeMessage | undefined,
+    cursor?: StreamCursor,
+  ): AsyncIterable<NumberedAnswer>;
+  list(context: RequestContext, request: ListExchangesRequest): Promise<ListExchangesResponse>;
+}
+
+export interface ExchangesDeps {
+  acts: { readonly [K in ActKind]: Act<K> };
+  records: ExchangeRepository;
+  sender: Sender;
+  tasks: Tasks;
+  runtime: Runtime;
+}
+
+export function createExchanges(deps: ExchangesDeps): Exchanges {
+  const { acts, records, runtime } = deps;
+
+  /** The envelope as it is kept. Throws for one that is none, and for a caller who may not send it. */
+  function completed({ principal }: RequestContext, given: ExchangeMessage | undefined): ExchangeMessage {
+    if (!given) throw invalidArgument([{ field: "message", description: "is required: the envelope" }]);
+    const { newId } = runtime;
+    const message = completeEnvelope(given, { newId, sender: principal.id, now: runtime.now() });
+    const { case: kind } = message.payload;
+    const needed = kind === "result" || kind === "error" ? [] : SCOPES[kind!];
+    for (const scope of [OWN_SCOPE, ...needed]) {
+      if (!principal.scopes.has(scope) && !principal.scopes.has("*")) throw scopeMissing(scope);
+    }
+    return message;
+  }
+
+  async function record(
+    { workspaceId, principal }: RequestContext,
+    message: ExchangeMessage,
+    { isAnswer }: { isAnswer: boolean },
+  ): Promise<number> {
+    const begins = message.kind !== ExchangeKind.RESPONSE && message.kind !== ExchangeKind.ERROR;
+    const entry = { message, principal: principal.id, taskId: taskIdOf(message) };
+    const most = isAnswer ? NO_LIMIT : MOST_MESSAGES;
+    const outcome = await records.append(workspaceId, entry, { begins, most });
+    if (outcome === "missing") throw exchangeNotFound(message.correlationId);
+    if (outcome === "full") throw exchangeFull(message.correlationId);
+    return outcome;
+  }
+
+  const answer = (asked: ExchangeMessage, outcome: ActResult | SignalboxError): ExchangeMessage =>
+    answerTo(asked, outcome, { messageId: runtime.newId(), now: runtime.now() });
+
+  /** Keeps an answer and returns it. What was done is done: a record that fails is no reason to say nothing of it. */
+  async function kept(context: RequestContext, message: ExchangeMessage): Promise<ExchangeMessage> {
+    try {
+      await record(context, message, { isAnswer: true });
+    } catch (error) {
+      const { correlationId } = message;
+      context.log.warn({ err: error, correlationId }, "the answer to a message of an exchange was not kept");
+    }
+    return message;
+  }
+
+  /** What went wrong, as the answer tells it. */
+  function told(context: RequestContext, error: unknown): SignalboxError {
+    if (error instanceof SignalboxError) return error;
+    context.log.error({ err: error }, "a message of an exchange failed in an unforeseen way");
+    return internal(error);
+  }
+
+  return {
+    async exchange(context, given) {
+      const asked = completed(context, given);
+      const { case: kind, value } = asked.payload;
+      const sequence = await record(context, asked, { isAnswer: false });
+      if (kind === "result" || kind === "error") {
+        return answer(asked, { case: "recorded", value: { sequence: BigInt(sequence) } });
+      }
+      const limit = limitTime(runtime, context, asked, Number(asked.timeoutMs));
+      try {
+        const result = await (acts[kind!] as Act<ActKind>)(value as never, limit);
+        return await kept(context, answer(asked, result));
+      } catch (error) {
+        // Nobody hears it, and the exchange shall not look as if it still went on.
+        if (context.signal.aborted) {
+          await kept(context, answer(asked, callEnded()));
+          throw error;
+        }
+        return kept(context, answer(asked, told(context, limit.reasonOf(error))));
+      } finally {
+        limit.end();
+      }
+    },
+
+    async *stream(context, given, cursor) {
+      const asked = completed(context, given);
+      const { payload } = asked;
+      if (payload.case !== "observe") throw notObserve(asked.kind);
+      await record(context, asked, { isAnswer: false });
+      // Without a time of its own a stream lasts as long as the task.
+      const limit = limitTime(runtime, context, asked, Number(given!.timeoutMs) || undefined);
+      let last: NumberedAnswer | undefined;
+      let failure: NumberedAnswer | undefined;
+      try {
+        for await (const { sequence, result } of observed(deps, limit.context, payload.value, cursor)) {
+          last = { sequence, message: answer(asked, result) };
+          yield last;
+        }
+      } catch (error) {
+        if (!limit.timeIsUp() && (last || context.signal.aborted)) throw error;
+        failure = { sequence: last?.sequence, message: answer(asked, told(context, limit.reasonOf(error))) };
+      } finally {
+        limit.end();
+        // The updates stand in the log of the task: the exchange keeps the last of them.
+        await kept(context, (failure ?? last)?.message ?? answer(asked, callEnded()));
+      }
+      if (failure) yield failure;
+    },
+
+    async list({ workspaceId }, { correlationId, pageSize, pageToken }) {
+      refuse([
+        ...idViolations("correlationId", correlationId),
+        ...(pageSize < 0 ? [{ field: "pageSize", description: "must not be negative" }] : []),
+      ]);
+      const limit = Math.min(pageSize || DEFAULT_PAGE, MAX_PAGE);
+      const from = pageToken === "" ? undefined : readToken(pageToken, correlationId);
+      const found =
+        correlationId === ""
+          ? await records.recent(workspaceId, { ...(from && { before: from }), limit: limit + 1 })
+          : await records.list(workspaceId, correlationId, { after: from?.seq ?? 0, limit: limit + 1 });
+      if (!found) throw exchangeNotFound(correlationId);
+      const page = found.slice(0, limit);
+      const last = page.at(-1);
+      return create(ListExchangesResponseSchema, {
+        messages: page.map(({ message, seq, principal, taskId = "", omittedBytes }) =>
+          create(RecordedMessageSchema, {
+            message,
+            sequence: BigInt(seq),
+            principal,
+            taskId,
+            omittedBytes: BigInt(omittedBytes),
+          }),
+        ),
+        nextPageToken: found.length > limit && last ? writeToken(last, correlationId) : "",
+      });
+    },
+  };
+}
+
+const callEnded = () =>
+  new SignalboxError({ code: "CANCELLED", reason: "CANCELLED", message: "The call ended before it was answered." });
+
+const notObserve = (kind: ExchangeKind) =>
+  invalidArgument([
+    { field: "message.kind", description: `${kindName(kind)} has one answer: call Exchange. Only OBSERVE streams` },
+  ]);
+
+const exchangeNotFound = (correlationId: string) =>
+  new SignalboxError({
+    code: "NOT_FOUND",
+    reason: "EXCHANGE_NOT_FOUND",
+    message: `There is no exchange "${clip(correlationId)}". Exchanges begin with a message that asks for something, and are forgotten after exchange.keep-ms.`,
+    metadata: { correlationId: clip(correlationId) },
+  });
+
+const exchangeFull = (correlationId: string) =>
+  new SignalboxError({
+    code: "RESOURCE_EXHAUSTED",
+    reason: "EXCHANGE_FULL",
+    message: `Exchange "${clip(correlationId)}" has ${MOST_MESSAGES} messages. Begin another one: leave correlationId out.`,
+    metadata: { correlationId: clip(correlationId) },
+  });
+
+// A page token is opaque to clients: the last message of the page, and the list that it is of.
+
+const writeToken = ({ message, seq }: ExchangeRecord, listed: string): string =>
+  Buffer.from(
+    JSON.stringify([listed, message.createTime && timestampMs(message.createTime), message.correlationId, seq]),
+  ).toString("base64url");
+
+function readToken(token: string, listed: string): RecentCursor {
+  const [list, ms, correlationId, seq] = parsed(token);
+  const isToken = list === listed && isDateMs(ms) && typeof correlationId === "string" && Number.isInteger(seq);
+  if (isToken) return { at: new Date(ms), correlationId, seq: seq as number };
+  throw invalidArgument([
+    { field: "pageToken", description: "is not a nextPageToken of ListExchanges with the same correlationId" },
+  ]);
+}
+
+function parsed(token: string): unknown[] {
+  try {
+    const value: unknown = JSON.parse(Buffer.from(token.slice(0, 4096), "base64url").toString());
+    return Array.isArray(value) ? value : [];
+  } catch {
+    return [];
+  }
+}
+
+const isDateMs = (value: unknown): value is number => typeof value === "number" && Math.abs(value) <= 8.64e15;

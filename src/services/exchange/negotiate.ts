@@ -1,0 +1,161 @@
+/** NEGOTIATE: what agents take for a task of a capability, and which offer is the best. */
+import { create } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { MessageSchema } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
+import {
+  ExchangeKind,
+  type Negotiate,
+  type Quote,
+  QuoteSchema,
+  QuoteSource,
+} from "../../../gen/signalbox/v1/message_pb.ts";
+import { Access } from "../../../gen/signalbox/v1/registry_pb.ts";
+import { selectOffer } from "../../domain/best-offer.ts";
+import { receiverId, strategyOf } from "../../domain/exchange-rules.ts";
+import { costMicros, decimalOf } from "../../domain/money.ts";
+import { type AgentQuote, givesQuotes, QUOTE_EXTENSION } from "../../domain/quote-extension.ts";
+import type { Candidate } from "../../domain/routing/candidate.ts";
+import { best, choose } from "../../domain/routing/choose.ts";
+import type { Weights } from "../../domain/routing/strategy.ts";
+import { agentTenant, capabilityTenant, targetNotFound } from "../../domain/target.ts";
+import type { ExchangeRepository } from "../../store/exchange-repository.ts";
+import type { AgentDirectory, Offer } from "../agent-directory.ts";
+import { candidateOf, type DecideDeps } from "../routing/decide.ts";
+import { type Cut, sift } from "../routing/offers.ts";
+import type { Act, ActContext } from "./act.ts";
+import type { AgentQuotes } from "./agent-quotes.ts";
+
+/** Offers that are quoted, and agents that are asked at once, at most. */
+const MOST_QUOTES = 16;
+/** How long agents may think, in milliseconds, and which share of the message's time. */
+const MOST_THINKING_MS = 5_000;
+const THINKING_SHARE = 0.75;
+/** How long a quote holds of which its agent does not say it, and how long any holds at most, in milliseconds. */
+const USUAL_LIFE_MS = 300_000;
+const MOST_LIFE_MS = 86_400_000;
+const MOST_NAMED = 16;
+
+export interface NegotiateDeps extends DecideDeps {
+  directory: AgentDirectory;
+  records: Pick<ExchangeRepository, "count" | "addQuotes">;
+  quotes: AgentQuotes;
+}
+
+/** An offer, what is known of its agent, and what the agent itself said. */
+interface Quoted {
+  readonly offer: Offer;
+  readonly candidate: Candidate;
+  readonly own: AgentQuote | undefined;
+  /** Why there is no quote of its own where it was asked for one. */
+  readonly note: string;
+}
+
+export function negotiate(deps: NegotiateDeps): Act<"negotiate"> {
+  const { runtime, records } = deps;
+
+  return async (asked, act) => {
+    const { workspaceId } = act.context;
+    const { correlationId } = act.message;
+    const { fit, cuts } = await possible(asked, act);
+    const strategy = strategyOf(asked)!;
+    const seed = Math.floor(runtime.random() * 2 ** 32);
+    const options = { key: correlationId, turn: 0, seed, weights: weightsOf(asked) ?? deps.weights };
+    // What the registry says decides who is quoted where there are more than can be.
+    const known = fit.map((offer) => candidateOf(deps, workspaceId, offer));
+    const nearest =
+      known.length <= MOST_QUOTES
+        ? known.map((_, i) => i)
+        : best(known, choose(known, strategy, options).scores, MOST_QUOTES);
+    const round = await records.count(workspaceId, correlationId, ExchangeKind.NEGOTIATE);
+    const quoted = await Promise.all(nearest.map((i) => quote(fit[i]!, known[i]!, asked, act, round)));
+
+    const limits = {
+      maxCostMicros: asked.maxCost === "" ? undefined : costMicros(asked.maxCost),
+      maxLatencyMs: Number(asked.maxLatencyMs) || undefined,
+    };
+    const candidates = quoted.map(({ candidate }) => candidate);
+    const { order, chosen, scores, reasons } = selectOffer(candidates, limits, strategy, options);
+    const views = quoted.map((one, i) => quoteView(one, scores[i] ?? 0));
+    await records.addQuotes(workspaceId, correlationId, views);
+    return {
+      case: "negotiate",
+      value: {
+        quotes: order.map((i) => views[i]!),
+        bestQuoteId: chosen === undefined ? "" : views[chosen]!.quoteId,
+        strategy,
+        reasons: [...reasons],
+        round,
+        offerCount: fit.length,
+        cuts: cuts.map(({ reason, agentIds }) => ({
+          reason,
+          count: agentIds.length,
+          agentIds: agentIds.slice(0, MOST_NAMED),
+        })),
+      },
+    };
+  };
+
+  /** The offers in question that could take the message, and what cut the others. */
+  async function possible(asked: Negotiate, { context, message }: ActContext) {
+    const capabilityId = asked.capabilityId || receiverId(message.receiver, "capability")!;
+    const agentId = asked.agentId || receiverId(message.receiver, "agent");
+    const offers = (await deps.directory.agents(context.workspaceId)).byCapability.get(capabilityId);
+    if (!offers) throw targetNotFound(capabilityTenant(capabilityId));
+    const named = agentId === undefined ? offers : offers.filter(({ agent }) => agent.agentId === agentId);
+    if (named.length === 0) throw targetNotFound(agentTenant(agentId!));
+    const { fit, cuts } = sift(named, {
+      message: asked.message ?? create(MessageSchema),
+      extensions: [...context.extensions, QUOTE_EXTENSION],
+      wishes: { labels: asked.labels },
+    });
+    return { fit: fit as Offer[], cuts: cuts as Cut[] };
+  }
+
+  async function quote(
+    offer: Offer,
+    candidate: Candidate,
+    asked: Negotiate,
+    { context, message }: ActContext,
+    round: number,
+  ): Promise<Quoted> {
+    if (!givesQuotes(offer.agent.card)) return { offer, candidate, own: undefined, note: "" };
+    const timeoutMs = Math.max(1, Math.floor(Math.min(MOST_THINKING_MS, Number(message.timeoutMs) * THINKING_SHARE)));
+    const { correlationId } = message;
+    const own = await deps.quotes.ask(context, offer, { asked, correlationId, round, timeoutMs });
+    if (typeof own === "string") return { offer, candidate, own: undefined, note: own };
+    const latencyMs = own.latencyMs ?? candidate.latencyMs;
+    return { offer, candidate: { ...candidate, costMicros: own.costMicros, latencyMs }, own, note: "" };
+  }
+
+  function quoteView({ offer: { capability }, candidate, own, note }: Quoted, score: number): Quote {
+    const now = runtime.now().getTime();
+    const until = Math.min(own?.validUntil?.getTime() ?? now + USUAL_LIFE_MS, now + MOST_LIFE_MS);
+    const { maxLatencyMs, availability, access, safeToRepeat, maxConcurrency = 0 } = capability;
+    return create(QuoteSchema, {
+      quoteId: runtime.newId(),
+      agentId: candidate.agentId,
+      capabilityId: capability.capabilityId,
+      cost: decimalOf(candidate.costMicros),
+      latencyMs: candidate.latencyMs ?? 0,
+      terms: {
+        serviceLevel: { maxLatencyMs: BigInt(maxLatencyMs), availability },
+        access: Access[access],
+        safeToRepeat,
+        maxConcurrency,
+        inFlight: candidate.inFlight,
+        errorRate: candidate.errorRate,
+        ...(own?.terms && { agentTerms: own.terms }),
+      },
+      source: own ? QuoteSource.AGENT : QuoteSource.CAPABILITY,
+      note,
+      score: Number.isFinite(score) ? score : 0,
+      expireTime: timestampFromDate(new Date(until)),
+    });
+  }
+}
+
+function weightsOf({ weights }: Negotiate): Weights | undefined {
+  if (!weights) return undefined;
+  const { load, latency, cost, errors, reputation } = weights;
+  return { load, latency, cost, errors, reputation };
+}
