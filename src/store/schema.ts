@@ -10,6 +10,8 @@ export interface Schema {
   push_configs: PushConfigTable;
   replicas: ReplicaTable;
   outbox_cursors: OutboxCursorTable;
+  idempotency_keys: IdempotencyKeyTable;
+  cached_results: CachedResultTable;
 }
 
 export interface WorkspaceTable {
@@ -150,4 +152,36 @@ export interface OutboxCursorTable {
   fence: Generated<number>;
   /** The replica that reads. */
   lease_owner: string | null;
+}
+
+/** A request that said how it is to be known again. */
+export interface IdempotencyKeyTable {
+  workspace_id: string;
+  principal_id: string;
+  key: string;
+  /** SHA-256 of the request. */
+  digest: Uint8Array;
+  /** The task that it began, or went on with. */
+  task_id: string;
+  /** Number of the last row of the task's log before its message; 0 where it began the task. */
+  after_seq: number;
+  /** The replica that took it in. */
+  replica_id: string;
+  created_at: Date;
+  expires_at: Date;
+}
+
+/** A result that may be given again: the log of the task that it came of. */
+export interface CachedResultTable {
+  workspace_id: string;
+  /** SHA-256 of what was asked for, by whom, of which agents. */
+  key: Uint8Array;
+  capability_id: string;
+  /** The task that has the result, or will have it. */
+  task_id: string;
+  /** From its end on, in milliseconds. */
+  ttl_ms: number;
+  created_at: Date;
+  /** When to look whether it is of use still. */
+  expires_at: Date;
 }
