@@ -7,6 +7,7 @@ import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { A2AService, type AgentCard, AgentCardSchema } from "../gen/lf/a2a/v1/a2a_pb.ts";
+import { CacheService } from "../gen/signalbox/v1/cache_pb.ts";
 import { RegistryService } from "../gen/signalbox/v1/registry_pb.ts";
 import { RoutingService } from "../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../gen/signalbox/v1/task_pb.ts";
@@ -26,6 +27,7 @@ import { createHttpRoutes } from "./transport/http-routes.ts";
 import { createMetrics } from "./transport/ops/metrics.ts";
 import { createA2AService } from "./transport/rpc/a2a-service.ts";
 import { bindServices, register } from "./transport/rpc/bind.ts";
+import { createCacheService } from "./transport/rpc/cache-service.ts";
 import { createHealthService, type ServingState } from "./transport/rpc/health-service.ts";
 import { createReflection } from "./transport/rpc/reflection-service.ts";
 import { createRegistryService } from "./transport/rpc/registry-service.ts";
@@ -79,8 +81,10 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onDelivery: metrics.pushDelivery,
     onTaken: metrics.tasksTaken,
     onAttemptFailed: metrics.attemptFailed,
+    onCacheLookup: metrics.cacheLookup,
   });
-  const { db, hub, directory, router, sender, tasks, taskExecutions, routes, pushConfigs, registry } = engine;
+  const { db, hub, directory, router, sender, tasks, taskExecutions, routes, pushConfigs, registry, cachedResults } =
+    engine;
   const closing: (() => unknown)[] = [];
   /** How long agents have to name the tasks that were just brought to them, before those are let go. */
   let patienceMs = 0;
@@ -108,6 +112,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       RegistryService,
       TaskService,
       RoutingService,
+      CacheService,
       Health,
       ServerReflection,
       ServerReflectionAlpha,
@@ -121,6 +126,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
         register(RegistryService, createRegistryService(registry)),
         register(TaskService, createTaskService(taskExecutions)),
         register(RoutingService, createRoutingService(routes)),
+        register(CacheService, createCacheService(cachedResults)),
         register(Health, createHealthService(state, serviceNames)),
         register(ServerReflection, reflection.v1),
         register(ServerReflectionAlpha, reflection.v1alpha),

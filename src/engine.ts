@@ -16,10 +16,15 @@ import { type Outbox, startOutbox } from "./services/background/outbox.ts";
 import { startPushNotifications } from "./services/background/push-notifications.ts";
 import { joinReplicas } from "./services/background/replica.ts";
 import { startSlowPoll } from "./services/background/slow-poll.ts";
+import { startSweep } from "./services/background/sweep.ts";
+import { type CachedResults, createCachedResults } from "./services/cached-results.ts";
 import { createDispatcher, type Dispatcher } from "./services/dispatcher.ts";
+import { createIdempotency } from "./services/idempotency.ts";
+import { createLookupCounter, type LookupOutcome } from "./services/lookup-counts.ts";
 import { allowAll } from "./services/policy.ts";
 import { createPushConfigs, type PushConfigs } from "./services/push-configs.ts";
 import { createRegistry, type Registry } from "./services/registry.ts";
+import { createResultCache } from "./services/result-cache.ts";
 import { createRouter, type Router } from "./services/router.ts";
 import { createRoutes, type Routes } from "./services/routes.ts";
 import { createAgentLoads } from "./services/routing/agent-load.ts";
@@ -31,6 +36,8 @@ import { createUpdateHub, type UpdateHub } from "./services/update-hub.ts";
 import { createAgentRepository } from "./store/agent-repository.ts";
 import { createCapabilityRepository } from "./store/capability-repository.ts";
 import type { Database } from "./store/database.ts";
+import { createExpiredRows } from "./store/expired-rows.ts";
+import { createIdempotencyRepository } from "./store/idempotency-repository.ts";
 import { createLeaseRepository } from "./store/lease-repository.ts";
 import { migrate } from "./store/migrate.ts";
 import { openDatabase } from "./store/open-database.ts";
@@ -38,6 +45,7 @@ import { mendTransactionNumbers } from "./store/outbox-mend.ts";
 import { createOutboxRepository } from "./store/outbox-repository.ts";
 import { createPushConfigRepository } from "./store/push-config-repository.ts";
 import { createPushQueue } from "./store/push-queue.ts";
+import { createResultCacheRepository } from "./store/result-cache-repository.ts";
 import { readDecision } from "./store/route-reads.ts";
 import { createTaskStore } from "./store/task-store.ts";
 import { createTransitionReads } from "./store/transition-reads.ts";
@@ -56,6 +64,8 @@ export interface EngineOptions {
   onTaken?: (how: "claimed" | "rescued", tasks: number) => void;
   /** Told of each attempt that failed and is followed by another. */
   onAttemptFailed?: () => void;
+  /** Told how each lookup in the result cache ended. */
+  onCacheLookup?: (outcome: LookupOutcome) => void;
 }
 
 export interface Engine {
@@ -70,6 +80,7 @@ export interface Engine {
   readonly pushConfigs: PushConfigs;
   readonly sender: Sender;
   readonly registry: Registry;
+  readonly cachedResults: CachedResults;
   readonly outbox: Outbox;
   /** How many replicas live, by the last heartbeat; 1, which is this one, before the first. */
   readonly replicas: number;
@@ -112,7 +123,7 @@ async function build(
   closeAll: () => Promise<void>,
 ): Promise<Engine> {
   const { config, log, runtime, inProcess } = options;
-  const { onDelivery = () => {}, onTaken = () => {}, onAttemptFailed = () => {} } = options;
+  const { onDelivery = () => {}, onTaken = () => {}, onAttemptFailed = () => {}, onCacheLookup = () => {} } = options;
   await migrate(db, log);
   await mendTransactionNumbers(db, log);
 
@@ -201,9 +212,37 @@ async function build(
   });
   const taskExecutions = createTaskExecutions({ reads: createTransitionReads(db), tasks });
   const pushConfigs = createPushConfigs({ repository: pushConfigRepository, tasks, webhooks, runtime });
+  const results = createResultCacheRepository(db);
+  const counter = createLookupCounter();
+  const cache = createResultCache({
+    repository: results,
+    directory,
+    store,
+    hub,
+    runtime,
+    log,
+    maxBytes: config.cache.maxBytes,
+    onLookup(workspaceId, capabilityId, outcome) {
+      counter.count(workspaceId, capabilityId, outcome);
+      onCacheLookup(outcome);
+    },
+  });
+  const cachedResults = createCachedResults({ repository: results, counter });
+  const idempotency = createIdempotency({
+    repository: createIdempotencyRepository(db),
+    store,
+    dispatcher,
+    runtime,
+    log,
+    replicaId: replica.id,
+    keepMs: config.idempotency.keepMs,
+    byMessageId: config.idempotency.messageId,
+  });
   const sender = createSender({
     store,
     hub,
+    cache,
+    idempotency,
     router,
     policy: allowAll,
     dispatcher,
@@ -243,6 +282,13 @@ async function build(
     replicaId: replica.id,
   });
   closing.push(() => outbox.stop());
+  const sweep = startSweep({
+    rows: createExpiredRows(db),
+    runtime,
+    log,
+    maxResults: config.cache.maxEntries,
+  });
+  closing.push(() => sweep.stop());
   closing.push(() => dispatcher.stop(patience));
   closing.push(() => claims.stop());
 
@@ -271,6 +317,7 @@ async function build(
     pushConfigs,
     sender,
     registry,
+    cachedResults,
     outbox,
     get replicas() {
       return replicas;

@@ -4,6 +4,7 @@ import { ConfigError } from "../config/config-error.ts";
 import { PACKAGE_VERSION } from "../config/settings.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import { addAgentsCommands } from "./agents.ts";
+import { addCacheCommands } from "./cache.ts";
 import { addCapabilitiesCommands } from "./capabilities.ts";
 import type { ExitCode, Io } from "./io.ts";
 import { addRouteCommands } from "./route.ts";
@@ -30,6 +31,7 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addSendCommand(program, cli);
   addTaskCommands(program, cli);
   addRouteCommands(program, cli);
+  addCacheCommands(program, cli);
   return runProgram(program, args, cli);
 }
 

@@ -4,11 +4,12 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import { parse } from "yaml";
 import { z } from "zod";
 import { A2AService } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
 
-const SERVICES = [A2AService, RegistryService, TaskService, RoutingService];
+const SERVICES = [A2AService, RegistryService, TaskService, RoutingService, CacheService];
 const methods = new Map(SERVICES.flatMap((s) => s.methods.map((m) => [m.name, m] as const)));
 
 const json = z.record(z.string(), z.json());

@@ -3,6 +3,7 @@ import { fromBinary, fromJson, type Message, toBinary, toJson } from "@bufbuild/
 import * as grpc from "@grpc/grpc-js";
 import { StatusSchema } from "../../../gen/google/rpc/status_pb.ts";
 import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
+import { CacheService } from "../../../gen/signalbox/v1/cache_pb.ts";
 import { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
 import { RoutingService } from "../../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../../gen/signalbox/v1/task_pb.ts";
@@ -10,7 +11,7 @@ import { type Binding, type Call, detailsToJson, RpcError } from "./binding.ts";
 
 export const grpcJs: Binding = {
   name: "gRPC",
-  services: [A2AService, RegistryService, TaskService, RoutingService],
+  services: [A2AService, RegistryService, TaskService, RoutingService, CacheService],
   codes: "grpc",
   connect({ grpcAddress }) {
     const client = new grpc.Client(grpcAddress, grpc.credentials.createInsecure());

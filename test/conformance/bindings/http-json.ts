@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { fromJson, type JsonObject, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
+import { CacheService } from "../../../gen/signalbox/v1/cache_pb.ts";
 import { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
 import { RoutingService } from "../../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../../gen/signalbox/v1/task_pb.ts";
@@ -34,7 +35,7 @@ const ROUTES: Readonly<Record<string, string[]>> = {
 
 export const httpJson: Binding = {
   name: "HTTP+JSON",
-  services: [A2AService, RegistryService, TaskService, RoutingService],
+  services: [A2AService, RegistryService, TaskService, RoutingService, CacheService],
   codes: "http",
   connect: ({ httpUrl }) => ({
     async *call(call) {
