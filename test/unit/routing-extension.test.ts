@@ -24,6 +24,8 @@ test("all keys together", () => {
     maxCost: 0.25,
     priority: "HIGH",
     deadlineMs: 60_000,
+    idempotencyKey: "a-key",
+    noStore: true,
   };
   const { maxCost: _, ...rest } = said;
   expect(read(said)).toEqual({ ...rest, maxCostMicros: 250_000 });
@@ -33,7 +35,7 @@ test("nothing, an empty object and keys of others say nothing", () => {
   expect(routingWishes(undefined)).toEqual({});
   expect(routingWishes({ other: { priority: 1 } })).toEqual({});
   expect(read({})).toEqual({});
-  expect(read({ idempotencyKey: 1, routeMode: [], of: "others", toString: 1 })).toEqual({});
+  expect(read({ routeMode: [], of: "others", toString: 1 })).toEqual({});
 });
 
 test.each([null, 1, "x", true, []])("%j is no object", (said) => {
@@ -151,4 +153,21 @@ test("its declaration names all keys", () => {
   for (const key of ["capability", "agent", "labels", "strategy", "maxCost", "priority", "deadlineMs"]) {
     expect(description).toContain(key);
   }
+});
+
+describe("idempotencyKey", () => {
+  test.each(["!", "~", "a-b", "x".repeat(255)])("takes %j", (idempotencyKey) => {
+    expect(read({ idempotencyKey })).toEqual({ idempotencyKey });
+  });
+
+  test.each(["", " ", "a b", "a\n", "\x7f", "\u00e9", "x".repeat(256), null, 1, ["a"]])(
+    "refuses %j",
+    (idempotencyKey) => {
+      expect(refused({ idempotencyKey })).toEqual([`${FIELD}.idempotencyKey`]);
+    },
+  );
+});
+
+test.each(["true", 1, null, {}])("noStore refuses %j", (noStore) => {
+  expect(refused({ noStore })).toEqual([`${FIELD}.noStore`]);
 });

@@ -31,6 +31,8 @@ const ROUTES: Readonly<Record<string, string[]>> = {
   ListTaskTransitions: ["GET /v1/tasks/{task_id}/transitions"],
   PreviewRoute: ["POST /v1/routes:preview body=*"],
   GetRouteDecision: ["GET /v1/tasks/{task_id}/route"],
+  GetCacheStats: ["GET /v1/cache/stats"],
+  ClearCache: ["POST /v1/cache:clear body=*"],
 };
 
 export const httpJson: Binding = {
