@@ -1,6 +1,6 @@
 /** Answers in an agent's place where somebody knows its answer; where nobody does, the agent is asked after all. */
 import type { StreamResponse } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import type { AgentClient, AgentSendOptions } from "./agent-port.ts";
+import { AgentCallError, type AgentClient, type AgentSendOptions } from "./agent-port.ts";
 
 export interface StandIn {
   /** Whether the answer is known already: the task needs no room. */
@@ -8,6 +8,10 @@ export interface StandIn {
   /** The answer to the task's first message. Undefined: the agent must be asked. Throws the signal's reason, and nothing else. */
   answer(options: Pick<AgentSendOptions, "signal" | "timeoutMs">): Promise<StreamResponse | undefined>;
 }
+
+/** A task that was canceled before its answer came: its agent has never heard of it. */
+const unknownToAgent = () =>
+  new AgentCallError("refused", "The agent was never given this task.", { reason: "TASK_NOT_FOUND" });
 
 /** A client that asks `standIn` first, and otherwise is the agent's own, which it releases. */
 export const standingIn = (standIn: StandIn, agent: AgentClient): AgentClient => new StandInClient(standIn, agent);
@@ -26,7 +30,10 @@ class StandInClient implements AgentClient {
     this.#agent = agent;
     this.subscribe = (taskId, options) => agent.subscribe(taskId, options);
     this.get = (taskId, options) => agent.get(taskId, options);
-    this.cancel = (taskId, options) => agent.cancel(taskId, options);
+    this.cancel = async (taskId, options) => {
+      if (this.standsIn) throw unknownToAgent();
+      return agent.cancel(taskId, options);
+    };
     this.release = () => agent.release();
   }
 

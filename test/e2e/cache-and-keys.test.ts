@@ -1,6 +1,6 @@
 /** Results that are given again, and requests that are sent again: a whole server, with agents that are functions in it. */
 import { Code, ConnectError } from "@connectrpc/connect";
-import { beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { type Message, type StreamResponse, type Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
@@ -11,7 +11,9 @@ import {
   type SignalboxClient,
   userMessage,
 } from "../../src/sdk/client.ts";
+import { startTestAgent } from "../agents/test-agent.ts";
 import { act } from "../conformance/scripted-agent.ts";
+import { startWebhook } from "../fault/webhook.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
@@ -277,4 +279,65 @@ describe("a request that is sent again", () => {
     const refused = await refusal(client.send("complete", { idempotencyKey: "two", metadata }));
     expect(refused.rawMessage).toContain("leave one of them out");
   });
+});
+
+describe.each([
+  ["GRPC", true],
+  ["JSONRPC", true],
+  ["HTTP+JSON", false],
+] as const)("an agent of @a2a-js/sdk over %s, streaming: %s", (binding, streaming) => {
+  const agentId = `sdk-${binding.toLowerCase().replace("+", "-")}`;
+
+  test("is asked once", async () => {
+    const sdk = await startTestAgent({
+      bindings: [binding],
+      streaming,
+      skills: [{ id: agentId, name: agentId, description: "Does as it is told.", tags: ["test"] }],
+    });
+    onTestFinished(() => sdk.close());
+    await client.registry.registerAgent({ agentId, source: { case: "card", value: sdk.card } });
+    await client.registry.addCapability({ agentId, capability: { capabilityId: agentId, cacheTtlMs: 60_000n } });
+    const options = { capability: agentId, idempotencyKey: crypto.randomUUID() };
+    const first = await taskOf(client.send("chunks 3", options));
+    expect(await client.send("chunks 3", options)).toEqual(first);
+    const again = await taskOf(client.send("chunks 3", { capability: agentId }));
+    expect(again.metadata).toMatchObject({ [ROUTING_EXTENSION]: { cachedFrom: first.id } });
+    expect(again.artifacts).toEqual(first.artifacts);
+    expect(sdk.received).toHaveLength(1);
+  });
+});
+
+test("a webhook is told of a result that is given again", async () => {
+  const webhook = await startWebhook();
+  onTestFinished(() => webhook.close());
+  await client.send("complete", WORK);
+  const { payload } = await client.a2a.sendMessage({
+    tenant: "c.work",
+    message: userMessage("complete"),
+    configuration: { taskPushNotificationConfig: { url: webhook.url } },
+  });
+  expect(given).toEqual(["complete"]);
+  expect(payload.case).toBe("task");
+  for (;;) {
+    const told = (await webhook.next()).body.payload;
+    if (told.case !== "statusUpdate" || told.value.status?.state !== TaskState.COMPLETED) continue;
+    expect(payload).toMatchObject({ value: { id: told.value.taskId } });
+    return;
+  }
+});
+
+test("a full server gives results still", async () => {
+  const full = await startTestApp({
+    agents: { worker: agent },
+    flags: { "limits.running-tasks": "1", "limits.queued-tasks": "0" },
+  });
+  onTestFinished(() => full.stop());
+  const sdk = createSignalboxClient({ baseUrl: full.httpUrl });
+  await sdk.registry.addCapability({ agentId: "worker", capability: { capabilityId: "work", cacheTtlMs: 60_000n } });
+  const first = await taskOf(sdk.send("complete", WORK));
+  const running = await taskOf(sdk.send("work", { agent: "worker", wait: false }));
+  expect((await refusal(sdk.send("complete"))).code).toBe(Code.ResourceExhausted);
+  const again = await taskOf(sdk.send("complete", WORK));
+  expect(again.metadata).toMatchObject({ [ROUTING_EXTENSION]: { cachedFrom: first.id } });
+  await sdk.a2a.cancelTask({ id: running.id });
 });
