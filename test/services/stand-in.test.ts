@@ -32,7 +32,13 @@ function lab(answer: StreamResponse | undefined) {
     },
     release: () => void asked.push("release"),
   };
-  const standIn = { isReady: true, answer: async () => (asked.push("stand-in"), answer) };
+  const standIn = {
+    isReady: true,
+    async answer() {
+      asked.push("stand-in");
+      return answer;
+    },
+  };
   return { asked, client: standingIn(standIn, agent) };
 }
 
