@@ -7,6 +7,7 @@ import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { A2AService, type AgentCard, AgentCardSchema } from "../gen/lf/a2a/v1/a2a_pb.ts";
+import { CacheService } from "../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../gen/signalbox/v1/message_pb.ts";
 import { RegistryService } from "../gen/signalbox/v1/registry_pb.ts";
 import { type Alert, RolloutService } from "../gen/signalbox/v1/rollout_pb.ts";
@@ -31,6 +32,7 @@ import { createHttpRoutes } from "./transport/http-routes.ts";
 import { createMetrics } from "./transport/ops/metrics.ts";
 import { createA2AService } from "./transport/rpc/a2a-service.ts";
 import { bindServices, register } from "./transport/rpc/bind.ts";
+import { createCacheService } from "./transport/rpc/cache-service.ts";
 import { createHealthService, type ServingState } from "./transport/rpc/health-service.ts";
 import { createMessageService } from "./transport/rpc/message-service.ts";
 import { createReflection } from "./transport/rpc/reflection-service.ts";
@@ -87,9 +89,10 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onDelivery: metrics.pushDelivery,
     onTaken: metrics.tasksTaken,
     onAttemptFailed: metrics.attemptFailed,
+    onCacheLookup: metrics.cacheLookup,
   });
   const { db, hub, directory, router, sender, tasks, taskExecutions, routes, pushConfigs, registry } = engine;
-  const { rollouts, rolloutSettings, alerts } = engine;
+  const { rollouts, rolloutSettings, alerts, cachedResults } = engine;
   const closing: (() => unknown)[] = [];
   /** How long agents have to name the tasks that were just brought to them, before those are let go. */
   let patienceMs = 0;
@@ -119,6 +122,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       RoutingService,
       RolloutService,
       MessageService,
+      CacheService,
       Health,
       ServerReflection,
       ServerReflectionAlpha,
@@ -137,6 +141,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
         register(RoutingService, createRoutingService(routes)),
         register(RolloutService, createRolloutService(rolloutSettings, alerts)),
         register(MessageService, createMessageService(engine.exchanges)),
+        register(CacheService, createCacheService(cachedResults)),
         register(Health, createHealthService(state, serviceNames)),
         register(ServerReflection, reflection.v1),
         register(ServerReflectionAlpha, reflection.v1alpha),

@@ -18,13 +18,18 @@ import { type Outbox, startOutbox } from "./services/background/outbox.ts";
 import { startPushNotifications } from "./services/background/push-notifications.ts";
 import { joinReplicas } from "./services/background/replica.ts";
 import { startSlowPoll } from "./services/background/slow-poll.ts";
+import { startSweep } from "./services/background/sweep.ts";
+import { type CachedResults, createCachedResults } from "./services/cached-results.ts";
 import { createDispatcher, type Dispatcher } from "./services/dispatcher.ts";
 import { buildExchanges } from "./services/exchange/build.ts";
 import { withExchanges } from "./services/exchange/exchange-sender.ts";
 import type { Exchanges } from "./services/exchange/exchanges.ts";
+import { createIdempotency } from "./services/idempotency.ts";
+import { createLookupCounter, type LookupOutcome } from "./services/lookup-counts.ts";
 import { allowAll } from "./services/policy.ts";
 import { createPushConfigs, type PushConfigs } from "./services/push-configs.ts";
 import { createRegistry, type Registry } from "./services/registry.ts";
+import { createResultCache } from "./services/result-cache.ts";
 import { createRolloutSettings, type RolloutSettings } from "./services/rollout-settings.ts";
 import { createRollouts, type Rollouts } from "./services/rollouts.ts";
 import { createRouter, type Router } from "./services/router.ts";
@@ -42,6 +47,8 @@ import { createCapabilityRepository } from "./store/capability-repository.ts";
 import type { Database } from "./store/database.ts";
 import { createExchangeRepository } from "./store/exchange-repository.ts";
 import { createExchangeRetention } from "./store/exchange-retention.ts";
+import { createExpiredRows } from "./store/expired-rows.ts";
+import { createIdempotencyRepository } from "./store/idempotency-repository.ts";
 import { createLeaseRepository } from "./store/lease-repository.ts";
 import { migrate } from "./store/migrate.ts";
 import { openDatabase } from "./store/open-database.ts";
@@ -49,6 +56,7 @@ import { mendTransactionNumbers } from "./store/outbox-mend.ts";
 import { createOutboxRepository } from "./store/outbox-repository.ts";
 import { createPushConfigRepository } from "./store/push-config-repository.ts";
 import { createPushQueue } from "./store/push-queue.ts";
+import { createResultCacheRepository } from "./store/result-cache-repository.ts";
 import { createRolloutRepository } from "./store/rollout-repository.ts";
 import { readDecision } from "./store/route-reads.ts";
 import { createTaskStore } from "./store/task-store.ts";
@@ -68,6 +76,8 @@ export interface EngineOptions {
   onTaken?: (how: "claimed" | "rescued", tasks: number) => void;
   /** Told of each attempt that failed and is followed by another. */
   onAttemptFailed?: () => void;
+  /** Told how each lookup in the result cache ended. */
+  onCacheLookup?: (outcome: LookupOutcome) => void;
 }
 
 export interface Engine {
@@ -86,6 +96,7 @@ export interface Engine {
   readonly rollouts: Rollouts;
   readonly rolloutSettings: RolloutSettings;
   readonly alerts: Alerts;
+  readonly cachedResults: CachedResults;
   readonly outbox: Outbox;
   /** How many replicas live, by the last heartbeat; 1, which is this one, before the first. */
   readonly replicas: number;
@@ -128,7 +139,7 @@ async function build(
   closeAll: () => Promise<void>,
 ): Promise<Engine> {
   const { config, log, runtime, inProcess } = options;
-  const { onDelivery = () => {}, onTaken = () => {}, onAttemptFailed = () => {} } = options;
+  const { onDelivery = () => {}, onTaken = () => {}, onAttemptFailed = () => {}, onCacheLookup = () => {} } = options;
   await migrate(db, log);
   await mendTransactionNumbers(db, log);
 
@@ -236,9 +247,37 @@ async function build(
   const routes = createRoutes({ router, tasks, readDecision: decisionOf });
   const taskExecutions = createTaskExecutions({ reads: createTransitionReads(db), tasks });
   const pushConfigs = createPushConfigs({ repository: pushConfigRepository, tasks, webhooks, runtime });
+  const results = createResultCacheRepository(db);
+  const counter = createLookupCounter();
+  const cache = createResultCache({
+    repository: results,
+    directory,
+    store,
+    hub,
+    runtime,
+    log,
+    maxBytes: config.cache.maxBytes,
+    onLookup(workspaceId, capabilityId, outcome) {
+      counter.count(workspaceId, capabilityId, outcome);
+      onCacheLookup(outcome);
+    },
+  });
+  const cachedResults = createCachedResults({ repository: results, counter });
+  const idempotency = createIdempotency({
+    repository: createIdempotencyRepository(db),
+    store,
+    dispatcher,
+    runtime,
+    log,
+    replicaId: replica.id,
+    keepMs: config.idempotency.keepMs,
+    byMessageId: config.idempotency.messageId,
+  });
   const sender = createSender({
     store,
     hub,
+    cache,
+    idempotency,
     router,
     policy: allowAll,
     dispatcher,
@@ -294,7 +333,14 @@ async function build(
   });
   closing.push(() => outbox.stop());
   const retention = createExchangeRetention(db);
-  const sweep = startExchangeSweep({ retention, runtime, log, keepMs: config.exchange.keepMs });
+  const exchangeSweep = startExchangeSweep({ retention, runtime, log, keepMs: config.exchange.keepMs });
+  closing.push(() => exchangeSweep.stop());
+  const sweep = startSweep({
+    rows: createExpiredRows(db),
+    runtime,
+    log,
+    maxResults: config.cache.maxEntries,
+  });
   closing.push(() => sweep.stop());
   closing.push(() => dispatcher.stop(patience));
   closing.push(() => claims.stop());
@@ -328,6 +374,7 @@ async function build(
     rollouts,
     rolloutSettings,
     alerts,
+    cachedResults,
     outbox,
     get replicas() {
       return replicas;

@@ -38,6 +38,8 @@ function newCall(): RequestContext {
     extensions: [],
     traceparent: undefined,
     addressTarget: undefined,
+    idempotencyKey: undefined,
+    noStore: false,
     log,
   };
 }

@@ -111,6 +111,7 @@ function capabilityText(capability: Capability): string {
     ["Access", accessName(capability)],
     ["Safe to repeat", capability.safeToRepeat ? "yes" : "no"],
     ["Labels", labelsText(capability)],
+    ["Cached", capability.cacheTtlMs > 0n ? cachedText(capability) : ""],
     ["Schemas", schemasText(capability)],
   ]);
 }
@@ -122,6 +123,9 @@ const labelsText = ({ labels }: Capability): string =>
     .map(([key, value]) => `${key}=${value}`)
     .sort()
     .join(",");
+
+const cachedText = ({ cacheTtlMs, cacheShared }: Capability): string =>
+  `${Number(cacheTtlMs) / 1000} s, for ${cacheShared ? "everybody in the workspace" : "the same principal"}`;
 
 const schemasText = ({ inputSchema, outputSchema }: Capability): string =>
   [inputSchema && "input", outputSchema && "output"].filter(Boolean).join(", ");

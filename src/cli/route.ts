@@ -42,6 +42,7 @@ const SOURCES: Readonly<Record<RouteSource, string>> = {
   [RouteSource.EXTENSION]: "the routing extension of the request",
   [RouteSource.TEXT]: "the text of the message",
   [RouteSource.DEFAULT]: "the workspace's default agent",
+  [RouteSource.CACHE]: "the result of an earlier task",
 };
 
 function steeredText({ routeMode, canary, fallbackStep, fallbackCondition }: RolloutTrace): string {

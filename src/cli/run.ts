@@ -4,6 +4,7 @@ import { ConfigError } from "../config/config-error.ts";
 import { PACKAGE_VERSION } from "../config/settings.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import { addAgentsCommands } from "./agents.ts";
+import { addCacheCommands } from "./cache.ts";
 import { addCapabilitiesCommands } from "./capabilities.ts";
 import { addExchangeCommands } from "./exchange.ts";
 import type { ExitCode, Io } from "./io.ts";
@@ -35,6 +36,7 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addRolloutCommands(program, cli);
   addAlertsCommands(program, cli);
   addExchangeCommands(program, cli);
+  addCacheCommands(program, cli);
   return runProgram(program, args, cli);
 }
 

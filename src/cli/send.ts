@@ -17,6 +17,8 @@ interface SendFlags extends ServerOptions, RoutingFlags {
   wait: boolean;
   stream?: boolean;
   file: string[];
+  idempotencyKey?: string;
+  store: boolean;
 }
 
 export function addSendCommand(program: Command, cli: Cli): void {
@@ -27,11 +29,18 @@ export function addSendCommand(program: Command, cli: Cli): void {
     .option("--context <id>", "the context to go on in")
     .option("--no-wait", "show the new task at once instead of waiting for its end")
     .option("--stream", "show the updates as they come")
+    .option("--idempotency-key <key>", "send it once: the same message under the same key shows the first one's task")
+    .option("--no-store", "neither take an earlier task's result nor keep this one's")
     .option("--file <path>", "attach a file; may be repeated", (path, paths: string[]) => [...paths, path], []);
   withServer(withRouting(command)).action((words: string[], flags: SendFlags) => {
     if (flags.stream && !flags.wait) command.error("error: --stream waits for the updates; leave out --no-wait.");
     const message = messageOf(command, words.join(" "), flags);
-    const options = sendOptionsOf(command, flags);
+    const { idempotencyKey } = flags;
+    const options = {
+      ...sendOptionsOf(command, flags),
+      ...(idempotencyKey !== undefined && { idempotencyKey }),
+      ...(!flags.store && { noStore: true }),
+    };
     return callServer(cli, flags, async (client) => {
       if (flags.stream) await showUpdates(cli, client.stream(message, options), flags);
       else await sendAndShow(cli, client, message, { ...options, wait: flags.wait }, flags);
@@ -61,10 +70,12 @@ async function sendAndShow(
   if (isFailure(state)) cli.exitCode = 1;
 }
 
-function messageOf(command: Command, text: string, { task, context, file }: SendFlags): Message {
+function messageOf(command: Command, text: string, { task, context, file, idempotencyKey }: SendFlags): Message {
   const message = userMessage(text, {
     ...(task !== undefined && { taskId: task }),
     ...(context !== undefined && { contextId: context }),
+    // Sent again, it must be the same message.
+    ...(idempotencyKey !== undefined && { messageId: idempotencyKey }),
   });
   for (const path of file) {
     const mediaType = MEDIA_TYPES[extname(path).toLowerCase()] ?? "application/octet-stream";

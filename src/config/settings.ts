@@ -201,6 +201,27 @@ export const SETTINGS = {
     about:
       "What chooses among several agents that can take a task, where its message does not say. See docs/routing.md.",
   },
+  "cache.max-bytes": {
+    ...integer(0, 67_108_864, "bytes"),
+    default: 1_048_576,
+    about: "Largest log of a task whose result is given again to who asks the same, in bytes. See docs/caching.md.",
+  },
+  "cache.max-entries": {
+    ...integer(0, 10_000_000),
+    default: 10_000,
+    about: "Results that are kept for a workspace. Beyond it the oldest are forgotten, within about a minute.",
+  },
+  "idempotency.keep-ms": {
+    ...integer(1_000, 31_536_000_000, "ms"),
+    default: 86_400_000,
+    about: "How long a key of idempotency stands for its first request, in milliseconds. See docs/caching.md.",
+  },
+  "idempotency.message-id": {
+    ...boolean,
+    default: false,
+    about:
+      "Whether the `messageId` of a message is the key of a request that brings none. Only where no client gives the same one to two messages.",
+  },
   "task.silence-ms": {
     ...durationMs(0),
     default: 500,

@@ -1,24 +1,23 @@
-/** JSON in one spelling (RFC 8785, JSON Canonicalization Scheme): what is equal has the same bytes in UTF-8. */
+/**
+ * JSON in its canonical form (RFC 8785): equal values have equal texts, so that a digest of the text is one of the value.
+ * Numbers and strings are written as ECMAScript writes them, which is what the RFC asks for. Pure.
+ */
 import type { JsonValue } from "@bufbuild/protobuf";
 
-/**
- * The canonical text of a value: keys in the order of their UTF-16 units, numbers as ECMAScript writes them, no blanks.
- *
- * @throws TypeError for what I-JSON does not have: NaN, an infinity, half a surrogate pair.
- */
+/** @throws RangeError for what RFC 8785 does not allow: NaN, the infinities, and text that is not well-formed Unicode. */
 export function canonicalJson(value: JsonValue): string {
-  if (typeof value === "string") return quoted(value);
-  if (typeof value === "number" && !Number.isFinite(value)) throw new TypeError(`${value} is no number of JSON`);
-  if (typeof value !== "object" || value === null) return JSON.stringify(value);
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
-  const members = Object.keys(value)
-    .sort()
-    .map((key) => `${quoted(key)}:${canonicalJson(value[key]!)}`);
-  return `{${members.join(",")}}`;
+  if (typeof value === "object" && value !== null) {
+    // The order of UTF-16 code units, which is that of `sort`.
+    const names = Object.keys(value).sort();
+    return `{${names.map((name) => `${textOf(name)}:${canonicalJson(value[name]!)}`).join(",")}}`;
+  }
+  if (typeof value === "string") return textOf(value);
+  if (typeof value === "number" && !Number.isFinite(value)) throw new RangeError(`${value} is no JSON number`);
+  return JSON.stringify(value);
 }
 
-/** JSON.stringify escapes what RFC 8785 says, but takes half a surrogate pair, too. */
-function quoted(text: string): string {
-  if (!text.isWellFormed()) throw new TypeError("a text holds half a surrogate pair");
+function textOf(text: string): string {
+  if (!text.isWellFormed()) throw new RangeError("a text holds half a surrogate pair");
   return JSON.stringify(text);
 }

@@ -18,6 +18,8 @@ const MAX_LABEL_LENGTH = 63;
 /** A year: nothing that takes longer is measured in milliseconds. */
 const MAX_LATENCY_MS = 31_536_000_000n;
 const MAX_CONCURRENCY = 1_000_000;
+/** 30 days. */
+const MAX_CACHE_TTL_MS = 2_592_000_000n;
 const ACCESSES: readonly number[] = [Access.UNSPECIFIED, Access.READ, Access.WRITE];
 
 /** What is wrong with a capability that was given, with paths below `at`, as `capability.costPerTask`. */
@@ -42,6 +44,7 @@ export function capabilityViolations(given: GivenCapability, at: string): FieldV
       ? []
       : [{ field: field("access"), description: "must be ACCESS_READ or ACCESS_WRITE" }]),
     ...labelViolations(field("labels"), given.labels),
+    ...rangeViolations(field("cacheTtlMs"), given.cacheTtlMs, MAX_CACHE_TTL_MS),
   ];
 }
 

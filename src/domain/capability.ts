@@ -38,6 +38,10 @@ export interface Capability {
   access: Access;
   safeToRepeat: boolean;
   labels: Readonly<Record<string, string>>;
+  /** How long a result may be given again, in milliseconds; 0: never. */
+  cacheTtlMs: number;
+  /** Whether it may be given to other principals than the one that it was made for. */
+  cacheShared: boolean;
 }
 
 export const DEFAULT_MAX_LATENCY_MS = 5_000;
@@ -74,6 +78,8 @@ export function capabilityOfSkill(agentId: string, card: AgentCard, skill: Agent
     access: "WRITE",
     safeToRepeat: false,
     labels: {},
+    cacheTtlMs: 0,
+    cacheShared: false,
   };
 }
 
@@ -125,5 +131,7 @@ function merged(known: Capability, said: GivenCapability): Capability {
     access: access === GivenAccess.READ ? "READ" : access === GivenAccess.WRITE ? "WRITE" : known.access,
     safeToRepeat: said.safeToRepeat || known.safeToRepeat,
     labels: { ...known.labels, ...said.labels },
+    cacheTtlMs: Number(said.cacheTtlMs) || known.cacheTtlMs,
+    cacheShared: said.cacheShared || known.cacheShared,
   };
 }

@@ -28,6 +28,8 @@ export const routingDeclaration = (): AgentExtension =>
       `priority (${PRIORITIES.join(", ")}): which of its workspace's waiting tasks is begun first.`,
       "deadlineMs: the task fails when it has not ended so many milliseconds after it was accepted.",
       `routeMode (${ROUTE_MODES.join(", ")}): whether its agent must be in the router's process, or at an address.`,
+      "idempotencyKey: the same request under the same key is answered with the first one's task.",
+      "noStore: true takes no earlier task's result, and keeps this one's for nobody.",
     ].join(" "),
     required: false,
   });
@@ -49,6 +51,10 @@ export interface RoutingWishes {
   deadlineMs?: number;
   /** Where its agent may be. */
   routeMode?: RouteMode;
+  /** The same request under the same key is answered with the first one's task. */
+  idempotencyKey?: string;
+  /** Neither takes an earlier task's result nor keeps this one's. */
+  noStore?: boolean;
 }
 
 /** A year: beyond it a deadline is none. */
@@ -74,6 +80,10 @@ const LABELS_RULE = `must be an object of at most ${MAX_LABELS} texts, as {"regi
 const LABEL_RULE = `key and value must be texts of at most ${MAX_LABEL_LENGTH} characters, and the key not empty`;
 const COST_RULE = `must be a number from 0 to ${Math.floor(MAX_COST_MICROS / MICROS)} with at most 6 decimals, as 0.25 or "0.25"`;
 
+/** What a key of idempotency may be, wherever it is said. */
+export const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,255}$/;
+export const IDEMPOTENCY_KEY_RULE = "must be 1 to 255 visible ASCII characters, such as a UUID";
+
 /** Reads the wishes of a request, or tells what is wrong with them, by path. */
 export function routingWishes(metadata: Record<string, unknown> | undefined): RoutingWishes | FieldViolation[] {
   const said = metadata?.[ROUTING_EXTENSION];
@@ -86,7 +96,8 @@ export function routingWishes(metadata: Record<string, unknown> | undefined): Ro
   const violations: FieldViolation[] = [];
   const refuse = (key: string, description: string) => violations.push({ field: `${field}.${key}`, description });
 
-  const { capability, agent, labels, strategy, maxCost, priority, deadlineMs, routeMode } = said;
+  const { capability, agent, labels, strategy, maxCost, priority, deadlineMs, routeMode, idempotencyKey, noStore } =
+    said;
   if (isId(capability)) wishes.capability = capability;
   else if (capability !== undefined) refuse("capability", ID_RULE);
 
@@ -122,6 +133,11 @@ export function routingWishes(metadata: Record<string, unknown> | undefined): Ro
   const mode = ROUTE_MODES.find((name) => name === routeMode || name.toLowerCase() === routeMode);
   if (mode) wishes.routeMode = mode;
   else if (routeMode !== undefined) refuse("routeMode", `must be one of ${ROUTE_MODES.join(", ")}`);
+  if (isIdempotencyKey(idempotencyKey)) wishes.idempotencyKey = idempotencyKey;
+  else if (idempotencyKey !== undefined) refuse("idempotencyKey", IDEMPOTENCY_KEY_RULE);
+
+  if (typeof noStore === "boolean") wishes.noStore = noStore;
+  else if (noStore !== undefined) refuse("noStore", "must be true or false");
   return violations.length > 0 ? violations : wishes;
 }
 
@@ -134,6 +150,8 @@ const isLabel = (key: string, value: unknown): boolean =>
   key !== "" && key.length <= MAX_LABEL_LENGTH && typeof value === "string" && value.length <= MAX_LABEL_LENGTH;
 
 const isPriority = (value: unknown): value is Priority => PRIORITIES.includes(value as Priority);
+
+const isIdempotencyKey = (value: unknown): value is string => typeof value === "string" && IDEMPOTENCY_KEY.test(value);
 
 const isDeadline = (value: unknown): value is number =>
   typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= LONGEST_DEADLINE_MS;

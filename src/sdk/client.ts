@@ -15,6 +15,7 @@ import {
   type Task,
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
@@ -57,6 +58,13 @@ export interface SendOptions {
   taskId?: string;
   /** The context to go on in, if the message is text. */
   contextId?: string;
+  /**
+   * 1 to 255 visible ASCII characters by which the server knows the request again: sent once more, with the same message and
+   * its `messageId`, it is answered with the task of the first time. Of a message that is text, the key is the `messageId`.
+   */
+  idempotencyKey?: string;
+  /** Takes no earlier task's result, and keeps this one's for nobody. */
+  noStore?: boolean;
   /** Metadata of the request. */
   metadata?: JsonObject;
   signal?: AbortSignal;
@@ -92,6 +100,8 @@ export interface SignalboxClient {
   readonly rollouts: Client<typeof RolloutService>;
   /** Messages of one typed envelope: discover, negotiate, delegate and so on, tied together by a correlation id. */
   readonly messages: Client<typeof MessageService>;
+  /** Results that are given again. */
+  readonly cache: Client<typeof CacheService>;
 
   /**
    * Sends a message. Waits until the task ends or needs something, unless `wait` is false. Some agents answer with a
@@ -131,6 +141,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
   const routes = createClient(RoutingService, transport);
   const rollouts = createClient(RolloutService, transport);
   const messages = createClient(MessageService, transport);
+  const cache = createClient(CacheService, transport);
 
   async function send(message: string | Message, options: SendOptions & { wait?: boolean } = {}) {
     const request = sendRequest(message, options);
@@ -201,13 +212,16 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     return a2a.getTask({ id: taskId }, options);
   }
 
-  return { a2a, registry, tasks, routes, rollouts, send, stream, watch, waitFor, messages };
+  return { a2a, registry, tasks, routes, rollouts, send, stream, watch, waitFor, messages, cache };
 }
 
 /** A message of the user with one text part. */
-export function userMessage(text: string, ids: { taskId?: string; contextId?: string } = {}): Message {
+export function userMessage(
+  text: string,
+  ids: { messageId?: string; taskId?: string; contextId?: string } = {},
+): Message {
   return create(MessageSchema, {
-    messageId: randomUUID(),
+    messageId: ids.messageId ?? randomUUID(),
     role: Role.USER,
     parts: [{ content: { case: "text", value: text } }],
     taskId: ids.taskId ?? "",
@@ -237,18 +251,30 @@ const TERMINAL: ReadonlySet<TaskState> = new Set([
 
 const stateOf = (holder: Pick<Task, "status">): TaskState => holder.status?.state ?? TaskState.UNSPECIFIED;
 
-const callOptions = ({ signal }: SendOptions): CallOptions => (signal ? { signal } : {});
+const callOptions = ({ signal, idempotencyKey, noStore }: SendOptions): CallOptions => ({
+  ...(signal && { signal }),
+  headers: {
+    ...(idempotencyKey !== undefined && { "Idempotency-Key": idempotencyKey }),
+    ...(noStore && { "Cache-Control": "no-store" }),
+  },
+});
 
 /** The request that `send` and `stream` make, as for a preview of its route. */
 export function sendRequest(message: string | Message, options: SendOptions): SendMessageRequest {
   const routing = options.routing && { [ROUTING_EXTENSION]: { ...options.routing } as JsonObject };
   return create(SendMessageRequestSchema, {
     tenant: tenantOf(options),
-    message: typeof message === "string" ? userMessage(message, options) : message,
+    message: typeof message === "string" ? userMessage(message, idsOf(options)) : message,
     configuration: {},
     ...((options.metadata || routing) && { metadata: { ...options.metadata, ...routing } }),
   });
 }
+
+/** A text that is sent again under its key must be the same message, by its id too. */
+const idsOf = ({ idempotencyKey, ...ids }: SendOptions) => ({
+  ...ids,
+  ...(idempotencyKey !== undefined && { messageId: idempotencyKey }),
+});
 
 /** The tenant of A2A names the target. */
 function tenantOf({ agent, capability }: SendOptions): string {

@@ -14,10 +14,12 @@ import type { AgentEndpoint } from "./agent-port.ts";
 import { messageToEnded } from "./dispatch-errors.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { Work } from "./further-messages.ts";
+import type { Idempotency } from "./idempotency.ts";
 import type { TaskRequest } from "./new-tasks.ts";
 import type { Policy } from "./policy.ts";
 import type { PushConfigs } from "./push-configs.ts";
 import type { RequestContext } from "./request-context.ts";
+import type { CacheAnswer, ResultCache } from "./result-cache.ts";
 import { endpointFor, type Router } from "./router.ts";
 import type { Runtime } from "./runtime.ts";
 import { refuse, type Tasks } from "./tasks.ts";
@@ -30,6 +32,8 @@ export interface AcceptDeps {
   router: Router;
   policy: Policy;
   dispatcher: Dispatcher;
+  idempotency: Idempotency;
+  cache: ResultCache;
   tasks: Tasks;
   pushConfigs: PushConfigs;
   runtime: Runtime;
@@ -51,11 +55,46 @@ export function createAccept(deps: AcceptDeps): Accept {
   const watch = ({ workspaceId, signal }: RequestContext, taskId: string, after: number, fresh: boolean) =>
     watchTask(deps, { workspaceId, taskId, after, fresh, signal });
 
-  async function begin(context: RequestContext, request: SendMessageRequest): Promise<Accepted> {
+  /** What has a key is done once: who sends it again is shown what came of it. */
+  async function once(context: RequestContext, request: SendMessageRequest, key: string): Promise<Accepted> {
+    const { taskId } = messageIn(request);
+    const known = taskId === "" ? undefined : await tasks.visible(context, request.tenant, taskId);
+    const place = { taskId: known?.header.taskId ?? runtime.newId(), afterSeq: known?.seq ?? 0 };
+    const done = await deps.idempotency.once(context, request, key, place, (checkTime) =>
+      known ? proceed(context, request, checkTime) : begin(context, request, place.taskId, checkTime),
+    );
+    if ("first" in done) return done.first;
+    const { image } = done;
+    return { image, updates: watch(context, image.header.taskId, image.seq, false) };
+  }
+
+  async function begin(
+    context: RequestContext,
+    request: SendMessageRequest,
+    taskId = runtime.newId(),
+    checkTime?: () => void,
+  ): Promise<Accepted> {
     const message = messageIn(request);
+    const cached = await deps.cache.lookup(context, request, taskId);
+    try {
+      return await admit(context, request, message, taskId, cached, checkTime);
+    } catch (error) {
+      await cached?.withdraw();
+      throw error;
+    }
+  }
+
+  async function admit(
+    context: RequestContext,
+    request: SendMessageRequest,
+    message: Message,
+    taskId: string,
+    cached: CacheAnswer | undefined,
+    checkTime?: () => void,
+  ): Promise<Accepted> {
     const known = message.contextId !== "";
     const contextId = known ? message.contextId : runtime.newId();
-    const route = await router.route(context, request, message, contextId);
+    const route = cached?.route ?? (await router.route(context, request, message, contextId));
     const { agent, capability, wishes, decision } = route;
     await policy.admit(context, agent);
     const { workspaceId } = context;
@@ -65,7 +104,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     const lifeMs = Math.min(deps.taskTimeoutMs, wishes.deadlineMs ?? Number.POSITIVE_INFINITY);
     const header: TaskRequest = {
       workspaceId,
-      taskId: runtime.newId(),
+      taskId,
       contextId,
       agentId: agent.agentId,
       // What was asked for, also when somebody else has taken it: through it the task is found.
@@ -81,12 +120,14 @@ export function createAccept(deps: AcceptDeps): Accept {
         : undefined,
     };
     const stored = { ...message, taskId: header.taskId, contextId: header.contextId };
+    checkTime?.();
     // Listening begins before the task does, so that its first update is heard.
     const updates = watch(context, header.taskId, 1, true);
     try {
       const work = new AcceptedWork(context, request, endpointFor(agent, capability), stored);
       const image = await dispatcher.begin(header, work, {
         decision: encode(RouteDecisionSchema, decision),
+        ...(cached?.standIn && { standIn: cached.standIn }),
         ...(pushing && { beforeStart: () => pushing.store(workspaceId, header.taskId, "start") }),
       });
       return { image, updates };
@@ -96,7 +137,11 @@ export function createAccept(deps: AcceptDeps): Accept {
     }
   }
 
-  async function proceed(context: RequestContext, request: SendMessageRequest): Promise<Accepted> {
+  async function proceed(
+    context: RequestContext,
+    request: SendMessageRequest,
+    checkTime?: () => void,
+  ): Promise<Accepted> {
     const message = messageIn(request);
     const image = await tasks.visible(context, request.tenant, message.taskId);
     const { header } = image;
@@ -121,11 +166,16 @@ export function createAccept(deps: AcceptDeps): Accept {
     );
     const stored = { ...message, contextId: header.contextId };
     const work = new AcceptedWork(context, request, agent, stored);
+    checkTime?.();
     const accepted = await dispatcher.proceed(image, work, context.signal);
     return { image: accepted, updates: watch(context, header.taskId, accepted.seq, false) };
   }
 
-  return (context, request) => (request.message?.taskId ? proceed(context, request) : begin(context, request));
+  return async (context, request) => {
+    const key = deps.idempotency.keyOf(context, request);
+    if (key !== undefined) return once(context, request, key);
+    return request.message?.taskId ? proceed(context, request) : begin(context, request);
+  };
 }
 
 /** The message of a request in which nothing is wrong. */

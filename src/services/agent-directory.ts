@@ -16,6 +16,8 @@ const PAGE = 500;
 export interface Offer {
   readonly agent: AgentRecord;
   readonly capability: Capability;
+  /** Of what was said of the capability beside the agent's card; 0 when nothing was. Never used twice. */
+  readonly version: number;
 }
 
 export interface WorkspaceAgents {
@@ -128,7 +130,7 @@ function assemble(
     return { agents, given, indexes };
   }
   const search = indexes.over({ byId, capabilities });
-  const byCapability = offersOf(byId, capabilities);
+  const byCapability = offersOf(byId, capabilities, given);
   return { agents: { byId, defaultAgent, capabilities, byCapability, search }, given, indexes };
 }
 
@@ -170,13 +172,16 @@ function groupGiven(
 function offersOf(
   byId: ReadonlyMap<string, AgentRecord>,
   capabilities: ReadonlyMap<string, readonly Capability[]>,
+  given: ReadonlyMap<string, readonly CapabilityRecord[]>,
 ): Map<string, readonly Offer[]> {
   const offers = new Map<string, Offer[]>();
   for (const [agentId, agent] of byId) {
+    const versions = new Map(given.get(agentId)?.map(({ given: said, version }) => [said.capabilityId, version]));
     for (const capability of capabilities.get(agentId)!) {
+      const offer = { agent, capability, version: versions.get(capability.capabilityId) ?? 0 };
       const others = offers.get(capability.capabilityId);
-      if (others) others.push({ agent, capability });
-      else offers.set(capability.capabilityId, [{ agent, capability }]);
+      if (others) others.push(offer);
+      else offers.set(capability.capabilityId, [offer]);
     }
   }
   return new Map([...offers].sort(([a], [b]) => (a < b ? -1 : 1)));

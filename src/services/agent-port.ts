@@ -30,6 +30,8 @@ export interface AgentSendOptions extends AgentCallOptions {
 export interface AgentClient {
   /** Whether `sendStream` and `subscribe` may be used: the card says capabilities.streaming. */
   readonly streaming: boolean;
+  /** Set as long as not the agent answers, but somebody who knows its answer: what that takes says nothing of the agent. */
+  readonly standsIn?: boolean;
   /** SendMessage: answers with a Task or a Message. */
   send(message: Message, options: AgentSendOptions): Promise<StreamResponse>;
   /** SendStreamingMessage: each item as the agent sent it. Ends when the agent ends the stream. */

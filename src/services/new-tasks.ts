@@ -11,6 +11,7 @@ import { draining, queueIsFull } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
 import type { Runners } from "./runners.ts";
 import type { Runtime } from "./runtime.ts";
+import { type StandIn, standingIn } from "./stand-in.ts";
 import { whenDatabaseAnswers } from "./task-writer.ts";
 import type { UpdateHub } from "./update-hub.ts";
 
@@ -39,7 +40,12 @@ export interface BeginOptions {
   /** How its agent was chosen, to be stored with it: signalbox.v1.RouteDecision. */
   decision?: Uint8Array;
   beforeStart?: () => Promise<void>;
+  /** Answers in the agent's place, if it can. Forgotten when the task has to wait for a replica. */
+  standIn?: StandIn;
 }
+
+/** The cause of the end of a task that was stored and that nobody was told of. */
+export const NOT_ACKNOWLEDGED = "not acknowledged";
 
 export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask {
   const { store, runtime } = deps;
@@ -51,18 +57,19 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     const stored = await whenDatabaseAnswers(runtime, runners.signal, () => store.load(workspaceId, taskId));
     if (!stored) return;
     const image = foldTask(stored.header, stored.updates);
-    await end(image, TaskState.FAILED, "The task could not be started and was not acknowledged.", "not acknowledged");
+    await end(image, TaskState.FAILED, "The task could not be started and was not acknowledged.", NOT_ACKNOWLEDGED);
   }
 
   async function begin(
     request: TaskRequest,
     work: Work,
-    { decision, beforeStart }: BeginOptions = {},
+    { decision, beforeStart, standIn }: BeginOptions = {},
   ): Promise<TaskImage> {
     if (runners.stopping) throw draining();
-    const waits = running.size + starting >= deps.maxRunning || deps.queue.busy();
+    const waits = !standIn?.isReady && (running.size + starting >= deps.maxRunning || deps.queue.busy());
     if (waits && (await deps.queue.full())) throw queueIsFull();
-    const client = waits ? undefined : connect(work.agent);
+    const agent = waits ? undefined : connect(work.agent);
+    const client = agent && standIn ? standingIn(standIn, agent) : agent;
     const { delivery } = work;
     const owner = deps.replicaId();
     const header: TaskHeader = waits

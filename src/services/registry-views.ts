@@ -60,6 +60,8 @@ export function capabilityView(capability: Capability) {
     access: Access[capability.access],
     safeToRepeat,
     labels: { ...capability.labels },
+    cacheTtlMs: BigInt(capability.cacheTtlMs),
+    cacheShared: capability.cacheShared,
   });
 }
 

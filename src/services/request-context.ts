@@ -21,6 +21,10 @@ export interface RequestContext {
   readonly extensions: readonly string[];
   /** W3C trace context, as it came. */
   readonly traceparent: string | undefined;
+  /** What the header or metadata entry `Idempotency-Key` says, as it came. */
+  readonly idempotencyKey: string | undefined;
+  /** Whether `Cache-Control: no-store` was sent: no earlier result is wanted, and this one is not to be kept. */
+  readonly noStore: boolean;
   /** The target that the address named, in the form of a `tenant`. */
   readonly addressTarget: string | undefined;
   readonly log: Logger;

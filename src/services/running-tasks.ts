@@ -1,5 +1,6 @@
 /** The tasks that this replica carries at the moment, each with its runner. */
 import type { Logger } from "pino";
+import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { stateBrought, stateOf, type TaskUpdate } from "../domain/task-log.ts";
 import { TRANSITIONS } from "../domain/task-state.ts";
 import type { TakenTask } from "../store/lease-repository.ts";
@@ -162,7 +163,8 @@ class Entry implements RunningTask, TaskListener {
     this.#hasPlace = false;
     this.#places.giveBack(this.#workspaceId);
     const { image } = this.runner.writer;
-    this.#deps.loads.end(image.header, stateOf(image));
+    // How long it took to give an earlier result again says nothing of the agent.
+    this.#deps.loads.end(image.header, this.runner.isStoodIn ? TaskState.UNSPECIFIED : stateOf(image));
   }
 }
 

@@ -55,7 +55,8 @@ export function createSender(deps: SendDeps): Sender {
       const { image, updates } = await accept(context, request);
       const view = { historyLength: request.configuration?.historyLength };
       try {
-        if (!request.configuration?.returnImmediately) {
+        // What nobody may see yet, because its first request waits for it, is waited for.
+        if (!request.configuration?.returnImmediately || !image.header.disclosed) {
           // An interrupted task that goes on is WORKING by now: only what follows the message can end the wait.
           while (!isTerminal(stateOf(image)) && !isInterrupted(stateOf(image))) {
             const update = updates.take();
@@ -84,6 +85,11 @@ export function createSender(deps: SendDeps): Sender {
       const { taskId, capabilityId } = image.header;
       let shown = false;
       try {
+        // The task of an earlier request, which has come to a rest.
+        if (endsStream(stateOf(image))) {
+          yield showTask(image, request.configuration?.historyLength);
+          return;
+        }
         let pending = toldOf(updates);
         // Whoever leaves while the task is shown has no use for it any more, nor for why it did not come.
         pending.catch(() => {});

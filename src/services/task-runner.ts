@@ -136,6 +136,11 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     return this.#naming.promise;
   }
 
+  /** Whether somebody has answered in the agent's place. */
+  get isStoodIn(): boolean {
+    return this.#client.standsIn === true;
+  }
+
   /** How many messages are on their way beside the run. */
   get pendingMessages(): number {
     return this.#messages?.pending ?? 0;

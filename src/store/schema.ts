@@ -11,6 +11,8 @@ export interface Schema {
   push_configs: PushConfigTable;
   replicas: ReplicaTable;
   outbox_cursors: OutboxCursorTable;
+  cached_results: CachedResultTable;
+  idempotency_keys: IdempotencyKeyTable;
   exchanges: ExchangeTable;
   exchange_messages: ExchangeMessageTable;
   exchange_quotes: ExchangeQuoteTable;
@@ -200,4 +202,36 @@ export interface ExchangeQuoteTable {
   correlation_id: string;
   /** signalbox.v1.Quote. */
   body: Uint8Array;
+}
+
+/** A request that said how it is to be known again. */
+export interface IdempotencyKeyTable {
+  workspace_id: string;
+  principal_id: string;
+  key: string;
+  /** SHA-256 of the request. */
+  digest: Uint8Array;
+  /** The task that it began, or went on with. */
+  task_id: string;
+  /** Number of the last row of the task's log before its message; 0 where it began the task. */
+  after_seq: number;
+  /** The replica that took it in. */
+  replica_id: string;
+  created_at: Date;
+  expires_at: Date;
+}
+
+/** A result that may be given again: the log of the task that it came of. */
+export interface CachedResultTable {
+  workspace_id: string;
+  /** SHA-256 of what was asked for, by whom, of which agents. */
+  key: Uint8Array;
+  capability_id: string;
+  /** The task that has the result, or will have it. */
+  task_id: string;
+  /** From its end on, in milliseconds. */
+  ttl_ms: number;
+  created_at: Date;
+  /** When to look whether it is of use still. */
+  expires_at: Date;
 }

@@ -11,6 +11,8 @@ const ALLOWED_HEADERS = [
   "A2A-Extensions",
   "Last-Event-ID",
   "Signalbox-After-Sequence",
+  "Idempotency-Key",
+  "Cache-Control",
   "X-Request-Id",
   "Traceparent",
 ].join(", ");

@@ -4,13 +4,22 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import { parse } from "yaml";
 import { z } from "zod";
 import { A2AService } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
 
-const SERVICES = [A2AService, RegistryService, TaskService, RoutingService, RolloutService, MessageService];
+const SERVICES = [
+  A2AService,
+  RegistryService,
+  TaskService,
+  RoutingService,
+  RolloutService,
+  MessageService,
+  CacheService,
+];
 const methods = new Map(SERVICES.flatMap((s) => s.methods.map((m) => [m.name, m] as const)));
 
 const json = z.record(z.string(), z.json());

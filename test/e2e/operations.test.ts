@@ -13,6 +13,7 @@ import {
 } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { A2AService } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { required_scope } from "../../gen/signalbox/v1/options_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
@@ -32,6 +33,7 @@ const SERVICES = [
   TaskService,
   RoutingService,
   RolloutService,
+  CacheService,
   Health,
   ServerReflection,
   ServerReflectionAlpha,

@@ -60,7 +60,11 @@ describeEachBackend("the agent directory", (ctx) => {
       ["swim", ["b"]],
     ]);
     expect(capabilities.get("b")!.map(({ capabilityId }) => capabilityId)).toEqual(["swim", "fly", "drive"]);
-    expect(byCapability.get("fly")![0]).toEqual({ agent: byId.get("a"), capability: capabilities.get("a")![0] });
+    expect(byCapability.get("fly")![0]).toEqual({
+      agent: byId.get("a"),
+      capability: capabilities.get("a")![0],
+      version: 0,
+    });
   });
 
   test("finds by words of capabilities, and of agents", async () => {

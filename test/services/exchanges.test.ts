@@ -41,6 +41,8 @@ describeEachBackend("exchanges", (backend) => {
       extensions: [],
       traceparent: undefined,
       addressTarget: undefined,
+      idempotencyKey: undefined,
+      noStore: false,
       log: silent,
     }) satisfies RequestContext;
   const saying = (payload: MessageInitShape<typeof ExchangeMessageSchema>["payload"], more: object = {}) =>

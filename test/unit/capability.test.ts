@@ -44,6 +44,8 @@ describe("what an agent offers", () => {
       access: "WRITE",
       safeToRepeat: false,
       labels: {},
+      cacheTtlMs: 0,
+      cacheShared: false,
     });
     expect(sleep).toMatchObject({ capabilityId: "sleep", inputModes: ["text/csv"], outputModes: ["text/html"] });
   });

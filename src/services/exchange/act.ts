@@ -58,7 +58,7 @@ export function narrowed(
   caller: RequestContext,
   { signal = caller.signal, extensions = caller.extensions }: Partial<Pick<RequestContext, "signal" | "extensions">>,
 ): RequestContext {
-  const { principal, workspaceId, requestId, traceparent, addressTarget } = caller;
+  const { principal, workspaceId, requestId, traceparent, addressTarget, idempotencyKey, noStore } = caller;
   return {
     principal,
     workspaceId,
@@ -67,6 +67,8 @@ export function narrowed(
     extensions,
     traceparent,
     addressTarget,
+    idempotencyKey,
+    noStore,
     get log() {
       return caller.log;
     },

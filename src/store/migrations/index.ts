@@ -7,6 +7,7 @@ import { up as leanTasks } from "./0004-lean-tasks.ts";
 import { up as capabilities } from "./0005-capabilities.ts";
 import { up as taskCapability } from "./0006-task-capability.ts";
 import { up as rollouts } from "./0009-rollouts.ts";
+import { up as cacheAndKeys } from "./0010-cache-and-keys.ts";
 import { up as exchanges } from "./0012-exchanges.ts";
 
 export const migrations: Record<string, Migration> = {
@@ -18,4 +19,5 @@ export const migrations: Record<string, Migration> = {
   "0006-task-capability": { up: taskCapability },
   "0009-rollouts": { up: rollouts },
   "0012-exchanges": { up: exchanges },
+  "0010-cache-and-keys": { up: cacheAndKeys },
 };

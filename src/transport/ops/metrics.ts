@@ -11,6 +11,7 @@ export interface Metrics {
   pushDelivery(outcome: "delivered" | "failed"): void;
   tasksTaken(how: "claimed" | "rescued", tasks: number): void;
   attemptFailed(): void;
+  cacheLookup(outcome: "hit" | "miss" | "follow"): void;
 }
 
 export interface MetricsSources {
@@ -81,6 +82,13 @@ export function createMetrics(sources: MetricsSources): Metrics {
     help: "Attempts that failed here and after which another one follows. The last one of a task is a transition to FAILED.",
     registers,
   });
+  const cacheLookups = new Counter({
+    name: "signalbox_cache_lookups_total",
+    help: "Lookups in the result cache: hit, a result was there; miss, none was; follow, an equal task is under way and its result is waited for.",
+    labelNames: ["outcome"],
+    registers,
+  });
+  for (const outcome of ["hit", "miss", "follow"]) cacheLookups.inc({ outcome }, 0);
   new Gauge({
     name: "signalbox_running_tasks",
     help: "Tasks that this process carries now.",
@@ -183,6 +191,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
     pushDelivery: (outcome) => deliveries.inc({ outcome }),
     tasksTaken: (how, tasks) => taken.inc({ how }, tasks),
     attemptFailed: () => attemptsFailed.inc(),
+    cacheLookup: (outcome) => cacheLookups.inc({ outcome }),
   };
 }
 

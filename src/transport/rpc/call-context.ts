@@ -89,6 +89,15 @@ export class CallContext implements RequestContext {
     return headerOf(this.#context, "traceparent") ?? undefined;
   }
 
+  get idempotencyKey(): string | undefined {
+    return headerOf(this.#context, "idempotency-key") ?? undefined;
+  }
+
+  get noStore(): boolean {
+    const directives = headerOf(this.#context, "cache-control");
+    return directives !== null && /(?:^|,)\s*no-store\s*(?:,|$)/i.test(directives);
+  }
+
   get addressTarget(): string | undefined {
     return this.#context.values.get(addressTargetKey);
   }

@@ -18,6 +18,7 @@ import {
 } from "@connectrpc/connect-node";
 import { status } from "@grpc/grpc-js";
 import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
+import { CacheService } from "../../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../../gen/signalbox/v1/message_pb.ts";
 import { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
 import { RolloutService } from "../../../gen/signalbox/v1/rollout_pb.ts";
@@ -45,7 +46,7 @@ function binding(
 ): Binding {
   return {
     name,
-    services: [A2AService, RegistryService, TaskService, RoutingService, RolloutService, MessageService],
+    services: [A2AService, RegistryService, TaskService, RoutingService, RolloutService, MessageService, CacheService],
     codes: "grpc",
     connect({ httpUrl: baseUrl }) {
       const sessionManager = new Http2SessionManager(baseUrl);

@@ -3,6 +3,7 @@ import { fromBinary, fromJson, type Message, toBinary, toJson } from "@bufbuild/
 import * as grpc from "@grpc/grpc-js";
 import { StatusSchema } from "../../../gen/google/rpc/status_pb.ts";
 import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
+import { CacheService } from "../../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../../gen/signalbox/v1/message_pb.ts";
 import { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
 import { RolloutService } from "../../../gen/signalbox/v1/rollout_pb.ts";
@@ -12,7 +13,7 @@ import { type Binding, type Call, detailsToJson, RpcError } from "./binding.ts";
 
 export const grpcJs: Binding = {
   name: "gRPC",
-  services: [A2AService, RegistryService, TaskService, RoutingService, RolloutService, MessageService],
+  services: [A2AService, RegistryService, TaskService, RoutingService, RolloutService, MessageService, CacheService],
   codes: "grpc",
   connect({ grpcAddress }) {
     const client = new grpc.Client(grpcAddress, grpc.credentials.createInsecure());

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { fromJson, type JsonObject, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
+import { CacheService } from "../../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../../gen/signalbox/v1/message_pb.ts";
 import { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
 import { RolloutService } from "../../../gen/signalbox/v1/rollout_pb.ts";
@@ -37,11 +38,13 @@ const ROUTES: Readonly<Record<string, string[]>> = {
   Exchange: ["POST /v1/messages:exchange body=message"],
   ExchangeStream: ["POST /v1/messages:stream body=message"],
   ListExchanges: ["GET /v1/exchanges"],
+  GetCacheStats: ["GET /v1/cache/stats"],
+  ClearCache: ["POST /v1/cache:clear body=*"],
 };
 
 export const httpJson: Binding = {
   name: "HTTP+JSON",
-  services: [A2AService, RegistryService, TaskService, RoutingService, RolloutService, MessageService],
+  services: [A2AService, RegistryService, TaskService, RoutingService, RolloutService, MessageService, CacheService],
   codes: "http",
   connect: ({ httpUrl }) => ({
     async *call(call) {

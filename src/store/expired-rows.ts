@@ -1,0 +1,70 @@
+/** Removes what is of no use any more, over all workspaces, in bounded batches. Replicas may sweep at the same time. */
+import { EngineState } from "../domain/task-state.ts";
+import type { Database, Statement } from "./database.ts";
+
+export interface ExpiredRows {
+  /** Removes at most `limit` keys of idempotency that have expired. Returns how many. */
+  removeKeys(now: Date, limit: number): Promise<number>;
+  /**
+   * Looks at most `limit` cached results over whose time may have come: removes those that have expired, or whose task came
+   * to no result, and puts the others off. Returns how many it looked at.
+   */
+  removeResults(now: Date, limit: number): Promise<number>;
+  /** Removes the oldest results of workspaces that have more than `most`, at most `limit` of each. Returns how many. */
+  evictResults(most: number, limit: number): Promise<number>;
+}
+
+const KEYS: Statement = {
+  name: "expired-keys-v1",
+  text: `
+    delete from idempotency_keys where ctid = any (array(
+      select ctid from idempotency_keys where expires_at <= $1 order by expires_at limit $2 for update skip locked
+    )) returning 1`,
+};
+
+const { COMPLETED, FAILED, CANCELED, REJECTED } = EngineState;
+
+// A result counts from its task's end, which nobody wrote down when the task began. A task that is not there yet is given
+// the time that it may take to be stored.
+const RESULTS: Statement = {
+  name: "expired-results-v1",
+  text: `
+    with due as materialized (
+      select ctid as place, workspace_id, task_id, ttl_ms, created_at from cached_results
+      where expires_at <= $1 order by expires_at limit $2 for update skip locked
+    ), judged as (
+      select d.place, case
+          when t.state = ${COMPLETED} then t.status_at + d.ttl_ms * interval '1 millisecond'
+          when t.state in (${FAILED}, ${CANCELED}, ${REJECTED}) then $1
+          when t.state is null then d.created_at + interval '5 minutes'
+          else $1::timestamptz + greatest(d.ttl_ms, 60000) * interval '1 millisecond' end as until
+      from due d left join tasks t on t.workspace_id = d.workspace_id and t.task_id = d.task_id
+    ), removed as (
+      delete from cached_results r using judged j where r.ctid = j.place and j.until <= $1
+    ), put_off as (
+      update cached_results r set expires_at = j.until from judged j where r.ctid = j.place and j.until > $1
+    )
+    select count(*) as looked from due`,
+};
+
+const EVICT: Statement = {
+  name: "evicted-results-v1",
+  text: `
+    with crowded as (
+      select workspace_id, count(*) - $1 as excess from cached_results group by workspace_id having count(*) > $1
+    )
+    delete from cached_results r using (
+      select o.place from crowded c cross join lateral (
+        select ctid as place from cached_results where workspace_id = c.workspace_id
+        order by created_at limit least(c.excess, $2)
+      ) o
+    ) oldest where r.ctid = oldest.place returning 1`,
+};
+
+export function createExpiredRows(db: Database): ExpiredRows {
+  return {
+    removeKeys: async (now, limit) => (await db.query(KEYS, [now, limit])).length,
+    removeResults: async (now, limit) => (await db.query(RESULTS, [now, limit]))[0]!.looked as number,
+    evictResults: async (most, limit) => (await db.query(EVICT, [most, limit])).length,
+  };
+}
