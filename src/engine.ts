@@ -4,7 +4,6 @@
  */
 import type { Logger } from "pino";
 import type { Config } from "./config/settings.ts";
-import { DEFAULT_WEIGHTS } from "./domain/routing/strategies.ts";
 import { createAgentConnector } from "./outbound/agent-connector.ts";
 import { createCardFetcher } from "./outbound/card-fetcher.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
@@ -23,6 +22,7 @@ import { createRegistry, type Registry } from "./services/registry.ts";
 import { createRouter, type Router } from "./services/router.ts";
 import { createRoutes, type Routes } from "./services/routes.ts";
 import { createAgentLoads } from "./services/routing/agent-load.ts";
+import { createWorkspaceSettings } from "./services/routing/workspace-settings.ts";
 import type { Runtime } from "./services/runtime.ts";
 import { createSender, type Sender } from "./services/send.ts";
 import { createTaskExecutions, type TaskExecutions } from "./services/task-executions.ts";
@@ -38,7 +38,8 @@ import { mendTransactionNumbers } from "./store/outbox-mend.ts";
 import { createOutboxRepository } from "./store/outbox-repository.ts";
 import { createPushConfigRepository } from "./store/push-config-repository.ts";
 import { createPushQueue } from "./store/push-queue.ts";
-import { readDecision } from "./store/route-reads.ts";
+import { readDecidedTasks, readDecision } from "./store/route-reads.ts";
+import { createRoutingSettingsRepository } from "./store/routing-settings-repository.ts";
 import { createTaskStore } from "./store/task-store.ts";
 import { createTransitionReads } from "./store/transition-reads.ts";
 
@@ -146,13 +147,14 @@ async function build(
 
   // services
   const directory = createAgentDirectory(agentRepository, capabilityRepository, runtime);
+  const routingSettings = createWorkspaceSettings(createRoutingSettingsRepository(db), runtime);
   const loads = createAgentLoads(runtime);
   const router = createRouter({
     directory,
     runtime,
     loads,
+    settings: routingSettings,
     strategy: config.routing.strategy,
-    weights: DEFAULT_WEIGHTS,
   });
   const { task, limits } = config;
   const dispatcher = createDispatcher({
@@ -197,7 +199,10 @@ async function build(
   const routes = createRoutes({
     router,
     tasks,
+    settings: routingSettings,
     readDecision: (workspaceId, taskId) => readDecision(db, workspaceId, taskId),
+    readDecidedTasks: (workspaceId, query) => readDecidedTasks(db, workspaceId, query),
+    runtime,
   });
   const taskExecutions = createTaskExecutions({ reads: createTransitionReads(db), tasks });
   const pushConfigs = createPushConfigs({ repository: pushConfigRepository, tasks, webhooks, runtime });

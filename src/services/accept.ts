@@ -17,8 +17,10 @@ import type { Work } from "./further-messages.ts";
 import type { TaskRequest } from "./new-tasks.ts";
 import type { Policy } from "./policy.ts";
 import type { PushConfigs } from "./push-configs.ts";
+import { createRejectTask } from "./rejected-tasks.ts";
 import type { RequestContext } from "./request-context.ts";
-import { endpointFor, type Router } from "./router.ts";
+import { endpointFor, type Route, type Router } from "./router.ts";
+import { NoRouteError } from "./routing/no-route.ts";
 import type { Runtime } from "./runtime.ts";
 import { refuse, type Tasks } from "./tasks.ts";
 import type { UpdateHub } from "./update-hub.ts";
@@ -47,6 +49,7 @@ export type Accept = (context: RequestContext, request: SendMessageRequest) => P
 
 export function createAccept(deps: AcceptDeps): Accept {
   const { router, policy, dispatcher, tasks, runtime } = deps;
+  const reject = createRejectTask(deps);
 
   const watch = ({ workspaceId, signal }: RequestContext, taskId: string, after: number, fresh: boolean) =>
     watchTask(deps, { workspaceId, taskId, after, fresh, signal });
@@ -55,7 +58,15 @@ export function createAccept(deps: AcceptDeps): Accept {
     const message = messageIn(request);
     const known = message.contextId !== "";
     const contextId = known ? message.contextId : runtime.newId();
-    const route = await router.route(context, request, message, contextId);
+    let route: Route;
+    try {
+      route = await router.route(context, request, message, contextId);
+    } catch (error) {
+      if (!(error instanceof NoRouteError) || !error.rejection) throw error;
+      const given = { message, contextId, why: error.message, decision: error.rejection };
+      const image = await reject(context, request, given);
+      return { image, updates: watch(context, image.header.taskId, image.seq, true) };
+    }
     const { agent, capability, wishes, decision } = route;
     await policy.admit(context, agent);
     const { workspaceId } = context;
@@ -105,7 +116,7 @@ export function createAccept(deps: AcceptDeps): Accept {
       ]);
     }
     if (isTerminal(stateOf(image))) throw messageToEnded(image);
-    const agent = await router.agent(context, header.agentId);
+    const agent = await router.endpoint(header);
     if (!agent) {
       throw unsupportedOperation(`Agent "${header.agentId}", which works on this task, has left. Begin a new task.`);
     }

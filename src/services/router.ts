@@ -15,10 +15,11 @@ import type { AgentRecord } from "../store/agent-repository.ts";
 import type { AgentDirectory, Offer, WorkspaceAgents } from "./agent-directory.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
 import type { RequestContext } from "./request-context.ts";
-import { type DecideDeps, decide } from "./routing/decide.ts";
-import { contradiction, noRoute, nothingFits } from "./routing/no-route.ts";
+import { type DecideDeps, decide, undecided } from "./routing/decide.ts";
+import { contradiction, NoRouteError, noRoute, nothingFits } from "./routing/no-route.ts";
 import { type Ask, type Cut, hasLabels, type Labels, type Possible, sift } from "./routing/offers.ts";
 import { matchedCapabilities, textOf } from "./routing/text.ts";
+import type { WorkspaceSettings } from "./routing/workspace-settings.ts";
 
 /** What a request names by its address or its `tenant`. */
 export type ResolvedTarget =
@@ -40,7 +41,7 @@ export interface Router {
    * turn.
    *
    * @throws SignalboxError INVALID_ARGUMENT (the extension's values, or what contradicts the target), TARGET_NOT_FOUND,
-   * NO_ROUTE, or what the only agent in question answers to such a message.
+   * NO_ROUTE (a NoRouteError), or what the only agent in question answers to such a message.
    */
   route(
     context: RequestContext,
@@ -49,15 +50,14 @@ export interface Router {
     key: string,
     isPreview?: boolean,
   ): Promise<Route>;
-  /** The agent of a task that exists; undefined when it has left. */
-  agent(context: RequestContext, agentId: string): Promise<AgentRecord | undefined>;
-  /** The same, for whoever carries the task on. */
+  /** The agent of a task that exists, as the task was given to it; undefined when it has left. */
   endpoint(task: TaskHeader): Promise<AgentEndpoint | undefined>;
 }
 
 export interface RouterDeps extends DecideDeps {
   directory: AgentDirectory;
-  /** What chooses where a message does not say. */
+  settings: Pick<WorkspaceSettings, "of">;
+  /** What chooses where neither a message nor its workspace says. */
   strategy: StrategyName;
 }
 
@@ -68,6 +68,9 @@ interface Search {
   offers: readonly Possible[];
   matches?: readonly { capabilityId: string; score: number }[];
 }
+
+/** So many, and they are counted from 0 again: what the record can hold. */
+const TURNS = 2 ** 32;
 
 export function createRouter(deps: RouterDeps): Router {
   const { directory } = deps;
@@ -103,21 +106,23 @@ export function createRouter(deps: RouterDeps): Router {
     const { workspaceId, extensions } = context;
     const named = await target(context, request.tenant);
     const agents = await directory.agents(workspaceId);
+    const settings = await deps.settings.of(workspaceId);
     const ask: Ask = { message, extensions, wishes };
     const searches = named ? [atTarget(context, named, wishes)] : await elsewhere(context, agents, wishes, message);
     // Where nothing fits anywhere, what was looked for first is what the client hears of.
-    let nothing: readonly Cut[] | undefined;
+    let nothing: { search: Search; cuts: readonly Cut[] } | undefined;
     for (const search of searches) {
       const { fit, cuts } = sift(search.offers, ask);
       if (fit.length === 0) {
-        nothing ??= cuts;
+        nothing ??= { search, cuts };
         continue;
       }
       const { chosen, decision } = decide(deps, {
         workspaceId,
         source: search.source,
         capabilityId: search.capabilityId,
-        strategy: wishes.strategy ?? deps.strategy,
+        strategy: wishes.strategy ?? settings.strategy ?? deps.strategy,
+        settings,
         key,
         turn: turnOf(`${workspaceId} ${search.capabilityId ?? ""}`, !isPreview),
         fit,
@@ -126,12 +131,18 @@ export function createRouter(deps: RouterDeps): Router {
       });
       return { ...chosen, wishes, decision };
     }
-    throw nothing ? nothingFits(nothing) : noRoute(agents);
+    const text = textOf(message);
+    const error = nothing ? nothingFits(nothing.cuts, agents, text) : noRoute(agents, text);
+    if (settings.rejects && error instanceof NoRouteError) {
+      const { source, matches = [], capabilityId } = nothing?.search ?? { source: RouteSource.UNSPECIFIED };
+      error.rejection = undecided(deps, { source, capabilityId, settings, cuts: nothing?.cuts ?? [], matches });
+    }
+    throw error;
   }
 
   function turnOf(name: string, isTaken: boolean): number {
     const turn = turns.get(name) ?? 0;
-    if (isTaken) turns.set(name, turn + 1);
+    if (isTaken) turns.set(name, (turn + 1) % TURNS);
     return turn;
   }
 
@@ -189,7 +200,6 @@ export function createRouter(deps: RouterDeps): Router {
   return {
     target,
     route,
-    agent: (context, agentId) => directory.agent(context.workspaceId, agentId),
     async endpoint({ workspaceId, agentId, capabilityId }) {
       const agent = await directory.agent(workspaceId, agentId);
       if (!agent || capabilityId === undefined) return agent;
@@ -221,5 +231,8 @@ function oneOfEach({ byId, capabilities }: WorkspaceAgents, labels: Labels): Pos
 }
 
 /** An agent as a task of a capability is given to it: what may be repeated is said of either. */
-export const endpointFor = (agent: AgentRecord, capability: Capability | undefined): AgentEndpoint =>
-  capability?.safeToRepeat && !agent.safeToRepeat ? { ...agent, safeToRepeat: true } : agent;
+export function endpointFor(agent: AgentRecord, capability: Capability | undefined): AgentEndpoint {
+  const { safeToRepeat = false, outputSchema } = capability ?? {};
+  if ((!safeToRepeat || agent.safeToRepeat) && !outputSchema) return agent;
+  return { ...agent, safeToRepeat: agent.safeToRepeat || safeToRepeat, ...(outputSchema && { outputSchema }) };
+}

@@ -10,6 +10,7 @@ export interface Schema {
   push_configs: PushConfigTable;
   replicas: ReplicaTable;
   outbox_cursors: OutboxCursorTable;
+  routing_settings: RoutingSettingsTable;
 }
 
 export interface WorkspaceTable {
@@ -150,4 +151,14 @@ export interface OutboxCursorTable {
   fence: Generated<number>;
   /** The replica that reads. */
   lease_owner: string | null;
+}
+
+/** How workspaces route: a row for each that was ever told. */
+export interface RoutingSettingsTable {
+  workspace_id: string;
+  /** signalbox.v1.RoutingSettings, as they were given. */
+  body: Uint8Array;
+  /** Grows with every change; decisions name it. */
+  revision: number;
+  updated_at: Date;
 }
