@@ -30,6 +30,9 @@ const ROUTES: Readonly<Record<string, string[]>> = {
   ListTaskTransitions: ["GET /v1/tasks/{task_id}/transitions"],
   PreviewRoute: ["POST /v1/routes:preview body=*"],
   GetRouteDecision: ["GET /v1/tasks/{task_id}/route"],
+  GetRoutingSettings: ["GET /v1/routingSettings"],
+  UpdateRoutingSettings: ["PATCH /v1/routingSettings body=routing_settings"],
+  ReplayRoutes: ["POST /v1/routes:replay body=*"],
 };
 
 export const httpJson: Binding = {
