@@ -2,7 +2,7 @@
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import { type NewUpdate, PRIORITIES, stateBrought, type TaskHeader } from "../domain/task-log.ts";
-import { EngineState } from "../domain/task-state.ts";
+import { EngineState, INITIAL_STATES, mayGo } from "../domain/task-state.ts";
 import type { Database, Row } from "./database.ts";
 import {
   boolArray,
@@ -102,7 +102,7 @@ const SUBMIT = {
                          disclosed, has_push, upstream_context_id, created_at, priority, deadline_at, delivery, attempt,
                          capability_id, route_decision, lease_owner, wake_at)
       select i.workspace_id, i.task_id, i.context_id, i.agent_id, i.state,
-             case when i.state in (${ENDED}) then i.state else ${TaskState.SUBMITTED} end, i.status, i.at,
+             case when i.state in (${ENDED}) and i.last_seq > 1 then i.state else ${TaskState.SUBMITTED} end, i.status, i.at,
              i.last_seq, i.disclosed, i.has_push, i.upstream_context_id, i.at, i.priority, i.deadline_at, i.delivery,
              i.attempt, i.capability_id, i.route_decision,
              case when i.state in (${LEASED}) then w.replica_id end,
@@ -161,13 +161,19 @@ export async function submitBatch(db: Database, replicaId: string, tasks: readon
   return replicaId;
 }
 
-function bornState({ updates }: NewTask): EngineState {
-  for (let i = updates.length - 1; i >= 0; i--) {
-    const state = stateBrought(updates[i]!);
-    if (state !== undefined) return state;
+/** The state that follows from a task's first rows; one that no task has where these do not follow each other. */
+function bornState({ updates }: NewTask): EngineState | typeof NO_STATE {
+  const first = (updates[0] && stateBrought(updates[0])) ?? QUEUED;
+  let state: EngineState = first;
+  for (let i = 1; i < updates.length; i++) {
+    const next = stateBrought(updates[i]!) ?? state;
+    if (next !== state && !mayGo(state, next)) return NO_STATE;
+    state = next;
   }
-  return QUEUED;
+  return state === first || INITIAL_STATES.includes(first) ? state : NO_STATE;
 }
+
+const NO_STATE = 0;
 
 /** What the task's own row says of its status, for one that has more than begun. */
 function bornStatus({ updates, header }: NewTask): Uint8Array | null {

@@ -117,4 +117,19 @@ describeEachBackend("decided tasks", (ctx) => {
     expect(await store.append({ ...append, expectedSeq: 2 })).toBeUndefined();
     await expectWholeLogs(ctx.db);
   });
+
+  test("but not by a way that no task goes", async () => {
+    const header = headerOf();
+    const completed = statusUpdate(header, {
+      state: TaskState.COMPLETED,
+      timestamp: timestampFromDate(header.createdAt),
+    });
+    for (const updates of [
+      [completed],
+      [{ ...hello, state: EngineState.QUEUED }, completed],
+      [{ ...hello, state: EngineState.WORKING }, completed],
+    ])
+      await expect(store.submit({ header, updates })).rejects.toThrow();
+    expect(await store.load("default", header.taskId)).toBeUndefined();
+  });
 });
