@@ -4,7 +4,6 @@
  */
 import type { Logger } from "pino";
 import type { Config } from "./config/settings.ts";
-import { DEFAULT_WEIGHTS } from "./domain/routing/strategies.ts";
 import { createAgentConnector } from "./outbound/agent-connector.ts";
 import { createCardFetcher } from "./outbound/card-fetcher.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
@@ -37,6 +36,7 @@ import { createRoutes, type Routes } from "./services/routes.ts";
 import { createAgentLoads } from "./services/routing/agent-load.ts";
 import { fullByLoad } from "./services/routing/fullness.ts";
 import { createLocality } from "./services/routing/steer.ts";
+import { createWorkspaceSettings } from "./services/routing/workspace-settings.ts";
 import type { Runtime } from "./services/runtime.ts";
 import { createSender, type Sender } from "./services/send.ts";
 import { createTaskExecutions, type TaskExecutions } from "./services/task-executions.ts";
@@ -58,7 +58,8 @@ import { createPushConfigRepository } from "./store/push-config-repository.ts";
 import { createPushQueue } from "./store/push-queue.ts";
 import { createResultCacheRepository } from "./store/result-cache-repository.ts";
 import { createRolloutRepository } from "./store/rollout-repository.ts";
-import { readDecision } from "./store/route-reads.ts";
+import { readDecidedTasks, readDecision } from "./store/route-reads.ts";
+import { createRoutingSettingsRepository } from "./store/routing-settings-repository.ts";
 import { createTaskStore } from "./store/task-store.ts";
 import { createTransitionReads } from "./store/transition-reads.ts";
 
@@ -174,6 +175,7 @@ async function build(
 
   // services
   const directory = createAgentDirectory(agentRepository, capabilityRepository, runtime);
+  const routingSettings = createWorkspaceSettings(createRoutingSettingsRepository(db), runtime);
   const loads = createAgentLoads(runtime);
   const rollouts = createRollouts(rolloutRepository, runtime);
   const decisionOf = (workspaceId: string, taskId: string) => readDecision(db, workspaceId, taskId);
@@ -185,8 +187,8 @@ async function build(
     isLocal: createLocality(connector.pick),
     isFull: fullByLoad(loads),
     readDecision: decisionOf,
+    settings: routingSettings,
     strategy: config.routing.strategy,
-    weights: DEFAULT_WEIGHTS,
   });
   const alerts = createAlerts({
     rollouts,
@@ -244,7 +246,14 @@ async function build(
   });
   hub.onWork(() => claims.look());
   const tasks: Tasks = createTasks({ store, router, dispatcher });
-  const routes = createRoutes({ router, tasks, readDecision: decisionOf });
+  const routes = createRoutes({
+    router,
+    tasks,
+    settings: routingSettings,
+    readDecision: decisionOf,
+    readDecidedTasks: (workspaceId, query) => readDecidedTasks(db, workspaceId, query),
+    runtime,
+  });
   const taskExecutions = createTaskExecutions({ reads: createTransitionReads(db), tasks });
   const pushConfigs = createPushConfigs({ repository: pushConfigRepository, tasks, webhooks, runtime });
   const results = createResultCacheRepository(db);
@@ -252,6 +261,7 @@ async function build(
   const cache = createResultCache({
     repository: results,
     directory,
+    rollouts,
     store,
     hub,
     runtime,
@@ -308,7 +318,7 @@ async function build(
     policy: allowAll,
     runtime,
     loads,
-    weights: DEFAULT_WEIGHTS,
+    settings: routingSettings,
   });
   // background
   let patience = 0;

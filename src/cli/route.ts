@@ -1,4 +1,4 @@
-/** `signalbox route`: where a message would go, and why a task went where it did. */
+/** `signalbox route`: where a message would go, why a task went where it did, and by what rules. */
 import { toJson } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Command } from "commander";
@@ -12,12 +12,14 @@ import {
 import { sendRequest } from "../sdk/client.ts";
 import { facts, json, table } from "./printable.ts";
 import { stepText, word } from "./rollout.ts";
-import { type RoutingFlags, sendOptionsOf, withRouting } from "./routing-flags.ts";
+import { addRouteReplayCommand } from "./route-replay.ts";
+import { addRouteSettingsCommands } from "./route-settings.ts";
+import { type RoutingFlags, sendOptionsOf, weightsText, withRouting } from "./routing-flags.ts";
 import type { Cli } from "./run.ts";
 import { callServer, type ServerOptions, withServer } from "./server-call.ts";
 
 export function addRouteCommands(program: Command, cli: Cli): void {
-  const route = program.command("route").description("see which agent a message would go to, and why");
+  const route = program.command("route").description("see which agent a message would go to, and why; and change it");
   const show = (decision: RouteDecision, options: ServerOptions) =>
     cli.io.out(options.json ? json(toJson(RouteDecisionSchema, decision)) : decisionText(decision));
 
@@ -33,6 +35,9 @@ export function addRouteCommands(program: Command, cli: Cli): void {
   withServer(explain).action((taskId: string, options: ServerOptions) =>
     callServer(cli, options, async ({ routes }) => show(await routes.getRouteDecision({ taskId }), options)),
   );
+
+  addRouteReplayCommand(route, cli);
+  addRouteSettingsCommands(route, cli);
 }
 
 const SOURCES: Readonly<Record<RouteSource, string>> = {
@@ -56,12 +61,13 @@ function steeredText({ routeMode, canary, fallbackStep, fallbackCondition }: Rol
 
 /** A decision, with who was in question. */
 export function decisionText(decision: RouteDecision): string {
-  const { candidates, candidateCount, cuts, matches } = decision;
+  const { candidates, candidateCount, cuts, matches, weights } = decision;
   const summary = facts([
-    ["Agent", decision.agentId],
+    ["Agent", decision.agentId || "none could take it"],
     ["Capability", decision.capabilityId],
     ["Named by", SOURCES[decision.source]],
-    ["Strategy", decision.strategy || "none: one agent was in question"],
+    ["Strategy", decision.strategy || (candidateCount > 0 ? "none: one agent was in question" : "")],
+    ["Weights", weights && weightsText(weights)],
     ["Task", decision.taskId],
     ["Steered", decision.rollout && steeredText(decision.rollout)],
     ["Decided", decision.time && timestampDate(decision.time).toISOString()],
@@ -78,7 +84,7 @@ export function decisionText(decision: RouteDecision): string {
   const more = candidateCount > candidates.length ? `and ${candidateCount - candidates.length} more\n` : "";
   const sections = [
     summary,
-    `${table(["", "CANDIDATE", "SCORE", "IN FLIGHT", "LATENCY MS", "ERRORS", "COST"], rows)}${more}`,
+    rows.length > 0 && `${table(["", "CANDIDATE", "SCORE", "IN FLIGHT", "LATENCY MS", "ERRORS", "COST"], rows)}${more}`,
     cuts.length > 0 &&
       table(
         ["CUT BY", "AGENTS", "NAMES"],

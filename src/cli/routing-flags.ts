@@ -55,3 +55,22 @@ export function sendOptionsOf(command: Command, flags: RoutingFlags): SendOption
     ...(Object.keys(routing).length > 0 && { routing }),
   };
 }
+
+/** Signals by their names, as `--weights` has them. */
+const SIGNALS = ["load", "latency", "cost", "errors", "reputation"] as const;
+
+/** The weights that a flag names, as load=1,cost=2. Those that it does not name are 0. What they are the server judges. */
+export function weightsFlag(command: Command, given: string): Partial<Record<(typeof SIGNALS)[number], number>> {
+  const wrong = (entry: string) =>
+    command.error(`error: --weights ${entry}: write it as load=1,cost=2, of ${SIGNALS.join(", ")}.`);
+  const named = given.split(",").map((entry): [string, number] => {
+    const [signal = "", weight = "", ...rest] = entry.trim().split("=");
+    const isWeight = weight.trim() !== "" && !Number.isNaN(Number(weight)) && rest.length === 0;
+    return isWeight && SIGNALS.includes(signal as never) ? [signal, Number(weight)] : wrong(entry);
+  });
+  return Object.fromEntries(named);
+}
+
+/** The same for people. */
+export const weightsText = (weights: Readonly<Record<(typeof SIGNALS)[number], number>>): string =>
+  SIGNALS.map((signal) => `${signal}=${weights[signal]}`).join(",");

@@ -23,8 +23,11 @@ export function costMicros(text: string): number | undefined {
   return micros <= MAX_MICROS ? micros : undefined;
 }
 
-/** The shortest decimal number that is so many millionths: `0.25` for 250000, `0` for none. `micros` is whole, 0 to MAX_MICROS. */
-export function decimalOf(micros: number): string {
+/**
+ * The shortest decimal number that is so many millionths: `0.25` for 250000, `0` for none. `micros` is whole and not negative; a
+ * number is at most MAX_MICROS, a sum that may be larger is a bigint.
+ */
+export function decimalOf(micros: number | bigint): string {
   const digits = String(micros).padStart(MICRO_DIGITS + 1, "0");
   const fraction = digits.slice(-MICRO_DIGITS).replace(/0+$/, "");
   const whole = digits.slice(0, -MICRO_DIGITS);

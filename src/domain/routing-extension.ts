@@ -7,7 +7,7 @@ import { type AgentExtension, AgentExtensionSchema } from "../../gen/lf/a2a/v1/a
 import { clip, type FieldViolation } from "./errors.ts";
 import { isDnsLabel } from "./identifiers.ts";
 import type { RouteMode } from "./rollout.ts";
-import { STRATEGIES, type StrategyName } from "./routing/strategy.ts";
+import { STRATEGIES, STRATEGY_RULE, type StrategyName, strategyNamed } from "./routing/strategy.ts";
 import { PRIORITIES, type Priority } from "./task-log.ts";
 
 export const ROUTING_EXTENSION = "urn:signalbox:a2a:routing:v1";
@@ -67,14 +67,6 @@ const MICROS = 1_000_000;
 const MAX_COST_MICROS = Number.MAX_SAFE_INTEGER;
 const DECIMAL = /^(\d{1,10})(?:\.(\d{1,6}))?$/;
 
-/** Each strategy under its name, and in lower case with `_` or `-`. */
-const STRATEGY_BY_SPELLING: ReadonlyMap<unknown, StrategyName> = new Map(
-  STRATEGIES.flatMap((name) => {
-    const lower = name.toLowerCase();
-    return [name, lower, lower.replaceAll("_", "-")].map((spelling) => [spelling, name] as const);
-  }),
-);
-
 const ID_RULE = "must be an id: a DNS label, at most 63 of a-z, 0-9 and - inside";
 const LABELS_RULE = `must be an object of at most ${MAX_LABELS} texts, as {"region": "eu"}`;
 const LABEL_RULE = `key and value must be texts of at most ${MAX_LABEL_LENGTH} characters, and the key not empty`;
@@ -114,9 +106,9 @@ export function routingWishes(metadata: Record<string, unknown> | undefined): Ro
     }
   }
 
-  const strategyName = STRATEGY_BY_SPELLING.get(strategy);
+  const strategyName = strategyNamed(strategy);
   if (strategyName) wishes.strategy = strategyName;
-  else if (strategy !== undefined) refuse("strategy", `must be one of ${STRATEGIES.join(", ")}`);
+  else if (strategy !== undefined) refuse("strategy", STRATEGY_RULE);
 
   const micros = costMicros(maxCost);
   if (micros !== undefined) wishes.maxCostMicros = micros;

@@ -18,9 +18,11 @@ import type { Idempotency } from "./idempotency.ts";
 import type { TaskRequest } from "./new-tasks.ts";
 import type { Policy } from "./policy.ts";
 import type { PushConfigs } from "./push-configs.ts";
+import { createRejectTask } from "./rejected-tasks.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { CacheAnswer, ResultCache } from "./result-cache.ts";
-import { endpointFor, type Router } from "./router.ts";
+import { endpointFor, type Route, type Router } from "./router.ts";
+import { NoRouteError } from "./routing/no-route.ts";
 import type { Runtime } from "./runtime.ts";
 import { refuse, type Tasks } from "./tasks.ts";
 import type { UpdateHub } from "./update-hub.ts";
@@ -51,6 +53,7 @@ export type Accept = (context: RequestContext, request: SendMessageRequest) => P
 
 export function createAccept(deps: AcceptDeps): Accept {
   const { router, policy, dispatcher, tasks, runtime } = deps;
+  const reject = createRejectTask(deps);
 
   const watch = ({ workspaceId, signal }: RequestContext, taskId: string, after: number, fresh: boolean) =>
     watchTask(deps, { workspaceId, taskId, after, fresh, signal });
@@ -94,7 +97,15 @@ export function createAccept(deps: AcceptDeps): Accept {
   ): Promise<Accepted> {
     const known = message.contextId !== "";
     const contextId = known ? message.contextId : runtime.newId();
-    const route = cached?.route ?? (await router.route(context, request, message, contextId));
+    let route: Route;
+    try {
+      route = cached?.route ?? (await router.route(context, request, message, contextId));
+    } catch (error) {
+      if (!(error instanceof NoRouteError) || !error.rejection) throw error;
+      const given = { message, contextId, why: error.message, decision: error.rejection };
+      const image = await reject(context, request, given);
+      return { image, updates: watch(context, image.header.taskId, image.seq, true) };
+    }
     const { agent, capability, wishes, decision } = route;
     await policy.admit(context, agent);
     const { workspaceId } = context;
@@ -151,7 +162,7 @@ export function createAccept(deps: AcceptDeps): Accept {
       ]);
     }
     if (isTerminal(stateOf(image))) throw messageToEnded(image);
-    const agent = await router.agent(context, header.agentId);
+    const agent = await router.endpoint(header);
     if (!agent) {
       throw unsupportedOperation(`Agent "${header.agentId}", which works on this task, has left. Begin a new task.`);
     }

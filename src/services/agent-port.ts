@@ -2,6 +2,7 @@
  * The port through which the dispatcher speaks to an agent. outbound/ implements it once per binding; a function in this
  * process can implement it too. All ids in what passes here are the agent's own, never ours.
  */
+import type { JsonObject } from "@bufbuild/protobuf";
 import type { AgentCard, AgentInterface, Message, StreamResponse, Task } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 
 /** What travels with a call to an agent besides its body. */
@@ -57,6 +58,8 @@ export interface AgentAddress {
 export interface AgentEndpoint extends AgentAddress {
   /** Whether a task may be sent to it once more when nobody knows what became of the first time. */
   safeToRepeat: boolean;
+  /** JSON Schema that the data parts of its answer must fit, if its capability has one. */
+  outputSchema?: JsonObject;
 }
 
 /** Finds and keeps the clients of agents. */

@@ -6,6 +6,7 @@ import type { Logger } from "pino";
 import type { Message, SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { resultOf } from "../domain/cached-result.ts";
 import { resultKey } from "../domain/request-digest.ts";
+import { DEFAULT_ROLLOUT } from "../domain/rollout.ts";
 import { type RoutingWishes, routingWishes } from "../domain/routing-extension.ts";
 import { foldTask } from "../domain/task-log.ts";
 import { EngineState, isLeased } from "../domain/task-state.ts";
@@ -16,6 +17,7 @@ import type { LookupOutcome } from "./lookup-counts.ts";
 import type { RequestContext } from "./request-context.ts";
 import { ABSENT_MS, followResult } from "./result-follower.ts";
 import { type ResultTerms, resultTerms } from "./result-terms.ts";
+import type { Rollouts } from "./rollouts.ts";
 import type { Route } from "./router.ts";
 import { cachedRoute } from "./routing/cached-route.ts";
 import type { Runtime } from "./runtime.ts";
@@ -43,6 +45,8 @@ export interface ResultCache {
 export interface ResultCacheDeps {
   repository: ResultCacheRepository;
   directory: AgentDirectory;
+  /** What steers a capability: a result that came of another steering is not given again. */
+  rollouts: Pick<Rollouts, "load" | "of">;
   store: TaskStore;
   hub: UpdateHub;
   runtime: Runtime;
@@ -65,7 +69,7 @@ interface Ask {
 const NOTHING = async () => {};
 
 export function createResultCache(deps: ResultCacheDeps): ResultCache {
-  const { repository, directory, store, runtime, log } = deps;
+  const { repository, directory, rollouts, store, runtime, log } = deps;
 
   /** What of a request the cache can be asked for; undefined where it has no part in it. */
   async function askOf(context: RequestContext, request: SendMessageRequest, taskId: string): Promise<Ask | undefined> {
@@ -77,7 +81,11 @@ export function createResultCache(deps: ResultCacheDeps): ResultCache {
     const offers = (await directory.agents(workspaceId)).byCapability.get(capabilityId);
     const terms = offers && resultTerms(offers);
     if (!terms || terms.ttlMs === 0 || wishes.noStore || context.noStore) return undefined;
-    const { generation, ttlMs } = terms;
+    const { ttlMs } = terms;
+    await rollouts.load(workspaceId);
+    const steering = rollouts.of(workspaceId, capabilityId);
+    const steered = steering === DEFAULT_ROLLOUT ? "" : ` ${JSON.stringify(steering)}`;
+    const generation = terms.generation + steered;
     const principalId = terms.isShared ? undefined : context.principal.id;
     let key: Uint8Array;
     try {

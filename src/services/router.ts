@@ -18,12 +18,14 @@ import type { AgentRecord } from "../store/agent-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
 import type { RequestContext } from "./request-context.ts";
-import { type DecideDeps, decide } from "./routing/decide.ts";
+import { type DecideDeps, decide, undecided } from "./routing/decide.ts";
 import { type FallbackDeps, type Found, findWithFallback, nextInChain, type Quest } from "./routing/fallback.ts";
-import { noRoute, nothingFits } from "./routing/no-route.ts";
+import { NoRouteError, noRoute, nothingFits } from "./routing/no-route.ts";
 import type { Ask, Cut, Possible } from "./routing/offers.ts";
 import { atAgent, atTarget, elsewhere, type ResolvedTarget, type Search } from "./routing/searches.ts";
 import { traceOf } from "./routing/steer.ts";
+import { textOf } from "./routing/text.ts";
+import type { WorkspaceRouting, WorkspaceSettings } from "./routing/workspace-settings.ts";
 
 /** Where a task goes. */
 export interface Rerouted extends Possible {
@@ -47,7 +49,7 @@ export interface Router {
    * turn.
    *
    * @throws SignalboxError INVALID_ARGUMENT (the extension's values, or what contradicts the target), TARGET_NOT_FOUND,
-   * NO_ROUTE, or what the only agent in question answers to such a message.
+   * NO_ROUTE (a NoRouteError), or what the only agent in question answers to such a message.
    */
   route(
     context: RequestContext,
@@ -67,19 +69,21 @@ export interface Router {
     condition: FallbackCondition,
     exclude: Iterable<string>,
   ): Promise<Rerouted | undefined>;
-  /** The agent of a task that exists; undefined when it has left. */
-  agent(context: RequestContext, agentId: string): Promise<AgentRecord | undefined>;
-  /** The same, for whoever carries the task on. */
+  /** The agent of a task that exists, as the task was given to it; undefined when it has left. */
   endpoint(task: TaskHeader): Promise<AgentEndpoint | undefined>;
 }
 
 export interface RouterDeps extends DecideDeps, FallbackDeps {
   directory: AgentDirectory;
-  /** What chooses where a message does not say. */
+  settings: Pick<WorkspaceSettings, "of">;
+  /** What chooses where neither a message nor its workspace says. */
   strategy: StrategyName;
   /** The bytes of the decision that was stored with a task; undefined when none was. */
   readDecision: (workspaceId: string, taskId: string) => Promise<Uint8Array | undefined>;
 }
+
+/** So many, and they are counted from 0 again: what the record can hold. */
+const TURNS = 2 ** 32;
 
 export function createRouter(deps: RouterDeps): Router {
   const { directory, rollouts } = deps;
@@ -119,17 +123,24 @@ export function createRouter(deps: RouterDeps): Router {
     const agents = await directory.agents(workspaceId);
     const loading = rollouts.load(workspaceId);
     if (loading) await loading;
+    const settings = await deps.settings.of(workspaceId);
     const ask: Ask = { message, extensions, wishes };
     // A preview that names no context is of any one: a canary's share of previews shows the canary.
     const quest: Quest = { workspaceId, agents, ask, key: key || deps.runtime.newId() };
     // Where nothing fits anywhere, what was looked for first is what the client hears of.
-    let nothing: readonly Cut[] | undefined;
+    let nothing: { search: Search; cuts: readonly Cut[] } | undefined;
     for (const search of await searchesFor(context, named, quest)) {
       const found = findWithFallback(deps, quest, search);
-      if (found.steered.fit.length > 0) return { ...settle(quest, search, found, isPreview), wishes };
-      nothing ??= found.steered.cuts;
+      if (found.steered.fit.length > 0) return { ...settle(quest, settings, search, found, isPreview), wishes };
+      nothing ??= { search, cuts: found.steered.cuts };
     }
-    throw nothing ? nothingFits(nothing) : noRoute(agents);
+    const text = textOf(message);
+    const error = nothing ? nothingFits(nothing.cuts, agents, text) : noRoute(agents, text);
+    if (settings.rejects && error instanceof NoRouteError) {
+      const { source, matches = [], capabilityId } = nothing?.search ?? { source: RouteSource.UNSPECIFIED };
+      error.rejection = undecided(deps, { source, capabilityId, settings, cuts: nothing?.cuts ?? [], matches });
+    }
+    throw error;
   }
 
   async function searchesFor(
@@ -153,13 +164,20 @@ export function createRouter(deps: RouterDeps): Router {
   }
 
   /** Chooses among those who fit. `asked` is what was looked for first, which the task is remembered by. */
-  function settle({ workspaceId, ask, key }: Quest, asked: Search, found: Found, isPreview: boolean): Rerouted {
+  function settle(
+    { workspaceId, ask, key }: Quest,
+    settings: WorkspaceRouting,
+    asked: Search,
+    found: Found,
+    isPreview: boolean,
+  ): Rerouted {
     const { search, steered, by } = found;
     const { chosen, decision } = decide(deps, {
       workspaceId,
       source: asked.source,
       capabilityId: asked.capabilityId,
-      strategy: ask.wishes.strategy ?? deps.strategy,
+      strategy: ask.wishes.strategy ?? settings.strategy ?? deps.strategy,
+      settings,
       key,
       turn: turnOf(`${workspaceId} ${search.capabilityId ?? ""}`, !isPreview),
       fit: steered.fit,
@@ -172,7 +190,7 @@ export function createRouter(deps: RouterDeps): Router {
 
   function turnOf(name: string, isTaken: boolean): number {
     const turn = turns.get(name) ?? 0;
-    if (isTaken) turns.set(name, turn + 1);
+    if (isTaken) turns.set(name, (turn + 1) % TURNS);
     return turn;
   }
 
@@ -203,14 +221,14 @@ export function createRouter(deps: RouterDeps): Router {
       { reason: "FAILED", agentIds: [...passed], refusal: undefined },
       ...next.steered.cuts,
     ];
-    return settle(quest, asked, { ...next, steered: { ...next.steered, cuts } }, false);
+    const settings = await deps.settings.of(workspaceId);
+    return settle(quest, settings, asked, { ...next, steered: { ...next.steered, cuts } }, false);
   }
 
   return {
     target,
     route,
     reroute,
-    agent: (context, agentId) => directory.agent(context.workspaceId, agentId),
     async endpoint({ workspaceId, agentId, capabilityId }) {
       const agent = await directory.agent(workspaceId, agentId);
       if (!agent || capabilityId === undefined) return agent;
@@ -221,5 +239,8 @@ export function createRouter(deps: RouterDeps): Router {
 }
 
 /** An agent as a task of a capability is given to it: what may be repeated is said of either. */
-export const endpointFor = (agent: AgentRecord, capability: Capability | undefined): AgentEndpoint =>
-  capability?.safeToRepeat && !agent.safeToRepeat ? { ...agent, safeToRepeat: true } : agent;
+export function endpointFor(agent: AgentRecord, capability: Capability | undefined): AgentEndpoint {
+  const { safeToRepeat = false, outputSchema } = capability ?? {};
+  if ((!safeToRepeat || agent.safeToRepeat) && !outputSchema) return agent;
+  return { ...agent, safeToRepeat: agent.safeToRepeat || safeToRepeat, ...(outputSchema && { outputSchema }) };
+}

@@ -1,4 +1,4 @@
-/** Which agent a task would go to, and why one went where it did. */
+/** Which agent a task would go to, why one went where it did, and what would have come of other rules. */
 import { fromBinary } from "@bufbuild/protobuf";
 import { SendMessageRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
@@ -12,6 +12,8 @@ import { sendViolations } from "../domain/message-rules.ts";
 import { missingFields } from "../domain/required-fields.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Router } from "./router.ts";
+import { createReplayRoutes, type ReplayDeps, type ReplayRoutes } from "./routing/replay-routes.ts";
+import type { WorkspaceSettings } from "./routing/workspace-settings.ts";
 import { refuse, type Tasks } from "./tasks.ts";
 
 export interface Routes {
@@ -19,17 +21,26 @@ export interface Routes {
   preview(context: RequestContext, request: PreviewRouteRequest): Promise<RouteDecision>;
   /** What was decided of a task that the caller may see. */
   decision(context: RequestContext, request: GetRouteDecisionRequest): Promise<RouteDecision>;
+  /** How the caller's workspace routes. */
+  readonly settings: Pick<WorkspaceSettings, "get" | "update">;
+  /** What would have come of past decisions by a draft. */
+  readonly replay: ReplayRoutes;
 }
 
-export interface RoutesDeps {
+export interface RoutesDeps extends ReplayDeps {
+  settings: WorkspaceSettings;
   router: Router;
   tasks: Tasks;
   /** The bytes of the decision that was stored with a task. */
   readDecision: (workspaceId: string, taskId: string) => Promise<Uint8Array | undefined>;
 }
 
-export function createRoutes({ router, tasks, readDecision }: RoutesDeps): Routes {
+export function createRoutes(deps: RoutesDeps): Routes {
+  const { router, tasks, settings, readDecision } = deps;
   return {
+    settings,
+    replay: createReplayRoutes(deps),
+
     async preview(context, { request }) {
       if (!request) throw invalidArgument([{ field: "request", description: "is required: what would be sent" }]);
       const violations = [...missingFields(SendMessageRequestSchema, request), ...sendViolations(request)];

@@ -1,4 +1,5 @@
 /** What a runner works with: what all of a replica share, what its task alone has, and how long both may be used. */
+import type { JsonObject } from "@bufbuild/protobuf";
 import type { TaskStore } from "../store/task-store.ts";
 import type { AbortGroup } from "./abort-group.ts";
 import type { AgentClient } from "./agent-port.ts";
@@ -26,6 +27,8 @@ export interface RunnerInit {
   log: TaskLog;
   /** Whether the agent's work may be done twice. */
   safeToRepeat: boolean;
+  /** JSON Schema that the data parts of the agent's answer must fit. */
+  outputSchema: JsonObject | undefined;
   life: Life;
 }
 

@@ -82,6 +82,7 @@ export function createRunners(deps: RunnersDeps): Runners {
       client,
       log: new LateLog(() => (request?.log ?? log).child(facts)),
       safeToRepeat: agent.safeToRepeat,
+      outputSchema: agent.outputSchema,
       life,
     });
   }

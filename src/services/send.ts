@@ -107,6 +107,8 @@ export function createSender(deps: SendDeps): Sender {
         }
         shown = true;
         yield showTask(image, request.configuration?.historyLength);
+        // One that no agent can take has ended when it is stored.
+        if (isTerminal(stateOf(image))) return;
         // What was shown may still be on its way out: from here the image stays as it is.
         for (; ; pending = updates.next()) {
           const { value } = await pending;

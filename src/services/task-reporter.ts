@@ -1,14 +1,12 @@
 /** Writes down what an agent reports of one task, whatever it is, and the failure of the task when that is what it is. */
+import type { JsonObject } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import {
-  type Artifact,
   type Message,
   type StreamResponse,
   type Task,
-  type TaskArtifactUpdateEvent,
   TaskState,
   type TaskStatus,
-  type TaskStatusUpdateEvent,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
   agentText,
@@ -23,28 +21,30 @@ import {
   updatesFromStatus,
 } from "../domain/agent-report.ts";
 import { idViolations } from "../domain/message-rules.ts";
-import type { TaskHeader, TaskImage } from "../domain/task-log.ts";
+import { type Misfit, misfitOfMessage, misfitOfTask } from "../domain/output-check.ts";
+import { type NewUpdate, stateBrought, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
+import { EngineState } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { AgentCallError } from "./agent-port.ts";
 import type { TaskLog } from "./late-log.ts";
+import { MAX_HELD_BYTES, weightOfChunk, weightOfStatus, weightOfTask } from "./report-weight.ts";
 import type { Runtime } from "./runtime.ts";
 import type { AppendOptions, MakeUpdates } from "./task-append.ts";
 import { LeaseLostError, type TaskWriter, whenDatabaseAnswers } from "./task-writer.ts";
 
 /** Begins the `cause` of a failure whose raw answer the log keeps. */
 export const INVALID_ANSWER = "INVALID_AGENT_RESPONSE";
+/** Begins the `cause` of a failure whose data the log keeps: they break the output schema of the capability. */
+const OUTPUT_SCHEMA = "OUTPUT_SCHEMA";
 
 const NO_IDS: UpstreamIds = new Map();
-/** What is held at most while it is being stored, in bytes. */
-const MAX_HELD_BYTES = 1024 * 1024;
-/** What a report and a part of it cost besides what they say. */
-const REPORT_BYTES = 1536;
-const PART_BYTES = 256;
 
 export interface ReporterDeps {
   store: TaskStore;
   runtime: Runtime;
   log: TaskLog;
+  /** JSON Schema that the data parts of the agent's answer must fit. */
+  outputSchema?: JsonObject | undefined;
   /**
    * Told the id that the agent gives the task, when it first does; `late` says that the task had ended by then, or was
    * another replica's.
@@ -105,9 +105,12 @@ class Reporter implements TaskReporter {
         return this.#hear(payload.value.status, weightOfTask(payload.value), this.#task(payload.value, known));
       case "statusUpdate": {
         const event = payload.value;
-        const make = (image: TaskImage) => updatesFromStatus(image, event, known, this.#now());
+        const make = (image: TaskImage) => this.#fitting(image, updatesFromStatus(image, event, known, this.#now()));
         const bytes = weightOfStatus(event);
-        const written = this.#write(make, { ...this.#identify(event.taskId, event.contextId), gather: "status" });
+        // What is to be looked at as a whole is written alone.
+        const isJudged = this.#deps.outputSchema !== undefined && event.status?.state === TaskState.COMPLETED;
+        const ids = this.#identify(event.taskId, event.contextId);
+        const written = this.#write(make, isJudged ? ids : { ...ids, gather: "status" });
         return this.#hear(event.status, bytes, written);
       }
       case "artifactUpdate": {
@@ -200,12 +203,15 @@ class Reporter implements TaskReporter {
   }
 
   #task(task: Task, known: UpstreamIds, options?: AppendOptions): Promise<void> {
-    const make = (image: TaskImage) => updatesFromSnapshot(image, task, known, this.#now());
+    const make = (image: TaskImage) => this.#fitting(image, updatesFromSnapshot(image, task, known, this.#now()));
     return this.#write(make, { ...this.#identify(task.id, task.contextId), ...(options ?? { gather: "task" }) });
   }
 
   /** A bare Message ends the task: as itself while nobody has seen the task, else as the message of COMPLETED. */
   async #reply(message: Message, known: UpstreamIds): Promise<void> {
+    const { outputSchema } = this.#deps;
+    const misfit = outputSchema && misfitOfMessage(outputSchema, message);
+    if (misfit) return this.set(TaskState.FAILED, misfit.text, this.#causeOf(misfit));
     const ids = message.contextId === "" ? {} : { upstreamContextId: message.contextId };
     const bare = (image: TaskImage) => [replyUpdate(image.header, message, known)];
     if ((await this.#writer.append(bare, { ...ids, hidden: true }, this.#signal)) !== "disclosed") return;
@@ -215,6 +221,23 @@ class Reporter implements TaskReporter {
       return [statusUpdate(header, status, "the agent answered with a message")];
     };
     await this.#writer.append(completed, ids, this.#signal);
+  }
+
+  /** Updates that would complete the task with what breaks the output schema fail it instead. */
+  #fitting(image: TaskImage, updates: readonly NewUpdate[]): readonly NewUpdate[] {
+    const { outputSchema } = this.#deps;
+    const misfit = outputSchema && misfitOfTask(outputSchema, image, updates);
+    if (!misfit) return updates;
+    const { header } = image;
+    const message = this.#text(header, misfit.text);
+    const failed = { state: TaskState.FAILED, timestamp: this.#now(), message };
+    const update = statusUpdate(header, failed, this.#causeOf(misfit));
+    return updates.map((each) => (stateBrought(each) === EngineState.COMPLETED ? update : each));
+  }
+
+  #causeOf({ text, raw }: Misfit): string {
+    this.#deps.log.warn({ reason: OUTPUT_SCHEMA }, text);
+    return `${OUTPUT_SCHEMA}: ${text}\n${raw}`;
   }
 
   // --- writing
@@ -277,31 +300,3 @@ class Reporter implements TaskReporter {
 
 const isAtWork = (state: TaskState | undefined): boolean =>
   state === TaskState.WORKING || state === TaskState.SUBMITTED || state === undefined;
-
-// --- about how many bytes of memory a report holds
-
-function weightOfChunk({ artifact, metadata }: TaskArtifactUpdateEvent): number {
-  return REPORT_BYTES + sizeOf(metadata) + (artifact ? weightOfParts(artifact) : 0);
-}
-
-function weightOfStatus({ status, metadata }: TaskStatusUpdateEvent): number {
-  return REPORT_BYTES + sizeOf(metadata) + (status?.message ? weightOfParts(status.message) : 0);
-}
-
-function weightOfTask({ status, history, artifacts, metadata }: Task): number {
-  let bytes = REPORT_BYTES + sizeOf(metadata) + (status?.message ? weightOfParts(status.message) : 0);
-  for (const message of history) bytes += weightOfParts(message);
-  for (const artifact of artifacts) bytes += weightOfParts(artifact);
-  return bytes;
-}
-
-function weightOfParts({ parts, metadata }: Artifact | Message): number {
-  let bytes = sizeOf(metadata);
-  for (const { content, metadata: ofPart } of parts) {
-    bytes += PART_BYTES + sizeOf(ofPart);
-    bytes += content.case === "data" ? MAX_HELD_BYTES : (content.value?.length ?? 0);
-  }
-  return bytes;
-}
-
-const sizeOf = (struct: object | undefined): number => (struct ? JSON.stringify(struct).length : 0);

@@ -1,3 +1,4 @@
+import type { JsonObject } from "@bufbuild/protobuf";
 import { type Message, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ownText } from "../domain/agent-report.ts";
 import { type Delivery, stateOf } from "../domain/task-log.ts";
@@ -28,6 +29,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   readonly store: TaskStore;
   readonly runtime: Runtime;
   readonly log: TaskLog;
+  readonly outputSchema: JsonObject | undefined;
   readonly agentTimeoutMs: number;
   readonly agentAwayMs: number;
   readonly reporter: TaskReporter;
@@ -49,12 +51,13 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   /** Whether it is known already that the task is another's. */
   #knowsLoss = false;
 
-  constructor(deps: RunnerDeps, { writer, client, log, safeToRepeat, life }: RunnerInit) {
+  constructor(deps: RunnerDeps, { writer, client, log, safeToRepeat, outputSchema, life }: RunnerInit) {
     this.#deps = deps;
     this.writer = writer;
     this.store = deps.store;
     this.runtime = deps.runtime;
     this.log = log;
+    this.outputSchema = outputSchema;
     this.agentTimeoutMs = deps.agentTimeoutMs;
     this.agentAwayMs = deps.agentAwayMs;
     this.#client = client;

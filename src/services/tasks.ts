@@ -135,9 +135,9 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
 
     async cancel(context, request) {
       const image = await visible(context, request.tenant, request.id);
-      const { taskId, agentId } = image.header;
+      const { taskId } = image.header;
       if (isTerminal(stateOf(image))) throw taskNotCancelable(taskId, `it is ${stateName(stateOf(image))} already.`);
-      const agent = await router.agent(context, agentId);
+      const agent = await router.endpoint(image.header);
       if (agent) await dispatcher.cancel(image, agent, context.signal);
       else
         await dispatcher.end(

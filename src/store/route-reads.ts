@@ -1,4 +1,5 @@
-/** How the agent of a task was chosen: seldom asked for, and so not read with the task. */
+/** How the agents of tasks were chosen: seldom asked for, and so not read with the tasks. */
+import { firstUuidV7 } from "../domain/identifiers.ts";
 import type { Database } from "./database.ts";
 
 const DECISION = {
@@ -10,4 +11,57 @@ const DECISION = {
 export async function readDecision(db: Database, workspaceId: string, taskId: string): Promise<Uint8Array | undefined> {
   const [row] = await db.query(DECISION, [workspaceId, taskId]);
   return (row?.route_decision as Uint8Array | null | undefined) ?? undefined;
+}
+
+/** A task as a replay of its decision sees it. */
+export interface DecidedTask {
+  readonly taskId: string;
+  readonly contextId: string;
+  readonly createdAt: Date;
+  /** Number of lf.a2a.v1.TaskState, and since when it is in it. */
+  readonly a2aState: number;
+  readonly statusAt: Date;
+  readonly disclosed: boolean;
+  /** Undefined when there is none, or it is not of the capability that was asked for. */
+  readonly decision: Uint8Array | undefined;
+}
+
+/** Which tasks are read: those that were accepted from a time on and before another, in milliseconds of the epoch. */
+export interface DecidedTasksQuery {
+  readonly fromMs: number;
+  readonly beforeMs: number;
+  readonly capabilityId: string | undefined;
+  /** The last task of the page before: what follows it is older. */
+  readonly after: string | undefined;
+  readonly limit: number;
+}
+
+// Ids begin with the time at which they were made, and so the key has the tasks in the order in which they were accepted: there
+// is no index that every submit would have to keep. Decisions of other capabilities are not sent, but counted as read.
+const DECIDED = {
+  name: "tasks-decided-v1",
+  text: `
+    select task_id, context_id, created_at, a2a_state, status_at, disclosed,
+           case when $4::text is null or capability_id = $4 then route_decision end as route_decision
+    from tasks where workspace_id = $1 and task_id >= $2 and task_id < $3
+    order by task_id desc limit $5`,
+};
+
+/** A page of tasks, the newest first. */
+export async function readDecidedTasks(
+  db: Database,
+  workspaceId: string,
+  { fromMs, beforeMs, capabilityId, after, limit }: DecidedTasksQuery,
+): Promise<DecidedTask[]> {
+  const before = after ?? firstUuidV7(beforeMs);
+  const rows = await db.query(DECIDED, [workspaceId, firstUuidV7(fromMs), before, capabilityId ?? null, limit]);
+  return rows.map((row) => ({
+    taskId: row.task_id as string,
+    contextId: row.context_id as string,
+    createdAt: row.created_at as Date,
+    a2aState: row.a2a_state as number,
+    statusAt: row.status_at as Date,
+    disclosed: row.disclosed as boolean,
+    decision: (row.route_decision as Uint8Array | null) ?? undefined,
+  }));
 }

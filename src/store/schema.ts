@@ -11,6 +11,7 @@ export interface Schema {
   push_configs: PushConfigTable;
   replicas: ReplicaTable;
   outbox_cursors: OutboxCursorTable;
+  routing_settings: RoutingSettingsTable;
   cached_results: CachedResultTable;
   idempotency_keys: IdempotencyKeyTable;
   exchanges: ExchangeTable;
@@ -234,4 +235,14 @@ export interface CachedResultTable {
   created_at: Date;
   /** When to look whether it is of use still. */
   expires_at: Date;
+}
+
+/** How workspaces route: a row for each that was ever told. */
+export interface RoutingSettingsTable {
+  workspace_id: string;
+  /** signalbox.v1.RoutingSettings, as they were given. */
+  body: Uint8Array;
+  /** Grows with every change; decisions name it. */
+  revision: number;
+  updated_at: Date;
 }

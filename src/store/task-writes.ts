@@ -2,7 +2,7 @@
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import { type NewUpdate, PRIORITIES, stateBrought, type TaskHeader } from "../domain/task-log.ts";
-import { EngineState } from "../domain/task-state.ts";
+import { EngineState, INITIAL_STATES, mayGo } from "../domain/task-state.ts";
 import type { Database, Row } from "./database.ts";
 import {
   boolArray,
@@ -18,8 +18,8 @@ import { changedBy, statesBefore, wakeByDefault } from "./task-changes.ts";
 import { encodeBody, encodeCause, encodeDelivery, encodeStatus, kindNumber } from "./task-codec.ts";
 
 /**
- * A task to be stored, with the first rows of its log; the first brings its state. In ASSIGNED it is born leased to the
- * replica that stores it; in QUEUED or SCHEDULED it has no owner, and waits `wakeInMs`.
+ * A task to be stored, with the first rows of its log; the last that brings a state brings its own. In ASSIGNED it is born leased
+ * to the replica that stores it; in QUEUED or SCHEDULED it has no owner, and waits `wakeInMs`; it may also have ended already.
  */
 export interface NewTask {
   header: TaskHeader;
@@ -87,21 +87,22 @@ const UNLEASED = [QUEUED, SCHEDULED, INPUT_REQUIRED].join(", ");
 const WAKE_AT = `date_trunc('milliseconds', statement_timestamp() + i.wake_ms * interval '1 millisecond')`;
 
 const SUBMIT = {
-  name: "task-submit-v4",
+  name: "task-submit-v5",
   text: `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::boolean[],
                            $8::boolean[], $9::text[], $10::smallint[], $11::smallint[], $12::float8[], $13::timestamptz[],
-                           $14::bytea[], $15::integer[], $16::text[], $17::bytea[])
+                           $14::bytea[], $15::integer[], $16::text[], $17::bytea[], $18::bytea[])
       as i(workspace_id, task_id, context_id, agent_id, at, last_seq, disclosed, has_push, upstream_context_id,
-           state, priority, wake_ms, deadline_at, delivery, attempt, capability_id, route_decision)
+           state, priority, wake_ms, deadline_at, delivery, attempt, capability_id, route_decision, status)
     ), writer as (
-      select replica_id from replicas where replica_id = $18 and died_at is null
+      select replica_id from replicas where replica_id = $19 and died_at is null
     ), stored as (
-      insert into tasks (workspace_id, task_id, context_id, agent_id, state, a2a_state, status_at, last_seq,
+      insert into tasks (workspace_id, task_id, context_id, agent_id, state, a2a_state, status, status_at, last_seq,
                          disclosed, has_push, upstream_context_id, created_at, priority, deadline_at, delivery, attempt,
                          capability_id, route_decision, lease_owner, wake_at)
-      select i.workspace_id, i.task_id, i.context_id, i.agent_id, i.state, ${TaskState.SUBMITTED}, i.at,
+      select i.workspace_id, i.task_id, i.context_id, i.agent_id, i.state,
+             case when i.state in (${ENDED}) and i.last_seq > 1 then i.state else ${TaskState.SUBMITTED} end, i.status, i.at,
              i.last_seq, i.disclosed, i.has_push, i.upstream_context_id, i.at, i.priority, i.deadline_at, i.delivery,
              i.attempt, i.capability_id, i.route_decision,
              case when i.state in (${LEASED}) then w.replica_id end,
@@ -112,8 +113,8 @@ const SUBMIT = {
       returning workspace_id, task_id, created_at, attempt, fence
     ), logged as (
       insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
-      select s.workspace_id, s.task_id, r.seq, r.kind, r.body, r.cause, r.state, s.created_at, s.fence, s.attempt, $18
-      from unnest($19::text[], $20::text[], $21::bigint[], $22::smallint[], $23::bytea[], $24::text[], $25::smallint[])
+      select s.workspace_id, s.task_id, r.seq, r.kind, r.body, r.cause, r.state, s.created_at, s.fence, s.attempt, $19
+      from unnest($20::text[], $21::text[], $22::bigint[], $23::smallint[], $24::bytea[], $25::text[], $26::smallint[])
         as r(workspace_id, task_id, seq, kind, body, cause, state)
       join stored s on s.workspace_id = r.workspace_id and s.task_id = r.task_id
     )
@@ -138,7 +139,7 @@ export async function submitBatch(db: Database, replicaId: string, tasks: readon
     boolArray(tasks, (t) => t.header.disclosed),
     boolArray(tasks, (t) => t.header.hasPush),
     textArray(tasks, (t) => t.header.upstreamContextId),
-    int2Array(tasks, (t) => (t.updates[0] && stateBrought(t.updates[0])) ?? QUEUED),
+    int2Array(tasks, bornState),
     int2Array(tasks, (t) => PRIORITIES.indexOf(t.header.priority)),
     float8Array(tasks, (t) => t.wakeInMs ?? 0),
     timestamptzArray(tasks, (t) => t.header.deadlineAt),
@@ -146,6 +147,7 @@ export async function submitBatch(db: Database, replicaId: string, tasks: readon
     int4Array(tasks, (t) => t.header.attempt),
     textArray(tasks, (t) => t.header.capabilityId),
     byteaArray(tasks, (t) => t.decision),
+    byteaArray(tasks, bornStatus),
     replicaId,
     textArray(rows, (r) => r.header.workspaceId),
     textArray(rows, (r) => r.header.taskId),
@@ -157,6 +159,26 @@ export async function submitBatch(db: Database, replicaId: string, tasks: readon
   ]);
   if (writer.length === 0) throw replicaExpired();
   return replicaId;
+}
+
+/** The state that follows from a task's first rows; one that no task has where these do not follow each other. */
+function bornState({ updates }: NewTask): EngineState | typeof NO_STATE {
+  const first = (updates[0] && stateBrought(updates[0])) ?? QUEUED;
+  let state: EngineState = first;
+  for (let i = 1; i < updates.length; i++) {
+    const next = stateBrought(updates[i]!) ?? state;
+    if (next !== state && !mayGo(state, next)) return NO_STATE;
+    state = next;
+  }
+  return state === first || INITIAL_STATES.includes(first) ? state : NO_STATE;
+}
+
+const NO_STATE = 0;
+
+/** What the task's own row says of its status, for one that has more than begun. */
+function bornStatus({ updates, header }: NewTask): Uint8Array | null {
+  const status = updates.length > 1 ? changedBy(updates).status : undefined;
+  return status ? encodeStatus(status, header.createdAt) : null;
 }
 
 /** This replica was silent for so long that the others took its tasks over. It registers anew within moments. */

@@ -40,7 +40,9 @@ function open(before: Before | undefined, fallbackChain = steps) {
   const router = createRouter({
     runtime,
     loads: createAgentLoads(runtime),
-    weights: DEFAULT_WEIGHTS,
+    settings: {
+      of: async () => ({ strategy: undefined, weights: DEFAULT_WEIGHTS, rejects: false, revision: 0 }),
+    },
     strategy: "LEAST_LOAD",
     directory: { agents: async () => agents, agent: async (_, id) => byId.get(id), changed() {} },
     rollouts: {

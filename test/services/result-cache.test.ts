@@ -12,6 +12,7 @@ import {
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { agentText, messageUpdate, statusUpdate } from "../../src/domain/agent-report.ts";
 import { capabilityOfSkill } from "../../src/domain/capability.ts";
+import { DEFAULT_ROLLOUT } from "../../src/domain/rollout.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
 import type { AgentDirectory, Offer, WorkspaceAgents } from "../../src/services/agent-directory.ts";
 import type { LookupOutcome } from "../../src/services/lookup-counts.ts";
@@ -37,6 +38,8 @@ interface Asked {
   capabilityId: "own" | "shared";
   /** How often its agent has changed. */
   revision: number;
+  /** Whether a rollout sends it to agents in this process. */
+  isLocal: boolean;
   text: string;
   passMs: number;
 }
@@ -46,6 +49,7 @@ const asked: fc.Arbitrary<Asked> = fc.record({
   principalId: fc.constantFrom("ann", "bob"),
   capabilityId: fc.constantFrom("own", "shared"),
   revision: fc.constantFrom(1, 2),
+  isLocal: fc.constantFrom(false, false, true),
   text: fc.constantFrom("a", "b"),
   passMs: fc.constantFrom(0, 1, 400, 1_000),
 });
@@ -56,7 +60,7 @@ describeEachBackend("the result cache", (ctx) => {
     const replicaId = await registerReplica(ctx.db);
     const store = createTaskStore(ctx.db, { maxWaiting: 1000, replicaId: () => replicaId });
     const system = systemRuntime();
-    const state = { clock: Date.parse("2026-01-01T00:00:00Z"), revision: 1 };
+    const state = { clock: Date.parse("2026-01-01T00:00:00Z"), revision: 1, isLocal: false };
     const runtime: Runtime = { ...system, now: () => new Date(state.clock) };
     const outcomes: LookupOutcome[] = [];
     const offersOf = (capabilityId: "own" | "shared"): Offer[] => {
@@ -81,6 +85,10 @@ describeEachBackend("the result cache", (ctx) => {
     const cache = createResultCache({
       repository,
       directory,
+      rollouts: {
+        load: () => undefined,
+        of: () => (state.isLocal ? { ...DEFAULT_ROLLOUT, rollbackToLocal: true } : DEFAULT_ROLLOUT),
+      },
       store,
       hub: createUpdateHub(),
       runtime,
@@ -112,7 +120,7 @@ describeEachBackend("the result cache", (ctx) => {
 
     /** Asks; what is not there is answered anew with `answer`. Returns what was answered, and how. */
     async function ask(of: Asked, answer: string): Promise<{ answer: string; outcome: LookupOutcome }> {
-      state.revision = of.revision;
+      Object.assign(state, { revision: of.revision, isLocal: of.isLocal });
       const context = {
         workspaceId: of.workspaceId,
         principal: { id: of.principalId },
@@ -142,9 +150,9 @@ describeEachBackend("the result cache", (ctx) => {
         const known = new Map<string, { answer: string; at: number }>();
         for (const [i, of] of asks.entries()) {
           state.clock += of.passMs;
-          const { workspaceId, principalId, capabilityId, revision, text } = of;
+          const { workspaceId, principalId, capabilityId, revision, isLocal, text } = of;
           const whose = capabilityId === "shared" ? "" : principalId;
-          const key = JSON.stringify([workspaceId, whose, capabilityId, revision, text]);
+          const key = JSON.stringify([workspaceId, whose, capabilityId, revision, isLocal, text]);
           const before = known.get(key);
           const isFresh = before !== undefined && state.clock - before.at < TTL_MS;
           const { answer, outcome } = await ask(of, `${i}`);
@@ -163,6 +171,7 @@ describeEachBackend("the result cache", (ctx) => {
     principalId: "ann",
     capabilityId: "own",
     revision: 1,
+    isLocal: false,
     text: "a",
     passMs: 0,
   };

@@ -12,7 +12,6 @@ import {
   TaskUpdateKind,
 } from "../../gen/signalbox/v1/task_pb.ts";
 import { messageUpdate, statusUpdate } from "../../src/domain/agent-report.ts";
-import { DEFAULT_WEIGHTS } from "../../src/domain/routing/strategies.ts";
 import type { NewUpdate, TaskHeader } from "../../src/domain/task-log.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
 import { createAgentDirectory } from "../../src/services/agent-directory.ts";
@@ -21,12 +20,14 @@ import type { RequestContext } from "../../src/services/request-context.ts";
 import { createRollouts } from "../../src/services/rollouts.ts";
 import { createRouter } from "../../src/services/router.ts";
 import { createAgentLoads } from "../../src/services/routing/agent-load.ts";
+import { createWorkspaceSettings } from "../../src/services/routing/workspace-settings.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { createTaskExecutions, type TaskExecutions } from "../../src/services/task-executions.ts";
 import { createTasks } from "../../src/services/tasks.ts";
 import { createAgentRepository } from "../../src/store/agent-repository.ts";
 import { createCapabilityRepository } from "../../src/store/capability-repository.ts";
 import { createRolloutRepository } from "../../src/store/rollout-repository.ts";
+import { createRoutingSettingsRepository } from "../../src/store/routing-settings-repository.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
 import { createTransitionReads } from "../../src/store/transition-reads.ts";
 import { registerReplica } from "../fixtures/replica.ts";
@@ -61,8 +62,8 @@ describeEachBackend("what operators see", (backend) => {
       directory: createAgentDirectory(agents, createCapabilityRepository(backend.db), runtime),
       runtime,
       loads: createAgentLoads(runtime),
+      settings: createWorkspaceSettings(createRoutingSettingsRepository(backend.db), runtime),
       strategy: "LEAST_LOAD",
-      weights: DEFAULT_WEIGHTS,
       rollouts: createRollouts(createRolloutRepository(backend.db), runtime),
       isLocal: () => false,
       isFull: () => false,

@@ -13,7 +13,7 @@ import type { Database, Statement } from "../../src/store/database.ts";
 import { createLeaseRepository } from "../../src/store/lease-repository.ts";
 import { migrate } from "../../src/store/migrate.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
-import { readDecision } from "../../src/store/route-reads.ts";
+import { readDecidedTasks, readDecision } from "../../src/store/route-reads.ts";
 import { lastNumbers, loadBatch, readUpdates, type TaskKey } from "../../src/store/task-reads.ts";
 import { appendBatch, submitBatch } from "../../src/store/task-writes.ts";
 import { registerReplica } from "../fixtures/replica.ts";
@@ -87,6 +87,13 @@ async function useEngine(engine: Database, living: string): Promise<void> {
     await loadBatch(engine, keys);
     await lastNumbers(engine, keys);
     await readDecision(engine, keys[0]!.workspaceId, keys[0]!.taskId);
+    const hour = {
+      fromMs: at.getTime(),
+      beforeMs: at.getTime() + 3_600_000,
+      capabilityId: undefined,
+      after: undefined,
+    };
+    await readDecidedTasks(engine, keys[0]!.workspaceId, { ...hour, limit: size });
     await readUpdates(engine, keys[0]!, 0, 100);
     await leases.reap(1);
     await leases.rescue(living, size);

@@ -2,6 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { AgentCardSchema, MessageSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { capabilitiesOf } from "../../src/domain/capability.ts";
 import { SignalboxError } from "../../src/domain/errors.ts";
 import { checkExtensions, checkMediaTypes } from "../../src/domain/message-rules.ts";
 import type { WorkspaceAgents } from "../../src/services/agent-directory.ts";
@@ -46,15 +47,17 @@ describe("a refusal stays small", () => {
   });
 
   test("of a request that no agent is the default for", () => {
-    const card = create(AgentCardSchema, { skills: [LONG, ...MANY].map((name) => ({ name })) });
+    const card = create(AgentCardSchema, { skills: [LONG, ...MANY].map((name) => ({ id: name.slice(0, 63), name })) });
     const agent = { agentId: "long", card } as WorkspaceAgents["defaultAgent"] & {};
+    const offers = capabilitiesOf("long", card, []).map((capability) => ({ agent, capability, version: 0 }));
     const agents: WorkspaceAgents = {
       byId: new Map([["long", agent]]),
       defaultAgent: undefined,
       capabilities: new Map(),
-      byCapability: new Map(),
+      byCapability: new Map(offers.map((offer) => [offer.capability.capabilityId, [offer]])),
       search: { matches: () => [], agents: () => new Map() },
     };
-    expect(sizeOf(noRoute(agents))).toBeLessThan(ENOUGH);
+    expect(agents.byCapability.size).toBeGreaterThan(1000);
+    expect(sizeOf(noRoute(agents, "Hello"))).toBeLessThan(ENOUGH);
   });
 });

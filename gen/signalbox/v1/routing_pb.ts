@@ -8,8 +8,8 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_api_annotations } from "../../google/api/annotations_pb.ts";
 import { file_google_api_field_behavior } from "../../google/api/field_behavior_pb.ts";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_field_mask, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { SendMessageRequest } from "../../lf/a2a/v1/a2a_pb.ts";
 import { file_lf_a2a_v1_a2a } from "../../lf/a2a/v1/a2a_pb.ts";
 import { file_signalbox_v1_options } from "./options_pb.ts";
@@ -21,7 +21,100 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file signalbox/v1/routing.proto.
  */
 export const file_signalbox_v1_routing: GenFile = /*@__PURE__*/
-  fileDesc("ChpzaWduYWxib3gvdjEvcm91dGluZy5wcm90bxIMc2lnbmFsYm94LnYxIoYDCg1Sb3V0ZURlY2lzaW9uEg8KB3Rhc2tfaWQYASABKAkSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoGc291cmNlGAMgASgOMhkuc2lnbmFsYm94LnYxLlJvdXRlU291cmNlEhAKCGFnZW50X2lkGAQgASgJEhUKDWNhcGFiaWxpdHlfaWQYBSABKAkSEAoIc3RyYXRlZ3kYBiABKAkSDAoEc2VlZBgHIAEoDRIwCgpjYW5kaWRhdGVzGAggAygLMhwuc2lnbmFsYm94LnYxLlJvdXRlQ2FuZGlkYXRlEhcKD2NhbmRpZGF0ZV9jb3VudBgJIAEoBRIkCgRjdXRzGAogAygLMhYuc2lnbmFsYm94LnYxLlJvdXRlQ3V0EigKB21hdGNoZXMYCyADKAsyFy5zaWduYWxib3gudjEuVGV4dE1hdGNoEisKB3JvbGxvdXQYDCABKAsyGi5zaWduYWxib3gudjEuUm9sbG91dFRyYWNlIssBCgxSb2xsb3V0VHJhY2USKwoKcm91dGVfbW9kZRgBIAEoDjIXLnNpZ25hbGJveC52MS5Sb3V0ZU1vZGUSEwoGY2FuYXJ5GAIgASgISACIAQESMQoNZmFsbGJhY2tfc3RlcBgDIAEoCzIaLnNpZ25hbGJveC52MS5GYWxsYmFja1N0ZXASOwoSZmFsbGJhY2tfY29uZGl0aW9uGAQgASgOMh8uc2lnbmFsYm94LnYxLkZhbGxiYWNrQ29uZGl0aW9uQgkKB19jYW5hcnkiegoOUm91dGVDYW5kaWRhdGUSEAoIYWdlbnRfaWQYASABKAkSDQoFc2NvcmUYAiABKAESEQoJaW5fZmxpZ2h0GAMgASgFEhIKCmxhdGVuY3lfbXMYBCABKAESEgoKZXJyb3JfcmF0ZRgFIAEoARIMCgRjb3N0GAYgASgJIjwKCFJvdXRlQ3V0Eg4KBnJlYXNvbhgBIAEoCRINCgVjb3VudBgCIAEoBRIRCglhZ2VudF9pZHMYAyADKAkiMQoJVGV4dE1hdGNoEhUKDWNhcGFiaWxpdHlfaWQYASABKAkSDQoFc2NvcmUYAiABKAEiSgoTUHJldmlld1JvdXRlUmVxdWVzdBIzCgdyZXF1ZXN0GAEgASgLMh0ubGYuYTJhLnYxLlNlbmRNZXNzYWdlUmVxdWVzdEID4EECIi8KF0dldFJvdXRlRGVjaXNpb25SZXF1ZXN0EhQKB3Rhc2tfaWQYASABKAlCA+BBAirDAQoLUm91dGVTb3VyY2USHAoYUk9VVEVfU09VUkNFX1VOU1BFQ0lGSUVEEAASGAoUUk9VVEVfU09VUkNFX0FERFJFU1MQARIXChNST1VURV9TT1VSQ0VfVEVOQU5UEAISGgoWUk9VVEVfU09VUkNFX0VYVEVOU0lPThADEhUKEVJPVVRFX1NPVVJDRV9URVhUEAQSGAoUUk9VVEVfU09VUkNFX0RFRkFVTFQQBRIWChJST1VURV9TT1VSQ0VfQ0FDSEUQBjKbAgoOUm91dGluZ1NlcnZpY2USfQoMUHJldmlld1JvdXRlEiEuc2lnbmFsYm94LnYxLlByZXZpZXdSb3V0ZVJlcXVlc3QaGy5zaWduYWxib3gudjEuUm91dGVEZWNpc2lvbiItkoIZDHJvdXRpbmcucmVhZILT5JMCFzoBKiISL3YxL3JvdXRlczpwcmV2aWV3EokBChBHZXRSb3V0ZURlY2lzaW9uEiUuc2lnbmFsYm94LnYxLkdldFJvdXRlRGVjaXNpb25SZXF1ZXN0Ghsuc2lnbmFsYm94LnYxLlJvdXRlRGVjaXNpb24iMZKCGQxyb3V0aW5nLnJlYWSC0+STAhsSGS92MS90YXNrcy97dGFza19pZH0vcm91dGViBnByb3RvMw", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_timestamp, file_lf_a2a_v1_a2a, file_signalbox_v1_options, file_signalbox_v1_rollout]);
+  fileDesc("ChpzaWduYWxib3gvdjEvcm91dGluZy5wcm90bxIMc2lnbmFsYm94LnYxImEKDlJvdXRpbmdXZWlnaHRzEgwKBGxvYWQYASABKAESDwoHbGF0ZW5jeRgCIAEoARIMCgRjb3N0GAMgASgBEg4KBmVycm9ycxgEIAEoARISCgpyZXB1dGF0aW9uGAUgASgBIucBCg9Sb3V0aW5nU2V0dGluZ3MSEAoIc3RyYXRlZ3kYASABKAkSLQoHd2VpZ2h0cxgCIAEoCzIcLnNpZ25hbGJveC52MS5Sb3V0aW5nV2VpZ2h0cxI4ChF3aGVuX25vdGhpbmdfZml0cxgDIAEoDjIdLnNpZ25hbGJveC52MS5XaGVuTm90aGluZ0ZpdHMSFQoIcmV2aXNpb24YBCABKAVCA+BBAxIMCgRldGFnGAUgASgJEjQKC3VwZGF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEID4EEDIt4DCg1Sb3V0ZURlY2lzaW9uEg8KB3Rhc2tfaWQYASABKAkSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoGc291cmNlGAMgASgOMhkuc2lnbmFsYm94LnYxLlJvdXRlU291cmNlEhAKCGFnZW50X2lkGAQgASgJEhUKDWNhcGFiaWxpdHlfaWQYBSABKAkSEAoIc3RyYXRlZ3kYBiABKAkSDAoEc2VlZBgHIAEoDRIwCgpjYW5kaWRhdGVzGAggAygLMhwuc2lnbmFsYm94LnYxLlJvdXRlQ2FuZGlkYXRlEhcKD2NhbmRpZGF0ZV9jb3VudBgJIAEoBRIkCgRjdXRzGAogAygLMhYuc2lnbmFsYm94LnYxLlJvdXRlQ3V0EigKB21hdGNoZXMYCyADKAsyFy5zaWduYWxib3gudjEuVGV4dE1hdGNoEisKB3JvbGxvdXQYDCABKAsyGi5zaWduYWxib3gudjEuUm9sbG91dFRyYWNlEhkKEXNldHRpbmdzX3JldmlzaW9uGA0gASgFEgwKBHR1cm4YDiABKA0SLQoHd2VpZ2h0cxgPIAEoCzIcLnNpZ25hbGJveC52MS5Sb3V0aW5nV2VpZ2h0cyLLAQoMUm9sbG91dFRyYWNlEisKCnJvdXRlX21vZGUYASABKA4yFy5zaWduYWxib3gudjEuUm91dGVNb2RlEhMKBmNhbmFyeRgCIAEoCEgAiAEBEjEKDWZhbGxiYWNrX3N0ZXAYAyABKAsyGi5zaWduYWxib3gudjEuRmFsbGJhY2tTdGVwEjsKEmZhbGxiYWNrX2NvbmRpdGlvbhgEIAEoDjIfLnNpZ25hbGJveC52MS5GYWxsYmFja0NvbmRpdGlvbkIJCgdfY2FuYXJ5IrsBCg5Sb3V0ZUNhbmRpZGF0ZRIQCghhZ2VudF9pZBgBIAEoCRINCgVzY29yZRgCIAEoARIRCglpbl9mbGlnaHQYAyABKAUSEgoKbGF0ZW5jeV9tcxgEIAEoARISCgplcnJvcl9yYXRlGAUgASgBEgwKBGNvc3QYBiABKAkSFwoPbWF4X2NvbmN1cnJlbmN5GAcgASgFEhcKCnJlcHV0YXRpb24YCCABKAFIAIgBAUINCgtfcmVwdXRhdGlvbiI8CghSb3V0ZUN1dBIOCgZyZWFzb24YASABKAkSDQoFY291bnQYAiABKAUSEQoJYWdlbnRfaWRzGAMgAygJIjEKCVRleHRNYXRjaBIVCg1jYXBhYmlsaXR5X2lkGAEgASgJEg0KBXNjb3JlGAIgASgBIkoKE1ByZXZpZXdSb3V0ZVJlcXVlc3QSMwoHcmVxdWVzdBgBIAEoCzIdLmxmLmEyYS52MS5TZW5kTWVzc2FnZVJlcXVlc3RCA+BBAiIvChdHZXRSb3V0ZURlY2lzaW9uUmVxdWVzdBIUCgd0YXNrX2lkGAEgASgJQgPgQQIiGwoZR2V0Um91dGluZ1NldHRpbmdzUmVxdWVzdCKNAQocVXBkYXRlUm91dGluZ1NldHRpbmdzUmVxdWVzdBI8ChByb3V0aW5nX3NldHRpbmdzGAEgASgLMh0uc2lnbmFsYm94LnYxLlJvdXRpbmdTZXR0aW5nc0ID4EECEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayLLAQoTUmVwbGF5Um91dGVzUmVxdWVzdBIuCgpzdGFydF90aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNY2FwYWJpbGl0eV9pZBgDIAEoCRIQCghzdHJhdGVneRgEIAEoCRItCgd3ZWlnaHRzGAUgASgLMhwuc2lnbmFsYm94LnYxLlJvdXRpbmdXZWlnaHRzIvADChRSZXBsYXlSb3V0ZXNSZXNwb25zZRIWCg5kZWNpc2lvbl9jb3VudBgBIAEoBRIQCghoYXNfbW9yZRgCIAEoCBIuCgpzdGFydF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKb3Blbl9jb3VudBgFIAEoBRIVCg1wYXJ0aWFsX2NvdW50GAYgASgFEhUKDWNoYW5nZWRfY291bnQYByABKAUSLgoGYmVmb3JlGAggASgLMh4uc2lnbmFsYm94LnYxLlJvdXRlRXhwZWN0YXRpb24SLQoFYWZ0ZXIYCSABKAsyHi5zaWduYWxib3gudjEuUm91dGVFeHBlY3RhdGlvbhIVCg1sYXRlbmN5X2NvdW50GAogASgFEi0KCXVuY2hhbmdlZBgLIAEoCzIaLnNpZ25hbGJveC52MS5Sb3V0ZU91dGNvbWUSKAoGc2hhcmVzGAwgAygLMhguc2lnbmFsYm94LnYxLlJvdXRlU2hhcmUSEwoLYWdlbnRfY291bnQYDSABKAUSKgoHY2hhbmdlcxgOIAMoCzIZLnNpZ25hbGJveC52MS5Sb3V0ZUNoYW5nZSJFChBSb3V0ZUV4cGVjdGF0aW9uEgwKBGNvc3QYASABKAkSEgoKbGF0ZW5jeV9tcxgCIAEoARIPCgdzdWNjZXNzGAMgASgBIl4KDFJvdXRlT3V0Y29tZRITCgtlbmRlZF9jb3VudBgBIAEoBRIXCg9jb21wbGV0ZWRfY291bnQYAiABKAUSDAoEY29zdBgDIAEoCRISCgpsYXRlbmN5X21zGAQgASgBIj0KClJvdXRlU2hhcmUSEAoIYWdlbnRfaWQYASABKAkSDgoGYmVmb3JlGAIgASgFEg0KBWFmdGVyGAMgASgFInQKC1JvdXRlQ2hhbmdlEg8KB3Rhc2tfaWQYASABKAkSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNZnJvbV9hZ2VudF9pZBgDIAEoCRITCgt0b19hZ2VudF9pZBgEIAEoCSpwCg9XaGVuTm90aGluZ0ZpdHMSIQodV0hFTl9OT1RISU5HX0ZJVFNfVU5TUEVDSUZJRUQQABIcChhXSEVOX05PVEhJTkdfRklUU19SRUZVU0UQARIcChhXSEVOX05PVEhJTkdfRklUU19SRUpFQ1QQAirDAQoLUm91dGVTb3VyY2USHAoYUk9VVEVfU09VUkNFX1VOU1BFQ0lGSUVEEAASGAoUUk9VVEVfU09VUkNFX0FERFJFU1MQARIXChNST1VURV9TT1VSQ0VfVEVOQU5UEAISGgoWUk9VVEVfU09VUkNFX0VYVEVOU0lPThADEhUKEVJPVVRFX1NPVVJDRV9URVhUEAQSGAoUUk9VVEVfU09VUkNFX0RFRkFVTFQQBRIWChJST1VURV9TT1VSQ0VfQ0FDSEUQBjLSBQoOUm91dGluZ1NlcnZpY2USfQoMUHJldmlld1JvdXRlEiEuc2lnbmFsYm94LnYxLlByZXZpZXdSb3V0ZVJlcXVlc3QaGy5zaWduYWxib3gudjEuUm91dGVEZWNpc2lvbiItkoIZDHJvdXRpbmcucmVhZILT5JMCFzoBKiISL3YxL3JvdXRlczpwcmV2aWV3EokBChBHZXRSb3V0ZURlY2lzaW9uEiUuc2lnbmFsYm94LnYxLkdldFJvdXRlRGVjaXNpb25SZXF1ZXN0Ghsuc2lnbmFsYm94LnYxLlJvdXRlRGVjaXNpb24iMZKCGQxyb3V0aW5nLnJlYWSC0+STAhsSGS92MS90YXNrcy97dGFza19pZH0vcm91dGUSiQEKEkdldFJvdXRpbmdTZXR0aW5ncxInLnNpZ25hbGJveC52MS5HZXRSb3V0aW5nU2V0dGluZ3NSZXF1ZXN0Gh0uc2lnbmFsYm94LnYxLlJvdXRpbmdTZXR0aW5ncyIrkoIZDHJvdXRpbmcucmVhZILT5JMCFRITL3YxL3JvdXRpbmdTZXR0aW5ncxKiAQoVVXBkYXRlUm91dGluZ1NldHRpbmdzEiouc2lnbmFsYm94LnYxLlVwZGF0ZVJvdXRpbmdTZXR0aW5nc1JlcXVlc3QaHS5zaWduYWxib3gudjEuUm91dGluZ1NldHRpbmdzIj6SghkNcm91dGluZy53cml0ZYLT5JMCJzoQcm91dGluZ19zZXR0aW5nczITL3YxL3JvdXRpbmdTZXR0aW5ncxKDAQoMUmVwbGF5Um91dGVzEiEuc2lnbmFsYm94LnYxLlJlcGxheVJvdXRlc1JlcXVlc3QaIi5zaWduYWxib3gudjEuUmVwbGF5Um91dGVzUmVzcG9uc2UiLJKCGQxyb3V0aW5nLnJlYWSC0+STAhY6ASoiES92MS9yb3V0ZXM6cmVwbGF5YgZwcm90bzM", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_lf_a2a_v1_a2a, file_signalbox_v1_options, file_signalbox_v1_rollout]);
+
+/**
+ * How much each signal counts in WEIGHTED_SCORE. Only their proportion matters, so they need not add up to anything. Each is
+ * from 0 to 1000, and at least one is above 0.
+ *
+ * @generated from message signalbox.v1.RoutingWeights
+ */
+export type RoutingWeights = Message<"signalbox.v1.RoutingWeights"> & {
+  /**
+   * @generated from field: double load = 1;
+   */
+  load: number;
+
+  /**
+   * @generated from field: double latency = 2;
+   */
+  latency: number;
+
+  /**
+   * @generated from field: double cost = 3;
+   */
+  cost: number;
+
+  /**
+   * @generated from field: double errors = 4;
+   */
+  errors: number;
+
+  /**
+   * @generated from field: double reputation = 5;
+   */
+  reputation: number;
+};
+
+/**
+ * Describes the message signalbox.v1.RoutingWeights.
+ * Use `create(RoutingWeightsSchema)` to create a new message.
+ */
+export const RoutingWeightsSchema: GenMessage<RoutingWeights> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_routing, 0);
+
+/**
+ * How a workspace routes.
+ *
+ * @generated from message signalbox.v1.RoutingSettings
+ */
+export type RoutingSettings = Message<"signalbox.v1.RoutingSettings"> & {
+  /**
+   * What chooses among several agents where a message does not say it, such as LEAST_LOAD. Empty: the server's setting
+   * `routing.strategy`.
+   *
+   * @generated from field: string strategy = 1;
+   */
+  strategy: string;
+
+  /**
+   * Of WEIGHTED_SCORE. Left out in an update: the default ones, load 1, latency 1, cost 1, errors 4, reputation 1.
+   *
+   * @generated from field: signalbox.v1.RoutingWeights weights = 2;
+   */
+  weights?: RoutingWeights | undefined;
+
+  /**
+   * @generated from field: signalbox.v1.WhenNothingFits when_nothing_fits = 3;
+   */
+  whenNothingFits: WhenNothingFits;
+
+  /**
+   * Grows with every update; decisions name it. 0 as long as there was none.
+   *
+   * @generated from field: int32 revision = 4;
+   */
+  revision: number;
+
+  /**
+   * Changes with every update. Sent back in an update, the update fails when someone else was faster.
+   *
+   * @generated from field: string etag = 5;
+   */
+  etag: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp update_time = 6;
+   */
+  updateTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message signalbox.v1.RoutingSettings.
+ * Use `create(RoutingSettingsSchema)` to create a new message.
+ */
+export const RoutingSettingsSchema: GenMessage<RoutingSettings> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_routing, 1);
 
 /**
  * How one agent among all was chosen.
@@ -51,7 +144,7 @@ export type RouteDecision = Message<"signalbox.v1.RouteDecision"> & {
   source: RouteSource;
 
   /**
-   * The agent that was chosen.
+   * The agent that was chosen; empty for a task that was REJECTED because no agent could take it.
    *
    * @generated from field: string agent_id = 4;
    */
@@ -112,6 +205,27 @@ export type RouteDecision = Message<"signalbox.v1.RouteDecision"> & {
    * @generated from field: signalbox.v1.RolloutTrace rollout = 12;
    */
   rollout?: RolloutTrace | undefined;
+
+  /**
+   * Revision of the workspace's RoutingSettings that it was decided by.
+   *
+   * @generated from field: int32 settings_revision = 13;
+   */
+  settingsRevision: number;
+
+  /**
+   * How many decisions of the capability this server had made before, where there was something to choose.
+   *
+   * @generated from field: uint32 turn = 14;
+   */
+  turn: number;
+
+  /**
+   * Those that WEIGHTED_SCORE reckoned with, where it chose.
+   *
+   * @generated from field: signalbox.v1.RoutingWeights weights = 15;
+   */
+  weights?: RoutingWeights | undefined;
 };
 
 /**
@@ -119,7 +233,7 @@ export type RouteDecision = Message<"signalbox.v1.RouteDecision"> & {
  * Use `create(RouteDecisionSchema)` to create a new message.
  */
 export const RouteDecisionSchema: GenMessage<RouteDecision> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_routing, 0);
+  messageDesc(file_signalbox_v1_routing, 2);
 
 /**
  * What steered a decision.
@@ -162,7 +276,7 @@ export type RolloutTrace = Message<"signalbox.v1.RolloutTrace"> & {
  * Use `create(RolloutTraceSchema)` to create a new message.
  */
 export const RolloutTraceSchema: GenMessage<RolloutTrace> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_routing, 1);
+  messageDesc(file_signalbox_v1_routing, 3);
 
 /**
  * An agent that could have taken a task, as it was seen at that moment.
@@ -209,6 +323,20 @@ export type RouteCandidate = Message<"signalbox.v1.RouteCandidate"> & {
    * @generated from field: string cost = 6;
    */
   cost: string;
+
+  /**
+   * Tasks that it takes at once; 0 when there is no limit.
+   *
+   * @generated from field: int32 max_concurrency = 7;
+   */
+  maxConcurrency: number;
+
+  /**
+   * From 0 to 1; left out as long as nobody keeps one.
+   *
+   * @generated from field: optional double reputation = 8;
+   */
+  reputation?: number | undefined;
 };
 
 /**
@@ -216,7 +344,7 @@ export type RouteCandidate = Message<"signalbox.v1.RouteCandidate"> & {
  * Use `create(RouteCandidateSchema)` to create a new message.
  */
 export const RouteCandidateSchema: GenMessage<RouteCandidate> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_routing, 2);
+  messageDesc(file_signalbox_v1_routing, 4);
 
 /**
  * Why agents were no candidates, and how many.
@@ -250,7 +378,7 @@ export type RouteCut = Message<"signalbox.v1.RouteCut"> & {
  * Use `create(RouteCutSchema)` to create a new message.
  */
 export const RouteCutSchema: GenMessage<RouteCut> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_routing, 3);
+  messageDesc(file_signalbox_v1_routing, 5);
 
 /**
  * A capability that a text fits.
@@ -276,7 +404,7 @@ export type TextMatch = Message<"signalbox.v1.TextMatch"> & {
  * Use `create(TextMatchSchema)` to create a new message.
  */
 export const TextMatchSchema: GenMessage<TextMatch> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_routing, 4);
+  messageDesc(file_signalbox_v1_routing, 6);
 
 /**
  * @generated from message signalbox.v1.PreviewRouteRequest
@@ -295,7 +423,7 @@ export type PreviewRouteRequest = Message<"signalbox.v1.PreviewRouteRequest"> & 
  * Use `create(PreviewRouteRequestSchema)` to create a new message.
  */
 export const PreviewRouteRequestSchema: GenMessage<PreviewRouteRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_routing, 5);
+  messageDesc(file_signalbox_v1_routing, 7);
 
 /**
  * @generated from message signalbox.v1.GetRouteDecisionRequest
@@ -312,7 +440,381 @@ export type GetRouteDecisionRequest = Message<"signalbox.v1.GetRouteDecisionRequ
  * Use `create(GetRouteDecisionRequestSchema)` to create a new message.
  */
 export const GetRouteDecisionRequestSchema: GenMessage<GetRouteDecisionRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_routing, 6);
+  messageDesc(file_signalbox_v1_routing, 8);
+
+/**
+ * @generated from message signalbox.v1.GetRoutingSettingsRequest
+ */
+export type GetRoutingSettingsRequest = Message<"signalbox.v1.GetRoutingSettingsRequest"> & {
+};
+
+/**
+ * Describes the message signalbox.v1.GetRoutingSettingsRequest.
+ * Use `create(GetRoutingSettingsRequestSchema)` to create a new message.
+ */
+export const GetRoutingSettingsRequestSchema: GenMessage<GetRoutingSettingsRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_routing, 9);
+
+/**
+ * @generated from message signalbox.v1.UpdateRoutingSettingsRequest
+ */
+export type UpdateRoutingSettingsRequest = Message<"signalbox.v1.UpdateRoutingSettingsRequest"> & {
+  /**
+   * @generated from field: signalbox.v1.RoutingSettings routing_settings = 1;
+   */
+  routingSettings?: RoutingSettings | undefined;
+
+  /**
+   * Any of `strategy`, `weights` (as a whole) and `when_nothing_fits`. What it names and the settings leave empty goes back to
+   * its default.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 2;
+   */
+  updateMask?: FieldMask | undefined;
+};
+
+/**
+ * Describes the message signalbox.v1.UpdateRoutingSettingsRequest.
+ * Use `create(UpdateRoutingSettingsRequestSchema)` to create a new message.
+ */
+export const UpdateRoutingSettingsRequestSchema: GenMessage<UpdateRoutingSettingsRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_routing, 10);
+
+/**
+ * @generated from message signalbox.v1.ReplayRoutesRequest
+ */
+export type ReplayRoutesRequest = Message<"signalbox.v1.ReplayRoutesRequest"> & {
+  /**
+   * Tasks that were accepted from here on. An hour before `end_time` if not set.
+   *
+   * @generated from field: google.protobuf.Timestamp start_time = 1;
+   */
+  startTime?: Timestamp | undefined;
+
+  /**
+   * And before this. Now if not set.
+   *
+   * @generated from field: google.protobuf.Timestamp end_time = 2;
+   */
+  endTime?: Timestamp | undefined;
+
+  /**
+   * Only decisions of this capability; empty: of all.
+   *
+   * @generated from field: string capability_id = 3;
+   */
+  capabilityId: string;
+
+  /**
+   * The draft's strategy. Empty: each decision keeps its own.
+   *
+   * @generated from field: string strategy = 4;
+   */
+  strategy: string;
+
+  /**
+   * The draft's weights, for WEIGHTED_SCORE; signals that are left out weigh nothing. Without them, those that were recorded
+   * count, or else the workspace's. At least one of `strategy` and `weights` is needed.
+   *
+   * @generated from field: signalbox.v1.RoutingWeights weights = 5;
+   */
+  weights?: RoutingWeights | undefined;
+};
+
+/**
+ * Describes the message signalbox.v1.ReplayRoutesRequest.
+ * Use `create(ReplayRoutesRequestSchema)` to create a new message.
+ */
+export const ReplayRoutesRequestSchema: GenMessage<ReplayRoutesRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_routing, 11);
+
+/**
+ * @generated from message signalbox.v1.ReplayRoutesResponse
+ */
+export type ReplayRoutesResponse = Message<"signalbox.v1.ReplayRoutesResponse"> & {
+  /**
+   * Decisions that were looked at, the newest first, 10,000 at most.
+   *
+   * @generated from field: int32 decision_count = 1;
+   */
+  decisionCount: number;
+
+  /**
+   * Whether there were more: the others are not in any number here.
+   *
+   * @generated from field: bool has_more = 2;
+   */
+  hasMore: boolean;
+
+  /**
+   * The time range that was looked at. Where there were more, it begins with the oldest decision that was looked at.
+   *
+   * @generated from field: google.protobuf.Timestamp start_time = 3;
+   */
+  startTime?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp end_time = 4;
+   */
+  endTime?: Timestamp | undefined;
+
+  /**
+   * How many of them had more than one candidate: only these can change.
+   *
+   * @generated from field: int32 open_count = 5;
+   */
+  openCount: number;
+
+  /**
+   * How many of these had more candidates than the 16 that were kept, among which alone the draft chose.
+   *
+   * @generated from field: int32 partial_count = 6;
+   */
+  partialCount: number;
+
+  /**
+   * How many would go to another agent.
+   *
+   * @generated from field: int32 changed_count = 7;
+   */
+  changedCount: number;
+
+  /**
+   * What was to be expected of the agents that were chosen, and of those that the draft chooses, by the signals recorded with
+   * each decision. What the draft's own choices would have done to later signals is not in it.
+   *
+   * @generated from field: signalbox.v1.RouteExpectation before = 8;
+   */
+  before?: RouteExpectation | undefined;
+
+  /**
+   * @generated from field: signalbox.v1.RouteExpectation after = 9;
+   */
+  after?: RouteExpectation | undefined;
+
+  /**
+   * In how many decisions a latency is known of both agents: the means of latency are over these.
+   *
+   * @generated from field: int32 latency_count = 10;
+   */
+  latencyCount: number;
+
+  /**
+   * What really became of the tasks that would not change.
+   *
+   * @generated from field: signalbox.v1.RouteOutcome unchanged = 11;
+   */
+  unchanged?: RouteOutcome | undefined;
+
+  /**
+   * How many tasks each agent got, and would get: the 100 with the most.
+   *
+   * @generated from field: repeated signalbox.v1.RouteShare shares = 12;
+   */
+  shares: RouteShare[];
+
+  /**
+   * How many agents there are in all.
+   *
+   * @generated from field: int32 agent_count = 13;
+   */
+  agentCount: number;
+
+  /**
+   * The newest of the decisions that would change, 100 at most.
+   *
+   * @generated from field: repeated signalbox.v1.RouteChange changes = 14;
+   */
+  changes: RouteChange[];
+};
+
+/**
+ * Describes the message signalbox.v1.ReplayRoutesResponse.
+ * Use `create(ReplayRoutesResponseSchema)` to create a new message.
+ */
+export const ReplayRoutesResponseSchema: GenMessage<ReplayRoutesResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_routing, 12);
+
+/**
+ * What was to be expected of the agents that tasks are given to.
+ *
+ * @generated from message signalbox.v1.RouteExpectation
+ */
+export type RouteExpectation = Message<"signalbox.v1.RouteExpectation"> & {
+  /**
+   * Of all tasks together, as a decimal number; exact.
+   *
+   * @generated from field: string cost = 1;
+   */
+  cost: string;
+
+  /**
+   * Mean, in milliseconds; 0 when none is known.
+   *
+   * @generated from field: double latency_ms = 2;
+   */
+  latencyMs: number;
+
+  /**
+   * Mean of 1 - error rate, from 0 to 1; 0 when no decision was looked at.
+   *
+   * @generated from field: double success = 3;
+   */
+  success: number;
+};
+
+/**
+ * Describes the message signalbox.v1.RouteExpectation.
+ * Use `create(RouteExpectationSchema)` to create a new message.
+ */
+export const RouteExpectationSchema: GenMessage<RouteExpectation> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_routing, 13);
+
+/**
+ * What became of tasks.
+ *
+ * @generated from message signalbox.v1.RouteOutcome
+ */
+export type RouteOutcome = Message<"signalbox.v1.RouteOutcome"> & {
+  /**
+   * Tasks that have ended. Those that were canceled are left out.
+   *
+   * @generated from field: int32 ended_count = 1;
+   */
+  endedCount: number;
+
+  /**
+   * @generated from field: int32 completed_count = 2;
+   */
+  completedCount: number;
+
+  /**
+   * What those that ended cost, by what their agents asked for then, as a decimal number; exact.
+   *
+   * @generated from field: string cost = 3;
+   */
+  cost: string;
+
+  /**
+   * Mean time from the acceptance to the end, of those that were completed, in milliseconds.
+   *
+   * @generated from field: double latency_ms = 4;
+   */
+  latencyMs: number;
+};
+
+/**
+ * Describes the message signalbox.v1.RouteOutcome.
+ * Use `create(RouteOutcomeSchema)` to create a new message.
+ */
+export const RouteOutcomeSchema: GenMessage<RouteOutcome> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_routing, 14);
+
+/**
+ * What an agent got of the tasks, and would get.
+ *
+ * @generated from message signalbox.v1.RouteShare
+ */
+export type RouteShare = Message<"signalbox.v1.RouteShare"> & {
+  /**
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * @generated from field: int32 before = 2;
+   */
+  before: number;
+
+  /**
+   * @generated from field: int32 after = 3;
+   */
+  after: number;
+};
+
+/**
+ * Describes the message signalbox.v1.RouteShare.
+ * Use `create(RouteShareSchema)` to create a new message.
+ */
+export const RouteShareSchema: GenMessage<RouteShare> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_routing, 15);
+
+/**
+ * A decision that would be another.
+ *
+ * @generated from message signalbox.v1.RouteChange
+ */
+export type RouteChange = Message<"signalbox.v1.RouteChange"> & {
+  /**
+   * Empty for a task that clients do not see, as one that its agent answered with a message.
+   *
+   * @generated from field: string task_id = 1;
+   */
+  taskId: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp time = 2;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * @generated from field: string from_agent_id = 3;
+   */
+  fromAgentId: string;
+
+  /**
+   * @generated from field: string to_agent_id = 4;
+   */
+  toAgentId: string;
+};
+
+/**
+ * Describes the message signalbox.v1.RouteChange.
+ * Use `create(RouteChangeSchema)` to create a new message.
+ */
+export const RouteChangeSchema: GenMessage<RouteChange> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_routing, 16);
+
+/**
+ * What becomes of a message that no agent can take.
+ *
+ * @generated from enum signalbox.v1.WhenNothingFits
+ */
+export const WhenNothingFits = {
+  /**
+   * REFUSE where nothing else is said.
+   *
+   * @generated from enum value: WHEN_NOTHING_FITS_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * It is refused: FAILED_PRECONDITION with reason NO_ROUTE. Nothing is stored.
+   *
+   * @generated from enum value: WHEN_NOTHING_FITS_REFUSE = 1;
+   */
+  REFUSE: 1,
+
+  /**
+   * It becomes a task that is REJECTED, with the same sentence as its status message.
+   *
+   * @generated from enum value: WHEN_NOTHING_FITS_REJECT = 2;
+   */
+  REJECT: 2,
+} as const;
+
+/**
+ * What becomes of a message that no agent can take.
+ *
+ * @generated from enum signalbox.v1.WhenNothingFits
+ */
+export type WhenNothingFits = (typeof WhenNothingFits)[keyof typeof WhenNothingFits] | UnknownEnum;
+
+/**
+ * Describes the enum signalbox.v1.WhenNothingFits.
+ */
+export const WhenNothingFitsSchema: GenEnum<WhenNothingFits> = /*@__PURE__*/
+  enumDesc(file_signalbox_v1_routing, 0);
 
 /**
  * What said where a task should go. The first that says something wins.
@@ -379,10 +881,10 @@ export type RouteSource = (typeof RouteSource)[keyof typeof RouteSource] | Unkno
  * Describes the enum signalbox.v1.RouteSource.
  */
 export const RouteSourceSchema: GenEnum<RouteSource> = /*@__PURE__*/
-  enumDesc(file_signalbox_v1_routing, 0);
+  enumDesc(file_signalbox_v1_routing, 1);
 
 /**
- * Explains how tasks are given to agents.
+ * Says how tasks are given to agents, and explains why one went where it did.
  *
  * @generated from service signalbox.v1.RoutingService
  */
@@ -412,6 +914,44 @@ export const RoutingService: GenService<{
     methodKind: "unary";
     input: typeof GetRouteDecisionRequestSchema;
     output: typeof RouteDecisionSchema;
+  },
+  /**
+   * Returns how the workspace routes. One that was never updated has the defaults, and revision 0.
+   *
+   * @generated from rpc signalbox.v1.RoutingService.GetRoutingSettings
+   */
+  getRoutingSettings: {
+    methodKind: "unary";
+    input: typeof GetRoutingSettingsRequestSchema;
+    output: typeof RoutingSettingsSchema;
+  },
+  /**
+   * Changes what `update_mask` names; without a mask, everything. The whole is checked before anything is stored. This server
+   * routes by it at once, the others within a second.
+   *
+   * Errors: INVALID_ARGUMENT with the path of the field (a strategy that there is not, a weight that is negative, no number or
+   * above 1000, weights that are all 0), ABORTED with reason ETAG_MISMATCH.
+   *
+   * @generated from rpc signalbox.v1.RoutingService.UpdateRoutingSettings
+   */
+  updateRoutingSettings: {
+    methodKind: "unary";
+    input: typeof UpdateRoutingSettingsRequestSchema;
+    output: typeof RoutingSettingsSchema;
+  },
+  /**
+   * Decides past tasks once more, by a draft: what would have changed, in money, latency and success. Each is decided from
+   * the candidates, signals and chance that were recorded with it. Nothing is stored.
+   *
+   * Errors: INVALID_ARGUMENT for a draft that says nothing or what it says wrong, or a time range that is none;
+   * RESOURCE_EXHAUSTED with reason QUEUE_FULL while as many replays run as may.
+   *
+   * @generated from rpc signalbox.v1.RoutingService.ReplayRoutes
+   */
+  replayRoutes: {
+    methodKind: "unary";
+    input: typeof ReplayRoutesRequestSchema;
+    output: typeof ReplayRoutesResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_signalbox_v1_routing, 0);

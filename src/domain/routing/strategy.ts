@@ -14,6 +14,20 @@ export const STRATEGIES = [
 
 export type StrategyName = (typeof STRATEGIES)[number];
 
+/** Each strategy under its name, and in lower case with `_` or `-`. */
+const BY_SPELLING: ReadonlyMap<unknown, StrategyName> = new Map(
+  STRATEGIES.flatMap((name) => {
+    const lower = name.toLowerCase();
+    return [name, lower, lower.replaceAll("_", "-")].map((spelling) => [spelling, name] as const);
+  }),
+);
+
+/** The strategy that somebody named, as LEAST_LOAD, least_load or least-load; undefined where there is none of that name. */
+export const strategyNamed = (spelling: unknown): StrategyName | undefined => BY_SPELLING.get(spelling);
+
+/** What a client is told that named another. */
+export const STRATEGY_RULE = `must be one of ${STRATEGIES.join(", ")}`;
+
 /** What a strategy knows besides the candidates. */
 export interface StrategyInput {
   /** What should stay with one agent: the task's context. */

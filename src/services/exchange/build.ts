@@ -6,6 +6,7 @@ import type { Policy } from "../policy.ts";
 import type { RegistrySearch } from "../registry-search.ts";
 import type { Routes } from "../routes.ts";
 import type { DecideDeps } from "../routing/decide.ts";
+import type { WorkspaceSettings } from "../routing/workspace-settings.ts";
 import type { Sender } from "../send.ts";
 import type { TaskExecutions } from "../task-executions.ts";
 import type { Tasks } from "../tasks.ts";
@@ -17,6 +18,7 @@ import { negotiate } from "./negotiate.ts";
 import { createTaskActs } from "./task-acts.ts";
 
 export interface ExchangeParts extends DecideDeps {
+  settings: Pick<WorkspaceSettings, "of">;
   records: ExchangeRepository;
   registry: RegistrySearch;
   directory: AgentDirectory;

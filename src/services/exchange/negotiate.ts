@@ -22,6 +22,7 @@ import type { ExchangeRepository } from "../../store/exchange-repository.ts";
 import type { AgentDirectory, Offer } from "../agent-directory.ts";
 import { candidateOf, type DecideDeps } from "../routing/decide.ts";
 import { type Cut, sift } from "../routing/offers.ts";
+import type { WorkspaceSettings } from "../routing/workspace-settings.ts";
 import type { Act, ActContext } from "./act.ts";
 import type { AgentQuotes } from "./agent-quotes.ts";
 
@@ -36,6 +37,7 @@ const MOST_LIFE_MS = 86_400_000;
 const MOST_NAMED = 16;
 
 export interface NegotiateDeps extends DecideDeps {
+  settings: Pick<WorkspaceSettings, "of">;
   directory: AgentDirectory;
   records: Pick<ExchangeRepository, "count" | "addQuotes">;
   quotes: AgentQuotes;
@@ -59,7 +61,8 @@ export function negotiate(deps: NegotiateDeps): Act<"negotiate"> {
     const { fit, cuts } = await possible(asked, act);
     const strategy = strategyOf(asked)!;
     const seed = Math.floor(runtime.random() * 2 ** 32);
-    const options = { key: correlationId, turn: 0, seed, weights: weightsOf(asked) ?? deps.weights };
+    const weights = weightsOf(asked) ?? (await deps.settings.of(workspaceId)).weights;
+    const options = { key: correlationId, turn: 0, seed, weights };
     // What the registry says decides who is quoted where there are more than can be.
     const known = fit.map((offer) => candidateOf(deps, workspaceId, offer));
     const nearest =

@@ -23,5 +23,7 @@ export const cachedRoute = ({ agent, capability }: Offer, wishes: RoutingWishes,
     candidateCount: 0,
     cuts: [],
     matches: [],
+    settingsRevision: 0,
+    turn: 0,
   },
 });

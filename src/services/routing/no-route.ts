@@ -1,8 +1,10 @@
 /** What a client is told when no agent can take its task. */
+import type { RouteDecision } from "../../../gen/signalbox/v1/routing_pb.ts";
 import { clip, invalidArgument, SignalboxError } from "../../domain/errors.ts";
 import { ROUTING_EXTENSION } from "../../domain/routing-extension.ts";
 import type { WorkspaceAgents } from "../agent-directory.ts";
 import type { Cut, CutReason } from "./offers.ts";
+import { matchedCapabilities } from "./text.ts";
 
 /** Skills that a refusal names at most, and how long their list and one name may be. */
 const NAMED_SKILLS = 20;
@@ -21,40 +23,54 @@ const IN_WORDS: Record<CutReason, string> = {
   FAILED: "have failed it",
 };
 
-/** Nothing says where the task should go: NO_ROUTE, naming the skills that there are. */
-export function noRoute({ byId }: WorkspaceAgents): SignalboxError {
-  const skills = [...byId.values()].flatMap(({ agentId, card }) =>
-    card.skills.map(({ name }) => `${clip(name, MAX_NAME_LENGTH)} (a.${agentId})`),
+/** No agent can take a message: FAILED_PRECONDITION, reason NO_ROUTE. */
+export class NoRouteError extends SignalboxError {
+  /** Set where the workspace wants a task that is REJECTED instead: what is kept of where an agent was looked for. */
+  rejection: RouteDecision | undefined;
+}
+
+/** Nothing says where the task should go: NO_ROUTE, naming the skills that are nearest to the text. */
+export function noRoute(agents: WorkspaceAgents, text: string): NoRouteError {
+  const { byId } = agents;
+  if (byId.size === 0) return refusal("No agent is registered. Register one: signalbox agents register URL.", {});
+  return refusal(
+    `Several agents are registered, none is the default, and the message fits the skills of none. Name one in tenant, or set a default: signalbox agents default ID. ${nearestSkills(agents, text)}`,
+    { agents: [...byId.keys()].slice(0, NAMED_SKILLS).join(",") },
   );
-  const named = clip(skills.slice(0, NAMED_SKILLS).join(", "), MAX_LIST_LENGTH);
-  const more = skills.length > NAMED_SKILLS ? `, and ${skills.length - NAMED_SKILLS} more` : "";
-  return new SignalboxError({
-    code: "FAILED_PRECONDITION",
-    reason: "NO_ROUTE",
-    message:
-      byId.size === 0
-        ? "No agent is registered. Register one: signalbox agents register URL."
-        : `Several agents are registered, none is the default, and the message fits the skills of none. Name one in tenant, or set one: signalbox agents default ID. Skills: ${named}${more}.`,
-    metadata: { agents: [...byId.keys()].slice(0, NAMED_SKILLS).join(",") },
-  });
 }
 
 /**
  * Agents were found, and none can take it. Where all say the same, that is the answer, as the agent itself would give it;
- * else NO_ROUTE with how many were cut by what.
+ * else NO_ROUTE with how many were cut by what, and the skills that are nearest to the text.
  */
-export function nothingFits(cuts: readonly Cut[]): SignalboxError {
+export function nothingFits(cuts: readonly Cut[], agents: WorkspaceAgents, text: string): SignalboxError {
   const [only] = cuts;
   if (!only) return nobodyOffers();
   if (cuts.length === 1 && only.refusal) return only.refusal;
   const count = cuts.reduce((sum, { agentIds }) => sum + agentIds.length, 0);
   const why = cuts.map(({ reason, agentIds }) => `${agentIds.length} ${IN_WORDS[reason]}`).join(", ");
-  return new SignalboxError({
-    code: "FAILED_PRECONDITION",
-    reason: "NO_ROUTE",
-    message: `None of the ${count} agents in question can take the task: ${why}. Change the message or what it asks for; signalbox route preview shows what fits.`,
-    metadata: Object.fromEntries(cuts.map(({ reason, agentIds }) => [reason, String(agentIds.length)])),
-  });
+  return refusal(
+    `None of the ${count} agents in question can take the task: ${why}. Change the message or what it asks for; signalbox route preview shows what fits. ${nearestSkills(agents, text)}`,
+    Object.fromEntries(cuts.map(({ reason, agentIds }) => [reason, String(agentIds.length)])),
+  );
+}
+
+const refusal = (message: string, metadata: Record<string, string>): NoRouteError =>
+  new NoRouteError({ code: "FAILED_PRECONDITION", reason: "NO_ROUTE", message: message.trimEnd(), metadata });
+
+/** The skills that fit the text best, each with the tenant that asks for it; then the others, by their ids. */
+function nearestSkills({ byCapability, search }: WorkspaceAgents, text: string): string {
+  const near = matchedCapabilities(search, text).map(({ capabilityId }) => capabilityId);
+  const named: string[] = [];
+  for (const capabilityId of new Set([...near, ...byCapability.keys()])) {
+    const name = byCapability.get(capabilityId)?.[0]?.capability.name;
+    if (name !== undefined) named.push(`${clip(name, MAX_NAME_LENGTH)} (c.${capabilityId})`);
+    if (named.length === NAMED_SKILLS) break;
+  }
+  if (named.length === 0) return "";
+  const more = byCapability.size - named.length;
+  const list = clip(named.join(", "), MAX_LIST_LENGTH);
+  return `${near.length > 0 ? "Nearest skills" : "Skills"}: ${list}${more > 0 ? `, and ${more} more` : ""}.`;
 }
 
 /** The capability is known, because traffic to it is steered, but nobody offers it. */

@@ -1,10 +1,8 @@
 /** Which offers fit a message, and what cuts the others. */
-import { type JsonValue, toJson } from "@bufbuild/protobuf";
-import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import type { Message } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { Capability } from "../../domain/capability.ts";
-import { type FieldViolation, invalidArgument, SignalboxError } from "../../domain/errors.ts";
-import { compileSchema } from "../../domain/json-schema.ts";
+import { type DataPart, dataParts, dataViolations } from "../../domain/data-parts.ts";
+import { invalidArgument, SignalboxError } from "../../domain/errors.ts";
 import { checkExtensions, checkInputModes, checkMediaTypes } from "../../domain/message-rules.ts";
 import type { RoutingWishes } from "../../domain/routing-extension.ts";
 import type { AgentRecord } from "../../store/agent-repository.ts";
@@ -52,7 +50,7 @@ export interface Sifted {
 /** Parts the offers that fit from the others. */
 export function sift(offers: readonly Possible[], ask: Ask): Sifted {
   const cuts = new Map<CutReason, Cut>();
-  const data = dataParts(ask.message);
+  const data = dataParts(ask.message.parts);
   const fit = offers.filter((offer) => {
     const fault = faultOf(offer, ask, data);
     if (!fault) return true;
@@ -78,7 +76,8 @@ function faultOf({ agent, capability }: Possible, ask: Ask, data: readonly DataP
     capability ? checkInputModes(ask.message, capability.inputModes) : checkMediaTypes(ask.message, agent.card),
   );
   if (mediaType) return { reason: "MEDIA_TYPE", refusal: mediaType };
-  const violations = data.length > 0 && capability?.inputSchema ? schemaFaults(capability.inputSchema, data) : [];
+  const violations =
+    data.length > 0 && capability?.inputSchema ? dataViolations(capability.inputSchema, data, "message") : [];
   if (violations.length > 0) return { reason: "INPUT_SCHEMA", refusal: invalidArgument(violations) };
   return undefined;
 }
@@ -96,26 +95,4 @@ function refusalOf(check: () => void): SignalboxError | undefined {
     if (error instanceof SignalboxError) return error;
     throw error;
   }
-}
-
-/** A part with data, and where it stands in its message. */
-interface DataPart {
-  readonly index: number;
-  readonly data: JsonValue;
-}
-
-function dataParts({ parts }: Message): DataPart[] {
-  return parts.flatMap(({ content }, index) =>
-    content.case === "data" ? [{ index, data: toJson(ValueSchema, content.value) }] : [],
-  );
-}
-
-function schemaFaults(schema: NonNullable<Capability["inputSchema"]>, data: readonly DataPart[]): FieldViolation[] {
-  const violationsOf = compileSchema(schema);
-  return data.flatMap(({ index, data: value }) =>
-    violationsOf(value).map(({ field, description }) => ({
-      field: `message.parts[${index}].data${field}`,
-      description,
-    })),
-  );
 }

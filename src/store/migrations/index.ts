@@ -9,6 +9,7 @@ import { up as taskCapability } from "./0006-task-capability.ts";
 import { up as rollouts } from "./0009-rollouts.ts";
 import { up as cacheAndKeys } from "./0010-cache-and-keys.ts";
 import { up as exchanges } from "./0012-exchanges.ts";
+import { up as routingSettings } from "./0013-routing-settings.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
@@ -20,4 +21,5 @@ export const migrations: Record<string, Migration> = {
   "0009-rollouts": { up: rollouts },
   "0012-exchanges": { up: exchanges },
   "0010-cache-and-keys": { up: cacheAndKeys },
+  "0013-routing-settings": { up: routingSettings },
 };

@@ -8,5 +8,8 @@ export function createRoutingService(routes: Routes): ServiceImpl<typeof Routing
   return {
     previewRoute: (request, context) => routes.preview(requestContextOf(context), request),
     getRouteDecision: (request, context) => routes.decision(requestContextOf(context), request),
+    getRoutingSettings: (_, context) => routes.settings.get(requestContextOf(context)),
+    updateRoutingSettings: (request, context) => routes.settings.update(requestContextOf(context), request),
+    replayRoutes: (request, context) => routes.replay(requestContextOf(context), request),
   };
 }

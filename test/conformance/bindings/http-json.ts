@@ -40,6 +40,9 @@ const ROUTES: Readonly<Record<string, string[]>> = {
   ListExchanges: ["GET /v1/exchanges"],
   GetCacheStats: ["GET /v1/cache/stats"],
   ClearCache: ["POST /v1/cache:clear body=*"],
+  GetRoutingSettings: ["GET /v1/routingSettings"],
+  UpdateRoutingSettings: ["PATCH /v1/routingSettings body=routing_settings"],
+  ReplayRoutes: ["POST /v1/routes:replay body=*"],
 };
 
 export const httpJson: Binding = {

@@ -1,12 +1,11 @@
 /** The example of docs/routing.md: its numbers are read from the page, and reckoned with. */
-import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { choose } from "../../../src/domain/routing/choose.ts";
 import { DEFAULT_WEIGHTS, STRATEGY } from "../../../src/domain/routing/strategies.ts";
 import type { StrategyName } from "../../../src/domain/routing/strategy.ts";
 import { candidate } from "./candidates.ts";
+import { rowsAfter, sectionOf } from "./documented-page.ts";
 
-const PAGE = readFileSync(new URL("../../../docs/routing.md", import.meta.url), "utf8");
 const EXAMPLE = sectionOf("An example");
 
 const AGENTS = rowsAfter(EXAMPLE, "| agent |").map(([agentId, inFlight, limit, latency, errorRate, cost]) =>
@@ -52,26 +51,6 @@ test("the page tells the default weights", () => {
   const { load, latency, cost, errors, reputation } = DEFAULT_WEIGHTS;
   expect(Object.fromEntries(weights)).toEqual({ load, latency, cost, error: errors, reputation });
 });
-
-/** From a heading to the next. */
-function sectionOf(heading: string): string {
-  const [, section] = PAGE.split(`\n## ${heading}\n`);
-  if (section === undefined) throw new Error(`docs/routing.md has no section "${heading}"`);
-  return section.split("\n## ")[0]!;
-}
-
-/** The cells of the table whose first line begins so, without its headings. */
-function rowsAfter(text: string, begin: string): string[][] {
-  const lines = text.split("\n");
-  const first = lines.findIndex((line) => line.startsWith(begin));
-  const rest = lines.slice(first + 2);
-  return rest.slice(0, rest.indexOf("")).map((line) =>
-    line
-      .split("|")
-      .slice(1, -1)
-      .map((cell) => cell.trim().replaceAll("`", "")),
-  );
-}
 
 function said(pattern: RegExp): string {
   const found = pattern.exec(EXAMPLE)?.[1];

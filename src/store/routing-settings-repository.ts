@@ -1,0 +1,56 @@
+/** How each workspace routes. */
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { type RoutingSettings, RoutingSettingsSchema } from "../../gen/signalbox/v1/routing_pb.ts";
+import type { Database } from "./database.ts";
+
+/** What was said of a workspace, and how many times by now. */
+export interface StoredRoutingSettings {
+  readonly said: RoutingSettings;
+  /** From 1 on. */
+  readonly revision: number;
+  readonly updatedAt: Date;
+}
+
+export interface RoutingSettingsRepository {
+  /** Undefined as long as nothing was said. */
+  get(workspaceId: string): Promise<StoredRoutingSettings | undefined>;
+  /** Stores what is said now in the place of `revision`, 0 for none, and makes it the next one; false when it was not the last. */
+  put(workspaceId: string, said: RoutingSettings, revision: number, now: Date): Promise<boolean>;
+}
+
+export function createRoutingSettingsRepository({ kysely }: Database): RoutingSettingsRepository {
+  return {
+    async get(workspaceId) {
+      const row = await kysely
+        .selectFrom("routing_settings")
+        .select(["body", "revision", "updated_at"])
+        .where("workspace_id", "=", workspaceId)
+        .executeTakeFirst();
+      if (!row) return undefined;
+      return {
+        said: fromBinary(RoutingSettingsSchema, row.body),
+        revision: row.revision,
+        updatedAt: row.updated_at,
+      };
+    },
+
+    async put(workspaceId, said, revision, now) {
+      const changed = { body: toBinary(RoutingSettingsSchema, said), revision: revision + 1, updated_at: now };
+      if (revision > 0) {
+        const { numUpdatedRows } = await kysely
+          .updateTable("routing_settings")
+          .set(changed)
+          .where("workspace_id", "=", workspaceId)
+          .where("revision", "=", revision)
+          .executeTakeFirst();
+        return numUpdatedRows > 0n;
+      }
+      const { numInsertedOrUpdatedRows = 0n } = await kysely
+        .insertInto("routing_settings")
+        .values({ workspace_id: workspaceId, ...changed })
+        .onConflict((conflict) => conflict.doNothing())
+        .executeTakeFirst();
+      return numInsertedOrUpdatedRows > 0n;
+    },
+  };
+}
