@@ -80,7 +80,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onTaken: metrics.tasksTaken,
     onAttemptFailed: metrics.attemptFailed,
   });
-  const { db, hub, directory, router, sender, tasks, taskExecutions, routes, pushConfigs, registry } = engine;
+  const { db, hub, directory, router, sender, tasks, routes, pushConfigs, registry } = engine;
   const closing: (() => unknown)[] = [];
   /** How long agents have to name the tasks that were just brought to them, before those are let go. */
   let patienceMs = 0;
@@ -119,7 +119,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       [
         register(A2AService, createA2AService({ sender, tasks, pushConfigs, cards })),
         register(RegistryService, createRegistryService(registry)),
-        register(TaskService, createTaskService(taskExecutions)),
+        register(TaskService, createTaskService(engine)),
         register(RoutingService, createRoutingService(routes)),
         register(Health, createHealthService(state, serviceNames)),
         register(ServerReflection, reflection.v1),

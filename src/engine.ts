@@ -17,6 +17,7 @@ import { startPushNotifications } from "./services/background/push-notifications
 import { joinReplicas } from "./services/background/replica.ts";
 import { startSlowPoll } from "./services/background/slow-poll.ts";
 import { createDispatcher, type Dispatcher } from "./services/dispatcher.ts";
+import { createPlainTasks, type PlainTasks } from "./services/plain-tasks.ts";
 import { allowAll } from "./services/policy.ts";
 import { createPushConfigs, type PushConfigs } from "./services/push-configs.ts";
 import { createRegistry, type Registry } from "./services/registry.ts";
@@ -25,6 +26,8 @@ import { createRoutes, type Routes } from "./services/routes.ts";
 import { createAgentLoads } from "./services/routing/agent-load.ts";
 import type { Runtime } from "./services/runtime.ts";
 import { createSender, type Sender } from "./services/send.ts";
+import { createTaskCleanup, type TaskCleanup } from "./services/task-cleanup.ts";
+import { createTaskEvents, type TaskEvents } from "./services/task-events.ts";
 import { createTaskExecutions, type TaskExecutions } from "./services/task-executions.ts";
 import { createTasks, type Tasks } from "./services/tasks.ts";
 import { createUpdateHub, type UpdateHub } from "./services/update-hub.ts";
@@ -39,6 +42,8 @@ import { createOutboxRepository } from "./store/outbox-repository.ts";
 import { createPushConfigRepository } from "./store/push-config-repository.ts";
 import { createPushQueue } from "./store/push-queue.ts";
 import { readDecision } from "./store/route-reads.ts";
+import { createTaskEventReads } from "./store/task-event-reads.ts";
+import { createTaskRemoval } from "./store/task-removal.ts";
 import { createTaskStore } from "./store/task-store.ts";
 import { createTransitionReads } from "./store/transition-reads.ts";
 
@@ -66,6 +71,9 @@ export interface Engine {
   readonly dispatcher: Dispatcher;
   readonly tasks: Tasks;
   readonly taskExecutions: TaskExecutions;
+  readonly plainTasks: PlainTasks;
+  readonly taskCleanup: TaskCleanup;
+  readonly taskEvents: TaskEvents;
   readonly routes: Routes;
   readonly pushConfigs: PushConfigs;
   readonly sender: Sender;
@@ -213,6 +221,9 @@ async function build(
     silenceMs: task.silenceMs,
     taskTimeoutMs: task.timeoutMs,
   });
+  const plainTasks = createPlainTasks({ sender, tasks, store, hub, runtime });
+  const taskCleanup = createTaskCleanup({ tasks, removal: createTaskRemoval(db), hub, runtime });
+  const taskEvents = createTaskEvents({ reads: createTaskEventReads(db), hub, runtime });
   const registry = createRegistry({
     repository: agentRepository,
     capabilities: capabilityRepository,
@@ -267,6 +278,9 @@ async function build(
     dispatcher,
     tasks,
     taskExecutions,
+    plainTasks,
+    taskCleanup,
+    taskEvents,
     routes,
     pushConfigs,
     sender,

@@ -88,6 +88,7 @@ export function createAccept(deps: AcceptDeps): Accept {
         decision: encode(RouteDecisionSchema, decision),
         ...(pushing && { beforeStart: () => pushing.store(workspaceId, header.taskId, "start") }),
       });
+      updates.taskIsStored();
       return { image, updates };
     } catch (error) {
       updates.end();

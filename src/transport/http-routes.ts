@@ -81,8 +81,10 @@ export function createHttpRoutes(options: HttpRoutesOptions): Handler {
       return card ? sendCard(req, res, card, options.cardMaxAgeS) : notFound(req, res);
     }
     if (req.method === "POST" && (rest === "" || JSON_RPC_PATHS.has(rest))) return jsonRpc(req, res, target);
-    // Our own services have one address; only the standard's have one for each target.
-    if (rest.startsWith("/v1/")) return notFound(req, res);
+    // Nothing of the standard is right here: what is known of the agent is.
+    if (kind === "agent" && (rest === "" || rest === "/")) {
+      return httpJson(req, res, `/agents/${id}${query}`) ?? notFound(req, res);
+    }
     await (httpJson(req, res, rest + query, target) ?? notFound(req, res));
   }
 

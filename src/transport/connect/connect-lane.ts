@@ -10,7 +10,7 @@ import {
 } from "@connectrpc/connect-node";
 import { internal, SignalboxError } from "../../domain/errors.ts";
 import { MAX_BINARY_DEPTH, MAX_JSON_MESSAGE_DEPTH } from "../../domain/nesting.ts";
-import { GRPC_CODE, packedErrorDetails } from "../error-details.ts";
+import { detailRegistry, GRPC_CODE, packedErrorDetails } from "../error-details.ts";
 import { bodyTimeout } from "../http-errors.ts";
 import { discardBody, type HttpRequest, type HttpResponse } from "../http-exchange.ts";
 import type { BoundRpc, BoundRpcs } from "../rpc/bound.ts";
@@ -41,7 +41,7 @@ export function createConnectLane(
     readMaxBytes: options.maxBytes,
     compressMinBytes: options.compress ? 1024 : Number.MAX_SAFE_INTEGER,
     binaryOptions: { recursionLimit: MAX_BINARY_DEPTH },
-    jsonOptions: { ignoreUnknownFields: true, recursionLimit: MAX_JSON_MESSAGE_DEPTH },
+    jsonOptions: { ignoreUnknownFields: true, recursionLimit: MAX_JSON_MESSAGE_DEPTH, registry: detailRegistry },
     maxTimeoutMs: options.maxTimeoutMs ?? ONE_DAY_MS,
   });
   addRoutes(router, options.rpcs);
