@@ -67,7 +67,7 @@ export function plainSummary(
     ...(changed && { updateTime: changed, ...(isTerminal(a2aState) && { endTime: changed }) }),
     artifacts: [],
     message,
-    error: failed ? message : "",
+    error: failed ? message || "The agent gave no reason." : "",
     attempt: header.attempt,
     cachedFrom: cachedFrom(metadata),
   };

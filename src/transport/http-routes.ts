@@ -91,6 +91,7 @@ export function createHttpRoutes(options: HttpRoutesOptions): Handler {
   async function operations(res: HttpResponse, pathname: string): Promise<boolean> {
     switch (pathname) {
       case "/healthz":
+      case "/health":
         sendText(res, 200, JSON_TYPE, '{"status":"ok"}');
         return true;
       case "/readyz": {

@@ -9,7 +9,12 @@ import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
 
 const SERVICES = [A2AService, RegistryService, TaskService, RoutingService];
-const methods = new Map(SERVICES.flatMap((s) => s.methods.map((m) => [m.name, m] as const)));
+/** By their names, and with that of the service: where two have the same name, the bare one is the standard's. */
+const methods = new Map(
+  SERVICES.toReversed().flatMap((s) =>
+    s.methods.flatMap((m) => [[m.name, m] as const, [`${s.name}/${m.name}`, m] as const]),
+  ),
+);
 
 const json = z.record(z.string(), z.json());
 
