@@ -13,16 +13,18 @@ import { TaskService } from "../gen/signalbox/v1/task_pb.ts";
 import { type Config, PACKAGE_VERSION } from "./config/settings.ts";
 import type { CardSettings, PublicAddress } from "./domain/card.ts";
 import { SignalboxError } from "./domain/errors.ts";
+import { errorRateAt } from "./domain/routing/agent-signals.ts";
 import { stateName } from "./domain/task-state.ts";
-import { startEngine } from "./engine.ts";
+import { type Engine, startEngine } from "./engine.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import { createCards } from "./services/cards.ts";
 import { draining } from "./services/dispatch-errors.ts";
 import { anonymousAuthenticator } from "./services/request-context.ts";
-import { systemRuntime } from "./services/runtime.ts";
+import { type Runtime, systemRuntime } from "./services/runtime.ts";
 import { openGrpcListener } from "./transport/grpc/grpc-listener.ts";
 import { openHttpListener } from "./transport/http-listener.ts";
 import { createHttpRoutes } from "./transport/http-routes.ts";
+import { deepHealth } from "./transport/ops/deep-health.ts";
 import { createMetrics } from "./transport/ops/metrics.ts";
 import { createA2AService } from "./transport/rpc/a2a-service.ts";
 import { bindServices, register } from "./transport/rpc/bind.ts";
@@ -136,6 +138,15 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
         cards,
         metrics,
         publicWorkspaceId: "default",
+        health: () =>
+          deepHealth({
+            serving: () => state.serving,
+            database: () => db.ping(),
+            grpc: () => ({ host: config.host, port: grpc.port }),
+            lease: () => engine.lease(),
+            outboxLag: () => engine.outbox.lag(),
+            agents: () => agentHealth(engine, runtime, "default"),
+          }),
         notReady: async () => {
           if (!state.serving) return "the server is starting or stopping";
           return db.ping().then(
@@ -191,6 +202,16 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     await closeAll(closing);
     throw error;
   }
+}
+
+/** How many agents a workspace has, and which of them failed most of their tasks of late, more than one at least. */
+async function agentHealth({ directory, loads }: Engine, { elapsedMs }: Runtime, workspaceId: string) {
+  const agentIds = [...(await directory.agents(workspaceId)).byId.keys()];
+  const failing = agentIds.filter((agentId) => {
+    const load = loads.of(workspaceId, agentId);
+    return load !== undefined && errorRateAt(load.signals, elapsedMs()) > 0.5;
+  });
+  return { registered: agentIds.length, failing };
 }
 
 /** JSON lines on standard error, with names of levels and readable times. */

@@ -23,7 +23,7 @@ import { createPushConfigs, type PushConfigs } from "./services/push-configs.ts"
 import { createRegistry, type Registry } from "./services/registry.ts";
 import { createRouter, type Router } from "./services/router.ts";
 import { createRoutes, type Routes } from "./services/routes.ts";
-import { createAgentLoads } from "./services/routing/agent-load.ts";
+import { type AgentLoads, createAgentLoads } from "./services/routing/agent-load.ts";
 import type { Runtime } from "./services/runtime.ts";
 import { createSender, type Sender } from "./services/send.ts";
 import { createTaskCleanup, type TaskCleanup } from "./services/task-cleanup.ts";
@@ -81,6 +81,10 @@ export interface Engine {
   readonly outbox: Outbox;
   /** How many replicas live, by the last heartbeat; 1, which is this one, before the first. */
   readonly replicas: number;
+  /** This replica's lease: its id, and how long the lease holds without another heartbeat, in milliseconds. */
+  lease(): { replicaId: string; leftMs: number };
+  /** How agents do, as this replica sees it. */
+  readonly loads: AgentLoads;
   /** How many tasks wait for a replica, counted to `limits.queued-tasks`. Rejects when the database does not answer. */
   waitingTasks(): Promise<number>;
   /**
@@ -289,6 +293,8 @@ async function build(
     get replicas() {
       return replicas;
     },
+    lease: () => ({ replicaId: replica.id(), leftMs: replica.leaseLeftMs() }),
+    loads,
     waitingTasks: () => leases.waiting(limits.queuedTasks),
     stop(patienceMs) {
       patience = patienceMs;

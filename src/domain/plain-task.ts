@@ -9,11 +9,9 @@ import {
   type TaskStatus,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type Task, TaskPriority } from "../../gen/signalbox/v1/task_pb.ts";
+import { ROUTING_EXTENSION } from "./routing-extension.ts";
 import { PRIORITIES, type Priority, type TaskHeader, type TaskImage } from "./task-log.ts";
 import { type EngineState, isTerminal } from "./task-state.ts";
-
-/** Under this key, a task that was answered from the result cache names the task that the result is of: `{"taskId": "…"}`. */
-const CACHE_EXTENSION = "urn:signalbox:a2a:cache:v1";
 
 /** Priorities as the contract numbers them. */
 export const PRIORITY_NUMBER: Record<Priority, TaskPriority> = {
@@ -92,8 +90,9 @@ const asValue = (kind: Value["kind"]): Value => ({ $typeName: "google.protobuf.V
 const textOf = (parts: readonly Part[]): string =>
   parts.map(({ content }) => (content.case === "text" ? content.value : "")).join("");
 
+/** A task that was answered from the result cache names, under our extension, the task that the result is of. */
 function cachedFrom(metadata: A2ATask["metadata"]): string {
-  const said: JsonValue | undefined = metadata?.[CACHE_EXTENSION];
+  const said: JsonValue | undefined = metadata?.[ROUTING_EXTENSION];
   if (typeof said !== "object" || said === null || Array.isArray(said)) return "";
-  return typeof said.taskId === "string" ? said.taskId : "";
+  return typeof said.cachedFrom === "string" ? said.cachedFrom : "";
 }

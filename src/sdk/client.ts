@@ -16,6 +16,7 @@ import {
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
+import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
 import { AFTER_SEQUENCE_HEADER, resuming, UPDATES_EXTENSION } from "./resuming-stream.ts";
@@ -80,10 +81,12 @@ export interface SignalboxClient {
   readonly a2a: Client<typeof A2AService>;
   /** The agents behind the server. */
   readonly registry: Client<typeof RegistryService>;
-  /** What operators see of tasks. */
+  /** Tasks in plain words, and what operators see of them. */
   readonly tasks: Client<typeof TaskService>;
   /** Which agent takes a task, and why. */
   readonly routes: Client<typeof RoutingService>;
+  /** How traffic is steered, and when somebody should look. */
+  readonly rollouts: Client<typeof RolloutService>;
 
   /**
    * Sends a message. Waits until the task ends or needs something, unless `wait` is false. Some agents answer with a
@@ -121,6 +124,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
   const registry = createClient(RegistryService, transport);
   const tasks = createClient(TaskService, transport);
   const routes = createClient(RoutingService, transport);
+  const rollouts = createClient(RolloutService, transport);
 
   async function send(message: string | Message, options: SendOptions & { wait?: boolean } = {}) {
     const request = sendRequest(message, options);
@@ -191,7 +195,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     return a2a.getTask({ id: taskId }, options);
   }
 
-  return { a2a, registry, tasks, routes, send, stream, watch, waitFor };
+  return { a2a, registry, tasks, routes, rollouts, send, stream, watch, waitFor };
 }
 
 /** A message of the user with one text part. */

@@ -75,7 +75,8 @@ const HAS_BEGUN: Statement = {
   text: "select $1::xid8 <= pg_snapshot_xmax(pg_current_snapshot()) as begun",
 };
 
-// As the outbox reads: see there how the page is found. The row without a kind says where the page ends.
+// As the outbox reads: see there how the page is found. The row without a kind says where the page ends. The limit of one
+// keeps the planner from joining the page with the whole table.
 const READ: Statement = {
   name: "event-read-v1",
   text: `
@@ -95,6 +96,7 @@ const READ: Statement = {
           and (p.state is not null or p.kind in (${kindNumber("status")}, ${kindNumber("artifact")}))
           and ($7::text is null or t.agent_id = $7) and ($8::text is null or t.capability_id = $8)
           and ($9::text is null or t.context_id = $9) and ($10::smallint[] is null or p.state = any($10))
+        limit 1
       ) t on true
     ), sized as (
       select *, sum(coalesce(bytes, 0)) over (order by xid, workspace_id, task_id, seq) as total from seen

@@ -12,6 +12,7 @@ import { errorBody, errorHeaders, httpStatus, routeNotFound } from "./http-error
 import { discardBody, type HttpRequest, type HttpResponse, sendText } from "./http-exchange.ts";
 import { createHttpJsonHandler } from "./http-json/handler.ts";
 import { createJsonRpcHandler } from "./json-rpc/handler.ts";
+import type { DeepHealth } from "./ops/deep-health.ts";
 import type { Metrics } from "./ops/metrics.ts";
 import type { BoundRpcs } from "./rpc/bound.ts";
 
@@ -21,6 +22,8 @@ export interface HttpRoutesOptions extends HostGuardOptions {
   metrics: Metrics;
   /** The workspace of those who do not say who they are. */
   publicWorkspaceId: string;
+  /** How each part of the server is. */
+  health: () => Promise<DeepHealth>;
   /** Why the server is not ready, or undefined when it is. */
   notReady: () => Promise<string | undefined>;
   basePath: string;
@@ -98,6 +101,11 @@ export function createHttpRoutes(options: HttpRoutesOptions): Handler {
         const reason = await options.notReady();
         const body = reason === undefined ? { status: "ready" } : { status: "not ready", reason };
         sendText(res, reason === undefined ? 200 : 503, JSON_TYPE, JSON.stringify(body));
+        return true;
+      }
+      case "/health/deep": {
+        const health = await options.health();
+        sendText(res, health.status === "unhealthy" ? 503 : 200, JSON_TYPE, JSON.stringify(health));
         return true;
       }
       case "/metrics":

@@ -18,7 +18,7 @@ const mirror: AgentHandler = async ({ parts }) => {
 let app: TestApp;
 
 beforeAll(async () => {
-  app = await startTestApp({ agents: { actor: act, mirror } });
+  app = await startTestApp({ agents: { actor: act, mirror, broken: act } });
   return () => app.stop();
 });
 
@@ -106,6 +106,29 @@ describe("short addresses", () => {
 describe("health", () => {
   test("/health says that the process is up", async () => {
     expect(await call("GET", "/health")).toEqual({ status: 200, json: { status: "ok" } });
+  });
+
+  test("/health/deep says how each part is, and names agents that fail", async () => {
+    const ok = { status: "ok" };
+    const { status, json } = await call("GET", "/health/deep");
+    expect({ status, json }).toMatchObject({
+      status: 200,
+      json: {
+        components: {
+          server: ok,
+          database: ok,
+          grpcListener: ok,
+          lease: { ...ok, replicaId: expect.stringMatching(/^[0-9a-f]{12}$/), leftMs: expect.any(Number) },
+          outbox: { ...ok, duties: [{ duty: "push" }] },
+          agents: { registered: 3 },
+        },
+      },
+    });
+    for (let n = 0; n < 3; n++) await call("POST", "/v1/tasks", { agentId: "broken", text: "fail", wait: true });
+    expect(await call("GET", "/health/deep")).toMatchObject({
+      status: 200,
+      json: { status: "degraded", components: { agents: { status: "degraded", failing: ["broken"] } } },
+    });
   });
 });
 
