@@ -1,6 +1,8 @@
 /** The composition root: the one place that builds everything, in the order in which things depend on each other. */
 import { EventEmitter, once } from "node:events";
 import { readFile } from "node:fs/promises";
+import { findPackageJSON } from "node:module";
+import { dirname, join } from "node:path";
 import { fromJsonString } from "@bufbuild/protobuf";
 import pino, { type Logger } from "pino";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
@@ -147,6 +149,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
             outboxLag: () => engine.outbox.lag(),
             agents: () => agentHealth(engine, runtime, "default"),
           }),
+        openapi: readOpenapi,
         notReady: async () => {
           if (!state.serving) return "the server is starting or stopping";
           return db.ping().then(
@@ -272,6 +275,13 @@ function cardSettings({ card }: Config, extended: AgentCard | undefined): CardSe
     }),
     ...(extended && { extended }),
   };
+}
+
+/** The OpenAPI document of our own routes, from the package's docs/. */
+async function readOpenapi(): Promise<string> {
+  const project = findPackageJSON(".", import.meta.url);
+  if (project === undefined) throw new Error("The package.json of Signalbox is missing.");
+  return readFile(join(dirname(project), "docs", "openapi.json"), "utf8");
 }
 
 async function readExtendedCard(path: string | undefined): Promise<AgentCard | undefined> {

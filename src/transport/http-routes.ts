@@ -22,6 +22,8 @@ export interface HttpRoutesOptions extends HostGuardOptions {
   metrics: Metrics;
   /** The workspace of those who do not say who they are. */
   publicWorkspaceId: string;
+  /** The OpenAPI document of our own routes, as text. */
+  openapi: () => Promise<string>;
   /** How each part of the server is. */
   health: () => Promise<DeepHealth>;
   /** Why the server is not ready, or undefined when it is. */
@@ -103,6 +105,9 @@ export function createHttpRoutes(options: HttpRoutesOptions): Handler {
         sendText(res, reason === undefined ? 200 : 503, JSON_TYPE, JSON.stringify(body));
         return true;
       }
+      case "/v1/openapi.json":
+        sendText(res, 200, JSON_TYPE, await options.openapi());
+        return true;
       case "/health/deep": {
         const health = await options.health();
         sendText(res, health.status === "unhealthy" ? 503 : 200, JSON_TYPE, JSON.stringify(health));
