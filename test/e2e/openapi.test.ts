@@ -112,7 +112,9 @@ describe("a running server", () => {
   let app: TestApp;
   let taskId: string;
   const error = checkOf(
-    (document.components.responses.Error as never as { content: never }).content["application/json"]["schema"],
+    (document.components.responses.Error as never as { content: Record<string, { schema: object }> }).content[
+      "application/json"
+    ]!.schema,
   );
 
   beforeAll(async () => {
