@@ -155,7 +155,7 @@ test("a call that waits is ended by its caller, and the task goes on", async () 
   });
   const listed = async () =>
     (await (await fetch(`${app.httpUrl}/v1/tasks?contextId=left`)).json()) as { tasks?: object[] };
-  await expect.poll(async () => (await listed()).tasks?.length).toBe(1);
+  await expect.poll(async () => (await listed()).tasks?.length, { timeout: 20_000 }).toBe(1);
   leaving.abort();
   await expect(call).rejects.toThrow();
   expect((await listed()).tasks).toMatchObject([{ a2aState: "TASK_STATE_WORKING" }]);
@@ -182,4 +182,25 @@ test("a browser that lost the stream of all tasks goes on after the last id", as
   await second.events.next();
   expect(JSON.parse((await second.events.next()).value!.data).event).toMatchObject({ state: "ENGINE_STATE_WORKING" });
   second.leave();
+});
+
+test("a server has so many streams of all tasks, and gives a place back when one ends", async () => {
+  const open = async () => {
+    const leaving = new AbortController();
+    const response = await fetch(`${app.httpUrl}/v1/tasks:watch`, { signal: leaving.signal });
+    return { response, leave: () => leaving.abort() };
+  };
+  // Those of other tests may still be on their way out.
+  const streams: Awaited<ReturnType<typeof open>>[] = [];
+  while (streams.length < 64) {
+    const stream = await open();
+    if (stream.response.ok) streams.push(stream);
+  }
+  const refused = await open();
+  expect(refused.response.status).toBe(429);
+  expect(refused.response.headers.get("retry-after")).toBe("5");
+  expect(await refused.response.json()).toMatchObject({ error: { details: [{ reason: "TOO_MANY_WATCHERS" }, {}] } });
+  streams.pop()!.leave();
+  await expect.poll(async () => (await open()).response.status, { timeout: 20_000 }).toBe(200);
+  for (const { leave } of streams) leave();
 });
