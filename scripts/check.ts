@@ -13,6 +13,7 @@ const STEPS: Record<string, [program: string, ...args: string[]]> = {
   "proto lint": ["buf", "lint"],
   "proto format": ["buf", "format", "proto", "--diff", "--exit-code"],
   "generated code": ["node", "scripts/check-generated.ts"],
+  "OpenAPI document": ["node", "scripts/write-openapi.ts", "--check"],
   "drawn states": ["node", "scripts/draw-lifecycle.ts", "--check"],
   "drawn simulation": ["node", "scripts/draw-routing.ts", "--check"],
   "breaking changes": ["node", "scripts/check-breaking.ts"],

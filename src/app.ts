@@ -1,6 +1,8 @@
 /** The composition root: the one place that builds everything, in the order in which things depend on each other. */
 import { EventEmitter, once } from "node:events";
 import { readFile } from "node:fs/promises";
+import { findPackageJSON } from "node:module";
+import { dirname, join } from "node:path";
 import { fromJsonString } from "@bufbuild/protobuf";
 import pino, { type Logger } from "pino";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
@@ -17,18 +19,20 @@ import { type Config, PACKAGE_VERSION } from "./config/settings.ts";
 import { withOldKeys } from "./domain/a2a-0-3-events.ts";
 import type { CardSettings, PublicAddress } from "./domain/card.ts";
 import { SignalboxError } from "./domain/errors.ts";
+import { errorRateAt } from "./domain/routing/agent-signals.ts";
 import { stateName } from "./domain/task-state.ts";
-import { startEngine } from "./engine.ts";
+import { type Engine, startEngine } from "./engine.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import type { Alerts } from "./services/alerts.ts";
 import { createCards } from "./services/cards.ts";
 import { draining } from "./services/dispatch-errors.ts";
 import { anonymousAuthenticator } from "./services/request-context.ts";
 import type { Rollouts } from "./services/rollouts.ts";
-import { systemRuntime } from "./services/runtime.ts";
+import { type Runtime, systemRuntime } from "./services/runtime.ts";
 import { openGrpcListener } from "./transport/grpc/grpc-listener.ts";
 import { openHttpListener } from "./transport/http-listener.ts";
 import { createHttpRoutes } from "./transport/http-routes.ts";
+import { deepHealth } from "./transport/ops/deep-health.ts";
 import { createMetrics } from "./transport/ops/metrics.ts";
 import { createA2AService } from "./transport/rpc/a2a-service.ts";
 import { bindServices, register } from "./transport/rpc/bind.ts";
@@ -91,8 +95,8 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onAttemptFailed: metrics.attemptFailed,
     onCacheLookup: metrics.cacheLookup,
   });
-  const { db, hub, directory, router, sender, tasks, taskExecutions, routes, pushConfigs, registry } = engine;
   const { rollouts, rolloutSettings, alerts, cachedResults } = engine;
+  const { db, hub, directory, router, sender, tasks, routes, pushConfigs, registry } = engine;
   const closing: (() => unknown)[] = [];
   /** How long agents have to name the tasks that were just brought to them, before those are let go. */
   let patienceMs = 0;
@@ -137,7 +141,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
           createA2AService({ sender, tasks, pushConfigs, cards, eventDialect: dialectBy(rollouts) }),
         ),
         register(RegistryService, createRegistryService(registry)),
-        register(TaskService, createTaskService(taskExecutions)),
+        register(TaskService, createTaskService(engine)),
         register(RoutingService, createRoutingService(routes)),
         register(RolloutService, createRolloutService(rolloutSettings, alerts)),
         register(MessageService, createMessageService(engine.exchanges)),
@@ -157,6 +161,16 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
         cards,
         metrics,
         publicWorkspaceId: "default",
+        health: () =>
+          deepHealth({
+            serving: () => state.serving,
+            database: () => db.ping(),
+            grpc: () => ({ host: config.host, port: grpc.port }),
+            lease: () => engine.lease(),
+            outboxLag: () => engine.outbox.lag(),
+            agents: () => agentHealth(engine, runtime, "default"),
+          }),
+        openapi: readOpenapi,
         notReady: async () => {
           if (!state.serving) return "the server is starting or stopping";
           return db.ping().then(
@@ -212,6 +226,16 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     await closeAll(closing);
     throw error;
   }
+}
+
+/** How many agents a workspace has, and which of them failed most of their tasks of late, more than one at least. */
+async function agentHealth({ directory, loads }: Engine, { elapsedMs }: Runtime, workspaceId: string) {
+  const agentIds = [...(await directory.agents(workspaceId)).byId.keys()];
+  const failing = agentIds.filter((agentId) => {
+    const load = loads.of(workspaceId, agentId);
+    return load !== undefined && errorRateAt(load.signals, elapsedMs()) > 0.5;
+  });
+  return { registered: agentIds.length, failing };
 }
 
 /** JSON lines on standard error, with names of levels and readable times. */
@@ -289,6 +313,13 @@ function cardSettings({ card }: Config, extended: AgentCard | undefined): CardSe
     }),
     ...(extended && { extended }),
   };
+}
+
+/** The OpenAPI document of our own routes, from the package's docs/. */
+async function readOpenapi(): Promise<string> {
+  const project = findPackageJSON(".", import.meta.url);
+  if (project === undefined) throw new Error("The package.json of Signalbox is missing.");
+  return readFile(join(dirname(project), "docs", "openapi.json"), "utf8");
 }
 
 async function readExtendedCard(path: string | undefined): Promise<AgentCard | undefined> {

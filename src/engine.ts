@@ -25,6 +25,7 @@ import { withExchanges } from "./services/exchange/exchange-sender.ts";
 import type { Exchanges } from "./services/exchange/exchanges.ts";
 import { createIdempotency } from "./services/idempotency.ts";
 import { createLookupCounter, type LookupOutcome } from "./services/lookup-counts.ts";
+import { createPlainTasks, type PlainTasks } from "./services/plain-tasks.ts";
 import { allowAll } from "./services/policy.ts";
 import { createPushConfigs, type PushConfigs } from "./services/push-configs.ts";
 import { createRegistry, type Registry } from "./services/registry.ts";
@@ -33,12 +34,14 @@ import { createRolloutSettings, type RolloutSettings } from "./services/rollout-
 import { createRollouts, type Rollouts } from "./services/rollouts.ts";
 import { createRouter, type Router } from "./services/router.ts";
 import { createRoutes, type Routes } from "./services/routes.ts";
-import { createAgentLoads } from "./services/routing/agent-load.ts";
+import { type AgentLoads, createAgentLoads } from "./services/routing/agent-load.ts";
 import { fullByLoad } from "./services/routing/fullness.ts";
 import { createLocality } from "./services/routing/steer.ts";
 import { createWorkspaceSettings } from "./services/routing/workspace-settings.ts";
 import type { Runtime } from "./services/runtime.ts";
 import { createSender, type Sender } from "./services/send.ts";
+import { createTaskCleanup, type TaskCleanup } from "./services/task-cleanup.ts";
+import { createTaskEvents, type TaskEvents } from "./services/task-events.ts";
 import { createTaskExecutions, type TaskExecutions } from "./services/task-executions.ts";
 import { createTasks, type Tasks } from "./services/tasks.ts";
 import { createUpdateHub, type UpdateHub } from "./services/update-hub.ts";
@@ -60,6 +63,8 @@ import { createResultCacheRepository } from "./store/result-cache-repository.ts"
 import { createRolloutRepository } from "./store/rollout-repository.ts";
 import { readDecidedTasks, readDecision } from "./store/route-reads.ts";
 import { createRoutingSettingsRepository } from "./store/routing-settings-repository.ts";
+import { createTaskEventReads } from "./store/task-event-reads.ts";
+import { createTaskRemoval } from "./store/task-removal.ts";
 import { createTaskStore } from "./store/task-store.ts";
 import { createTransitionReads } from "./store/transition-reads.ts";
 
@@ -89,6 +94,9 @@ export interface Engine {
   readonly dispatcher: Dispatcher;
   readonly tasks: Tasks;
   readonly taskExecutions: TaskExecutions;
+  readonly plainTasks: PlainTasks;
+  readonly taskCleanup: TaskCleanup;
+  readonly taskEvents: TaskEvents;
   readonly routes: Routes;
   readonly pushConfigs: PushConfigs;
   readonly sender: Sender;
@@ -101,6 +109,10 @@ export interface Engine {
   readonly outbox: Outbox;
   /** How many replicas live, by the last heartbeat; 1, which is this one, before the first. */
   readonly replicas: number;
+  /** This replica's lease: its id, and how long the lease holds without another heartbeat, in milliseconds. */
+  lease(): { replicaId: string; leftMs: number };
+  /** How agents do, as this replica sees it. */
+  readonly loads: AgentLoads;
   /** How many tasks wait for a replica, counted to `limits.queued-tasks`. Rejects when the database does not answer. */
   waitingTasks(): Promise<number>;
   /**
@@ -297,6 +309,9 @@ async function build(
     silenceMs: task.silenceMs,
     taskTimeoutMs: task.timeoutMs,
   });
+  const plainTasks = createPlainTasks({ sender, tasks, store, hub, runtime });
+  const taskCleanup = createTaskCleanup({ tasks, removal: createTaskRemoval(db), hub, runtime });
+  const taskEvents = createTaskEvents({ reads: createTaskEventReads(db), hub, runtime });
   const registry = createRegistry({
     repository: agentRepository,
     capabilities: capabilityRepository,
@@ -376,6 +391,9 @@ async function build(
     dispatcher,
     tasks,
     taskExecutions,
+    plainTasks,
+    taskCleanup,
+    taskEvents,
     routes,
     pushConfigs,
     sender: withExchanges(sender, exchanges),
@@ -389,6 +407,8 @@ async function build(
     get replicas() {
       return replicas;
     },
+    lease: () => ({ replicaId: replica.id(), leftMs: replica.leaseLeftMs() }),
+    loads,
     waitingTasks: () => leases.waiting(limits.queuedTasks),
     stop(patienceMs) {
       patience = patienceMs;

@@ -11,6 +11,8 @@ export interface Io {
   err(text: string): void;
   /** Aborts when the user wants the command to stop. */
   readonly stop: AbortSignal;
+  /** All of standard input; that of the process, unless given. */
+  stdin?(): Buffer;
   /** The environment of the process, unless given. */
   readonly env?: NonNullable<ConfigSources["env"]>;
   /** The working folder, unless given. */

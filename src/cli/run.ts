@@ -4,6 +4,7 @@ import { ConfigError } from "../config/config-error.ts";
 import { PACKAGE_VERSION } from "../config/settings.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import { addAgentsCommands } from "./agents.ts";
+import { addApplyCommand } from "./apply.ts";
 import { addCacheCommands } from "./cache.ts";
 import { addCapabilitiesCommands } from "./capabilities.ts";
 import { addExchangeCommands } from "./exchange.ts";
@@ -30,6 +31,7 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addServeCommand(program, cli);
   addAgentsCommands(program, cli);
   addCapabilitiesCommands(program, cli);
+  addApplyCommand(program, cli);
   addSendCommand(program, cli);
   addTaskCommands(program, cli);
   addRouteCommands(program, cli);

@@ -1,4 +1,4 @@
-/** `signalbox task`: look at tasks, follow them, cancel them, see what became of them in the engine. */
+/** `signalbox task`: give tasks, look at them, follow them, cancel and remove them, see what became of them in the engine. */
 import { toJson } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { type Command, InvalidArgumentError } from "commander";
@@ -13,7 +13,10 @@ import { stateName } from "../domain/task-state.ts";
 import { age, json, jsonLine, table } from "./printable.ts";
 import type { Cli } from "./run.ts";
 import { callServer, type ServerOptions, withServer } from "./server-call.ts";
+import { addTaskCleanupCommands } from "./task-cleanup.ts";
+import { addTaskEventsCommand } from "./task-events.ts";
 import { addTaskLogCommand } from "./task-log.ts";
+import { addTaskSubmitCommands } from "./task-submit.ts";
 import { answerHint, createUpdateTeller, isFailure, taskText } from "./task-text.ts";
 
 interface ListFlags extends ServerOptions {
@@ -27,7 +30,7 @@ interface WatchFlags extends ServerOptions {
 }
 
 export function addTaskCommands(program: Command, cli: Cli): void {
-  const task = program.command("task").description("show, follow, explain and cancel tasks");
+  const task = program.command("task").description("give, show, follow, explain, cancel and remove tasks");
   const { io } = cli;
 
   const show = (found: Task, options: ServerOptions) =>
@@ -62,7 +65,10 @@ export function addTaskCommands(program: Command, cli: Cli): void {
     callServer(cli, options, async ({ a2a }) => show(await a2a.cancelTask({ id }), options)),
   );
 
+  addTaskSubmitCommands(task, cli);
   addTaskLogCommand(task, cli);
+  addTaskEventsCommand(task, cli);
+  addTaskCleanupCommands(task, cli);
 
   const watch = task
     .command("watch <id>")

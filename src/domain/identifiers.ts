@@ -47,6 +47,7 @@ export const RESERVED_IDS: ReadonlySet<string> = new Set([
   "capabilities",
   "console",
   "extendedagentcard",
+  "health",
   "healthz",
   "message",
   "metrics",

@@ -70,6 +70,9 @@ export const isClaimable = (state: EngineState): boolean => state === QUEUED || 
 /** The engine's state as people write it: `ASSIGNED`. */
 export const engineStateName = (state: EngineState): string => EngineStateNames.get(state) ?? `STATE_${state}`;
 
+/** Whether a number is that of a state. */
+export const isEngineState = (state: number): state is EngineState => EngineStateNames.has(state as EngineState);
+
 const EngineStateNames: ReadonlyMap<EngineState, string> = new Map(
   Object.entries(EngineState).map(([name, value]) => [value, name]),
 );

@@ -92,7 +92,7 @@ export interface SignalboxClient {
   readonly a2a: Client<typeof A2AService>;
   /** The agents behind the server. */
   readonly registry: Client<typeof RegistryService>;
-  /** What operators see of tasks. */
+  /** Tasks in plain words, and what operators see of them. */
   readonly tasks: Client<typeof TaskService>;
   /** Which agent takes a task, and why. */
   readonly routes: Client<typeof RoutingService>;

@@ -141,6 +141,7 @@ export function createAccept(deps: AcceptDeps): Accept {
         ...(cached?.standIn && { standIn: cached.standIn }),
         ...(pushing && { beforeStart: () => pushing.store(workspaceId, header.taskId, "start") }),
       });
+      updates.taskIsStored();
       return { image, updates };
     } catch (error) {
       updates.end();

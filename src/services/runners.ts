@@ -3,6 +3,7 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { Logger } from "pino";
 import type { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { agentText, statusUpdate } from "../domain/agent-report.ts";
+import { taskNotFound } from "../domain/errors.ts";
 import { foldTask, type TaskImage } from "../domain/task-log.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import { createAbortGroup } from "./abort-group.ts";
@@ -91,7 +92,8 @@ export function createRunners(deps: RunnersDeps): Runners {
     const { signal } = life;
     try {
       const stored = await whenDatabaseAnswers(runtime, signal, () => store.load(key.workspaceId, key.taskId));
-      if (!stored) throw new Error(`task ${key.taskId} is gone from the database`);
+      // It ended, and was removed.
+      if (!stored) throw taskNotFound(key.taskId);
       return foldTask(stored.header, stored.updates);
     } catch (error) {
       // Reading is for every life.

@@ -8,13 +8,13 @@ import {
   ListTaskTransitionsResponseSchema,
   type TaskExecution,
   TaskExecutionSchema,
-  TaskPriority,
   type TaskTransition,
   TaskTransitionSchema,
   TaskUpdateKind,
 } from "../../gen/signalbox/v1/task_pb.ts";
 import { clip, invalidArgument, taskNotFound } from "../domain/errors.ts";
-import type { Priority, UpdateKind } from "../domain/task-log.ts";
+import { PRIORITY_NUMBER } from "../domain/plain-task.ts";
+import type { UpdateKind } from "../domain/task-log.ts";
 import type { Execution, Transition, TransitionReads } from "../store/transition-reads.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Tasks } from "./tasks.ts";
@@ -60,15 +60,7 @@ export function createTaskExecutions({ reads, tasks }: { reads: TransitionReads;
   };
 }
 
-const PRIORITY: Record<Priority, TaskPriority> = {
-  BACKGROUND: TaskPriority.BACKGROUND,
-  LOW: TaskPriority.LOW,
-  NORMAL: TaskPriority.NORMAL,
-  HIGH: TaskPriority.HIGH,
-  CRITICAL: TaskPriority.CRITICAL,
-};
-
-const KIND: Record<UpdateKind, TaskUpdateKind> = {
+export const UPDATE_KIND: Record<UpdateKind, TaskUpdateKind> = {
   message: TaskUpdateKind.MESSAGE,
   status: TaskUpdateKind.STATUS,
   artifact: TaskUpdateKind.ARTIFACT,
@@ -87,7 +79,7 @@ function executionMessage(taskId: string, execution: Execution): TaskExecution {
     state,
     lastSequence: BigInt(seq),
     attempt,
-    priority: PRIORITY[priority],
+    priority: PRIORITY_NUMBER[priority],
     replicaId: leaseOwner ?? "",
     ...(leaseUntil && { leaseExpireTime: timestampFromDate(leaseUntil) }),
     fencingToken: BigInt(fence),
@@ -101,9 +93,9 @@ function transitionMessage({ seq, at, kind, state, cause, attempt, fence, replic
   return create(TaskTransitionSchema, {
     sequence: BigInt(seq),
     createTime: timestampFromDate(at),
-    kind: KIND[kind],
+    kind: UPDATE_KIND[kind],
     ...(state !== undefined && { state }),
-    cause: shown(cause ?? ""),
+    cause: shownCause(cause ?? ""),
     attempt,
     fencingToken: BigInt(fence),
     replicaId: replicaId ?? "",
@@ -114,7 +106,7 @@ function transitionMessage({ seq, at, kind, state, cause, attempt, fence, replic
  * The first line of a cause. What follows it is the raw text of an agent's answer that is no A2A, which no client may see;
  * clients hold the scope `tasks.read` as operators do, so it stays in the database.
  */
-const shown = (cause: string): string => clip(cause.split("\n", 1)[0]!, MAX_CAUSE);
+export const shownCause = (cause: string): string => clip(cause.split("\n", 1)[0]!, MAX_CAUSE);
 
 // A page token is opaque to clients: the number of the row after which the page begins.
 

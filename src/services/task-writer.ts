@@ -4,7 +4,7 @@
  * until the database takes it.
  */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import { SignalboxError } from "../domain/errors.ts";
+import { SignalboxError, taskNotFound } from "../domain/errors.ts";
 import { applyUpdate, foldTask, stateOf, type TaskImage, type TaskUpdate } from "../domain/task-log.ts";
 import { isLeased, isTerminal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
@@ -253,7 +253,8 @@ class LogWriter implements TaskWriter {
   async #reload(): Promise<readonly TaskUpdate[]> {
     const { workspaceId, taskId } = this.image.header;
     const stored = await this.#deps.store.load(workspaceId, taskId);
-    if (!stored) throw new Error(`task ${taskId} is gone from the database`);
+    // It ended, and was removed.
+    if (!stored) throw taskNotFound(taskId);
     const news = stored.updates.slice(this.image.seq);
     this.image = foldTask(stored.header, stored.updates);
     this.#publish(news);

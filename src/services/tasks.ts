@@ -17,7 +17,7 @@ import { clip, type FieldViolation, invalidArgument, taskNotCancelable, taskNotF
 import { historyViolations, idViolations, MAX_ID_LENGTH } from "../domain/message-rules.ts";
 import { foldTask, stateOf, type TaskHeader, type TaskImage, viewTask } from "../domain/task-log.ts";
 import { isTerminal, stateName } from "../domain/task-state.ts";
-import type { StoredTask, TaskCursor, TaskFilter } from "../store/task-reads.ts";
+import type { ListedTask, StoredTask, TaskCursor, TaskFilter } from "../store/task-reads.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { RequestContext, StreamCursor } from "./request-context.ts";
@@ -41,7 +41,18 @@ export interface Tasks {
   visibleAt(context: RequestContext, tenant: string, taskId: string, cursor: StreamCursor): Promise<TaskImage>;
   get(context: RequestContext, request: GetTaskRequest): Promise<Task>;
   list(context: RequestContext, request: ListTasksRequest): Promise<ListTasksResponse>;
+  /** A page of the tasks that the caller may see, the latest status first. Throws INVALID_ARGUMENT for a token of another list. */
+  page(context: RequestContext, filter: TaskFilter, limit: number, pageToken: string): Promise<TaskPage>;
   cancel(context: RequestContext, request: CancelTaskRequest): Promise<Task>;
+}
+
+/** Tasks without their logs. */
+export interface TaskPage {
+  tasks: readonly ListedTask[];
+  /** Empty on the last page. */
+  nextPageToken: string;
+  /** How many there are on all pages. */
+  total: number;
 }
 
 export function createTasks(deps: { store: TaskStore; router: Router; dispatcher: Dispatcher }): Tasks {
@@ -67,8 +78,28 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
     return foldTask(header, updates);
   }
 
+  async function pageOf(
+    context: RequestContext,
+    filter: TaskFilter,
+    limit: number,
+    pageToken: string,
+  ): Promise<TaskPage> {
+    const fingerprint = createHash("sha256").update(JSON.stringify(filter)).digest("base64url").slice(0, 8);
+    const after = pageToken === "" ? undefined : readToken(pageToken, fingerprint);
+    const { tasks, total } = await store.list(context.workspaceId, filter, {
+      limit: limit + 1,
+      ...(after && { after }),
+    });
+    const page = tasks.slice(0, limit);
+    const last = page.at(-1);
+    const nextPageToken =
+      tasks.length > limit && last ? writeToken(last.statusAt, last.header.taskId, fingerprint) : "";
+    return { tasks: page, nextPageToken, total };
+  }
+
   return {
     visible,
+    page: pageOf,
 
     async visibleAt(context, tenant, taskId, { sequence, header: name }) {
       const { header, updates } = await find(context, tenant, taskId);
@@ -104,18 +135,11 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
           : []),
       ]);
       const limit = request.pageSize ?? DEFAULT_PAGE;
-      const fingerprint = createHash("sha256").update(JSON.stringify(filter)).digest("base64url").slice(0, 8);
-      const after = request.pageToken === "" ? undefined : readToken(request.pageToken, fingerprint);
-      const { tasks, total } = await store.list(context.workspaceId, filter, {
-        limit: limit + 1,
-        ...(after && { after }),
-      });
-      const page = tasks.slice(0, limit);
-      const last = page.at(-1);
+      const page = await pageOf(context, filter, limit, request.pageToken);
       const wantsLog = request.includeArtifacts === true || request.historyLength !== 0;
       return create(ListTasksResponseSchema, {
         tasks: await Promise.all(
-          page.map(async ({ header, status, metadata }) => {
+          page.tasks.map(async ({ header, status, metadata }) => {
             const image = wantsLog ? await load(context.workspaceId, header.taskId) : undefined;
             const { historyLength, includeArtifacts = false } = request;
             if (image) return viewTask(image, { historyLength, includeArtifacts });
@@ -127,9 +151,9 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
             });
           }),
         ),
-        nextPageToken: tasks.length > limit && last ? writeToken(last.statusAt, last.header.taskId, fingerprint) : "",
+        nextPageToken: page.nextPageToken,
         pageSize: limit,
-        totalSize: total,
+        totalSize: page.total,
       });
     },
 
@@ -173,7 +197,7 @@ export function refuse(violations: readonly FieldViolation[]): void {
   throw invalidArgument(told);
 }
 
-const isTime = (date: Date): boolean => date.getTime() >= EARLIEST_MS && date.getTime() <= LATEST_MS;
+export const isTime = (date: Date): boolean => date.getTime() >= EARLIEST_MS && date.getTime() <= LATEST_MS;
 
 function pageSizeViolations(pageSize: number | undefined): FieldViolation[] {
   if (pageSize === undefined || (pageSize >= 1 && pageSize <= MAX_PAGE)) return [];

@@ -27,6 +27,9 @@ export interface TaskListener {
 /** Whether work was announced by this replica or by another. */
 export type WorkOrigin = "here" | "elsewhere";
 
+/** The number that is hinted at when a task was removed: no log comes so far, so every watcher looks. */
+export const REMOVED = Number.MAX_SAFE_INTEGER;
+
 export interface UpdateHub {
   /** Tells of rows that are durable. */
   publish(commit: Commit): void;

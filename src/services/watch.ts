@@ -5,11 +5,12 @@
  * far each watched log has come. Slow readers hold at most `BUFFER` updates in memory; beyond that they read the log, and
  * wait for the database where it is away.
  */
+import { taskNotFound } from "../domain/errors.ts";
 import type { TaskUpdate } from "../domain/task-log.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { Runtime } from "./runtime.ts";
 import { whenDatabaseAnswers } from "./task-writer.ts";
-import type { Commit, TaskListener, UpdateHub } from "./update-hub.ts";
+import { type Commit, REMOVED, type TaskListener, type UpdateHub } from "./update-hub.ts";
 
 /** Updates that one watcher holds at most. */
 const BUFFER = 256;
@@ -27,7 +28,7 @@ export interface WatchOptions {
   taskId: string;
   /** The first update is the one after this number. */
   after: number;
-  /** True when nothing after `after` can be in the log yet: spares the first read. */
+  /** True when nothing after `after` can be in the log yet, nor perhaps the task itself: spares the first read. */
   fresh?: boolean;
   /** Ends the watch by throwing the signal's reason. */
   signal: AbortSignal;
@@ -62,6 +63,8 @@ export class TaskWatch implements AsyncIterableIterator<TaskUpdate, never, void>
   #heard: TaskUpdate[] = [];
   #seen = 0;
   #mustRead: boolean;
+  /** Whether the task may yet have to be stored. */
+  #isNew: boolean;
   /** The greatest number hinted at since the log was last read. Most hints tell what is known by then. */
   #hinted = 0;
   /** Wakes the reader, if it sleeps. */
@@ -74,6 +77,7 @@ export class TaskWatch implements AsyncIterableIterator<TaskUpdate, never, void>
     this.#signal = signal;
     this.#cursor = after;
     this.#mustRead = !fresh;
+    this.#isNew = fresh;
     this.#unsubscribe = deps.hub.subscribe(workspaceId, taskId, this);
     if (signal.aborted) this.#unsubscribe();
     else signal.addEventListener("abort", this);
@@ -105,7 +109,10 @@ export class TaskWatch implements AsyncIterableIterator<TaskUpdate, never, void>
     return undefined;
   }
 
-  /** Resolves when there may be something to take, and when the watch has ended. Rejects with the signal's reason. */
+  /**
+   * Resolves when there may be something to take, and when the watch has ended. Rejects with the signal's reason, and with
+   * TaskNotFound when the task was removed.
+   */
   news(): Promise<void> {
     if (this.#signal.aborted) return Promise.reject(this.#signal.reason);
     if (this.#mustRead || this.#hinted > this.#cursor) return this.#readLog();
@@ -128,6 +135,11 @@ export class TaskWatch implements AsyncIterableIterator<TaskUpdate, never, void>
       }
     }
     return OVER;
+  }
+
+  /** The task of a fresh watch is stored: if it is missing from now on, it was removed. */
+  taskIsStored(): void {
+    this.#isNew = false;
   }
 
   /** Ends the watch. A reader that sleeps is told that there is nothing more. */
@@ -161,8 +173,9 @@ export class TaskWatch implements AsyncIterableIterator<TaskUpdate, never, void>
 
   /** For the hub. */
   onHint(seq: number): void {
-    if (seq <= Math.max(this.#hinted, this.#cursor)) return;
-    this.#hinted = seq;
+    if (seq === REMOVED) this.#mustRead = true;
+    else if (seq <= Math.max(this.#hinted, this.#cursor)) return;
+    else this.#hinted = seq;
     this.#rouse();
   }
 
@@ -176,9 +189,10 @@ export class TaskWatch implements AsyncIterableIterator<TaskUpdate, never, void>
     this.#mustRead = false;
     const asked = this.#hinted;
     const { store, runtime } = this.#deps;
-    const { updates, more } = await whenDatabaseAnswers(runtime, this.#signal, () =>
+    const { updates, more, gone } = await whenDatabaseAnswers(runtime, this.#signal, () =>
       store.readUpdates(this.#workspaceId, this.#taskId, this.#cursor, BUFFER),
     );
+    if (gone && !this.#isNew) throw taskNotFound(this.#taskId);
     if (more) this.#mustRead = true;
     // Whatever the hint said: what was committed before it was in the log that was read.
     if (this.#hinted === asked) this.#hinted = 0;

@@ -122,11 +122,12 @@ const TOPICS: Record<OutboxTopic, { wanted: string; body: string }> = {
 };
 
 /** What follows the position and can be read. */
-const FOLLOWS = `
+export const FOLLOWS = `
   (u.xid, u.workspace_id, u.task_id, u.seq) > ($1::xid8, $2, $3, $4::bigint)
   and u.xid < pg_snapshot_xmin(pg_current_snapshot())`;
 
-const HELD = `
+/** Whether committed rows wait behind a transaction that still runs. */
+export const HELD = `
   coalesce((select xid from task_updates order by xid desc limit 1) >= pg_snapshot_xmin(pg_current_snapshot()), false)`;
 
 /**

@@ -2,6 +2,7 @@
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { sql } from "kysely";
 import { type TaskPushNotificationConfig, TaskPushNotificationConfigSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { taskNotFound } from "../domain/errors.ts";
 import type { Database } from "./database.ts";
 
 /**
@@ -21,7 +22,7 @@ export interface PutOptions {
 export interface PushConfigRepository {
   /**
    * Stores a config under its task and id. One with that id is replaced: what it had yet to get, and its failures, are
-   * forgotten. False when the task has as many others as it may have.
+   * forgotten. False when the task has as many others as it may have. Throws TaskNotFound for a task that was removed.
    */
   put(workspaceId: string, config: TaskPushNotificationConfig, options: PutOptions): Promise<boolean>;
   get(workspaceId: string, taskId: string, id: string): Promise<TaskPushNotificationConfig | undefined>;
@@ -58,7 +59,7 @@ export function createPushConfigRepository(db: Database): PushConfigRepository {
           .where("workspace_id", "=", workspaceId)
           .where("task_id", "=", taskId)
           .returning("last_seq")
-          .executeTakeFirstOrThrow();
+          .executeTakeFirstOrThrow(() => taskNotFound(taskId));
         const { others } = await tx
           .selectFrom("push_configs")
           .select((eb) => eb.fn.countAll<number>().as("others"))

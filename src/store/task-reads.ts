@@ -4,6 +4,7 @@ import { type Expression, type SqlBool, sql } from "kysely";
 import { type Task, TaskSchema, type TaskState, type TaskStatus } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { MAX_ID_LENGTH } from "../domain/message-rules.ts";
 import type { TaskHeader, TaskUpdate } from "../domain/task-log.ts";
+import type { EngineState } from "../domain/task-state.ts";
 import type { Database, Row } from "./database.ts";
 import { decodeHeader, decodeStatus, decodeUpdate } from "./task-codec.ts";
 
@@ -70,14 +71,17 @@ const mapKey = (workspaceId: string, taskId: string): string => `${workspaceId} 
 /** Bytes of the bodies that are read at once; one body more when it is the first. */
 const PAGE_BYTES = 4 * 1024 * 1024;
 
-// Of what is too much at once only the numbers come: they tell that there is more.
+// Of what is too much at once only the numbers come: they tell that there is more. The row that the reader has comes too,
+// without its body: where it is missing, the task was removed.
 const READ_UPDATES = {
-  name: "task-updates-v3",
+  name: "task-updates-v4",
   text: `
     select seq, kind, cause, state, case when sum(bytes) over (order by seq) - bytes < ${PAGE_BYTES} then body end as body
     from (
-      select seq, kind, cause, state, body, octet_length(body) as bytes from task_updates
-      where workspace_id = $1 and task_id = $2 and seq > $3 order by seq limit $4
+      select seq, kind, cause, state, case when seq > $3 then body end as body,
+             case when seq > $3 then octet_length(body) else 0 end as bytes
+      from task_updates
+      where workspace_id = $1 and task_id = $2 and seq >= greatest($3, 1) order by seq limit $4::bigint + 1
     ) page order by seq`,
 };
 
@@ -85,13 +89,17 @@ export interface UpdatesPage {
   updates: TaskUpdate[];
   /** Whether the log may hold more. */
   more: boolean;
+  /** There is no such task: it was removed, or never stored. */
+  gone: boolean;
 }
 
 /** The rows of a task's log after a number, in order: at most `limit`, and about 4 MiB of them. */
 export async function readUpdates(db: Database, key: TaskKey, after: number, limit: number): Promise<UpdatesPage> {
-  const rows = await db.query(READ_UPDATES, [key.workspaceId, key.taskId, after, limit]);
+  const found = await db.query(READ_UPDATES, [key.workspaceId, key.taskId, after, limit]);
+  const rows = found.filter(({ seq }) => (seq as number) > after).slice(0, limit);
   const whole = rows.filter(({ body }) => body !== null);
-  return { updates: whole.map(decodeUpdate), more: whole.length < rows.length || rows.length === limit };
+  const more = whole.length < rows.length || rows.length === limit;
+  return { updates: whole.map(decodeUpdate), more, gone: found.length === 0 };
 }
 
 /** How far a task's log has come. */
@@ -126,6 +134,7 @@ export interface TaskFilter {
   agentId?: string;
   capabilityId?: string;
   state?: TaskState;
+  engineState?: EngineState;
   /** Tasks whose status is of this time or later. */
   statusFrom?: Date;
 }
@@ -138,6 +147,7 @@ export interface TaskCursor {
 
 export interface ListedTask {
   header: TaskHeader;
+  state: EngineState;
   status: TaskStatus;
   statusAt: Date;
   metadata: Task["metadata"];
@@ -159,9 +169,10 @@ export async function listTasks(
     .$if(filter.agentId !== undefined, (q) => q.where("agent_id", "=", filter.agentId!))
     .$if(filter.capabilityId !== undefined, (q) => q.where("capability_id", "=", filter.capabilityId!))
     .$if(filter.state !== undefined, (q) => q.where("a2a_state", "=", filter.state!))
+    .$if(filter.engineState !== undefined, (q) => q.where("state", "=", filter.engineState!))
     .$if(filter.statusFrom !== undefined, (q) => q.where("status_at", ">=", filter.statusFrom!));
   const rows = await matching
-    .select(["workspace_id", "task_id", "a2a_state", "status", "status_at", "metadata", ...HEADER_COLUMNS])
+    .select(["workspace_id", "task_id", "state", "a2a_state", "status", "status_at", "metadata", ...HEADER_COLUMNS])
     .$if(page.after !== undefined, (q) => q.where(() => beyond(page.after!)))
     .orderBy("status_at", "desc")
     .orderBy("task_id", "desc")
@@ -172,6 +183,7 @@ export async function listTasks(
     total,
     tasks: rows.map((row) => ({
       header: decodeHeader(row as unknown as Row),
+      state: row.state as EngineState,
       status: decodeStatus(row as unknown as Row),
       statusAt: row.status_at,
       metadata: row.metadata ? fromBinary(TaskSchema, row.metadata).metadata : undefined,

@@ -12,6 +12,7 @@ import { errorBody, errorHeaders, httpStatus, routeNotFound } from "./http-error
 import { discardBody, type HttpRequest, type HttpResponse, sendText } from "./http-exchange.ts";
 import { createHttpJsonHandler } from "./http-json/handler.ts";
 import { createJsonRpcHandler } from "./json-rpc/handler.ts";
+import type { DeepHealth } from "./ops/deep-health.ts";
 import type { Metrics } from "./ops/metrics.ts";
 import type { BoundRpcs } from "./rpc/bound.ts";
 
@@ -21,6 +22,10 @@ export interface HttpRoutesOptions extends HostGuardOptions {
   metrics: Metrics;
   /** The workspace of those who do not say who they are. */
   publicWorkspaceId: string;
+  /** The OpenAPI document of our own routes, as text. */
+  openapi: () => Promise<string>;
+  /** How each part of the server is. */
+  health: () => Promise<DeepHealth>;
   /** Why the server is not ready, or undefined when it is. */
   notReady: () => Promise<string | undefined>;
   basePath: string;
@@ -81,20 +86,31 @@ export function createHttpRoutes(options: HttpRoutesOptions): Handler {
       return card ? sendCard(req, res, card, options.cardMaxAgeS) : notFound(req, res);
     }
     if (req.method === "POST" && (rest === "" || JSON_RPC_PATHS.has(rest))) return jsonRpc(req, res, target);
-    // Our own services have one address; only the standard's have one for each target.
-    if (rest.startsWith("/v1/")) return notFound(req, res);
+    // Nothing of the standard is right here: what is known of the agent is.
+    if (kind === "agent" && (rest === "" || rest === "/")) {
+      return httpJson(req, res, `/agents/${id}${query}`) ?? notFound(req, res);
+    }
     await (httpJson(req, res, rest + query, target) ?? notFound(req, res));
   }
 
   async function operations(res: HttpResponse, pathname: string): Promise<boolean> {
     switch (pathname) {
       case "/healthz":
+      case "/health":
         sendText(res, 200, JSON_TYPE, '{"status":"ok"}');
         return true;
       case "/readyz": {
         const reason = await options.notReady();
         const body = reason === undefined ? { status: "ready" } : { status: "not ready", reason };
         sendText(res, reason === undefined ? 200 : 503, JSON_TYPE, JSON.stringify(body));
+        return true;
+      }
+      case "/v1/openapi.json":
+        sendText(res, 200, JSON_TYPE, await options.openapi());
+        return true;
+      case "/health/deep": {
+        const health = await options.health();
+        sendText(res, health.status === "unhealthy" ? 503 : 200, JSON_TYPE, JSON.stringify(health));
         return true;
       }
       case "/metrics":

@@ -6,7 +6,7 @@ export interface SseFrame {
   /** One line: JSON without line breaks. */
   data: string;
   /** Becomes `id:`, which a client sends back as Last-Event-ID. */
-  id?: number | undefined;
+  id?: number | string | undefined;
   /** Becomes `event:`; left out for ordinary items. */
   event?: string;
 }

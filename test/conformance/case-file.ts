@@ -20,7 +20,12 @@ const SERVICES = [
   MessageService,
   CacheService,
 ];
-const methods = new Map(SERVICES.flatMap((s) => s.methods.map((m) => [m.name, m] as const)));
+/** By their names, and with that of the service: where two have the same name, the bare one is the standard's. */
+const methods = new Map(
+  SERVICES.toReversed().flatMap((s) =>
+    s.methods.flatMap((m) => [[m.name, m] as const, [`${s.name}/${m.name}`, m] as const]),
+  ),
+);
 
 const json = z.record(z.string(), z.json());
 

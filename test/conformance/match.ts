@@ -68,13 +68,13 @@ export function normalize(json: JsonValue): JsonValue {
   };
   return mapStrings(json, (text, key) => {
     if (TIME.test(text)) return "time";
-    if (key === "nextPageToken") return text === "" ? "" : "token";
+    if (key === "nextPageToken" || key === "cursor") return text === "" ? "" : "token";
     return text.replace(UUID, rename);
   });
 }
 
 /** What depends on what came before, and is absent where nothing did. */
-const MEASURED: ReadonlySet<string> = new Set(["errorRate", "inFlight", "latencyMs", "score", "seed"]);
+const MEASURED: ReadonlySet<string> = new Set(["deletedCount", "errorRate", "inFlight", "latencyMs", "score", "seed"]);
 
 /** Visits strings in an order that does not depend on that of the keys. */
 function mapStrings(json: JsonValue, map: (text: string, key: string) => JsonValue, key = ""): JsonValue {

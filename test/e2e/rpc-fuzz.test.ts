@@ -4,6 +4,7 @@ import { create, toBinary, toJsonString } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { afterEach, beforeAll, expect, it } from "vitest";
 import { A2AService, Role, SendMessageRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
 import { echoAgent } from "./echo-agent.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
 
@@ -44,7 +45,12 @@ const rubbish = fc.oneof(
   mutated,
   fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
 );
-const method = fc.constantFrom(...A2AService.methods.map(({ name }) => name));
+// A stream of all tasks does not end by itself.
+const method = fc.constantFrom(
+  ...[A2AService, TaskService].flatMap(({ typeName, methods }) =>
+    methods.filter(({ name }) => name !== "WatchTasks").map(({ name }) => `${typeName}/${name}`),
+  ),
+);
 
 /** A frame as gRPC and gRPC-Web have it; its flags and length may lie. */
 const frame = fc
@@ -57,7 +63,7 @@ const frame = fc
   });
 
 async function post(name: string, type: string, body: Uint8Array): Promise<Response> {
-  return fetch(`${app.httpUrl}/lf.a2a.v1.A2AService/${name}`, {
+  return fetch(`${app.httpUrl}/${name}`, {
     method: "POST",
     headers: { "content-type": type, "connect-protocol-version": "1" },
     body: Uint8Array.from(body),
@@ -98,7 +104,7 @@ it.each([
         const { promise, resolve } = Promise.withResolvers<void>();
         const stream = session.request({
           ":method": "POST",
-          ":path": `/lf.a2a.v1.A2AService/${name}`,
+          ":path": `/${name}`,
           "content-type": "application/grpc",
           te: "trailers",
         });

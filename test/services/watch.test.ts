@@ -1,11 +1,20 @@
 /** Watchers on one replica of what another one writes: every update once, in order, whatever is lost on the way. */
+import { create } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { MessageSchema, Role } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { messageUpdate } from "../../src/domain/agent-report.ts";
+import { EngineState } from "../../src/domain/task-state.ts";
+import { systemRuntime } from "../../src/services/runtime.ts";
+import { REMOVED } from "../../src/services/update-hub.ts";
+import { watchTask } from "../../src/services/watch.ts";
 import { migrate } from "../../src/store/migrate.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
 import { startTcpProxy } from "../fault/tcp-proxy.ts";
 import { type HintingReplica, type HintingReplicaOptions, startHintingReplica } from "../fixtures/hinting-replica.ts";
+import { headerOf } from "../fixtures/task-header.ts";
 import { administer, createDatabase, describeEachBackend, silent } from "../store/backends.ts";
+import { raw } from "../store/tables.ts";
 
 const numbers = (count: number) => Array.from({ length: count }, (_, i) => i + 1);
 
@@ -54,6 +63,42 @@ describeEachBackend("a watcher on another replica", (context) => {
     const seen = logs.map(({ taskId }) => watched(reader, taskId, 4));
     await Promise.all(logs.map((log) => log.append(3)));
     for (const watching of seen) expect(await watching).toEqual([1, 2, 3, 4]);
+  });
+
+  test("is told that its task was removed, by the poll where no hint comes", async () => {
+    const writer = await startHintingReplica(context.db);
+    const reader = await startHintingReplica(context.db, { pollMs: 100, loses: () => true });
+    onTestFinished(() => Promise.all([writer.stop(), reader.stop()]).then(() => {}));
+    const log = await writer.begin();
+    const seen = watched(reader, log.taskId, 9);
+    const missing = expect(seen).rejects.toMatchObject({ reason: "TASK_NOT_FOUND" });
+    await raw(context.db, "delete from tasks where task_id = $1", [log.taskId]);
+    await raw(context.db, "delete from task_updates where task_id = $1", [log.taskId]);
+    await missing;
+  });
+
+  test("waits for a task that is yet to be stored, and is told when that was removed", async () => {
+    const { store, hub, stop } = await startHintingReplica(context.db, { pollMs: 50, loses: () => true });
+    onTestFinished(stop);
+    const header = headerOf();
+    const key = { workspaceId: header.workspaceId, taskId: header.taskId };
+    const signal = new AbortController().signal;
+    const watch = watchTask({ store, hub, runtime: systemRuntime() }, { ...key, after: 1, fresh: true, signal });
+    const polled = async () => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const leave = hub.subscribe(key.workspaceId, key.taskId, { onHint: (seq) => seq === REMOVED && resolve() });
+      await promise.finally(leave);
+    };
+    const next = watch.next();
+    // Two looks of the poll find no such task; the watch goes on.
+    await polled();
+    await polled();
+    const first = messageUpdate(create(MessageSchema, { messageId: "m", role: Role.USER }));
+    await store.submit({ header, updates: [{ ...first, state: EngineState.QUEUED }] });
+    watch.taskIsStored();
+    await raw(context.db, "delete from tasks where task_id = $1", [key.taskId]);
+    await raw(context.db, "delete from task_updates where task_id = $1", [key.taskId]);
+    await expect(next).rejects.toMatchObject({ reason: "TASK_NOT_FOUND" });
   });
 });
 

@@ -13,6 +13,8 @@ import { createOutboxRepository } from "../../src/store/outbox-repository.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
 import { createPushConfigRepository } from "../../src/store/push-config-repository.ts";
 import { createPushQueue } from "../../src/store/push-queue.ts";
+import { createTaskEventReads } from "../../src/store/task-event-reads.ts";
+import { createTaskRemoval } from "../../src/store/task-removal.ts";
 import { whenReadable, writeRow, writeTask } from "../fixtures/log-rows.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { createDatabase, silent } from "./backends.ts";
@@ -72,6 +74,11 @@ async function useAll(xid: string): Promise<Asked> {
   await queue.next(claims[0]!);
   await Promise.all(claims.map((claim) => queue.settle({ ...claim, verdict: { pauseMs: 60_000 } })));
   await queue.untilDue(1);
+  const [events, removal] = [createTaskEventReads(watched), createTaskRemoval(watched)];
+  await events.read("default", { xid, taskId: "", seq: 0 }, {}, { rows: PAGE, bytes: 1_000_000 });
+  await events.read("default", { xid, taskId: "", seq: 0 }, { agentId: "nobody" }, { rows: PAGE, bytes: 1_000_000 });
+  await removal.remove("default", `grown-${news.length}`);
+  await removal.removeEnded("default", { before: new Date(), after: "", limit: 100 });
   return asked;
 }
 
@@ -127,7 +134,7 @@ it("touch what they must only, when the tables are large and analyzed", async ()
   // Of a few transactions, long ago.
   await sql`
     insert into task_updates (workspace_id, task_id, seq, kind, body, created_at, xid)
-    select 'default', 'grown-' || n / 10, n % 10 + 1, 2, 'x', now(), (n / 500 + 3)::text::xid8
+    select 'default', 'grown-' || n / 10, n % 10 + 1, 2, '\\x0a00', now(), (n / 500 + 3)::text::xid8
     from generate_series(0, 199999) n`.execute(kysely);
   await sql`analyze tasks, task_updates, push_configs`.execute(kysely);
   for (const xid of ["3", "200", "402"]) {

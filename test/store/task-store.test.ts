@@ -280,7 +280,11 @@ describeEachBackend("the task store", (context) => {
       const before = await store.load("default", header.taskId);
       const stranger = { ...header, workspaceId: "stranger" };
       expect(await store.load("stranger", header.taskId)).toBeUndefined();
-      expect(await store.readUpdates("stranger", header.taskId, 0, 10)).toEqual({ updates: [], more: false });
+      expect(await store.readUpdates("stranger", header.taskId, 0, 10)).toEqual({
+        updates: [],
+        more: false,
+        gone: true,
+      });
       expect(await store.list("stranger", { contextId: header.contextId }, { limit: 10 })).toEqual({
         tasks: [],
         total: 0,

@@ -29,6 +29,8 @@ export interface ReplicaEvents {
 export interface Replica {
   /** Names this run of the server in leases and in the log. */
   id(): string;
+  /** How long its lease holds without another heartbeat, in milliseconds; 0 or less when it may have run out. */
+  leaseLeftMs(): number;
   /** Begins its heartbeats, four in the time of a lease. */
   start(events: ReplicaEvents): void;
   /** Ends its heartbeats and its lease: what it had is free at once. */
@@ -44,11 +46,13 @@ export async function joinReplicas(deps: ReplicaDeps): Promise<Replica> {
   /** Since when every heartbeat has been heard; undefined from the start on, when none was lost. */
   let inTouchSince: number | undefined;
 
+  let leasedAtMs = runtime.elapsedMs();
   await leases.register(id, hostname(), leaseMs);
   if (alone) await leases.releaseOthers(id);
   log.info({ replica: id, leaseMs }, "joined");
 
   async function beat(events: ReplicaEvents): Promise<void> {
+    const nowMs = runtime.elapsedMs();
     const living = await leases.beat(id, leaseMs);
     if (living === undefined) {
       log.warn({ replica: id }, "declared dead by another replica after a long silence; joining again");
@@ -56,8 +60,10 @@ export async function joinReplicas(deps: ReplicaDeps): Promise<Replica> {
       const next = newId();
       await leases.register(next, hostname(), leaseMs);
       id = next;
+      leasedAtMs = nowMs;
       log.info({ replica: id }, "joined");
     } else {
+      leasedAtMs = nowMs;
       events.onBeat(living);
     }
     // Whoever was cut off with us deserves the time to come back.
@@ -86,6 +92,7 @@ export async function joinReplicas(deps: ReplicaDeps): Promise<Replica> {
   let kept: Promise<void> = Promise.resolve();
   return {
     id: () => id,
+    leaseLeftMs: () => leasedAtMs + leaseMs - runtime.elapsedMs(),
     start(events) {
       kept = keep(events).catch((error: unknown) => {
         if (!stop.signal.aborted) log.error({ err: error }, "heartbeats have stopped");

@@ -7,7 +7,7 @@ import type { Logger } from "pino";
 import type { TaskKey } from "../../store/task-reads.ts";
 import type { TaskStore } from "../../store/task-store.ts";
 import type { Runtime } from "../runtime.ts";
-import type { UpdateHub } from "../update-hub.ts";
+import { REMOVED, type UpdateHub } from "../update-hub.ts";
 
 /** Tasks that one statement asks for. */
 const BATCH = 500;
@@ -57,13 +57,22 @@ export function startSlowPoll({ store, hub, runtime, log, everyMs }: SlowPollDep
     try {
       for (const batch of batches()) {
         if (stop.signal.aborted) return;
-        for (const { workspaceId, taskId, seq } of await store.lastNumbers(batch)) hub.hint(workspaceId, taskId, seq);
+        const found = await store.lastNumbers(batch);
+        for (const { workspaceId, taskId, seq } of found) hub.hint(workspaceId, taskId, seq);
+        if (found.length < batch.length) tellOfMissing(batch, found);
       }
       failed = false;
     } catch (error) {
       failed = true;
       log.debug({ err: error }, "the watched tasks could not be looked at");
     }
+  }
+
+  /** Tasks that were removed: whoever still watches one reads its log, and finds that it is gone. */
+  function tellOfMissing(batch: readonly TaskKey[], found: readonly TaskKey[]): void {
+    const keyOf = ({ workspaceId, taskId }: TaskKey) => `${workspaceId} ${taskId}`;
+    const there = new Set(found.map(keyOf));
+    for (const key of batch) if (!there.has(keyOf(key))) hub.hint(key.workspaceId, key.taskId, REMOVED);
   }
 
   const pause = (ms: number, signal: AbortSignal) => runtime.wait(ms, signal).catch(() => {});

@@ -8,7 +8,7 @@ import {
   universalRequestFromNodeRequest,
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
-import { GRPC_CODE, packedErrorDetails } from "../../domain/error-details.ts";
+import { detailRegistry, GRPC_CODE, packedErrorDetails } from "../../domain/error-details.ts";
 import { internal, SignalboxError } from "../../domain/errors.ts";
 import { MAX_BINARY_DEPTH, MAX_JSON_MESSAGE_DEPTH } from "../../domain/nesting.ts";
 import { bodyTimeout } from "../http-errors.ts";
@@ -41,7 +41,7 @@ export function createConnectLane(
     readMaxBytes: options.maxBytes,
     compressMinBytes: options.compress ? 1024 : Number.MAX_SAFE_INTEGER,
     binaryOptions: { recursionLimit: MAX_BINARY_DEPTH },
-    jsonOptions: { ignoreUnknownFields: true, recursionLimit: MAX_JSON_MESSAGE_DEPTH },
+    jsonOptions: { ignoreUnknownFields: true, recursionLimit: MAX_JSON_MESSAGE_DEPTH, registry: detailRegistry },
     maxTimeoutMs: options.maxTimeoutMs ?? ONE_DAY_MS,
   });
   addRoutes(router, options.rpcs);

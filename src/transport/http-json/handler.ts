@@ -1,5 +1,6 @@
 /** The HTTP+JSON binding (A2A specification, section 11), for every service whose RPCs have `google.api.http` options. */
 import type { JsonValue } from "@bufbuild/protobuf";
+import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import { A2A_JSON_TYPE, createBodyReader, JSON_TYPE } from "../http-body.ts";
 import { HttpCall } from "../http-call.ts";
 import { clientError, errorBody, errorHeaders, httpStatus, methodNotAllowed } from "../http-errors.ts";
@@ -41,6 +42,8 @@ export function createHttpJsonHandler(options: HttpJsonOptions): HttpJsonHandler
   const readJsonBody = createBodyReader({ maxBytes: options.maxBytes, timeoutMs: options.bodyTimeoutMs ?? 30_000 });
   const routes = httpRoutes(options.rpcs.values());
   const table = createRouteTable(routes);
+  // Our own services have one address; only the standard's have one for each target.
+  const tableOfTargets = createRouteTable(routes.filter(({ rpc }) => rpc.service.typeName === A2AService.typeName));
   const writers = new Map(routes.map(({ rpc }) => [rpc, responseWriter(rpc.method.output)]));
 
   async function answer(req: HttpRequest, res: HttpResponse, match: RouteMatch, search: string, target?: string) {
@@ -92,7 +95,7 @@ export function createHttpJsonHandler(options: HttpJsonOptions): HttpJsonHandler
 
   return (req, res, path, target) => {
     const mark = path.indexOf("?");
-    const match = table.match(mark < 0 ? path : path.slice(0, mark));
+    const match = (target === undefined ? table : tableOfTargets).match(mark < 0 ? path : path.slice(0, mark));
     if (match === undefined) return undefined;
     return answer(req, res, match, mark < 0 ? "" : path.slice(mark), target).catch((error) => {
       onError(error);

@@ -34,9 +34,14 @@ export function httpRoutes(rpcs: Iterable<BoundRpc>): Route[] {
     for (const binding of [rule, ...rule.additionalBindings]) {
       const route = routeOf(rpc, binding);
       routes.push(route);
-      // The one route that no annotation has: the specification subscribes by POST (section 11.3.2), its proto by GET.
+      // The routes that no annotation has: the specification subscribes by POST (section 11.3.2), its proto by GET; and who comes
+      // from a simple gateway looks for `/tasks/{id}/stream`, which the standard's proto cannot say.
       if (route.template.verb === "subscribe" && route.httpMethod === "GET") {
         routes.push({ ...route, httpMethod: "POST", body: "request" });
+        routes.push({
+          ...route,
+          template: { segments: [...route.template.segments, { literal: "stream" }], verb: "" },
+        });
       }
     }
   }

@@ -2,6 +2,7 @@
 import type { JsonValue, Message } from "@bufbuild/protobuf";
 import { EmptySchema } from "@bufbuild/protobuf/wkt";
 import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
+import { TaskService } from "../../../gen/signalbox/v1/task_pb.ts";
 import { createBodyReader, JSON_TYPE } from "../http-body.ts";
 import { HttpCall } from "../http-call.ts";
 import { clientError, errorHeaders, httpStatus, methodNotAllowed } from "../http-errors.ts";
@@ -35,7 +36,14 @@ interface Method {
   write: (message: Message) => JsonValue;
 }
 
-/** Serves the RPCs of A2AService that are among `rpcs`. */
+/** Our own methods beside the standard's, for who comes from a simple gateway. */
+const OWN_METHODS: ReadonlyMap<string, string> = new Map([
+  ["task.send", `${TaskService.typeName}/${TaskService.method.submitTask.name}`],
+  ["task.status", `${TaskService.typeName}/${TaskService.method.getTask.name}`],
+  ["task.cancel", `${TaskService.typeName}/${TaskService.method.cancelTask.name}`],
+]);
+
+/** Serves the RPCs of A2AService that are among `rpcs`, and at the router's own address those of `OWN_METHODS`. */
 export function createJsonRpcHandler(options: JsonRpcOptions): JsonRpcHandler {
   const { onError, keepAliveMs = 15_000 } = options;
   const readJsonBody = createBodyReader({ maxBytes: options.maxBytes, timeoutMs: options.bodyTimeoutMs ?? 30_000 });
@@ -45,6 +53,11 @@ export function createJsonRpcHandler(options: JsonRpcOptions): JsonRpcHandler {
     // Where there is nothing to say the reference implementations answer null, not an empty object.
     const isEmpty = rpc.method.output.typeName === EmptySchema.typeName;
     methods.set(rpc.method.name, { rpc, write: isEmpty ? () => null : responseWriter(rpc.method.output) });
+  }
+  const ownMethods = new Map(methods);
+  for (const [name, rpcName] of OWN_METHODS) {
+    const rpc = options.rpcs.get(rpcName);
+    if (rpc) ownMethods.set(name, { rpc, write: responseWriter(rpc.method.output) });
   }
 
   async function answer(req: HttpRequest, res: HttpResponse, target: string | undefined): Promise<void> {
@@ -69,8 +82,9 @@ export function createJsonRpcHandler(options: JsonRpcOptions): JsonRpcHandler {
         id = known;
       });
       id = request.id;
-      const method = methods.get(request.method);
-      if (method === undefined) throw methodNotFound(request.method, [...methods.keys()]);
+      const known = target === undefined ? ownMethods : methods;
+      const method = known.get(request.method);
+      if (method === undefined) throw methodNotFound(request.method, [...known.keys()]);
       call = new HttpCall("json-rpc", method.rpc, req, res, queryOf(req), target);
       await dispatch(method, request, call, res);
     } catch (thrown) {

@@ -26,15 +26,15 @@ export const addressTargetKey = createContextKey<string | undefined>(undefined, 
   description: "target named by the address",
 });
 
-const sequences = new WeakMap<object, number>();
+const sequences = new WeakMap<object, number | string>();
 
-/** Remembers the sequence number of a StreamResponse, for transports that carry it beside the body (SSE `id:`). */
-export function setSequence<T extends object>(response: T, sequence: number): T {
+/** Remembers the sequence number, or the cursor, of an item of a stream, for transports that carry it beside the body (SSE `id:`). */
+export function setSequence<T extends object>(response: T, sequence: number | string): T {
   sequences.set(response, sequence);
   return response;
 }
 
-export function sequenceOf(response: object): number | undefined {
+export function sequenceOf(response: object): number | string | undefined {
   return sequences.get(response);
 }
 

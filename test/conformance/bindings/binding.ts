@@ -59,7 +59,8 @@ export class RpcError extends Error {
   }
 }
 
-const registry = createRegistry(ErrorInfoSchema, BadRequestSchema, RetryInfoSchema);
+/** What stands packed in answers and errors. */
+export const registry = createRegistry(ErrorInfoSchema, BadRequestSchema, RetryInfoSchema);
 
 /** Packed details in ProtoJSON. */
 export const detailsToJson = (details: readonly Any[]): JsonObject[] =>

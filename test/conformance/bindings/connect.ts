@@ -24,14 +24,14 @@ import { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
 import { RolloutService } from "../../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../../gen/signalbox/v1/task_pb.ts";
-import { type Binding, detailsToJson, RpcError } from "./binding.ts";
+import { type Binding, detailsToJson, RpcError, registry } from "./binding.ts";
 
 export const grpcAtHttpPort = binding("gRPC at the HTTP port", ({ baseUrl, sessionManager }) =>
   createGrpcTransport({ baseUrl, sessionManager }),
 );
 
 export const connectInJson = binding("Connect in JSON over HTTP/1.1", ({ baseUrl }) =>
-  createConnectTransport({ baseUrl, httpVersion: "1.1" }),
+  createConnectTransport({ baseUrl, httpVersion: "1.1", jsonOptions: { registry } }),
 );
 
 export const connectInBinary = binding("Connect in binary over HTTP/2", ({ baseUrl, sessionManager }) =>
@@ -57,7 +57,7 @@ function binding(
           const ends = AbortSignal.any([signal, left.signal]);
           try {
             for await (const message of start(transport, method, fromJson(method.input, request), headers, ends)) {
-              yield toJson(method.output, message);
+              yield toJson(method.output, message, { registry });
             }
           } catch (error) {
             throw error instanceof ConnectError ? rpcError(error) : error;

@@ -9,7 +9,7 @@ import { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
 import { RolloutService } from "../../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../../gen/signalbox/v1/task_pb.ts";
-import { type Binding, type Call, detailsToJson, RpcError } from "./binding.ts";
+import { type Binding, type Call, detailsToJson, RpcError, registry } from "./binding.ts";
 
 export const grpcJs: Binding = {
   name: "gRPC",
@@ -23,7 +23,7 @@ export const grpcJs: Binding = {
         const cancel = () => answers.cancel();
         call.signal.addEventListener("abort", cancel);
         try {
-          for await (const message of answers) yield toJson(call.method.output, message);
+          for await (const message of answers) yield toJson(call.method.output, message, { registry });
         } catch (error) {
           throw isServiceError(error) ? rpcError(error) : error;
         } finally {

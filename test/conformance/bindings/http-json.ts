@@ -8,7 +8,7 @@ import { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
 import { RolloutService } from "../../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../../gen/signalbox/v1/task_pb.ts";
-import { type Binding, type Call, RpcError } from "./binding.ts";
+import { type Binding, type Call, RpcError, registry } from "./binding.ts";
 import { readEvents } from "./server-sent-events.ts";
 
 const contract = JSON.parse(readFileSync(new URL("../../fixtures/a2a-v1-contract.json", import.meta.url), "utf8")) as {
@@ -43,6 +43,15 @@ const ROUTES: Readonly<Record<string, string[]>> = {
   GetRoutingSettings: ["GET /v1/routingSettings"],
   UpdateRoutingSettings: ["PATCH /v1/routingSettings body=routing_settings"],
   ReplayRoutes: ["POST /v1/routes:replay body=*"],
+  SubmitTask: ["POST /v1/tasks body=*"],
+  BatchSubmitTasks: ["POST /v1/tasks:batchSubmit body=*"],
+  "TaskService/GetTask": ["GET /v1/tasks/{task_id}"],
+  "TaskService/ListTasks": ["GET /v1/tasks"],
+  WaitTask: ["GET /v1/tasks/{task_id}:wait"],
+  "TaskService/CancelTask": ["POST /v1/tasks/{task_id}:cancel body=*"],
+  DeleteTask: ["DELETE /v1/tasks/{task_id}"],
+  CleanupTasks: ["POST /v1/tasks:cleanup body=*"],
+  WatchTasks: ["GET /v1/tasks:watch"],
 };
 
 export const httpJson: Binding = {
@@ -60,7 +69,10 @@ export const httpJson: Binding = {
         signal: AbortSignal.any([call.signal, left.signal]),
       });
       try {
-        for await (const json of read(response)) yield toJson(call.method.output, fromJson(call.method.output, json));
+        const { output } = call.method;
+        for await (const json of read(response)) {
+          yield toJson(output, fromJson(output, json, { registry }), { registry });
+        }
       } finally {
         left.abort();
       }
@@ -92,7 +104,8 @@ function httpRequest({ method, request }: Call): { verb: string; target: string;
   const rest = structuredClone(request);
   const names = (field: string) => field.split(".").map(camelCase);
   const isTargeted = typeof rest.tenant === "string" && rest.tenant !== "";
-  const rule = ROUTES[method.name]?.find((route) => route.includes("{tenant}") === isTargeted);
+  const routes = ROUTES[`${method.parent.name}/${method.name}`] ?? ROUTES[method.name];
+  const rule = routes?.find((route) => route.includes("{tenant}") === isTargeted);
   const [, verb = "", template = "", bodyField] = /^(\w+) (\S+)(?: body=(\S+))?$/.exec(rule ?? "") ?? [];
   if (!isTargeted) delete rest.tenant;
   const path = template.replace(/\{([\w.]+)(?:=\*)?\}/g, (_, field: string) => {

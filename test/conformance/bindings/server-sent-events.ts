@@ -3,6 +3,8 @@ export interface ServerSentEvent {
   /** "message" unless the stream says otherwise. */
   event: string;
   data: string;
+  /** What a client sends back as Last-Event-ID; empty when the event says none. */
+  id: string;
 }
 
 export async function* readEvents(body: ReadableStream<Uint8Array>): AsyncGenerator<ServerSentEvent, void> {
@@ -15,7 +17,8 @@ export async function* readEvents(body: ReadableStream<Uint8Array>): AsyncGenera
       const lines = block.split("\n").map((line) => /^(\w*): ?(.*)$/.exec(line) ?? []);
       const data = lines.filter(([, field]) => field === "data").map(([, , value]) => value);
       const event = lines.find(([, field]) => field === "event")?.[2] ?? "message";
-      if (data.length > 0) yield { event, data: data.join("\n") };
+      const id = lines.find(([, field]) => field === "id")?.[2] ?? "";
+      if (data.length > 0) yield { event, data: data.join("\n"), id };
     }
   }
   if (text !== "") throw new Error(`the stream ends in the middle of an event: ${text}`);

@@ -1,0 +1,50 @@
+/** Capabilities of a file for `signalbox apply`. */
+import { isDeepStrictEqual } from "node:util";
+import { type Capability, CapabilitySchema } from "../../gen/signalbox/v1/registry_pb.ts";
+import type { ConfigProblem } from "../config/config-error.ts";
+import { capabilitiesOf } from "../domain/capability.ts";
+import { capabilityViolations } from "../domain/capability-rules.ts";
+import { isDnsLabel } from "../domain/identifiers.ts";
+import type { SignalboxClient } from "../sdk/client.ts";
+import { addViolations, type Described, decode } from "./apply-file.ts";
+import { type ApplyItem, found, type Outcome } from "./apply-item.ts";
+
+/** A capability: what AddCapability takes, with the `agentId` that offers it. */
+export function capabilityItem(
+  described: Described,
+  problems: ConfigProblem[],
+): (ApplyItem & { agentId: string }) | undefined {
+  const wanted = decode<Capability>(CapabilitySchema, described, problems);
+  if (!wanted) return undefined;
+  const { agentId, capabilityId } = wanted;
+  if (!isDnsLabel(agentId)) {
+    problems.push({ where: described.where(["agentId"]), message: "agentId: is required: the agent that offers it." });
+  }
+  if (wanted.skillId !== "") {
+    problems.push({ where: described.where(["skillId"]), message: "skillId: is the card's to say; leave it out." });
+  }
+  addViolations(described, capabilityViolations(wanted, ""), problems);
+  return {
+    name: `capability/${agentId}/${capabilityId}`,
+    where: described.where(),
+    agentId,
+    apply: (client, dryRun) => applyCapability(client, wanted, dryRun),
+  };
+}
+
+async function applyCapability({ registry }: SignalboxClient, wanted: Capability, dryRun: boolean): Promise<Outcome> {
+  const { agentId, capabilityId } = wanted;
+  const agent = await found(registry.getAgent({ agentId }));
+  // It is created by this very file.
+  if (!agent?.card && dryRun) return "created";
+  const { capabilities } = await registry.listCapabilities({ agentId, capabilityId });
+  const [current] = capabilities;
+  if (current && agent?.card) {
+    // The server shows what was said and what the card says as one. What was said now would make the same of the card, or not.
+    const made = (said: Capability) =>
+      capabilitiesOf(agentId, agent.card!, [said]).find((each) => each.capabilityId === capabilityId);
+    if (isDeepStrictEqual(made(wanted), made(current))) return "unchanged";
+  }
+  if (!dryRun) await registry.addCapability({ agentId, capability: wanted });
+  return current ? "configured" : "created";
+}
