@@ -8,6 +8,7 @@ import type { AgentClient, AgentEndpoint } from "./agent-port.ts";
 import { createFurtherMessages, type ProceedWithTask } from "./further-messages.ts";
 import { type BeginTask, createNewTasks, type NewTasksDeps } from "./new-tasks.ts";
 import { createRunners, type RunnersDeps } from "./runners.ts";
+import { AGENT_LEFT, CANCELED_BY_CLIENT } from "./task-cancel.ts";
 import type { TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError, whenDatabaseAnswers } from "./task-writer.ts";
 
@@ -103,6 +104,11 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
         runners.inBackground("a task cannot be looked after", image.header.taskId, () => heal(image.header));
       throw error;
     }
+    if (runner.writer.image.header.agentId !== agent.agentId) {
+      // It went to another agent at that very moment.
+      runner.release();
+      throw new LeaseLostError(image.header.taskId);
+    }
     running.start(runner, (r) => r.resume());
     return { runner, started: true };
   }
@@ -110,7 +116,10 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   async function cancel(image: TaskImage, agent: AgentEndpoint, signal: AbortSignal): Promise<void> {
     for (let current = image, attempt = 0; ; current = await load(image.header)) {
       try {
-        return await cancelAsItStands(current, agent, signal);
+        const moved = current.header.agentId !== agent.agentId;
+        const now = moved ? await deps.findAgent(current.header) : agent;
+        if (now) return await cancelAsItStands(current, now, signal);
+        return await end(current, TaskState.CANCELED, AGENT_LEFT, CANCELED_BY_CLIENT);
       } catch (error) {
         // Another replica was faster with something, or has declared this one dead: what the log says now decides.
         if (!(error instanceof LeaseLostError)) throw error;

@@ -1,7 +1,8 @@
 /** What a runner works with: what all of a replica share, what its task alone has, and how long both may be used. */
 import type { TaskStore } from "../store/task-store.ts";
 import type { AbortGroup } from "./abort-group.ts";
-import type { AgentClient } from "./agent-port.ts";
+import type { AgentClient, AgentEndpoint } from "./agent-port.ts";
+import type { FindAnotherAgent } from "./another-agent.ts";
 import type { TaskLog } from "./late-log.ts";
 import type { Runtime } from "./runtime.ts";
 import type { AttemptRules } from "./task-attempts.ts";
@@ -17,15 +18,17 @@ export interface RunnerDeps {
   /** Longest time with one attempt, in milliseconds. */
   attemptTimeoutMs: number;
   attempts: Omit<AttemptRules, "safeToRepeat">;
+  /** Who has a task next when an agent has failed it; left out where there is nobody. */
+  nextAgent?: FindAnotherAgent | undefined;
 }
 
 /** What a runner works with that is its task's own. */
 export interface RunnerInit {
   writer: TaskWriter;
+  /** Who has the task, and the way there. */
+  agent: AgentEndpoint;
   client: AgentClient;
   log: TaskLog;
-  /** Whether the agent's work may be done twice. */
-  safeToRepeat: boolean;
   life: Life;
 }
 

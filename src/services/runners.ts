@@ -58,7 +58,7 @@ export interface Runners {
 
 export function createRunners(deps: RunnersDeps): Runners {
   const { store, runtime, log } = deps;
-  const running = createRunningTasks({ hub: deps.hub, log, loads: deps.loads, onRest: deps.onRoom });
+  const running = createRunningTasks({ hub: deps.hub, log, loads: deps.loads, onRest: deps.onRoom, now: runtime.now });
   const turns = createTurns();
   const beside = new Set<Promise<void>>();
   let life = newLife();
@@ -79,9 +79,9 @@ export function createRunners(deps: RunnersDeps): Runners {
     const facts = { taskId, workspaceId, agentId, ...(traceId !== undefined && { traceId }) };
     return new TaskRunner(deps, {
       writer: createTaskWriter(deps, image),
+      agent,
       client,
       log: new LateLog(() => (request?.log ?? log).child(facts)),
-      safeToRepeat: agent.safeToRepeat,
       life,
     });
   }

@@ -1,5 +1,6 @@
 /** The tasks that this replica carries at the moment, each with its runner. */
 import type { Logger } from "pino";
+import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { stateBrought, stateOf, type TaskUpdate } from "../domain/task-log.ts";
 import { TRANSITIONS } from "../domain/task-state.ts";
 import type { TakenTask } from "../store/lease-repository.ts";
@@ -41,6 +42,7 @@ interface RunningDeps {
   /** Told which agents have how many tasks, and how they end. */
   loads: Pick<AgentLoads, "begin" | "end">;
   onRest: () => void;
+  now: () => Date;
 }
 
 export function createRunningTasks(deps: RunningDeps): RunningTasks {
@@ -108,12 +110,19 @@ class Entry implements RunningTask, TaskListener {
   readonly #deps: RunningDeps;
   readonly #places: Places;
   readonly #workspaceId: string;
+  /** Whose work it is. Where its image comes to say another, this one has failed it. */
+  readonly #agentId: string;
+  /** Since when, where that was not from the beginning. */
+  readonly #since: Date | undefined;
   readonly #deaf: () => void;
   #hasPlace = true;
 
   constructor(deps: RunningDeps, places: Places, runner: TaskRunner) {
-    const { workspaceId, taskId } = runner.writer.image.header;
+    const { workspaceId, taskId, agentId, origin } = runner.writer.image.header;
     this.#deps = deps;
+    this.#agentId = agentId;
+    // What passed with the agents before is not this one's.
+    this.#since = origin && deps.now();
     this.#places = places;
     this.#workspaceId = workspaceId;
     this.runner = runner;
@@ -162,7 +171,13 @@ class Entry implements RunningTask, TaskListener {
     this.#hasPlace = false;
     this.#places.giveBack(this.#workspaceId);
     const { image } = this.runner.writer;
-    this.#deps.loads.end(image.header, stateOf(image));
+    const { header } = image;
+    const isStill = header.agentId === this.#agentId;
+    const own =
+      isStill && !this.#since
+        ? header
+        : { ...header, agentId: this.#agentId, createdAt: this.#since ?? header.createdAt };
+    this.#deps.loads.end(own, isStill ? stateOf(image) : TaskState.FAILED);
   }
 }
 

@@ -15,6 +15,7 @@ import {
   mentionedTaskIds,
   messageUpdate,
   ownMessage,
+  ownText,
   replyUpdate,
   statusUpdate,
   type UpstreamIds,
@@ -34,6 +35,9 @@ import { LeaseLostError, type TaskWriter, whenDatabaseAnswers } from "./task-wri
 /** Begins the `cause` of a failure whose raw answer the log keeps. */
 export const INVALID_ANSWER = "INVALID_AGENT_RESPONSE";
 
+/** What is kept of an agent's reason for a failure that is not the end, in characters. */
+const MAX_REASON = 512;
+
 const NO_IDS: UpstreamIds = new Map();
 /** What is held at most while it is being stored, in bytes. */
 const MAX_HELD_BYTES = 1024 * 1024;
@@ -50,6 +54,11 @@ export interface ReporterDeps {
    * another replica's.
    */
   onNamed: (upstreamTaskId: string, late: boolean) => Promise<void> | void;
+  /**
+   * Asked when the agent says that it failed the task, with what it says of that. True: another agent has it next, and
+   * nothing of this is written down.
+   */
+  onAgentFailed?: (why: string) => Promise<boolean>;
   /** Told that something could not be stored that nobody waited for. It is thrown to whoever reports next, or settles. */
   onFailure: (error: unknown) => void;
 }
@@ -62,7 +71,10 @@ export interface TaskReporter {
   report(answer: StreamResponse, first: boolean): Promise<void>;
   /** Resolves when everything that was reported is stored, and the agent that named a task too late has been told. */
   settled(): Promise<void>;
-  /** Stores what the agent's task says as a whole. `options` of the append, where it is to be one of a kind. */
+  /**
+   * Stores what the agent's task says as a whole. `options` of the append, where it is to be one of a kind: a failure is then
+   * the end of the task.
+   */
   reportTask(task: Task, options?: AppendOptions): Promise<void>;
   /** Something to be added to the history, in the agent's name. */
   remark(text: string): Promise<void>;
@@ -100,6 +112,7 @@ class Reporter implements TaskReporter {
     const mentioned = mentionedTaskIds(answer);
     const known = mentioned.length === 0 ? NO_IDS : await this.#knownIds(mentioned);
     const { payload } = answer;
+    if (isFailure(payload) && (await this.#goesElsewhere(payload.value))) return;
     switch (payload.case) {
       case "task":
         return this.#hear(payload.value.status, weightOfTask(payload.value), this.#task(payload.value, known));
@@ -138,13 +151,14 @@ class Reporter implements TaskReporter {
     throw error;
   }
 
-  async reportTask(task: Task, options: AppendOptions = {}): Promise<void> {
+  async reportTask(task: Task, options?: AppendOptions): Promise<void> {
     if (this.#failure) await this.settled();
+    if (!options && task.status?.state === TaskState.FAILED && (await this.#goesElsewhere(task))) return;
     const mentioned = mentionedTaskIds({
       $typeName: "lf.a2a.v1.StreamResponse",
       payload: { case: "task", value: task },
     });
-    await this.#task(task, mentioned.length === 0 ? NO_IDS : await this.#knownIds(mentioned), options);
+    await this.#task(task, mentioned.length === 0 ? NO_IDS : await this.#knownIds(mentioned), options ?? {});
   }
 
   remark(text: string): Promise<void> {
@@ -168,6 +182,16 @@ class Reporter implements TaskReporter {
   }
 
   // --- what is heard, and what is held meanwhile
+
+  /** Whether another agent has the task next, which this one says it failed. */
+  async #goesElsewhere({ contextId, status, ...event }: Task | TaskStatusUpdateEvent): Promise<boolean> {
+    const { onAgentFailed } = this.#deps;
+    if (!onAgentFailed) return false;
+    this.#identify("id" in event ? event.id : event.taskId, contextId);
+    await this.settled();
+    const texts = status?.message?.parts.flatMap(({ content }) => (content.case === "text" ? content.value : [])) ?? [];
+    return onAgentFailed(ownText(this.#writer.image.header, texts.join(" ").slice(0, MAX_REASON)));
+  }
 
   /** Holds what leaves the task at work, and waits for the storing of everything else. */
   async #hear(status: TaskStatus | undefined, bytes: number, written: Promise<void>): Promise<void> {
@@ -273,6 +297,14 @@ class Reporter implements TaskReporter {
   #now(): Timestamp {
     return timestampFromDate(this.#deps.runtime.now());
   }
+}
+
+type Payload = StreamResponse["payload"];
+
+function isFailure(payload: Payload): payload is Extract<Payload, { case: "task" | "statusUpdate" }> {
+  return (
+    (payload.case === "statusUpdate" || payload.case === "task") && payload.value.status?.state === TaskState.FAILED
+  );
 }
 
 const isAtWork = (state: TaskState | undefined): boolean =>

@@ -3,7 +3,7 @@ import { ownText } from "../domain/agent-report.ts";
 import { type Delivery, stateOf } from "../domain/task-log.ts";
 import { EngineState, isClaimable, isTerminal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
-import { AgentCallError, type AgentCallOptions, type AgentClient } from "./agent-port.ts";
+import { AgentCallError, type AgentCallOptions, type AgentClient, type AgentEndpoint } from "./agent-port.ts";
 import type { TaskLog } from "./late-log.ts";
 import type { Life, RunnerDeps, RunnerInit } from "./runner-deps.ts";
 import type { Runtime } from "./runtime.ts";
@@ -35,7 +35,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   readonly #deps: RunnerDeps;
   readonly #client: AgentClient;
   readonly #life: Life;
-  readonly #safeToRepeat: boolean;
+  readonly #agent: AgentEndpoint;
   /** Ends the listening to the agent. */
   readonly #stop = new AbortController();
   readonly #follower: TaskFollower;
@@ -46,10 +46,12 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   #messages: TaskMessages | undefined;
   /** How the storing of what the agent said failed while the agent was listened to. */
   #unstored: { error: unknown } | undefined;
+  /** Whether its client has asked to cancel the task. */
+  #isToBeCanceled = false;
   /** Whether it is known already that the task is another's. */
   #knowsLoss = false;
 
-  constructor(deps: RunnerDeps, { writer, client, log, safeToRepeat, life }: RunnerInit) {
+  constructor(deps: RunnerDeps, { writer, agent, client, log, life }: RunnerInit) {
     this.#deps = deps;
     this.writer = writer;
     this.store = deps.store;
@@ -58,7 +60,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     this.agentTimeoutMs = deps.agentTimeoutMs;
     this.agentAwayMs = deps.agentAwayMs;
     this.#client = client;
-    this.#safeToRepeat = safeToRepeat;
+    this.#agent = agent;
     this.#life = life;
     life.runners.add(this.#stop);
     // What the log must hear, it hears even when the agent is no longer listened to.
@@ -99,10 +101,12 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
 
   /** Ends the task if its agent agrees. Throws TaskNotCancelable when it does not. */
   async cancel(signal: AbortSignal): Promise<void> {
+    this.#isToBeCanceled = true;
     const cancel = createTaskCancel(
       {
         log: this.log,
         runtime: this.runtime,
+        agentId: this.#agent.agentId,
         look: (upstreamTaskId) => this.#follower.look(upstreamTaskId),
         asCallError: (error) => this.#asAgentError(error),
         control: (until) => this.control(until),
@@ -158,8 +162,11 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
 
   attempts(): TaskAttempts {
     const { runtime, log, writer } = this;
-    const rules = { ...this.#deps.attempts, safeToRepeat: this.#safeToRepeat };
-    this.#attempts ??= createTaskAttempts({ runtime, log, rules }, writer, this.reporter, this.#life.signal);
+    if (this.#attempts) return this.#attempts;
+    const { store, nextAgent, attempts } = this.#deps;
+    const rules = { ...attempts, safeToRepeat: this.#agent.safeToRepeat };
+    const deps = { runtime, log, rules, store, nextAgent, isWanted: () => !this.#isToBeCanceled };
+    this.#attempts = createTaskAttempts(deps, writer, this.reporter, this.#life.signal);
     return this.#attempts;
   }
 
@@ -197,6 +204,10 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     this.#stop.abort();
   }
 
+  async onAgentFailed(why: string): Promise<boolean> {
+    return this.#deps.nextAgent !== undefined && this.attempts().failedByAgent(why);
+  }
+
   /** Nobody waits for what is held: the run ends with how its storing failed. */
   onFailure(error: unknown): void {
     this.#unstored ??= { error };
@@ -223,7 +234,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     } catch (error) {
       const failure = this.asCallError(error);
       if (this.#upstreamTaskId === undefined) return this.attempts().notBegun(failure);
-      if (failure.kind === "invalid") return this.reporter.failFor(failure);
+      if (failure.kind === "invalid") return this.attempts().refused(failure);
       this.log.info({ err: failure }, "the message met trouble; looking what became of it");
       if (!first && (await this.#follower.wasNotHeard(failure))) return;
     }
