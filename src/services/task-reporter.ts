@@ -185,12 +185,11 @@ class Reporter implements TaskReporter {
 
   /** Whether another agent has the task next, which this one says it failed. */
   async #goesElsewhere({ contextId, status, ...event }: Task | TaskStatusUpdateEvent): Promise<boolean> {
-    const { onAgentFailed } = this.#deps;
-    if (!onAgentFailed) return false;
+    if (!this.#deps.onAgentFailed) return false;
     this.#identify("id" in event ? event.id : event.taskId, contextId);
     await this.settled();
     const texts = status?.message?.parts.flatMap(({ content }) => (content.case === "text" ? content.value : [])) ?? [];
-    return onAgentFailed(ownText(this.#writer.image.header, texts.join(" ").slice(0, MAX_REASON)));
+    return this.#deps.onAgentFailed(ownText(this.#writer.image.header, texts.join(" ").slice(0, MAX_REASON)));
   }
 
   /** Holds what leaves the task at work, and waits for the storing of everything else. */
