@@ -1,12 +1,18 @@
-/** The port through which a task that was dispatched finds another agent than the one that has it. */
+/** The ports through which a task that was dispatched finds another agent than the one that has it, and what its rollout says. */
 import type { Message } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type RouteDecision, RouteDecisionSchema } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { Capability } from "../domain/capability.ts";
 import { encode } from "../domain/encode.ts";
+import type { Rollout } from "../domain/rollout.ts";
 import { givenCapabilityId, type TaskHeader } from "../domain/task-log.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { Reroute } from "../store/task-writes.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
+
+/** What is said of the traffic of a workspace, or of one of its capabilities. What is known is given without a promise. */
+export interface RolloutSource {
+  of(workspaceId: string, capabilityId: string | undefined): Rollout | Promise<Rollout>;
+}
 
 /** An agent that a task may go to. */
 export interface AnotherAgent {
@@ -31,7 +37,11 @@ export type FindAnotherAgent = (
 export const asGiven = (header: TaskHeader): TaskHeader =>
   header.origin ? { ...header, capabilityId: givenCapabilityId(header) } : header;
 
-/** What is stored when a task goes to another agent; `upstreamTaskId` is what that one calls it, if it has it already. */
+/** The agent with what may be repeated said of it: of itself, or of what it does for the task. */
+export const endpointOf = ({ agent, capability }: AnotherAgent): AgentEndpoint =>
+  capability?.safeToRepeat && !agent.safeToRepeat ? { ...agent, safeToRepeat: true } : agent;
+
+/** What is stored when a task goes to another agent. */
 export async function rerouteTo(
   { agent, capability, decision }: AnotherAgent,
   { workspaceId, contextId }: TaskHeader,

@@ -123,7 +123,6 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       } catch (error) {
         // Another replica was faster with something, or has declared this one dead: what the log says now decides.
         if (!(error instanceof LeaseLostError)) throw error;
-        running.drop(current.header);
         await runners.pause(attempt++, signal);
       }
     }
@@ -135,6 +134,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       await runner.cancel(signal);
     } catch (error) {
       if (!started) runner.release();
+      else if (error instanceof LeaseLostError) running.drop(image.header, runner.writer);
       throw error;
     }
     // An agent may take its time to cancel, and nobody else follows the task.
@@ -165,7 +165,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
           return writer.image.header.disclosed;
         } catch (error) {
           if (!(error instanceof LeaseLostError)) throw error;
-          running.drop(key);
+          running.drop(key, writer);
         }
       }
     },

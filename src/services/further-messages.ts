@@ -83,7 +83,6 @@ export function createFurtherMessages(deps: FurtherMessagesDeps, runners: Runner
           return await inTurn(current.header, () => tell(current, work));
         } catch (error) {
           if (!(error instanceof LeaseLostError)) throw error;
-          running.drop(current.header);
           await runners.pause(attempt++, signal);
         }
       }
@@ -105,6 +104,7 @@ export function createFurtherMessages(deps: FurtherMessagesDeps, runners: Runner
       );
     } catch (error) {
       if (!entry) runner.release();
+      else if (error instanceof LeaseLostError) running.drop(image.header, runner.writer);
       // If the message was stored all the same, the task is ours and says WORKING: what its agent says of it is the truth.
       if (isOutcomeUnknown(error))
         inBackground("a task cannot be looked after", image.header.taskId, () => heal(image.header));

@@ -6,6 +6,7 @@ import type { FindAnotherAgent } from "./another-agent.ts";
 import type { TaskLog } from "./late-log.ts";
 import type { Runtime } from "./runtime.ts";
 import type { AttemptRules } from "./task-attempts.ts";
+import type { Hedging } from "./task-hedge.ts";
 import type { TaskWriter } from "./task-writer.ts";
 
 export interface RunnerDeps {
@@ -20,6 +21,8 @@ export interface RunnerDeps {
   attempts: Omit<AttemptRules, "safeToRepeat">;
   /** Who has a task next when an agent has failed it; left out where there is nobody. */
   nextAgent?: FindAnotherAgent | undefined;
+  /** Asks a second agent when the first is slow; left out where nobody is. */
+  hedging?: Hedging | undefined;
 }
 
 /** What a runner works with that is its task's own. */

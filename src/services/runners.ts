@@ -1,12 +1,15 @@
 /** What the parts of the dispatcher share: the runners of this replica, and the life that they live in. */
+
+import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { Logger } from "pino";
-import type { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { StreamResponseSchema, type TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { agentText, statusUpdate } from "../domain/agent-report.ts";
-import { foldTask, type TaskImage } from "../domain/task-log.ts";
+import { copyImage, foldTask, type NewUpdate, type TaskImage } from "../domain/task-log.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import { createAbortGroup } from "./abort-group.ts";
 import { AgentCallError, type AgentClient, type AgentConnector, type AgentEndpoint } from "./agent-port.ts";
+import { type AnotherAgent, endpointOf, rerouteTo } from "./another-agent.ts";
 import { agentUnavailable, draining } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
 import { createTurns } from "./in-turn.ts";
@@ -15,6 +18,8 @@ import type { AgentLoads } from "./routing/agent-load.ts";
 import type { Life, RunnerDeps } from "./runner-deps.ts";
 import { createRunningTasks, type RunningTasks } from "./running-tasks.ts";
 import { backoffMs } from "./runtime.ts";
+import type { CopyAnswer } from "./task-copy.ts";
+import { createHedging, type HedgedAttempt, type HedgePorts, mayBeHedged } from "./task-hedge.ts";
 import { TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError, type WriterDeps, whenDatabaseAnswers } from "./task-writer.ts";
 
@@ -28,6 +33,8 @@ export interface RunnersDeps extends RunnerDeps, WriterDeps {
   loads: Pick<AgentLoads, "begin" | "end">;
   /** Told when there is room for another task. */
   onRoom: () => void;
+  /** What decides about second requests; left out where there are none. */
+  hedges?: HedgePorts | undefined;
 }
 
 export interface Runners {
@@ -77,12 +84,57 @@ export function createRunners(deps: RunnersDeps): Runners {
     // A request's log has its trace already.
     const traceId = request ? undefined : delivery.traceparent?.split("-")[1];
     const facts = { taskId, workspaceId, agentId, ...(traceId !== undefined && { traceId }) };
-    return new TaskRunner(deps, {
+    return new TaskRunner(runnerDeps, {
       writer: createTaskWriter(deps, image),
       agent,
       client,
       log: new LateLog(() => (request?.log ?? log).child(facts)),
       life,
+    });
+  }
+
+  /** What the second agent says is the task's from now on: as a takeover, so that the first one's runner writes no more. */
+  async function giveTo(
+    attempt: HedgedAttempt,
+    second: AnotherAgent,
+    answer: CopyAnswer,
+    since: Date,
+  ): Promise<boolean> {
+    const { header } = attempt.writer.image;
+    return turns(keyOf(header), async () => {
+      const first = running.get(header)?.runner;
+      if (first !== attempt) return false;
+      const reroute = await rerouteTo(second, header, store);
+      const named = "task" in answer && { upstreamTaskId: answer.task.id, ...contextIn(answer.task.contextId) };
+      const agent = endpointOf(second);
+      const runner = runnerFor(copyImage(first.writer.image), agent, connect(agent));
+      let moved = false;
+      const move = (image: TaskImage): NewUpdate[] => {
+        moved = mayBeHedged(image) && image.header.leaseOwner === deps.replicaId();
+        const cause = `agent ${agent.agentId} was faster than ${image.header.agentId}`;
+        return moved ? [{ kind: "transition", body: create(StreamResponseSchema), state: image.state, cause }] : [];
+      };
+      const options = {
+        take: true,
+        forgetUpstream: true,
+        hidden: "either",
+        reroute: { ...reroute, ...named },
+      } as const;
+      try {
+        const outcome = await runner.writer.append(move, options, life.signal);
+        moved &&= outcome === "stored";
+      } catch (error) {
+        runner.release();
+        throw error;
+      }
+      if (!moved) {
+        runner.release();
+        return false;
+      }
+      running.drop(header, first.writer);
+      running.start(runner, (r) => r.take(answer), since);
+      first.giveWay();
+      return true;
     });
   }
 
@@ -117,6 +169,11 @@ export function createRunners(deps: RunnersDeps): Runners {
     await createTaskWriter(deps, image).append(status, { take: true }, life.signal);
   }
 
+  const hedging =
+    deps.hedges &&
+    createHedging({ ...deps, ports: deps.hedges, connect, giveTo, life: () => life.signal, inBackground });
+  const runnerDeps: RunnerDeps = { ...deps, hedging };
+
   return {
     running,
     get signal() {
@@ -125,7 +182,7 @@ export function createRunners(deps: RunnersDeps): Runners {
     get stopping() {
       return stopping;
     },
-    inTurn: ({ workspaceId, taskId }, work) => turns(`${workspaceId} ${taskId}`, work),
+    inTurn: (key, work) => turns(keyOf(key), work),
     connect,
     runnerFor,
     load,
@@ -150,6 +207,10 @@ export function createRunners(deps: RunnersDeps): Runners {
     },
   };
 }
+
+const keyOf = ({ workspaceId, taskId }: TaskKey): string => `${workspaceId} ${taskId}`;
+
+const contextIn = (contextId: string) => contextId !== "" && { upstreamContextId: contextId };
 
 function newLife(): Life & { end(reason: unknown): void } {
   const controller = new AbortController();

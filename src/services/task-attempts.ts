@@ -52,6 +52,8 @@ export interface AttemptsDeps {
   nextAgent?: FindAnotherAgent | undefined;
   /** Whether the client still wants it. */
   isWanted: () => boolean;
+  /** Whether a second agent, which was asked because this one was slow, has the task now that this one has failed. */
+  isHedged: () => Promise<boolean>;
 }
 
 export function createTaskAttempts(
@@ -79,6 +81,7 @@ export function createTaskAttempts(
 
   /** Gives the task to the next agent, at once. False when there is none, or it must stay where it is. */
   async function elsewhere(why: string): Promise<boolean> {
+    if (await deps.isHedged()) return true;
     const { header, task } = writer.image;
     const [message] = task.history;
     if (!deps.nextAgent || !message || !deps.isWanted() || !mayMove(writer.image)) return false;

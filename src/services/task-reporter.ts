@@ -76,6 +76,10 @@ export interface TaskReporter {
    * the end of the task.
    */
   reportTask(task: Task, options?: AppendOptions): Promise<void>;
+  /** Stores a bare Message with which the agent answered the first one. */
+  reportReply(message: Message): Promise<void>;
+  /** What the agent calls the task, if it was told here first. */
+  readonly name: string | undefined;
   /** Something to be added to the history, in the agent's name. */
   remark(text: string): Promise<void>;
   /** Sets a status of our own making. `hidden`: for who has not seen the task, it stays unseen. */
@@ -92,8 +96,8 @@ class Reporter implements TaskReporter {
   readonly #deps: ReporterDeps;
   readonly #writer: TaskWriter;
   readonly #signal: AbortSignal;
-  /** What the agent calls the task, before that is stored. */
-  #name: string | undefined;
+  /** Known here before it is stored. */
+  name: string | undefined;
   /** Reports that are held until they are stored, how heavy they are, and who waits until there is none. */
   #held = 0;
   #heldBytes = 0;
@@ -159,6 +163,11 @@ class Reporter implements TaskReporter {
       payload: { case: "task", value: task },
     });
     await this.#task(task, mentioned.length === 0 ? NO_IDS : await this.#knownIds(mentioned), options ?? {});
+  }
+
+  async reportReply(message: Message): Promise<void> {
+    const { referenceTaskIds } = message;
+    await this.#reply(message, referenceTaskIds.length === 0 ? NO_IDS : await this.#knownIds(referenceTaskIds));
   }
 
   remark(text: string): Promise<void> {
@@ -248,7 +257,7 @@ class Reporter implements TaskReporter {
       await this.#writer.append(make, options, this.#signal);
       return;
     }
-    this.#name = upstreamTaskId;
+    this.name = upstreamTaskId;
     try {
       const outcome = await this.#writer.append(make, options, this.#signal);
       await this.#deps.onNamed(upstreamTaskId, outcome === "ended");
@@ -259,7 +268,7 @@ class Reporter implements TaskReporter {
   }
 
   get #upstreamTaskId(): string | undefined {
-    return this.#writer.image.header.upstreamTaskId ?? this.#name;
+    return this.#writer.image.header.upstreamTaskId ?? this.name;
   }
 
   /** The ids of a report, which must be of this task, and such that they can be stored. */

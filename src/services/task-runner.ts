@@ -9,8 +9,10 @@ import type { Life, RunnerDeps, RunnerInit } from "./runner-deps.ts";
 import type { Runtime } from "./runtime.ts";
 import { createTaskAttempts, type TaskAttempts } from "./task-attempts.ts";
 import { createTaskCancel } from "./task-cancel.ts";
+import type { CopyAnswer } from "./task-copy.ts";
 import { TaskDelivery } from "./task-delivery.ts";
 import { createTaskFollower, type FollowerDeps, type TaskFollower } from "./task-follower.ts";
+import type { TaskHedge } from "./task-hedge.ts";
 import { armTimeLimit, endAtLimit, type LimitDeps, TimeLimitError } from "./task-limits.ts";
 import { type MessagesDeps, TaskMessages } from "./task-messages.ts";
 import { createTaskReporter, type ReporterDeps, type TaskReporter } from "./task-reporter.ts";
@@ -40,6 +42,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   readonly #stop = new AbortController();
   readonly #follower: TaskFollower;
   #attempts: TaskAttempts | undefined;
+  #hedge: TaskHedge | undefined;
   #naming: PromiseWithResolvers<void> | undefined;
   #isNamed = false;
   /** Those that were sent beside the run. */
@@ -50,6 +53,8 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   #isToBeCanceled = false;
   /** Whether it is known already that the task is another's. */
   #knowsLoss = false;
+  /** Whether a second agent was faster than this one's. */
+  hasGivenWay = false;
 
   constructor(deps: RunnerDeps, { writer, agent, client, log, life }: RunnerInit) {
     this.#deps = deps;
@@ -133,6 +138,25 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     }
   }
 
+  /** Takes up a task that its agent has done already, when another was slow: this is what came of it. */
+  take(answer: CopyAnswer): Promise<void> {
+    return this.#settle(async () => {
+      try {
+        if ("message" in answer) await this.reporter.reportReply(answer.message);
+        else await this.reporter.reportTask(answer.task);
+      } catch (error) {
+        return this.attempts().refused(this.asCallError(error));
+      }
+      await this.#carryOn();
+    });
+  }
+
+  /** Stops, because another agent was faster and has the task now: what this one's has begun is not wanted. */
+  giveWay(): void {
+    this.hasGivenWay = true;
+    this.#stop.abort(new GivenWayError());
+  }
+
   /** Resolves when the agent has named the task, or no longer will. */
   get named(): Promise<void> {
     if (this.#isNamed) return Promise.resolve();
@@ -165,7 +189,8 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     if (this.#attempts) return this.#attempts;
     const { store, nextAgent, attempts } = this.#deps;
     const rules = { ...attempts, safeToRepeat: this.#agent.safeToRepeat };
-    const deps = { runtime, log, rules, store, nextAgent, isWanted: () => !this.#isToBeCanceled };
+    const isHedged = async () => (await this.#hedge?.settled()) === true;
+    const deps = { runtime, log, rules, store, nextAgent, isWanted: () => !this.#isToBeCanceled, isHedged };
     this.#attempts = createTaskAttempts(deps, writer, this.reporter, this.#life.signal);
     return this.#attempts;
   }
@@ -205,7 +230,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   }
 
   async onAgentFailed(why: string): Promise<boolean> {
-    return this.#deps.nextAgent !== undefined && this.attempts().failedByAgent(why);
+    return (this.#deps.nextAgent ?? this.#hedge) !== undefined && this.attempts().failedByAgent(why);
   }
 
   /** Nobody waits for what is held: the run ends with how its storing failed. */
@@ -224,6 +249,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
 
   async #run(message: Message, delivery: Delivery): Promise<void> {
     const first = this.#upstreamTaskId === undefined;
+    if (first && this.#agent.safeToRepeat) this.#hedge = this.#deps.hedging?.begin(this, message, delivery);
     try {
       if (this.#client.streaming) {
         await this.#follower.consume(await this.delivery.stream(message, delivery), first ? "first" : "further");
@@ -286,9 +312,12 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
       await work();
     } catch (error) {
       const reason = stop.signal.aborted ? stop.signal.reason : error;
-      await this.#end(reason instanceof TimeLimitError ? reason : error);
+      const isLimit = reason instanceof TimeLimitError;
+      await this.#end(isLimit ? reason : error);
+      if (this.hasGivenWay || (this.#isWithAnother && !isLimit)) await this.#tellUnwanted();
     } finally {
       disarm();
+      this.#hedge?.end();
       this.#nameKnown();
     }
   }
@@ -321,7 +350,23 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     return error;
   }
 
+  /** The agent is told to stop, as far as it has named what it does. */
+  async #tellUnwanted(): Promise<void> {
+    const { name } = this.reporter;
+    if (name === undefined) return;
+    try {
+      await this.#client.cancel(name, this.lastWords());
+      this.log.info("the slower agent was told to stop");
+    } catch (error) {
+      this.log.info({ err: error }, "the slower agent could not be told to stop");
+    }
+  }
+
   // --- how the task stands
+
+  get #isWithAnother(): boolean {
+    return this.writer.image.header.agentId !== this.#agent.agentId;
+  }
 
   get #state(): TaskState {
     return stateOf(this.writer.image);
@@ -334,6 +379,14 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   #nameKnown(): void {
     this.#isNamed = true;
     this.#naming?.resolve();
+  }
+}
+
+/** Another agent was faster. */
+class GivenWayError extends Error {
+  constructor() {
+    super("another agent was faster");
+    this.name = "GivenWayError";
   }
 }
 

@@ -43,7 +43,12 @@ describeEachBackend("an attempt that failed", (context) => {
     return {
       writer,
       said,
-      attempts: createTaskAttempts({ ...deps, rules, isWanted: () => true }, writer, reporter, never),
+      attempts: createTaskAttempts(
+        { ...deps, rules, isWanted: () => true, isHedged: async () => false },
+        writer,
+        reporter,
+        never,
+      ),
     };
   }
 
