@@ -79,6 +79,8 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onDelivery: metrics.pushDelivery,
     onTaken: metrics.tasksTaken,
     onAttemptFailed: metrics.attemptFailed,
+    onHedge: metrics.hedge,
+    onMirror: metrics.mirror,
   });
   const { db, hub, directory, router, sender, tasks, taskExecutions, routes, pushConfigs, registry } = engine;
   const closing: (() => unknown)[] = [];

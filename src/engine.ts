@@ -4,12 +4,14 @@
  */
 import type { Logger } from "pino";
 import type { Config } from "./config/settings.ts";
+import { DEFAULT_ROLLOUT } from "./domain/rollout.ts";
 import { DEFAULT_WEIGHTS } from "./domain/routing/strategies.ts";
 import { createAgentConnector } from "./outbound/agent-connector.ts";
 import { createCardFetcher } from "./outbound/card-fetcher.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import { createWebhookSender } from "./outbound/webhook.ts";
 import { type AgentDirectory, createAgentDirectory } from "./services/agent-directory.ts";
+import type { RolloutSource } from "./services/another-agent.ts";
 import { type Claims, createClaims } from "./services/background/claims.ts";
 import { startHints } from "./services/background/hints.ts";
 import { type Outbox, startOutbox } from "./services/background/outbox.ts";
@@ -17,15 +19,18 @@ import { startPushNotifications } from "./services/background/push-notifications
 import { joinReplicas } from "./services/background/replica.ts";
 import { startSlowPoll } from "./services/background/slow-poll.ts";
 import { createDispatcher, type Dispatcher } from "./services/dispatcher.ts";
+import type { MirrorOutcome } from "./services/mirrors.ts";
 import { allowAll } from "./services/policy.ts";
 import { createPushConfigs, type PushConfigs } from "./services/push-configs.ts";
 import { createRegistry, type Registry } from "./services/registry.ts";
 import { createRouter, type Router } from "./services/router.ts";
 import { createRoutes, type Routes } from "./services/routes.ts";
 import { createAgentLoads } from "./services/routing/agent-load.ts";
+import { createSecondAgent } from "./services/routing/second-agent.ts";
 import type { Runtime } from "./services/runtime.ts";
 import { createSender, type Sender } from "./services/send.ts";
 import { createTaskExecutions, type TaskExecutions } from "./services/task-executions.ts";
+import type { HedgeOutcome } from "./services/task-hedge.ts";
 import { createTasks, type Tasks } from "./services/tasks.ts";
 import { createUpdateHub, type UpdateHub } from "./services/update-hub.ts";
 import { createAgentRepository } from "./store/agent-repository.ts";
@@ -56,6 +61,9 @@ export interface EngineOptions {
   onTaken?: (how: "claimed" | "rescued", tasks: number) => void;
   /** Told of each attempt that failed and is followed by another. */
   onAttemptFailed?: () => void;
+  /** Told how each second request, and each copy of a task, came out. */
+  onHedge?: (outcome: HedgeOutcome) => void;
+  onMirror?: (outcome: MirrorOutcome) => void;
 }
 
 export interface Engine {
@@ -113,6 +121,7 @@ async function build(
 ): Promise<Engine> {
   const { config, log, runtime, inProcess } = options;
   const { onDelivery = () => {}, onTaken = () => {}, onAttemptFailed = () => {} } = options;
+  const { onHedge = () => {}, onMirror = () => {} } = options;
   await migrate(db, log);
   await mendTransactionNumbers(db, log);
 
@@ -147,13 +156,10 @@ async function build(
   // services
   const directory = createAgentDirectory(agentRepository, capabilityRepository, runtime);
   const loads = createAgentLoads(runtime);
-  const router = createRouter({
-    directory,
-    runtime,
-    loads,
-    strategy: config.routing.strategy,
-    weights: DEFAULT_WEIGHTS,
-  });
+  const rollouts: RolloutSource = { of: () => DEFAULT_ROLLOUT };
+  const decisionOf = (workspaceId: string, taskId: string) => readDecision(db, workspaceId, taskId);
+  const choosing = { directory, runtime, loads, strategy: config.routing.strategy, weights: DEFAULT_WEIGHTS };
+  const router = createRouter(choosing);
   const { task, limits } = config;
   const dispatcher = createDispatcher({
     store,
@@ -178,6 +184,16 @@ async function build(
         claims.look(pauseMs);
       },
     },
+    hedges: {
+      rollouts,
+      secondAgent: createSecondAgent({ ...choosing, readDecision: decisionOf }),
+      quantileMs: () => undefined,
+      averageLatencyMs: router.averageLatencyMs,
+      inFlight: (workspaceId, agentId) => loads.of(workspaceId, agentId)?.inFlight ?? 0,
+      tryReserve: () => () => {},
+      onOutcome: onHedge,
+    },
+    mirrors: { rollouts, onOutcome: onMirror },
     maxRunning: limits.runningTasks,
     queue: { busy: () => claims.busy(), full: () => claims.full() },
     onRoom: () => claims.busy() && claims.look(),
@@ -197,7 +213,7 @@ async function build(
   const routes = createRoutes({
     router,
     tasks,
-    readDecision: (workspaceId, taskId) => readDecision(db, workspaceId, taskId),
+    readDecision: decisionOf,
   });
   const taskExecutions = createTaskExecutions({ reads: createTransitionReads(db), tasks });
   const pushConfigs = createPushConfigs({ repository: pushConfigRepository, tasks, webhooks, runtime });

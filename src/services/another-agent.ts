@@ -38,7 +38,7 @@ export const asGiven = (header: TaskHeader): TaskHeader =>
   header.origin ? { ...header, capabilityId: givenCapabilityId(header) } : header;
 
 /** The agent with what may be repeated said of it: of itself, or of what it does for the task. */
-export const endpointOf = ({ agent, capability }: AnotherAgent): AgentEndpoint =>
+export const endpointOf = ({ agent, capability }: Pick<AnotherAgent, "agent" | "capability">): AgentEndpoint =>
   capability?.safeToRepeat && !agent.safeToRepeat ? { ...agent, safeToRepeat: true } : agent;
 
 /** What is stored when a task goes to another agent. */

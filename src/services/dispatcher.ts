@@ -6,15 +6,18 @@ import type { TakenTask } from "../store/lease-repository.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import type { AgentClient, AgentEndpoint } from "./agent-port.ts";
 import { createFurtherMessages, type ProceedWithTask } from "./further-messages.ts";
+import { createMirrors, type MirrorPorts } from "./mirrors.ts";
 import { type BeginTask, createNewTasks, type NewTasksDeps } from "./new-tasks.ts";
 import { createRunners, type RunnersDeps } from "./runners.ts";
 import { AGENT_LEFT, CANCELED_BY_CLIENT } from "./task-cancel.ts";
 import type { TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError, whenDatabaseAnswers } from "./task-writer.ts";
 
-export interface DispatcherDeps extends RunnersDeps, NewTasksDeps {
+export interface DispatcherDeps extends RunnersDeps, Omit<NewTasksDeps, "mirror"> {
   /** The agent of a task as it is registered now. */
   findAgent: (task: TaskHeader) => Promise<AgentEndpoint | undefined>;
+  /** What decides about copies of tasks; left out where there are none. */
+  mirrors?: MirrorPorts | undefined;
 }
 
 export interface Dispatcher {
@@ -44,7 +47,10 @@ export interface Dispatcher {
 export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const runners = createRunners(deps);
   const { running, connect, runnerFor, load, end, inTurn } = runners;
-  const begin = createNewTasks(deps, runners);
+  const { inBackground } = runners;
+  const life = () => runners.signal;
+  const mirror = deps.mirrors && createMirrors({ ...deps, ports: deps.mirrors, connect, life, inBackground });
+  const begin = createNewTasks({ ...deps, mirror }, runners);
   const proceed = createFurtherMessages({ ...deps, heal }, runners);
 
   /** Carries on a task that is this replica's by the database, and that it does not carry. */
@@ -101,7 +107,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       runner.release();
       // If it was taken all the same, it is this replica's, and nobody else will carry it.
       if (isOutcomeUnknown(error))
-        runners.inBackground("a task cannot be looked after", image.header.taskId, () => heal(image.header));
+        inBackground("a task cannot be looked after", image.header.taskId, () => heal(image.header));
       throw error;
     }
     if (runner.writer.image.header.agentId !== agent.agentId) {

@@ -53,6 +53,8 @@ export interface Router {
   agent(context: RequestContext, agentId: string): Promise<AgentRecord | undefined>;
   /** The same, for whoever carries the task on. */
   endpoint(task: TaskHeader): Promise<AgentEndpoint | undefined>;
+  /** How long, as is declared, the agent of a task takes for what it has it for, in milliseconds. */
+  averageLatencyMs(task: TaskHeader): Promise<number | undefined>;
 }
 
 export interface RouterDeps extends DecideDeps {
@@ -186,16 +188,22 @@ export function createRouter(deps: RouterDeps): Router {
     return { source, capabilityId, offers: own };
   }
 
+  /** What the agent of a task offers where the task was given to a capability. */
+  async function capabilityOf({ workspaceId, agentId, capabilityId }: TaskHeader): Promise<Capability | undefined> {
+    if (capabilityId === undefined) return undefined;
+    const { capabilities } = await directory.agents(workspaceId);
+    return capabilities.get(agentId)?.find((each) => each.capabilityId === capabilityId);
+  }
+
   return {
     target,
     route,
     agent: (context, agentId) => directory.agent(context.workspaceId, agentId),
-    async endpoint({ workspaceId, agentId, capabilityId }) {
-      const agent = await directory.agent(workspaceId, agentId);
-      if (!agent || capabilityId === undefined) return agent;
-      const offers = (await directory.agents(workspaceId)).byCapability.get(capabilityId);
-      return endpointFor(agent, offers?.find((offer) => offer.agent.agentId === agentId)?.capability);
+    async endpoint(task) {
+      const agent = await directory.agent(task.workspaceId, task.agentId);
+      return agent && endpointFor(agent, await capabilityOf(task));
     },
+    averageLatencyMs: async (task) => (await capabilityOf(task))?.averageLatencyMs,
   };
 }
 

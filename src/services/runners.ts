@@ -6,6 +6,7 @@ import type { Logger } from "pino";
 import { StreamResponseSchema, type TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { agentText, statusUpdate } from "../domain/agent-report.ts";
 import { copyImage, foldTask, type NewUpdate, type TaskImage } from "../domain/task-log.ts";
+import type { TaskResult } from "../domain/task-result.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import { createAbortGroup } from "./abort-group.ts";
 import { AgentCallError, type AgentClient, type AgentConnector, type AgentEndpoint } from "./agent-port.ts";
@@ -18,7 +19,6 @@ import type { AgentLoads } from "./routing/agent-load.ts";
 import type { Life, RunnerDeps } from "./runner-deps.ts";
 import { createRunningTasks, type RunningTasks } from "./running-tasks.ts";
 import { backoffMs } from "./runtime.ts";
-import type { CopyAnswer } from "./task-copy.ts";
 import { createHedging, type HedgedAttempt, type HedgePorts, mayBeHedged } from "./task-hedge.ts";
 import { TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError, type WriterDeps, whenDatabaseAnswers } from "./task-writer.ts";
@@ -97,7 +97,7 @@ export function createRunners(deps: RunnersDeps): Runners {
   async function giveTo(
     attempt: HedgedAttempt,
     second: AnotherAgent,
-    answer: CopyAnswer,
+    answer: TaskResult,
     since: Date,
   ): Promise<boolean> {
     const { header } = attempt.writer.image;

@@ -5,6 +5,7 @@
 import type { Message, StreamResponse, Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { idViolations } from "../domain/message-rules.ts";
 import type { Delivery, TaskHeader } from "../domain/task-log.ts";
+import type { TaskResult } from "../domain/task-result.ts";
 import { isInterrupted, isTerminal } from "../domain/task-state.ts";
 import { AgentCallError, type AgentClient } from "./agent-port.ts";
 import type { TaskLog } from "./late-log.ts";
@@ -17,12 +18,6 @@ const POLL_MAX_MS = 5_000;
 /** Longest wait for the answer to a get or a cancel, in milliseconds, and to a cancel when the server stops. */
 const CONTROL_TIMEOUT_MS = 30_000;
 const LAST_WORDS_MS = 1_000;
-
-/** A bare Message, or the task as it was when it first rested: it had ended, or asked. */
-export type CopyAnswer = { readonly message: Message } | { readonly task: Task };
-
-export const stateOfCopy = (answer: CopyAnswer): TaskState | undefined =>
-  "task" in answer ? answer.task.status?.state : undefined;
 
 export class TaskCopy {
   readonly #deps: DeliveryDeps;
@@ -44,8 +39,11 @@ export class TaskCopy {
     this.#delivery = new TaskDelivery(deps, { image }, client, signal);
   }
 
-  /** Sends the message, and waits for what comes of it. Throws AgentCallError, and the reason of the signal. */
-  async answer(message: Message, delivery: Delivery): Promise<CopyAnswer> {
+  /**
+   * Sends the message, and waits until the copy rests: until it has ended, or asks something. Throws AgentCallError, and the
+   * reason of the signal.
+   */
+  async answer(message: Message, delivery: Delivery): Promise<TaskResult> {
     const answer = this.#client.streaming
       ? await this.#hear(await this.#delivery.stream(message, delivery))
       : this.#reply(await this.#delivery.sendAndReturn(message, delivery));
@@ -69,7 +67,7 @@ export class TaskCopy {
   }
 
   /** Listens to a stream until it ends, or the copy rests. Undefined: the copy has a name to be looked at by. */
-  async #hear(stream: AsyncIterable<StreamResponse>): Promise<CopyAnswer | undefined> {
+  async #hear(stream: AsyncIterable<StreamResponse>): Promise<TaskResult | undefined> {
     for await (const item of stream) {
       const { payload } = item;
       if (payload.case === "message" && this.#name === undefined) return this.#reply(item);
@@ -82,7 +80,7 @@ export class TaskCopy {
     return undefined;
   }
 
-  #reply({ payload }: StreamResponse): CopyAnswer | undefined {
+  #reply({ payload }: StreamResponse): TaskResult | undefined {
     if (payload.case === "message") {
       this.#hasEnded = true;
       return { message: payload.value };

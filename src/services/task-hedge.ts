@@ -13,11 +13,12 @@ import {
   type TaskImage,
   type TaskUpdate,
 } from "../domain/task-log.ts";
+import type { TaskResult } from "../domain/task-result.ts";
 import { EngineState, stateName } from "../domain/task-state.ts";
 import { AgentCallError, type AgentClient, type AgentEndpoint } from "./agent-port.ts";
 import { type AnotherAgent, asGiven, endpointOf, type FindAnotherAgent, type RolloutSource } from "./another-agent.ts";
 import type { TaskLog } from "./late-log.ts";
-import { type CopyAnswer, stateOfCopy, TaskCopy } from "./task-copy.ts";
+import { TaskCopy } from "./task-copy.ts";
 import type { DeliveryDeps } from "./task-delivery.ts";
 import type { UpdateHub } from "./update-hub.ts";
 
@@ -55,7 +56,7 @@ export interface HedgeDeps extends DeliveryDeps {
   hub: UpdateHub;
   connect(agent: AgentEndpoint): AgentClient;
   /** Gives a task to the second agent, with its answer. False when the task is no longer as it must be. */
-  giveTo(attempt: HedgedAttempt, second: AnotherAgent, answer: CopyAnswer, since: Date): Promise<boolean>;
+  giveTo(attempt: HedgedAttempt, second: AnotherAgent, answer: TaskResult, since: Date): Promise<boolean>;
   /** Ends with this replica's work. */
   life(): AbortSignal;
   inBackground(what: string, taskId: string, work: () => Promise<void>): void;
@@ -243,9 +244,9 @@ export class TaskHedge {
     const since = runtime.now();
     try {
       const answer = await copy.answer(message, delivery);
-      const state = stateOfCopy(answer) ?? TaskState.COMPLETED;
+      const state = "task" in answer ? answer.task.status?.state : TaskState.COMPLETED;
       if (state !== TaskState.COMPLETED) {
-        log.info({ ...facts, state: stateName(state) }, "the second agent did not complete the task");
+        log.info({ ...facts, state: state && stateName(state) }, "the second agent did not complete the task");
         return "failed";
       }
       const won = await giveTo(this.#attempt, second, answer, since);

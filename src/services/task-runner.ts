@@ -1,6 +1,7 @@
 import { type Message, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ownText } from "../domain/agent-report.ts";
 import { type Delivery, stateOf } from "../domain/task-log.ts";
+import type { TaskResult } from "../domain/task-result.ts";
 import { EngineState, isClaimable, isTerminal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { AgentCallError, type AgentCallOptions, type AgentClient, type AgentEndpoint } from "./agent-port.ts";
@@ -9,7 +10,6 @@ import type { Life, RunnerDeps, RunnerInit } from "./runner-deps.ts";
 import type { Runtime } from "./runtime.ts";
 import { createTaskAttempts, type TaskAttempts } from "./task-attempts.ts";
 import { createTaskCancel } from "./task-cancel.ts";
-import type { CopyAnswer } from "./task-copy.ts";
 import { TaskDelivery } from "./task-delivery.ts";
 import { createTaskFollower, type FollowerDeps, type TaskFollower } from "./task-follower.ts";
 import type { TaskHedge } from "./task-hedge.ts";
@@ -139,7 +139,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   }
 
   /** Takes up a task that its agent has done already, when another was slow: this is what came of it. */
-  take(answer: CopyAnswer): Promise<void> {
+  take(answer: TaskResult): Promise<void> {
     return this.#settle(async () => {
       try {
         if ("message" in answer) await this.reporter.reportReply(answer.message);

@@ -15,6 +15,7 @@ const IN_WORDS: Record<CutReason, string> = {
   EXTENSION_REQUIRED: "require an extension that the client did not name",
   MEDIA_TYPE: "do not take a media type of the message",
   INPUT_SCHEMA: "do not take its data",
+  HEDGED: "have it already",
 };
 
 /** Nothing says where the task should go: NO_ROUTE, naming the skills that there are. */

@@ -23,8 +23,8 @@ export interface Ask {
   readonly wishes: RoutingWishes;
 }
 
-/** Why an agent is no candidate, as the record names it. */
-export type CutReason = "LABELS" | "MAX_COST" | "EXTENSION_REQUIRED" | "MEDIA_TYPE" | "INPUT_SCHEMA";
+/** Why an agent is no candidate, as the record names it. HEDGED: it had the task already, and was slow. */
+export type CutReason = "LABELS" | "MAX_COST" | "EXTENSION_REQUIRED" | "MEDIA_TYPE" | "INPUT_SCHEMA" | "HEDGED";
 
 export interface Cut {
   readonly reason: CutReason;
