@@ -10,6 +10,7 @@ import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
 import type { AgentEndpoint } from "../../src/services/agent-port.ts";
 import type { FindAnotherAgent } from "../../src/services/another-agent.ts";
 import { type Claims, createClaims } from "../../src/services/background/claims.ts";
+import { startSlowPoll } from "../../src/services/background/slow-poll.ts";
 import { createDispatcher, type Dispatcher, type DispatcherDeps } from "../../src/services/dispatcher.ts";
 import { createAgentLoads } from "../../src/services/routing/agent-load.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
@@ -54,6 +55,8 @@ export async function startReplica({ db }: BackendContext, options: SteeringOpti
   const leases = createLeaseRepository(db);
   const hub = createUpdateHub();
   const store = createTaskStore(db, { maxWaiting: 10_000, replicaId });
+  // A rescue is told to nobody.
+  const poll = startSlowPoll({ store, hub, runtime, log, everyMs: 50 });
   const inProcess = new Map(
     Object.entries(agents).flatMap(([name, { handler }]) => (handler ? [[name, handler]] : [])),
   );
@@ -110,6 +113,7 @@ export async function startReplica({ db }: BackendContext, options: SteeringOpti
   const stop = async () => {
     await claims?.stop();
     await dispatcher.stop(0);
+    await poll.stop();
     await store.close();
     await connector.close();
     await leases.release(id);
