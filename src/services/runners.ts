@@ -1,16 +1,12 @@
 /** What the parts of the dispatcher share: the runners of this replica, and the life that they live in. */
-
-import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { Logger } from "pino";
-import { StreamResponseSchema, type TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { agentText, statusUpdate } from "../domain/agent-report.ts";
-import { copyImage, foldTask, type NewUpdate, type TaskImage } from "../domain/task-log.ts";
-import type { TaskResult } from "../domain/task-result.ts";
+import { foldTask, type TaskImage } from "../domain/task-log.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import { createAbortGroup } from "./abort-group.ts";
 import { AgentCallError, type AgentClient, type AgentConnector, type AgentEndpoint } from "./agent-port.ts";
-import { type AnotherAgent, endpointOf, rerouteTo } from "./another-agent.ts";
 import { agentUnavailable, draining } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
 import { createTurns } from "./in-turn.ts";
@@ -19,7 +15,8 @@ import type { AgentLoads } from "./routing/agent-load.ts";
 import type { Life, RunnerDeps } from "./runner-deps.ts";
 import { createRunningTasks, type RunningTasks } from "./running-tasks.ts";
 import { backoffMs } from "./runtime.ts";
-import { createHedging, type HedgedAttempt, type HedgePorts, mayBeHedged } from "./task-hedge.ts";
+import { handOver } from "./task-handover.ts";
+import { createHedging, type HedgePorts } from "./task-hedge.ts";
 import { TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError, type WriterDeps, whenDatabaseAnswers } from "./task-writer.ts";
 
@@ -93,51 +90,6 @@ export function createRunners(deps: RunnersDeps): Runners {
     });
   }
 
-  /** What the second agent says is the task's from now on: as a takeover, so that the first one's runner writes no more. */
-  async function giveTo(
-    attempt: HedgedAttempt,
-    second: AnotherAgent,
-    answer: TaskResult,
-    since: Date,
-  ): Promise<boolean> {
-    const { header } = attempt.writer.image;
-    return turns(keyOf(header), async () => {
-      const first = running.get(header)?.runner;
-      if (first !== attempt) return false;
-      const reroute = await rerouteTo(second, header, store);
-      const named = "task" in answer && { upstreamTaskId: answer.task.id, ...contextIn(answer.task.contextId) };
-      const agent = endpointOf(second);
-      const runner = runnerFor(copyImage(first.writer.image), agent, connect(agent));
-      let moved = false;
-      const move = (image: TaskImage): NewUpdate[] => {
-        moved = mayBeHedged(image) && image.header.leaseOwner === deps.replicaId();
-        const cause = `agent ${agent.agentId} was faster than ${image.header.agentId}`;
-        return moved ? [{ kind: "transition", body: create(StreamResponseSchema), state: image.state, cause }] : [];
-      };
-      const options = {
-        take: true,
-        forgetUpstream: true,
-        hidden: "either",
-        reroute: { ...reroute, ...named },
-      } as const;
-      try {
-        const outcome = await runner.writer.append(move, options, life.signal);
-        moved &&= outcome === "stored";
-      } catch (error) {
-        runner.release();
-        throw error;
-      }
-      if (!moved) {
-        runner.release();
-        return false;
-      }
-      running.drop(header, first.writer);
-      running.start(runner, (r) => r.take(answer), since);
-      first.giveWay();
-      return true;
-    });
-  }
-
   async function load(key: TaskKey): Promise<TaskImage> {
     const { signal } = life;
     try {
@@ -169,12 +121,8 @@ export function createRunners(deps: RunnersDeps): Runners {
     await createTaskWriter(deps, image).append(status, { take: true }, life.signal);
   }
 
-  const hedging =
-    deps.hedges &&
-    createHedging({ ...deps, ports: deps.hedges, connect, giveTo, life: () => life.signal, inBackground });
-  const runnerDeps: RunnerDeps = { ...deps, hedging };
-
-  return {
+  const runnerDeps: RunnerDeps = { ...deps, hedging: undefined };
+  const runners: Runners = {
     running,
     get signal() {
       return life.signal;
@@ -182,7 +130,7 @@ export function createRunners(deps: RunnersDeps): Runners {
     get stopping() {
       return stopping;
     },
-    inTurn: (key, work) => turns(keyOf(key), work),
+    inTurn: ({ workspaceId, taskId }, work) => turns(`${workspaceId} ${taskId}`, work),
     connect,
     runnerFor,
     load,
@@ -206,11 +154,18 @@ export function createRunners(deps: RunnersDeps): Runners {
       await Promise.allSettled([running.settled(), ...beside]);
     },
   };
+  if (deps.hedges) {
+    runnerDeps.hedging = createHedging({
+      ...deps,
+      ports: deps.hedges,
+      connect,
+      giveTo: (...handed) => handOver({ ...deps, ...runners, signal: life.signal }, ...handed),
+      life: () => life.signal,
+      inBackground,
+    });
+  }
+  return runners;
 }
-
-const keyOf = ({ workspaceId, taskId }: TaskKey): string => `${workspaceId} ${taskId}`;
-
-const contextIn = (contextId: string) => contextId !== "" && { upstreamContextId: contextId };
 
 function newLife(): Life & { end(reason: unknown): void } {
   const controller = new AbortController();

@@ -75,7 +75,7 @@ export interface Hedging {
   begin(attempt: HedgedAttempt, message: Message, delivery: Delivery): TaskHedge | undefined;
 }
 
-/** Whether another agent's answer may still become the task's: nothing but statuses was shown, and nothing was asked. */
+/** Whether another agent's answer may still become the task's: nothing but statuses was shown, and nothing is asked. */
 export function mayBeHedged({ state, header, task }: TaskImage): boolean {
   const isAtWork = state === EngineState.ASSIGNED || state === EngineState.WORKING;
   const isFirst = header.attempt === 1 && !header.origin;

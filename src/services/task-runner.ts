@@ -221,7 +221,8 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     try {
       // Nor does it know what became of its last write: another may follow the task by this very name.
       if (signal.aborted) await this.writer.refresh(until).catch(exceptLostLease);
-      if (this.#upstreamTaskId === upstreamTaskId) return;
+      // Whom another agent has replaced is told when the run ends.
+      if (this.#upstreamTaskId === upstreamTaskId || this.#isWithAnother) return;
       await this.#client.cancel(upstreamTaskId, this.control(until));
     } catch (error) {
       this.log.info({ err: error }, "the agent could not be told that its work is not wanted");
