@@ -94,6 +94,8 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onTaken: metrics.tasksTaken,
     onAttemptFailed: metrics.attemptFailed,
     onCacheLookup: metrics.cacheLookup,
+    onHedge: metrics.hedge,
+    onMirror: metrics.mirror,
   });
   const { rollouts, rolloutSettings, alerts, cachedResults } = engine;
   const { db, hub, directory, router, sender, tasks, routes, pushConfigs, registry } = engine;

@@ -10,6 +10,7 @@ import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import { createWebhookSender } from "./outbound/webhook.ts";
 import { type AgentDirectory, createAgentDirectory } from "./services/agent-directory.ts";
 import { type Alerts, createAlerts } from "./services/alerts.ts";
+import type { RolloutSource } from "./services/another-agent.ts";
 import { type Claims, createClaims } from "./services/background/claims.ts";
 import { startExchangeSweep } from "./services/background/exchange-sweep.ts";
 import { startHints } from "./services/background/hints.ts";
@@ -25,6 +26,7 @@ import { withExchanges } from "./services/exchange/exchange-sender.ts";
 import type { Exchanges } from "./services/exchange/exchanges.ts";
 import { createIdempotency } from "./services/idempotency.ts";
 import { createLookupCounter, type LookupOutcome } from "./services/lookup-counts.ts";
+import type { MirrorOutcome } from "./services/mirrors.ts";
 import { createPlainTasks, type PlainTasks } from "./services/plain-tasks.ts";
 import { allowAll } from "./services/policy.ts";
 import { createPushConfigs, type PushConfigs } from "./services/push-configs.ts";
@@ -36,6 +38,7 @@ import { createRouter, type Router } from "./services/router.ts";
 import { createRoutes, type Routes } from "./services/routes.ts";
 import { type AgentLoads, createAgentLoads } from "./services/routing/agent-load.ts";
 import { fullByLoad } from "./services/routing/fullness.ts";
+import { createSecondAgent } from "./services/routing/second-agent.ts";
 import { createLocality } from "./services/routing/steer.ts";
 import { createWorkspaceSettings } from "./services/routing/workspace-settings.ts";
 import type { Runtime } from "./services/runtime.ts";
@@ -43,6 +46,7 @@ import { createSender, type Sender } from "./services/send.ts";
 import { createTaskCleanup, type TaskCleanup } from "./services/task-cleanup.ts";
 import { createTaskEvents, type TaskEvents } from "./services/task-events.ts";
 import { createTaskExecutions, type TaskExecutions } from "./services/task-executions.ts";
+import type { HedgeOutcome } from "./services/task-hedge.ts";
 import { createTasks, type Tasks } from "./services/tasks.ts";
 import { createUpdateHub, type UpdateHub } from "./services/update-hub.ts";
 import { createAgentRepository } from "./store/agent-repository.ts";
@@ -84,6 +88,9 @@ export interface EngineOptions {
   onAttemptFailed?: () => void;
   /** Told how each lookup in the result cache ended. */
   onCacheLookup?: (outcome: LookupOutcome) => void;
+  /** Told how each second request, and each copy of a task, came out. */
+  onHedge?: (outcome: HedgeOutcome) => void;
+  onMirror?: (outcome: MirrorOutcome) => void;
 }
 
 export interface Engine {
@@ -153,6 +160,7 @@ async function build(
 ): Promise<Engine> {
   const { config, log, runtime, inProcess } = options;
   const { onDelivery = () => {}, onTaken = () => {}, onAttemptFailed = () => {}, onCacheLookup = () => {} } = options;
+  const { onHedge = () => {}, onMirror = () => {} } = options;
   await migrate(db, log);
   await mendTransactionNumbers(db, log);
 
@@ -191,16 +199,19 @@ async function build(
   const loads = createAgentLoads(runtime);
   const rollouts = createRollouts(rolloutRepository, runtime);
   const decisionOf = (workspaceId: string, taskId: string) => readDecision(db, workspaceId, taskId);
-  const router = createRouter({
+  const choosing = {
     directory,
-    rollouts,
     runtime,
     loads,
+    settings: routingSettings,
+    readDecision: decisionOf,
+    strategy: config.routing.strategy,
+  };
+  const router = createRouter({
+    ...choosing,
+    rollouts,
     isLocal: createLocality(connector.pick),
     isFull: fullByLoad(loads),
-    readDecision: decisionOf,
-    settings: routingSettings,
-    strategy: config.routing.strategy,
   });
   const alerts = createAlerts({
     rollouts,
@@ -212,6 +223,15 @@ async function build(
       return { open: 0, agents };
     },
   });
+  /** As of now: whoever carries a task may not have routed it. */
+  const rolloutSource: RolloutSource = {
+    of(workspaceId, capabilityId) {
+      const loading = rollouts.load(workspaceId);
+      return loading
+        ? loading.then(() => rollouts.of(workspaceId, capabilityId))
+        : rollouts.of(workspaceId, capabilityId);
+    },
+  };
   const { task, limits } = config;
   const dispatcher = createDispatcher({
     store,
@@ -242,6 +262,17 @@ async function build(
         claims.look(pauseMs);
       },
     },
+    hedges: {
+      rollouts: rolloutSource,
+      secondAgent: createSecondAgent({ ...choosing, readDecision: decisionOf }),
+      quantileMs: () => undefined,
+      averageLatencyMs: router.averageLatencyMs,
+      inFlight: (workspaceId, agentId) => loads.of(workspaceId, agentId)?.inFlight ?? 0,
+      tryReserve: () => () => {},
+      onOutcome: onHedge,
+    },
+    mirrors: { rollouts: rolloutSource, onOutcome: onMirror },
+    nextAgent: (task, message, exclude) => router.reroute(task, message, "FAILED", exclude),
     maxRunning: limits.runningTasks,
     queue: { busy: () => claims.busy(), full: () => claims.full() },
     onRoom: () => claims.busy() && claims.look(),

@@ -62,14 +62,25 @@ export const PRIORITIES = ["BACKGROUND", "LOW", "NORMAL", "HIGH", "CRITICAL"] as
 
 export type Priority = (typeof PRIORITIES)[number];
 
+/** Who had a task before it went to another agent. */
+export interface TaskOrigin {
+  /** All of them, the first one first. */
+  agentIds: readonly string[];
+  /** The capability that it was given to by its client; undefined when it was given to the first agent itself. */
+  capabilityId: string | undefined;
+}
+
 /** What is known of a task besides its log. */
 export interface TaskHeader {
   workspaceId: string;
   taskId: string;
   contextId: string;
+  /** Who has it now. */
   agentId: string;
-  /** The capability that it was given to; undefined when it was given to the agent itself. */
+  /** The capability for which its agent has it; undefined when it was given to the agent itself. */
   capabilityId: string | undefined;
+  /** Undefined as long as the task is with its first agent. */
+  origin?: TaskOrigin | undefined;
   createdAt: Date;
   /** Whether a client may have seen the task's id. Until then it is hidden from Get and List. */
   disclosed: boolean;
@@ -100,6 +111,13 @@ export interface TaskImage {
   /** The bare Message that ended it, if one did. */
   reply: Message | undefined;
 }
+
+/** Every agent that has had a task, the first one first. */
+export const agentsOf = ({ origin, agentId }: TaskHeader): string[] => [...(origin?.agentIds ?? []), agentId];
+
+/** The capability that its client gave a task to; undefined when it was given to an agent itself. */
+export const givenCapabilityId = ({ origin, capabilityId }: TaskHeader): string | undefined =>
+  origin ? origin.capabilityId : capabilityId;
 
 /** The image of a task of which nothing but its creation is known. */
 export function newImage(header: TaskHeader): TaskImage {

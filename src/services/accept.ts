@@ -11,6 +11,7 @@ import { isTerminal } from "../domain/task-state.ts";
 import { UPDATES_EXTENSION } from "../domain/updates-extension.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
+import { endpointOf } from "./another-agent.ts";
 import { messageToEnded } from "./dispatch-errors.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { Work } from "./further-messages.ts";
@@ -21,7 +22,7 @@ import type { PushConfigs } from "./push-configs.ts";
 import { createRejectTask } from "./rejected-tasks.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { CacheAnswer, ResultCache } from "./result-cache.ts";
-import { endpointFor, type Route, type Router } from "./router.ts";
+import type { Route, Router } from "./router.ts";
 import { NoRouteError } from "./routing/no-route.ts";
 import type { Runtime } from "./runtime.ts";
 import { refuse, type Tasks } from "./tasks.ts";
@@ -135,7 +136,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     // Listening begins before the task does, so that its first update is heard.
     const updates = watch(context, header.taskId, 1, true);
     try {
-      const work = new AcceptedWork(context, request, endpointFor(agent, capability), stored);
+      const work = new AcceptedWork(context, request, endpointOf(route), stored);
       const image = await dispatcher.begin(header, work, {
         decision: encode(RouteDecisionSchema, decision),
         ...(cached?.standIn && { standIn: cached.standIn }),

@@ -6,14 +6,18 @@ import type { TakenTask } from "../store/lease-repository.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import type { AgentClient, AgentEndpoint } from "./agent-port.ts";
 import { createFurtherMessages, type ProceedWithTask } from "./further-messages.ts";
+import { createMirrors, type MirrorPorts } from "./mirrors.ts";
 import { type BeginTask, createNewTasks, type NewTasksDeps } from "./new-tasks.ts";
 import { createRunners, type RunnersDeps } from "./runners.ts";
+import { AGENT_LEFT, CANCELED_BY_CLIENT } from "./task-cancel.ts";
 import type { TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError, whenDatabaseAnswers } from "./task-writer.ts";
 
-export interface DispatcherDeps extends RunnersDeps, NewTasksDeps {
+export interface DispatcherDeps extends RunnersDeps, Omit<NewTasksDeps, "mirror"> {
   /** The agent of a task as it is registered now. */
   findAgent: (task: TaskHeader) => Promise<AgentEndpoint | undefined>;
+  /** What decides about copies of tasks; left out where there are none. */
+  mirrors?: MirrorPorts | undefined;
 }
 
 export interface Dispatcher {
@@ -43,7 +47,10 @@ export interface Dispatcher {
 export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const runners = createRunners(deps);
   const { running, connect, runnerFor, load, end, inTurn } = runners;
-  const begin = createNewTasks(deps, runners);
+  const { inBackground } = runners;
+  const life = () => runners.signal;
+  const mirror = deps.mirrors && createMirrors({ ...deps, ports: deps.mirrors, connect, life, inBackground });
+  const begin = createNewTasks({ ...deps, mirror }, runners);
   const proceed = createFurtherMessages({ ...deps, heal }, runners);
 
   /** Carries on a task that is this replica's by the database, and that it does not carry. */
@@ -100,8 +107,13 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       runner.release();
       // If it was taken all the same, it is this replica's, and nobody else will carry it.
       if (isOutcomeUnknown(error))
-        runners.inBackground("a task cannot be looked after", image.header.taskId, () => heal(image.header));
+        inBackground("a task cannot be looked after", image.header.taskId, () => heal(image.header));
       throw error;
+    }
+    if (runner.writer.image.header.agentId !== agent.agentId) {
+      // It went to another agent at that very moment.
+      runner.release();
+      throw new LeaseLostError(image.header.taskId);
     }
     running.start(runner, (r) => r.resume());
     return { runner, started: true };
@@ -110,11 +122,13 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   async function cancel(image: TaskImage, agent: AgentEndpoint, signal: AbortSignal): Promise<void> {
     for (let current = image, attempt = 0; ; current = await load(image.header)) {
       try {
-        return await cancelAsItStands(current, agent, signal);
+        const moved = current.header.agentId !== agent.agentId;
+        const now = moved ? await deps.findAgent(current.header) : agent;
+        if (now) return await cancelAsItStands(current, now, signal);
+        return await end(current, TaskState.CANCELED, AGENT_LEFT, CANCELED_BY_CLIENT);
       } catch (error) {
         // Another replica was faster with something, or has declared this one dead: what the log says now decides.
         if (!(error instanceof LeaseLostError)) throw error;
-        running.drop(current.header);
         await runners.pause(attempt++, signal);
       }
     }
@@ -126,6 +140,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       await runner.cancel(signal);
     } catch (error) {
       if (!started) runner.release();
+      else if (error instanceof LeaseLostError) running.drop(image.header, runner.writer);
       throw error;
     }
     // An agent may take its time to cancel, and nobody else follows the task.
@@ -156,7 +171,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
           return writer.image.header.disclosed;
         } catch (error) {
           if (!(error instanceof LeaseLostError)) throw error;
-          running.drop(key);
+          running.drop(key, writer);
         }
       }
     },

@@ -49,16 +49,20 @@ export function createFurtherMessages(deps: FurtherMessagesDeps, runners: Runner
   const { running, connect, runnerFor, load, inTurn, inBackground } = runners;
 
   /** The status that ends a rest, and the message: the agent's question belongs before its answer in the history. */
-  const goOn = (message: Message, isHere: boolean) => (image: TaskImage) => {
-    // Where its agent has not named it, the message would begin another task there, or be forgotten by the next attempt.
-    const isNamed = isHere || image.header.upstreamTaskId !== undefined;
-    if (!isNamed || isClaimable(image.state)) throw notBegunYet(image.header.taskId);
-    const status = { state: TaskState.WORKING, timestamp: timestampFromDate(runtime.now()) };
-    return [
-      ...(isInterrupted(stateOf(image)) ? [statusUpdate(image.header, status, "its client answered")] : []),
-      { ...messageUpdate(message), cause: `accepted by replica ${deps.replicaId()}` },
-    ];
-  };
+  const goOn =
+    ({ agent, message }: Work, isHere: boolean) =>
+    (image: TaskImage) => {
+      const { header } = image;
+      // Where its agent has not named it, the message would begin another task there, or be forgotten by the next attempt.
+      const isNamed = isHere || header.upstreamTaskId !== undefined;
+      // Nor may it go to the agent that had it, under the name that the next one gave it.
+      if (!isNamed || header.agentId !== agent.agentId || isClaimable(image.state)) throw notBegunYet(header.taskId);
+      const status = { state: TaskState.WORKING, timestamp: timestampFromDate(runtime.now()) };
+      return [
+        ...(isInterrupted(stateOf(image)) ? [statusUpdate(header, status, "its client answered")] : []),
+        { ...messageUpdate(message), cause: `accepted by replica ${deps.replicaId()}` },
+      ];
+    };
 
   async function proceed(image: TaskImage, work: Work, signal: AbortSignal): Promise<TaskImage> {
     for (let current = image, attempt = 0; ; current = await load(image.header)) {
@@ -79,7 +83,6 @@ export function createFurtherMessages(deps: FurtherMessagesDeps, runners: Runner
           return await inTurn(current.header, () => tell(current, work));
         } catch (error) {
           if (!(error instanceof LeaseLostError)) throw error;
-          running.drop(current.header);
           await runners.pause(attempt++, signal);
         }
       }
@@ -95,12 +98,13 @@ export function createFurtherMessages(deps: FurtherMessagesDeps, runners: Runner
     try {
       if (!entry && isLeased(image.state)) await runner.writer.seize(runners.signal);
       outcome = await runner.writer.append(
-        goOn(message, entry !== undefined),
+        goOn(work, entry !== undefined),
         { once: true, take: !entry },
         runners.signal,
       );
     } catch (error) {
       if (!entry) runner.release();
+      else if (error instanceof LeaseLostError) running.drop(image.header, runner.writer);
       // If the message was stored all the same, the task is ours and says WORKING: what its agent says of it is the truth.
       if (isOutcomeUnknown(error))
         inBackground("a task cannot be looked after", image.header.taskId, () => heal(image.header));

@@ -9,6 +9,7 @@ import { isOutcomeUnknown } from "../store/database-errors.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { draining, queueIsFull } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
+import type { MirrorTask } from "./mirrors.ts";
 import type { Runners } from "./runners.ts";
 import type { Runtime } from "./runtime.ts";
 import { type StandIn, standingIn } from "./stand-in.ts";
@@ -25,6 +26,8 @@ export interface NewTasksDeps {
   maxRunning: number;
   /** Whether a new task must wait in the queue, because others do, and whether the queue takes one more. */
   queue: { busy: () => boolean; full: () => Promise<boolean> };
+  /** Told of each task that is durable and on its way. */
+  mirror?: MirrorTask | undefined;
 }
 
 /** A task before a replica has accepted it. */
@@ -105,6 +108,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     if (client)
       running.start(runnerFor(copyImage(image), work.agent, client, work), (r) => r.run(work.message, delivery));
     else deps.hub.announceWork();
+    if (!standIn) deps.mirror?.(header, work.message, delivery);
     return image;
   }
 

@@ -17,6 +17,7 @@ import type { TaskHeader } from "../domain/task-log.ts";
 import type { AgentRecord } from "../store/agent-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
+import { endpointOf } from "./another-agent.ts";
 import type { RequestContext } from "./request-context.ts";
 import { type DecideDeps, decide, undecided } from "./routing/decide.ts";
 import { type FallbackDeps, type Found, findWithFallback, nextInChain, type Quest } from "./routing/fallback.ts";
@@ -71,6 +72,8 @@ export interface Router {
   ): Promise<Rerouted | undefined>;
   /** The agent of a task that exists, as the task was given to it; undefined when it has left. */
   endpoint(task: TaskHeader): Promise<AgentEndpoint | undefined>;
+  /** How long, as is declared, the agent of a task takes for what it has it for, in milliseconds. */
+  averageLatencyMs(task: TaskHeader): Promise<number | undefined>;
 }
 
 export interface RouterDeps extends DecideDeps, FallbackDeps {
@@ -225,22 +228,21 @@ export function createRouter(deps: RouterDeps): Router {
     return settle(quest, settings, asked, { ...next, steered: { ...next.steered, cuts } }, false);
   }
 
+  /** What the agent of a task offers where the task was given to a capability. */
+  async function capabilityOf({ workspaceId, agentId, capabilityId }: TaskHeader): Promise<Capability | undefined> {
+    if (capabilityId === undefined) return undefined;
+    const { capabilities } = await directory.agents(workspaceId);
+    return capabilities.get(agentId)?.find((each) => each.capabilityId === capabilityId);
+  }
+
   return {
     target,
     route,
     reroute,
-    async endpoint({ workspaceId, agentId, capabilityId }) {
-      const agent = await directory.agent(workspaceId, agentId);
-      if (!agent || capabilityId === undefined) return agent;
-      const offers = (await directory.agents(workspaceId)).byCapability.get(capabilityId);
-      return endpointFor(agent, offers?.find((offer) => offer.agent.agentId === agentId)?.capability);
+    async endpoint(task) {
+      const agent = await directory.agent(task.workspaceId, task.agentId);
+      return agent && endpointOf({ agent, capability: await capabilityOf(task) });
     },
+    averageLatencyMs: async (task) => (await capabilityOf(task))?.averageLatencyMs,
   };
-}
-
-/** An agent as a task of a capability is given to it: what may be repeated is said of either. */
-export function endpointFor(agent: AgentRecord, capability: Capability | undefined): AgentEndpoint {
-  const { safeToRepeat = false, outputSchema } = capability ?? {};
-  if ((!safeToRepeat || agent.safeToRepeat) && !outputSchema) return agent;
-  return { ...agent, safeToRepeat: agent.safeToRepeat || safeToRepeat, ...(outputSchema && { outputSchema }) };
 }

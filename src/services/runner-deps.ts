@@ -2,10 +2,12 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { TaskStore } from "../store/task-store.ts";
 import type { AbortGroup } from "./abort-group.ts";
-import type { AgentClient } from "./agent-port.ts";
+import type { AgentClient, AgentEndpoint } from "./agent-port.ts";
+import type { FindAnotherAgent } from "./another-agent.ts";
 import type { TaskLog } from "./late-log.ts";
 import type { Runtime } from "./runtime.ts";
 import type { AttemptRules } from "./task-attempts.ts";
+import type { Hedging } from "./task-hedge.ts";
 import type { TaskWriter } from "./task-writer.ts";
 
 export interface RunnerDeps {
@@ -18,17 +20,19 @@ export interface RunnerDeps {
   /** Longest time with one attempt, in milliseconds. */
   attemptTimeoutMs: number;
   attempts: Omit<AttemptRules, "safeToRepeat">;
+  /** Who has a task next when an agent has failed it; left out where there is nobody. */
+  nextAgent?: FindAnotherAgent | undefined;
+  /** Asks a second agent when the first is slow; left out where nobody is. */
+  hedging?: Hedging | undefined;
 }
 
 /** What a runner works with that is its task's own. */
 export interface RunnerInit {
   writer: TaskWriter;
+  /** Who has the task, and the way there. */
+  agent: AgentEndpoint;
   client: AgentClient;
   log: TaskLog;
-  /** Whether the agent's work may be done twice. */
-  safeToRepeat: boolean;
-  /** JSON Schema that the data parts of the agent's answer must fit. */
-  outputSchema: JsonObject | undefined;
   life: Life;
 }
 

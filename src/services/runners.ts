@@ -16,6 +16,8 @@ import type { AgentLoads } from "./routing/agent-load.ts";
 import type { Life, RunnerDeps } from "./runner-deps.ts";
 import { createRunningTasks, type RunningTasks } from "./running-tasks.ts";
 import { backoffMs } from "./runtime.ts";
+import { handOver } from "./task-handover.ts";
+import { createHedging, type HedgePorts } from "./task-hedge.ts";
 import { TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError, type WriterDeps, whenDatabaseAnswers } from "./task-writer.ts";
 
@@ -29,6 +31,8 @@ export interface RunnersDeps extends RunnerDeps, WriterDeps {
   loads: Pick<AgentLoads, "begin" | "end">;
   /** Told when there is room for another task. */
   onRoom: () => void;
+  /** What decides about second requests; left out where there are none. */
+  hedges?: HedgePorts | undefined;
 }
 
 export interface Runners {
@@ -59,7 +63,7 @@ export interface Runners {
 
 export function createRunners(deps: RunnersDeps): Runners {
   const { store, runtime, log } = deps;
-  const running = createRunningTasks({ hub: deps.hub, log, loads: deps.loads, onRest: deps.onRoom });
+  const running = createRunningTasks({ hub: deps.hub, log, loads: deps.loads, onRest: deps.onRoom, now: runtime.now });
   const turns = createTurns();
   const beside = new Set<Promise<void>>();
   let life = newLife();
@@ -78,12 +82,11 @@ export function createRunners(deps: RunnersDeps): Runners {
     // A request's log has its trace already.
     const traceId = request ? undefined : delivery.traceparent?.split("-")[1];
     const facts = { taskId, workspaceId, agentId, ...(traceId !== undefined && { traceId }) };
-    return new TaskRunner(deps, {
+    return new TaskRunner(runnerDeps, {
       writer: createTaskWriter(deps, image),
+      agent,
       client,
       log: new LateLog(() => (request?.log ?? log).child(facts)),
-      safeToRepeat: agent.safeToRepeat,
-      outputSchema: agent.outputSchema,
       life,
     });
   }
@@ -120,7 +123,8 @@ export function createRunners(deps: RunnersDeps): Runners {
     await createTaskWriter(deps, image).append(status, { take: true }, life.signal);
   }
 
-  return {
+  const runnerDeps: RunnerDeps = { ...deps, hedging: undefined };
+  const runners: Runners = {
     running,
     get signal() {
       return life.signal;
@@ -152,6 +156,17 @@ export function createRunners(deps: RunnersDeps): Runners {
       await Promise.allSettled([running.settled(), ...beside]);
     },
   };
+  if (deps.hedges) {
+    runnerDeps.hedging = createHedging({
+      ...deps,
+      ports: deps.hedges,
+      connect,
+      giveTo: (...handed) => handOver({ ...deps, ...runners, signal: life.signal }, ...handed),
+      life: () => life.signal,
+      inBackground,
+    });
+  }
+  return runners;
 }
 
 function newLife(): Life & { end(reason: unknown): void } {

@@ -7,6 +7,7 @@ import type { TakenTask } from "../store/lease-repository.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import type { AgentLoads } from "./routing/agent-load.ts";
 import type { TaskRunner } from "./task-runner.ts";
+import type { TaskWriter } from "./task-writer.ts";
 import type { Commit, TaskListener, UpdateHub } from "./update-hub.ts";
 
 export interface RunningTask {
@@ -24,10 +25,16 @@ export interface RunningTasks {
   /** How many of each workspace run. */
   readonly byWorkspace: ReadonlyMap<string, number>;
   get(key: TaskKey): RunningTask | undefined;
-  /** Lets a runner work. The task runs until the work settles; the runner is released then. */
-  start(runner: TaskRunner, work: (runner: TaskRunner) => Promise<void>): void;
-  /** Forgets a task that is no longer this replica's. Its runner may live on until its agent has named what it began. */
-  drop(key: TaskKey): void;
+  /**
+   * Lets a runner work. The task runs until the work settles; the runner is released then. `since`: when its agent began, if
+   * that was earlier.
+   */
+  start(runner: TaskRunner, work: (runner: TaskRunner) => Promise<void>, since?: Date): void;
+  /**
+   * Forgets a task that is no longer this replica's, or no longer this writer's. Its runner may live on until its agent has
+   * named what it began.
+   */
+  drop(key: TaskKey, writer?: TaskWriter): void;
   /** All of them, with the tokens under which they run. */
   list(): TakenTask[];
   /** The runners of all of them. */
@@ -42,6 +49,7 @@ interface RunningDeps {
   /** Told which agents have how many tasks, and how they end. */
   loads: Pick<AgentLoads, "begin" | "end">;
   onRest: () => void;
+  now: () => Date;
 }
 
 export function createRunningTasks(deps: RunningDeps): RunningTasks {
@@ -62,16 +70,19 @@ export function createRunningTasks(deps: RunningDeps): RunningTasks {
       return Math.max(places.taken, Math.ceil(running.size / 2));
     },
     get: (key) => running.get(keyOf(key))?.entry,
-    start(runner, work) {
+    start(runner, work, since) {
       const key = keyOf(runner.writer.image.header);
-      const entry = new Entry(deps, places, runner);
+      const entry = new Entry(deps, places, runner, since);
       const place = { entry };
       running.set(key, place);
       entry.begin(work, () => {
         if (running.get(key) === place) forget(key);
       });
     },
-    drop: (key) => forget(keyOf(key)),
+    drop(key, writer) {
+      const { runner } = running.get(keyOf(key))?.entry ?? {};
+      if (!writer || runner?.writer === writer) forget(keyOf(key));
+    },
     list: () =>
       entries().map(({ runner }) => {
         const { workspaceId, taskId, fence } = runner.writer.image.header;
@@ -109,12 +120,19 @@ class Entry implements RunningTask, TaskListener {
   readonly #deps: RunningDeps;
   readonly #places: Places;
   readonly #workspaceId: string;
+  /** Whose work it is. Where its image comes to say another, this one has failed it, or was slow. */
+  readonly #agentId: string;
+  /** Since when, where that was not from the beginning. */
+  readonly #since: Date | undefined;
   readonly #deaf: () => void;
   #hasPlace = true;
 
-  constructor(deps: RunningDeps, places: Places, runner: TaskRunner) {
-    const { workspaceId, taskId } = runner.writer.image.header;
+  constructor(deps: RunningDeps, places: Places, runner: TaskRunner, since?: Date) {
+    const { workspaceId, taskId, agentId, origin } = runner.writer.image.header;
     this.#deps = deps;
+    this.#agentId = agentId;
+    // What passed with the agents before is not this one's.
+    this.#since = since ?? (origin && deps.now());
     this.#places = places;
     this.#workspaceId = workspaceId;
     this.runner = runner;
@@ -163,8 +181,22 @@ class Entry implements RunningTask, TaskListener {
     this.#hasPlace = false;
     this.#places.giveBack(this.#workspaceId);
     const { image } = this.runner.writer;
+    const { header } = image;
+    const isStill = header.agentId === this.#agentId;
+    const own =
+      isStill && !this.#since
+        ? header
+        : { ...header, agentId: this.#agentId, createdAt: this.#since ?? header.createdAt };
+    this.#deps.loads.end(own, this.#outcome(isStill));
+  }
+
+  /** How the task ended as far as it tells of the agent that had it here. */
+  #outcome(isStill: boolean): TaskState {
     // How long it took to give an earlier result again says nothing of the agent.
-    this.#deps.loads.end(image.header, this.runner.isStoodIn ? TaskState.UNSPECIFIED : stateOf(image));
+    if (this.runner.isStoodIn) return TaskState.UNSPECIFIED;
+    // Who was too slow would have taken at least as long.
+    if (this.runner.hasGivenWay) return TaskState.COMPLETED;
+    return isStill ? stateOf(this.runner.writer.image) : TaskState.FAILED;
   }
 }
 

@@ -7,6 +7,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { applyUpdate, type NewUpdate, stateBrought, type TaskImage, type TaskUpdate } from "../domain/task-log.ts";
 import { type EngineState, isLeased } from "../domain/task-state.ts";
+import type { Reroute } from "../store/task-writes.ts";
 
 /**
  * How a piece of work may be written together with its neighbours; left out, it is written alone.
@@ -32,7 +33,9 @@ export interface AppendOptions {
   upstreamContextId?: string;
   /** Forgets what the agent calls the task, because it will be asked anew. */
   forgetUpstream?: boolean;
-  /** Not with `hidden`, `once`, `take`, `wakeInMs` and `forgetUpstream`, which are for work that is written alone. */
+  /** Gives the task to another agent. With `forgetUpstream` alone: what it is called there, it says itself. */
+  reroute?: Reroute;
+  /** Not with `hidden`, `once`, `take`, `wakeInMs`, `forgetUpstream` and `reroute`: they are for work that is written alone. */
   gather?: Gather;
 }
 

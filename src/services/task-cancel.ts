@@ -4,15 +4,17 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { StreamResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { statusUpdate } from "../domain/agent-report.ts";
 import { taskNotCancelable } from "../domain/errors.ts";
-import { type NewUpdate, stateOf } from "../domain/task-log.ts";
+import { type NewUpdate, stateOf, type TaskImage } from "../domain/task-log.ts";
 import { type EngineState, isTerminal, stateName } from "../domain/task-state.ts";
 import type { AgentCallError, AgentCallOptions, AgentClient } from "./agent-port.ts";
 import type { TaskLog } from "./late-log.ts";
 import type { Runtime } from "./runtime.ts";
 import type { TaskReporter } from "./task-reporter.ts";
-import type { TaskWriter } from "./task-writer.ts";
+import { LeaseLostError, type TaskWriter } from "./task-writer.ts";
 
-const CANCELED_BY_CLIENT = "canceled by its client";
+/** Why a task ends CANCELED, for operators, and what its client reads when nobody could be told. */
+export const CANCELED_BY_CLIENT = "canceled by its client";
+export const AGENT_LEFT = "The agent has left; it could not be told.";
 
 const asked = (state: EngineState): NewUpdate => ({
   kind: "transition",
@@ -24,6 +26,8 @@ const asked = (state: EngineState): NewUpdate => ({
 interface CancelDeps {
   runtime: Runtime;
   log: TaskLog;
+  /** Whom the client leads to. A task that is another agent's by now is not canceled there. */
+  agentId: string;
   /** Has written down how the task stands at its agent. */
   look(upstreamTaskId: string): Promise<void>;
   /** The failure of a call to the agent as clients may see it; rethrows what is none. */
@@ -34,12 +38,16 @@ interface CancelDeps {
 
 /** Returns a function that throws TaskNotCancelable when the agent, or the task's state, forbids it. */
 export function createTaskCancel(
-  { log, runtime, look, asCallError, control }: CancelDeps,
+  { log, runtime, agentId, look, asCallError, control }: CancelDeps,
   writer: TaskWriter,
   client: AgentClient,
   reporter: TaskReporter,
 ): (signal: AbortSignal) => Promise<void> {
   const state = () => stateOf(writer.image);
+
+  function checkAgent({ header }: TaskImage): void {
+    if (header.agentId !== agentId) throw new LeaseLostError(header.taskId);
+  }
 
   async function cancelAtAgent(taskId: string, upstreamTaskId: string, signal: AbortSignal): Promise<void> {
     try {
@@ -72,7 +80,9 @@ export function createTaskCancel(
       // The outcome is decided here; the agent is told as soon as it names the task. It may have done so in this very moment.
       const timestamp = timestampFromDate(runtime.now());
       await writer.append(
-        ({ header }) => {
+        (image) => {
+          checkAgent(image);
+          const { header } = image;
           name = header.upstreamTaskId;
           if (name !== undefined) return [];
           return [statusUpdate(header, { state: TaskState.CANCELED, timestamp }, CANCELED_BY_CLIENT)];
@@ -83,7 +93,11 @@ export function createTaskCancel(
     }
     if (name !== undefined && !isTerminal(state())) {
       // So that it can be told from an agent that cancels by itself, and is known of when the agent refuses.
-      await writer.append(({ state: engine }) => [asked(engine)], { hidden: "either" }, signal);
+      const noted = (image: TaskImage) => {
+        checkAgent(image);
+        return [asked(image.state)];
+      };
+      await writer.append(noted, { hidden: "either" }, signal);
       await cancelAtAgent(taskId, name, signal);
     }
     if (isTerminal(state()) && state() !== TaskState.CANCELED) {

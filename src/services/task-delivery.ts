@@ -1,10 +1,10 @@
 /** Brings messages to the agent of one task: what travels with them, and with which of the agent's ids. */
 import type { Message, StreamResponse } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import type { Delivery } from "../domain/task-log.ts";
+import type { Delivery, TaskHeader } from "../domain/task-log.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { AgentClient, AgentSendOptions } from "./agent-port.ts";
 import type { Runtime } from "./runtime.ts";
-import { type TaskWriter, whenDatabaseAnswers } from "./task-writer.ts";
+import { whenDatabaseAnswers } from "./task-writer.ts";
 
 export interface DeliveryDeps {
   readonly store: TaskStore;
@@ -13,13 +13,18 @@ export interface DeliveryDeps {
   readonly agentTimeoutMs: number;
 }
 
+/** Where the task is looked at when something is delivered: its agent, and the agent's ids. */
+export interface Delivered {
+  readonly image: { readonly header: TaskHeader };
+}
+
 export class TaskDelivery {
   readonly #deps: DeliveryDeps;
-  readonly #writer: TaskWriter;
+  readonly #writer: Delivered;
   readonly #client: AgentClient;
   readonly #signal: AbortSignal;
 
-  constructor(deps: DeliveryDeps, writer: TaskWriter, client: AgentClient, signal: AbortSignal) {
+  constructor(deps: DeliveryDeps, writer: Delivered, client: AgentClient, signal: AbortSignal) {
     this.#deps = deps;
     this.#writer = writer;
     this.#client = client;

@@ -5,6 +5,7 @@
 import type { StreamResponse, Task } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { repeatsQuestion } from "../domain/agent-report.ts";
 import { isAtRest } from "../domain/task-log.ts";
+import { isClaimable } from "../domain/task-state.ts";
 import { AgentCallError, type AgentCallOptions, type AgentClient } from "./agent-port.ts";
 import type { TaskLog } from "./late-log.ts";
 import { backoffMs, type Runtime } from "./runtime.ts";
@@ -86,7 +87,8 @@ class Follower implements TaskFollower {
         if (!stale) await this.#reporter.report(answer, opening && answers === "first");
         opening = false;
         // A task that was canceled before its agent named it is followed until it does, or says that there is none.
-        const named = this.#writer.image.header.upstreamTaskId !== undefined || answer.payload.case === "message";
+        const { header, state } = this.#writer.image;
+        const named = header.upstreamTaskId !== undefined || answer.payload.case === "message" || isClaimable(state);
         if (!stale && this.#isAtRest && named) break;
       }
     } catch (error) {
@@ -108,7 +110,7 @@ class Follower implements TaskFollower {
       const { upstreamTaskId } = header;
       if (upstreamTaskId === undefined) {
         const silence = "The agent ended its answer without having said anything.";
-        return this.#reporter.failFor(new AgentCallError("invalid", silence));
+        return this.#deps.attempts().refused(new AgentCallError("invalid", silence));
       }
       try {
         if (this.#client.streaming) await this.#resubscribe(upstreamTaskId);
@@ -118,7 +120,7 @@ class Follower implements TaskFollower {
         const failure = this.#deps.asCallError(error);
         if (failure.reason === "TASK_NOT_FOUND") return this.#deps.attempts().failed(forgotten(failure));
         const final = failure.kind === "refused" && !NOT_NOW.has(failure.reason ?? "");
-        if (final || failure.kind === "invalid") return this.#reporter.failFor(failure);
+        if (final || failure.kind === "invalid") return this.#deps.attempts().refused(failure);
         if (failures++ === 0) awaySince = runtime.elapsedMs();
         const awayMs = runtime.elapsedMs() - awaySince;
         if (failures >= MIN_FAILURES && awayMs >= agentAwayMs) return this.#deps.attempts().failed(failure);

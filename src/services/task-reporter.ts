@@ -7,12 +7,14 @@ import {
   type Task,
   TaskState,
   type TaskStatus,
+  type TaskStatusUpdateEvent,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
   agentText,
   mentionedTaskIds,
   messageUpdate,
   ownMessage,
+  ownText,
   replyUpdate,
   statusUpdate,
   type UpstreamIds,
@@ -37,6 +39,9 @@ export const INVALID_ANSWER = "INVALID_AGENT_RESPONSE";
 /** Begins the `cause` of a failure whose data the log keeps: they break the output schema of the capability. */
 const OUTPUT_SCHEMA = "OUTPUT_SCHEMA";
 
+/** What is kept of an agent's reason for a failure that is not the end, in characters. */
+const MAX_REASON = 512;
+
 const NO_IDS: UpstreamIds = new Map();
 
 export interface ReporterDeps {
@@ -50,6 +55,11 @@ export interface ReporterDeps {
    * another replica's.
    */
   onNamed: (upstreamTaskId: string, late: boolean) => Promise<void> | void;
+  /**
+   * Asked when the agent says that it failed the task, with what it says of that. True: another agent has it next, and
+   * nothing of this is written down.
+   */
+  onAgentFailed?: (why: string) => Promise<boolean>;
   /** Told that something could not be stored that nobody waited for. It is thrown to whoever reports next, or settles. */
   onFailure: (error: unknown) => void;
 }
@@ -62,8 +72,15 @@ export interface TaskReporter {
   report(answer: StreamResponse, first: boolean): Promise<void>;
   /** Resolves when everything that was reported is stored, and the agent that named a task too late has been told. */
   settled(): Promise<void>;
-  /** Stores what the agent's task says as a whole. `options` of the append, where it is to be one of a kind. */
+  /**
+   * Stores what the agent's task says as a whole. `options` of the append, where it is to be one of a kind: a failure is then
+   * the end of the task.
+   */
   reportTask(task: Task, options?: AppendOptions): Promise<void>;
+  /** Stores a bare Message with which the agent answered the first one. */
+  reportReply(message: Message): Promise<void>;
+  /** What the agent calls the task, if it was told here first. */
+  readonly name: string | undefined;
   /** Something to be added to the history, in the agent's name. */
   remark(text: string): Promise<void>;
   /** Sets a status of our own making. `hidden`: for who has not seen the task, it stays unseen. */
@@ -80,8 +97,8 @@ class Reporter implements TaskReporter {
   readonly #deps: ReporterDeps;
   readonly #writer: TaskWriter;
   readonly #signal: AbortSignal;
-  /** What the agent calls the task, before that is stored. */
-  #name: string | undefined;
+  /** Known here before it is stored. */
+  name: string | undefined;
   /** Reports that are held until they are stored, how heavy they are, and who waits until there is none. */
   #held = 0;
   #heldBytes = 0;
@@ -100,6 +117,7 @@ class Reporter implements TaskReporter {
     const mentioned = mentionedTaskIds(answer);
     const known = mentioned.length === 0 ? NO_IDS : await this.#knownIds(mentioned);
     const { payload } = answer;
+    if (isFailure(payload) && (await this.#goesElsewhere(payload.value))) return;
     switch (payload.case) {
       case "task":
         return this.#hear(payload.value.status, weightOfTask(payload.value), this.#task(payload.value, known));
@@ -141,13 +159,19 @@ class Reporter implements TaskReporter {
     throw error;
   }
 
-  async reportTask(task: Task, options: AppendOptions = {}): Promise<void> {
+  async reportTask(task: Task, options?: AppendOptions): Promise<void> {
     if (this.#failure) await this.settled();
+    if (!options && task.status?.state === TaskState.FAILED && (await this.#goesElsewhere(task))) return;
     const mentioned = mentionedTaskIds({
       $typeName: "lf.a2a.v1.StreamResponse",
       payload: { case: "task", value: task },
     });
-    await this.#task(task, mentioned.length === 0 ? NO_IDS : await this.#knownIds(mentioned), options);
+    await this.#task(task, mentioned.length === 0 ? NO_IDS : await this.#knownIds(mentioned), options ?? {});
+  }
+
+  async reportReply(message: Message): Promise<void> {
+    const { referenceTaskIds } = message;
+    await this.#reply(message, referenceTaskIds.length === 0 ? NO_IDS : await this.#knownIds(referenceTaskIds));
   }
 
   remark(text: string): Promise<void> {
@@ -171,6 +195,15 @@ class Reporter implements TaskReporter {
   }
 
   // --- what is heard, and what is held meanwhile
+
+  /** Whether another agent has the task next, which this one says it failed. */
+  async #goesElsewhere({ contextId, status, ...event }: Task | TaskStatusUpdateEvent): Promise<boolean> {
+    if (!this.#deps.onAgentFailed) return false;
+    this.#identify("id" in event ? event.id : event.taskId, contextId);
+    await this.settled();
+    const texts = status?.message?.parts.flatMap(({ content }) => (content.case === "text" ? content.value : [])) ?? [];
+    return this.#deps.onAgentFailed(ownText(this.#writer.image.header, texts.join(" ").slice(0, MAX_REASON)));
+  }
 
   /** Holds what leaves the task at work, and waits for the storing of everything else. */
   async #hear(status: TaskStatus | undefined, bytes: number, written: Promise<void>): Promise<void> {
@@ -248,7 +281,7 @@ class Reporter implements TaskReporter {
       await this.#writer.append(make, options, this.#signal);
       return;
     }
-    this.#name = upstreamTaskId;
+    this.name = upstreamTaskId;
     try {
       const outcome = await this.#writer.append(make, options, this.#signal);
       await this.#deps.onNamed(upstreamTaskId, outcome === "ended");
@@ -259,7 +292,7 @@ class Reporter implements TaskReporter {
   }
 
   get #upstreamTaskId(): string | undefined {
-    return this.#writer.image.header.upstreamTaskId ?? this.#name;
+    return this.#writer.image.header.upstreamTaskId ?? this.name;
   }
 
   /** The ids of a report, which must be of this task, and such that they can be stored. */
@@ -296,6 +329,14 @@ class Reporter implements TaskReporter {
   #now(): Timestamp {
     return timestampFromDate(this.#deps.runtime.now());
   }
+}
+
+type Payload = StreamResponse["payload"];
+
+function isFailure(payload: Payload): payload is Extract<Payload, { case: "task" | "statusUpdate" }> {
+  return (
+    (payload.case === "statusUpdate" || payload.case === "task") && payload.value.status?.state === TaskState.FAILED
+  );
 }
 
 const isAtWork = (state: TaskState | undefined): boolean =>

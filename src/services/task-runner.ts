@@ -2,9 +2,10 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import { type Message, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ownText } from "../domain/agent-report.ts";
 import { type Delivery, stateOf } from "../domain/task-log.ts";
+import type { TaskResult } from "../domain/task-result.ts";
 import { EngineState, isClaimable, isTerminal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
-import { AgentCallError, type AgentCallOptions, type AgentClient } from "./agent-port.ts";
+import { AgentCallError, type AgentCallOptions, type AgentClient, type AgentEndpoint } from "./agent-port.ts";
 import type { TaskLog } from "./late-log.ts";
 import type { Life, RunnerDeps, RunnerInit } from "./runner-deps.ts";
 import type { Runtime } from "./runtime.ts";
@@ -12,6 +13,7 @@ import { createTaskAttempts, type TaskAttempts } from "./task-attempts.ts";
 import { createTaskCancel } from "./task-cancel.ts";
 import { TaskDelivery } from "./task-delivery.ts";
 import { createTaskFollower, type FollowerDeps, type TaskFollower } from "./task-follower.ts";
+import type { TaskHedge } from "./task-hedge.ts";
 import { armTimeLimit, endAtLimit, type LimitDeps, TimeLimitError } from "./task-limits.ts";
 import { type MessagesDeps, TaskMessages } from "./task-messages.ts";
 import { createTaskReporter, type ReporterDeps, type TaskReporter } from "./task-reporter.ts";
@@ -37,31 +39,36 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   readonly #deps: RunnerDeps;
   readonly #client: AgentClient;
   readonly #life: Life;
-  readonly #safeToRepeat: boolean;
+  readonly #agent: AgentEndpoint;
   /** Ends the listening to the agent. */
   readonly #stop = new AbortController();
   readonly #follower: TaskFollower;
   #attempts: TaskAttempts | undefined;
+  #hedge: TaskHedge | undefined;
   #naming: PromiseWithResolvers<void> | undefined;
   #isNamed = false;
   /** Those that were sent beside the run. */
   #messages: TaskMessages | undefined;
   /** How the storing of what the agent said failed while the agent was listened to. */
   #unstored: { error: unknown } | undefined;
+  /** Whether its client has asked to cancel the task. */
+  #isToBeCanceled = false;
   /** Whether it is known already that the task is another's. */
   #knowsLoss = false;
+  /** Whether a second agent was faster than this one's. */
+  hasGivenWay = false;
 
-  constructor(deps: RunnerDeps, { writer, client, log, safeToRepeat, outputSchema, life }: RunnerInit) {
+  constructor(deps: RunnerDeps, { writer, agent, client, log, life }: RunnerInit) {
     this.#deps = deps;
     this.writer = writer;
     this.store = deps.store;
     this.runtime = deps.runtime;
     this.log = log;
-    this.outputSchema = outputSchema;
+    this.outputSchema = agent.outputSchema;
     this.agentTimeoutMs = deps.agentTimeoutMs;
     this.agentAwayMs = deps.agentAwayMs;
     this.#client = client;
-    this.#safeToRepeat = safeToRepeat;
+    this.#agent = agent;
     this.#life = life;
     life.runners.add(this.#stop);
     // What the log must hear, it hears even when the agent is no longer listened to.
@@ -102,10 +109,12 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
 
   /** Ends the task if its agent agrees. Throws TaskNotCancelable when it does not. */
   async cancel(signal: AbortSignal): Promise<void> {
+    this.#isToBeCanceled = true;
     const cancel = createTaskCancel(
       {
         log: this.log,
         runtime: this.runtime,
+        agentId: this.#agent.agentId,
         look: (upstreamTaskId) => this.#follower.look(upstreamTaskId),
         asCallError: (error) => this.#asAgentError(error),
         control: (until) => this.control(until),
@@ -130,6 +139,25 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
       this.#knowsLoss = true;
       if (this.#upstreamTaskId !== undefined) this.#stop.abort(error);
     }
+  }
+
+  /** Takes up a task that its agent has done already, when another was slow: this is what came of it. */
+  take(answer: TaskResult): Promise<void> {
+    return this.#settle(async () => {
+      try {
+        if ("message" in answer) await this.reporter.reportReply(answer.message);
+        else await this.reporter.reportTask(answer.task);
+      } catch (error) {
+        return this.attempts().refused(this.asCallError(error));
+      }
+      await this.#carryOn();
+    });
+  }
+
+  /** Stops, because another agent was faster and has the task now: what this one's has begun is not wanted. */
+  giveWay(): void {
+    this.hasGivenWay = true;
+    this.#stop.abort(new GivenWayError());
   }
 
   /** Resolves when the agent has named the task, or no longer will. */
@@ -166,8 +194,12 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
 
   attempts(): TaskAttempts {
     const { runtime, log, writer } = this;
-    const rules = { ...this.#deps.attempts, safeToRepeat: this.#safeToRepeat };
-    this.#attempts ??= createTaskAttempts({ runtime, log, rules }, writer, this.reporter, this.#life.signal);
+    if (this.#attempts) return this.#attempts;
+    const { store, nextAgent, attempts } = this.#deps;
+    const rules = { ...attempts, safeToRepeat: this.#agent.safeToRepeat };
+    const isHedged = async () => (await this.#hedge?.settled()) === true;
+    const deps = { runtime, log, rules, store, nextAgent, isWanted: () => !this.#isToBeCanceled, isHedged };
+    this.#attempts = createTaskAttempts(deps, writer, this.reporter, this.#life.signal);
     return this.#attempts;
   }
 
@@ -197,12 +229,17 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     try {
       // Nor does it know what became of its last write: another may follow the task by this very name.
       if (signal.aborted) await this.writer.refresh(until).catch(exceptLostLease);
-      if (this.#upstreamTaskId === upstreamTaskId) return;
+      // Whom another agent has replaced is told when the run ends.
+      if (this.#upstreamTaskId === upstreamTaskId || this.#isWithAnother) return;
       await this.#client.cancel(upstreamTaskId, this.control(until));
     } catch (error) {
       this.log.info({ err: error }, "the agent could not be told that its work is not wanted");
     }
     this.#stop.abort();
+  }
+
+  async onAgentFailed(why: string): Promise<boolean> {
+    return (this.#deps.nextAgent ?? this.#hedge) !== undefined && this.attempts().failedByAgent(why);
   }
 
   /** Nobody waits for what is held: the run ends with how its storing failed. */
@@ -221,6 +258,8 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
 
   async #run(message: Message, delivery: Delivery): Promise<void> {
     const first = this.#upstreamTaskId === undefined;
+    if (first && this.#agent.safeToRepeat && !this.isStoodIn)
+      this.#hedge = this.#deps.hedging?.begin(this, message, delivery);
     try {
       if (this.#client.streaming) {
         await this.#follower.consume(await this.delivery.stream(message, delivery), first ? "first" : "further");
@@ -231,7 +270,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     } catch (error) {
       const failure = this.asCallError(error);
       if (this.#upstreamTaskId === undefined) return this.attempts().notBegun(failure);
-      if (failure.kind === "invalid") return this.reporter.failFor(failure);
+      if (failure.kind === "invalid") return this.attempts().refused(failure);
       this.log.info({ err: failure }, "the message met trouble; looking what became of it");
       if (!first && (await this.#follower.wasNotHeard(failure))) return;
     }
@@ -283,9 +322,12 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
       await work();
     } catch (error) {
       const reason = stop.signal.aborted ? stop.signal.reason : error;
-      await this.#end(reason instanceof TimeLimitError ? reason : error);
+      const isLimit = reason instanceof TimeLimitError;
+      await this.#end(isLimit ? reason : error);
+      if (this.hasGivenWay || (this.#isWithAnother && !isLimit)) await this.#tellUnwanted();
     } finally {
       disarm();
+      this.#hedge?.end();
       this.#nameKnown();
     }
   }
@@ -318,7 +360,23 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     return error;
   }
 
+  /** The agent is told to stop, as far as it has named what it does. */
+  async #tellUnwanted(): Promise<void> {
+    const { name } = this.reporter;
+    if (name === undefined) return;
+    try {
+      await this.#client.cancel(name, this.lastWords());
+      this.log.info("the slower agent was told to stop");
+    } catch (error) {
+      this.log.info({ err: error }, "the slower agent could not be told to stop");
+    }
+  }
+
   // --- how the task stands
+
+  get #isWithAnother(): boolean {
+    return this.writer.image.header.agentId !== this.#agent.agentId;
+  }
 
   get #state(): TaskState {
     return stateOf(this.writer.image);
@@ -331,6 +389,14 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   #nameKnown(): void {
     this.#isNamed = true;
     this.#naming?.resolve();
+  }
+}
+
+/** Another agent was faster. */
+class GivenWayError extends Error {
+  constructor() {
+    super("another agent was faster");
+    this.name = "GivenWayError";
   }
 }
 

@@ -5,10 +5,19 @@
  */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { SignalboxError, taskNotFound } from "../domain/errors.ts";
-import { applyUpdate, foldTask, stateOf, type TaskImage, type TaskUpdate } from "../domain/task-log.ts";
+import {
+  agentsOf,
+  applyUpdate,
+  foldTask,
+  givenCapabilityId,
+  stateOf,
+  type TaskHeader,
+  type TaskImage,
+  type TaskUpdate,
+} from "../domain/task-log.ts";
 import { isLeased, isTerminal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
-import type { Append, Appended } from "../store/task-writes.ts";
+import type { Append, Appended, Reroute } from "../store/task-writes.ts";
 import { backoffMs, type Runtime } from "./runtime.ts";
 import {
   AppendDraft,
@@ -230,6 +239,7 @@ class LogWriter implements TaskWriter {
     if (options.forgetUpstream) header.upstreamTaskId = undefined;
     header.upstreamTaskId = options.upstreamTaskId ?? header.upstreamTaskId;
     header.upstreamContextId = options.upstreamContextId ?? header.upstreamContextId;
+    if (options.reroute) moveTo(header, options.reroute);
     this.#fence = done.fence;
     const numbered = updates.map((update, i) => ({ ...update, seq: image.seq + 1 + i }));
     for (const update of numbered) applyUpdate(image, update);
@@ -286,6 +296,15 @@ class LogWriter implements TaskWriter {
     }
     this.#fence = this.image.header.fence;
   }
+}
+
+/** What the store has made of a task that went to another agent. */
+function moveTo(header: TaskHeader, to: Reroute): void {
+  header.origin = { agentIds: agentsOf(header), capabilityId: givenCapabilityId(header) };
+  header.agentId = to.agentId;
+  header.capabilityId = to.capabilityId;
+  header.upstreamTaskId = to.upstreamTaskId;
+  header.upstreamContextId = to.upstreamContextId;
 }
 
 function settle(works: readonly AppendWork[], outcome: AppendOutcome): void {

@@ -15,7 +15,7 @@ import {
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { clip, type FieldViolation, invalidArgument, taskNotCancelable, taskNotFound } from "../domain/errors.ts";
 import { historyViolations, idViolations, MAX_ID_LENGTH } from "../domain/message-rules.ts";
-import { foldTask, stateOf, type TaskHeader, type TaskImage, viewTask } from "../domain/task-log.ts";
+import { foldTask, givenCapabilityId, stateOf, type TaskHeader, type TaskImage, viewTask } from "../domain/task-log.ts";
 import { isTerminal, stateName } from "../domain/task-state.ts";
 import type { ListedTask, StoredTask, TaskCursor, TaskFilter } from "../store/task-reads.ts";
 import type { TaskStore } from "../store/task-store.ts";
@@ -23,6 +23,7 @@ import type { Dispatcher } from "./dispatcher.ts";
 import type { RequestContext, StreamCursor } from "./request-context.ts";
 import type { Router } from "./router.ts";
 import type { ResolvedTarget } from "./routing/searches.ts";
+import { AGENT_LEFT, CANCELED_BY_CLIENT } from "./task-cancel.ts";
 
 const MAX_PAGE = 100;
 const DEFAULT_PAGE = 50;
@@ -163,22 +164,18 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
       if (isTerminal(stateOf(image))) throw taskNotCancelable(taskId, `it is ${stateName(stateOf(image))} already.`);
       const agent = await router.endpoint(image.header);
       if (agent) await dispatcher.cancel(image, agent, context.signal);
-      else
-        await dispatcher.end(
-          image,
-          TaskState.CANCELED,
-          "The agent has left; it could not be told.",
-          "canceled by its client",
-        );
+      else await dispatcher.end(image, TaskState.CANCELED, AGENT_LEFT, CANCELED_BY_CLIENT);
       return viewTask((await load(context.workspaceId, taskId)) ?? image);
     },
   };
 }
 
-/** Whether a task was given to a target. */
-function isOf(target: ResolvedTarget | undefined, { agentId, capabilityId }: TaskHeader): boolean {
+/** Whether a task was given to a target, or went on to it. */
+function isOf(target: ResolvedTarget | undefined, header: TaskHeader): boolean {
   if (!target) return true;
-  return target.kind === "agent" ? target.agent.agentId === agentId : target.capabilityId === capabilityId;
+  if (target.kind === "capability") return target.capabilityId === givenCapabilityId(header);
+  const { agentId } = target.agent;
+  return agentId === header.agentId || header.origin?.agentIds.includes(agentId) === true;
 }
 
 const filterOf = (target: ResolvedTarget): TaskFilter =>

@@ -98,8 +98,12 @@ export interface TaskTable {
   deadline_at: Date | null;
   /** JSON: what the first message is delivered with. */
   delivery: Uint8Array | null;
-  /** The capability that it was given to; null when it was given to the agent itself. */
+  /** The capability for which its agent has it; null when it was given to the agent itself. */
   capability_id: string | null;
+  /** The agents that had it before, the first one first; null as long as it is with the first. */
+  earlier_agent_ids: string[] | null;
+  /** Where there are such: the capability that it was given to by its client. */
+  given_capability_id: string | null;
   /** How its agent was chosen; null when nothing was written down. */
   route_decision: Uint8Array | null;
 }

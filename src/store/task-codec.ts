@@ -94,6 +94,12 @@ export function decodeHeader(row: Row): TaskHeader {
     contextId: row.context_id as string,
     agentId: row.agent_id as string,
     capabilityId: (row.capability_id as string | null) ?? undefined,
+    ...(row.earlier_agent_ids !== null && {
+      origin: {
+        agentIds: row.earlier_agent_ids as readonly string[],
+        capabilityId: (row.given_capability_id as string | null) ?? undefined,
+      },
+    }),
     createdAt: row.created_at as Date,
     disclosed: row.disclosed as boolean,
     hasPush: row.has_push as boolean,

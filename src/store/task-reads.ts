@@ -22,6 +22,8 @@ const HEADER_COLUMNS = [
   "context_id",
   "agent_id",
   "capability_id",
+  "earlier_agent_ids",
+  "given_capability_id",
   "created_at",
   "disclosed",
   "has_push",
@@ -37,7 +39,7 @@ const HEADER_COLUMNS = [
 
 // One statement, so that a task and its log are of one snapshot.
 const LOAD = {
-  name: "task-load-v3",
+  name: "task-load-v4",
   text: `
     with wanted as materialized (
       select distinct workspace_id, task_id from unnest($1::text[], $2::text[]) as w(workspace_id, task_id)
@@ -166,8 +168,14 @@ export async function listTasks(
     // A constant, so that the planner sees that the index for lists has them all.
     .where(sql<SqlBool>`disclosed`)
     .$if(filter.contextId !== undefined, (q) => q.where("context_id", "=", filter.contextId!))
-    .$if(filter.agentId !== undefined, (q) => q.where("agent_id", "=", filter.agentId!))
-    .$if(filter.capabilityId !== undefined, (q) => q.where("capability_id", "=", filter.capabilityId!))
+    .$if(filter.agentId !== undefined, (q) =>
+      q.where(sql<SqlBool>`(agent_id = ${filter.agentId!} or ${filter.agentId!} = any(earlier_agent_ids))`),
+    )
+    .$if(filter.capabilityId !== undefined, (q) =>
+      q.where(
+        sql<SqlBool>`case when earlier_agent_ids is null then capability_id else given_capability_id end = ${filter.capabilityId!}`,
+      ),
+    )
     .$if(filter.state !== undefined, (q) => q.where("a2a_state", "=", filter.state!))
     .$if(filter.engineState !== undefined, (q) => q.where("state", "=", filter.engineState!))
     .$if(filter.statusFrom !== undefined, (q) => q.where("status_at", ">=", filter.statusFrom!));

@@ -63,6 +63,23 @@ export interface Append {
   upstreamContextId?: string;
   /** Forgets what the agent calls the task: another attempt begins without a name. */
   forgetUpstream?: boolean;
+  /**
+   * Gives the task to another agent. Refused without `forgetUpstream` and without rows, and for a task that waits for its
+   * client or ends: no agent ever has a task under the name that another gave it.
+   */
+  reroute?: Reroute;
+}
+
+/** The agent that has a task from now on, and what is known of it there. */
+export interface Reroute {
+  agentId: string;
+  /** The capability for which it has it. */
+  capabilityId: string | undefined;
+  /** How it was chosen, as bytes, in place of how the agent before it was. */
+  decision: Uint8Array;
+  /** What it calls the task, if it has it already, and the task's context. */
+  upstreamTaskId?: string | undefined;
+  upstreamContextId?: string | undefined;
 }
 
 export interface Appended {
@@ -78,6 +95,8 @@ const { COMPLETED, FAILED, CANCELED, REJECTED, QUEUED, SCHEDULED, INPUT_REQUIRED
   EngineState;
 const ENDED = [COMPLETED, FAILED, CANCELED, REJECTED].join(", ");
 const LEASED = [ASSIGNED, WORKING, AUTH_REQUIRED].join(", ");
+/** States in which an agent may get a task that another had. */
+const AT_AGENT = [ASSIGNED, WORKING, SCHEDULED].join(", ");
 /** Waiting states, in which `wake_at` counts. */
 const UNLEASED = [QUEUED, SCHEDULED, INPUT_REQUIRED].join(", ");
 /**
@@ -204,17 +223,17 @@ const wants = (flag: number): string => `(i.flags & ${flag} <> 0)`;
 const TAKES = `(${wants(TAKE)} or (t.lease_owner is null and coalesce(i.state, 0) in (${LEASED})))`;
 
 const APPEND = {
-  name: "task-append-v4",
+  name: "task-append-v5",
   text: `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::int[], $7::timestamptz[],
                            $8::int[], $9::smallint[], $10::smallint[], $11::bytea[], $12::float8[], $13::bytea[],
-                           $14::text[], $15::text[])
+                           $14::text[], $15::text[], $16::text[], $17::text[], $18::bytea[])
       with ordinality
       as i(workspace_id, task_id, expected, fence, added, flags, at, from_states, state, a2a_state, status, wake_ms,
-           metadata, upstream_task_id, upstream_context_id, ord)
+           metadata, upstream_task_id, upstream_context_id, agent_id, capability_id, route_decision, ord)
     ), writer as (
-      select exists (select from replicas where replica_id = $16 and died_at is null) as alive
+      select exists (select from replicas where replica_id = $19 and died_at is null) as alive
     ), changed as (
       update tasks t set
         last_seq = t.last_seq + i.added,
@@ -225,10 +244,16 @@ const APPEND = {
         disclosed = t.disclosed or ${wants(DISCLOSE)},
         metadata = coalesce(i.metadata, t.metadata),
         upstream_task_id = coalesce(i.upstream_task_id, case when not ${wants(FORGET)} then t.upstream_task_id end),
-        upstream_context_id = coalesce(i.upstream_context_id, t.upstream_context_id),
+        upstream_context_id = coalesce(i.upstream_context_id, case when i.agent_id is null then t.upstream_context_id end),
+        agent_id = coalesce(i.agent_id, t.agent_id),
+        capability_id = case when i.agent_id is null then t.capability_id else i.capability_id end,
+        route_decision = coalesce(i.route_decision, t.route_decision),
+        earlier_agent_ids = case when i.agent_id is null then t.earlier_agent_ids else t.earlier_agent_ids || t.agent_id end,
+        given_capability_id = case when i.agent_id is null or t.earlier_agent_ids is not null then t.given_capability_id
+                                   else t.capability_id end,
         fence = t.fence + ${TAKES}::int,
         lease_owner = case when coalesce(i.state, t.state) not in (${LEASED}) and (i.state is not null or ${TAKES}) then null
-                           when ${TAKES} then $16 else t.lease_owner end,
+                           when ${TAKES} then $19 else t.lease_owner end,
         wake_at = case when i.state is null and t.state in (${UNLEASED}) and ${TAKES}
                          -- Whoever had claimed it, because it was due, has lost it.
                          then coalesce(t.wake_at, date_trunc('milliseconds', clock_timestamp()))
@@ -238,15 +263,17 @@ const APPEND = {
       from input i cross join writer w
       where t.workspace_id = i.workspace_id and t.task_id = i.task_id and (t.last_seq = i.expected or ${wants(WHATEVER_SEQ)})
         and t.fence = i.fence and t.state not in (${ENDED})
-        and (i.added = 0 or t.lease_owner is null or t.lease_owner = $16 or ${TAKES})
+        and (i.added = 0 or t.lease_owner is null or t.lease_owner = $19 or ${TAKES})
         and not (${wants(ONLY_IF_HIDDEN)} and t.disclosed) and (w.alive or not ${TAKES})
+        and (i.agent_id is null
+             or (${wants(FORGET)} and i.added > 0 and coalesce(i.state, t.state) in (${AT_AGENT})))
       returning i.ord, i.expected, i.at, t.workspace_id, t.task_id, t.disclosed, t.has_push, t.fence, t.attempt,
                 t.lease_owner
     ), logged as (
       insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
       select c.workspace_id, c.task_id, c.expected + r.position, r.kind, r.body, r.cause, r.state, c.at, c.fence,
-             c.attempt, $16
-      from unnest($17::bigint[], $18::bigint[], $19::smallint[], $20::bytea[], $21::text[], $22::smallint[])
+             c.attempt, $19
+      from unnest($20::bigint[], $21::bigint[], $22::smallint[], $23::bytea[], $24::text[], $25::smallint[])
         as r(ord, position, kind, body, cause, state)
       join changed c on c.ord = r.ord
     )
@@ -284,8 +311,11 @@ export async function appendBatch(
     byteaArray(after, ({ status }, i) => status && encodeStatus(status, sorted[i]!.at)),
     float8Array(sorted, (a, i) => a.wakeInMs ?? wakeByDefault(after[i]!.states.at(-1))),
     byteaArray(after, (a) => a.metadata),
-    textArray(sorted, (a) => a.upstreamTaskId),
-    textArray(sorted, (a) => a.upstreamContextId),
+    textArray(sorted, ({ reroute, upstreamTaskId }) => (reroute ? reroute.upstreamTaskId : upstreamTaskId)),
+    textArray(sorted, ({ reroute, upstreamContextId }) => (reroute ? reroute.upstreamContextId : upstreamContextId)),
+    textArray(sorted, (a) => a.reroute?.agentId),
+    textArray(sorted, (a) => a.reroute?.capabilityId),
+    byteaArray(sorted, (a) => a.reroute?.decision),
     replicaId,
     int8Array(rows, (r) => r.ord),
     int8Array(rows, (r) => r.position),

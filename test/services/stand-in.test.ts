@@ -73,7 +73,13 @@ test.each([
 ])("how long a task took says something of the agent, unless another answered: %s", async (isStoodIn, state) => {
   const ends: TaskState[] = [];
   const loads = { begin() {}, end: (_: unknown, ended: TaskState) => void ends.push(ended) };
-  const running = createRunningTasks({ hub: createUpdateHub(), log: silent, loads, onRest() {} });
+  const running = createRunningTasks({
+    hub: createUpdateHub(),
+    log: silent,
+    loads,
+    onRest() {},
+    now: () => new Date(),
+  });
   const header = headerOf();
   const image = { header, task: taskIn(header.taskId, TaskState.COMPLETED) };
   running.start({ writer: { image }, isStoodIn, release() {} } as unknown as TaskRunner, async () => {});

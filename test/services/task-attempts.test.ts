@@ -40,7 +40,16 @@ describeEachBackend("an attempt that failed", (context) => {
     );
     const rules = { most: 3, minPauseMs: 1, maxPauseMs: 1, safeToRepeat: true, onPause: () => {} };
     const reporter = createTaskReporter({ ...deps, onNamed: () => {}, onFailure: () => {} }, writer, never);
-    return { writer, said, attempts: createTaskAttempts({ ...deps, rules }, writer, reporter, never) };
+    return {
+      writer,
+      said,
+      attempts: createTaskAttempts(
+        { ...deps, rules, isWanted: () => true, isHedged: async () => false },
+        writer,
+        reporter,
+        never,
+      ),
+    };
   }
 
   const unreachable = () => new AgentCallError("unreachable", "The agent could not be reached.");

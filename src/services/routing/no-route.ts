@@ -21,6 +21,7 @@ const IN_WORDS: Record<CutReason, string> = {
   CANARY: "are on the other side of a canary",
   FULL: "have as many tasks as they may have",
   FAILED: "have failed it",
+  HEDGED: "have it already",
 };
 
 /** No agent can take a message: FAILED_PRECONDITION, reason NO_ROUTE. */

@@ -23,7 +23,7 @@ export interface Ask {
   readonly isInPlace?: (agent: AgentRecord) => boolean;
 }
 
-/** Why an agent is no candidate, as the record names it. */
+/** Why an agent is no candidate, as the record names it. HEDGED: it had the task already, and was slow. */
 export type CutReason =
   | "ROUTE_MODE"
   | "LABELS"
@@ -33,7 +33,8 @@ export type CutReason =
   | "INPUT_SCHEMA"
   | "CANARY"
   | "FULL"
-  | "FAILED";
+  | "FAILED"
+  | "HEDGED";
 
 export interface Cut {
   readonly reason: CutReason;

@@ -10,6 +10,7 @@ import { up as rollouts } from "./0009-rollouts.ts";
 import { up as cacheAndKeys } from "./0010-cache-and-keys.ts";
 import { up as exchanges } from "./0012-exchanges.ts";
 import { up as routingSettings } from "./0013-routing-settings.ts";
+import { up as reroutedTasks } from "./0014-rerouted-tasks.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
@@ -22,4 +23,5 @@ export const migrations: Record<string, Migration> = {
   "0012-exchanges": { up: exchanges },
   "0010-cache-and-keys": { up: cacheAndKeys },
   "0013-routing-settings": { up: routingSettings },
+  "0014-rerouted-tasks": { up: reroutedTasks },
 };

@@ -12,6 +12,8 @@ export interface Metrics {
   tasksTaken(how: "claimed" | "rescued", tasks: number): void;
   attemptFailed(): void;
   cacheLookup(outcome: "hit" | "miss" | "follow"): void;
+  hedge(outcome: "won" | "lost" | "failed" | "refused"): void;
+  mirror(outcome: "same" | "different" | "failed" | "dropped"): void;
 }
 
 export interface MetricsSources {
@@ -89,6 +91,20 @@ export function createMetrics(sources: MetricsSources): Metrics {
     registers,
   });
   for (const outcome of ["hit", "miss", "follow"]) cacheLookups.inc({ outcome }, 0);
+  const hedges = new Counter({
+    name: "signalbox_hedges_total",
+    help: "Tasks of slow agents, by what came of asking a second one: it won, it lost, it failed, or it was not asked (refused).",
+    labelNames: ["outcome"],
+    registers,
+  });
+  const mirrors = new Counter({
+    name: "signalbox_mirrors_total",
+    help: "Copies of tasks, by whether the mirror's result was the same or different; it failed, or nothing was compared (dropped).",
+    labelNames: ["outcome"],
+    registers,
+  });
+  for (const outcome of ["won", "lost", "failed", "refused"]) hedges.inc({ outcome }, 0);
+  for (const outcome of ["same", "different", "failed", "dropped"]) mirrors.inc({ outcome }, 0);
   new Gauge({
     name: "signalbox_running_tasks",
     help: "Tasks that this process carries now.",
@@ -192,6 +208,8 @@ export function createMetrics(sources: MetricsSources): Metrics {
     tasksTaken: (how, tasks) => taken.inc({ how }, tasks),
     attemptFailed: () => attemptsFailed.inc(),
     cacheLookup: (outcome) => cacheLookups.inc({ outcome }),
+    hedge: (outcome) => hedges.inc({ outcome }),
+    mirror: (outcome) => mirrors.inc({ outcome }),
   };
 }
 

@@ -1,0 +1,48 @@
+/** Who is asked as well when the agent of a task is slow: another one of its capability, chosen as the first was. */
+import { fromBinary } from "@bufbuild/protobuf";
+import { RouteDecisionSchema, RouteSource } from "../../../gen/signalbox/v1/routing_pb.ts";
+import type { StrategyName } from "../../domain/routing/strategy.ts";
+import { routingWishes } from "../../domain/routing-extension.ts";
+import type { AgentDirectory } from "../agent-directory.ts";
+import { endpointOf, type FindAnotherAgent } from "../another-agent.ts";
+import { type DecideDeps, decide } from "./decide.ts";
+import { sift } from "./offers.ts";
+import type { WorkspaceSettings } from "./workspace-settings.ts";
+
+export interface SecondAgentDeps extends DecideDeps {
+  directory: AgentDirectory;
+  settings: Pick<WorkspaceSettings, "of">;
+  /** What chooses where neither a message nor its workspace says. */
+  strategy: StrategyName;
+  /** The bytes of the decision that was stored with a task. */
+  readDecision: (workspaceId: string, taskId: string) => Promise<Uint8Array | undefined>;
+}
+
+/** A task that was given to an agent by its name has no second one. */
+export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
+  return async ({ workspaceId, taskId, capabilityId, contextId, delivery }, message, exclude) => {
+    const wishes = routingWishes(delivery.metadata);
+    if (capabilityId === undefined || Array.isArray(wishes) || wishes.agent !== undefined) return undefined;
+    const offers = (await deps.directory.agents(workspaceId)).byCapability.get(capabilityId) ?? [];
+    const others = offers.filter((each) => !exclude.includes(each.agent.agentId) && endpointOf(each).safeToRepeat);
+    const { fit, cuts } = sift(others, { message, extensions: delivery.extensions ?? [], wishes });
+    if (fit.length === 0) return undefined;
+    const first = await deps.readDecision(workspaceId, taskId);
+    const settings = await deps.settings.of(workspaceId);
+    const { source = RouteSource.UNSPECIFIED, matches = [] } = first ? fromBinary(RouteDecisionSchema, first) : {};
+    const { chosen, decision } = decide(deps, {
+      workspaceId,
+      source,
+      capabilityId,
+      strategy: wishes.strategy ?? settings.strategy ?? deps.strategy,
+      settings,
+      key: contextId,
+      turn: 0,
+      fit,
+      cuts: [...cuts, { reason: "HEDGED", agentIds: [...exclude], refusal: undefined }],
+      matches,
+      rollout: undefined,
+    });
+    return { ...chosen, decision };
+  };
+}
