@@ -34,8 +34,6 @@ export interface LabAgent {
   safeToRepeat?: boolean;
 }
 
-export type SteeringReplica = Awaited<ReturnType<typeof startReplica>>;
-
 /** The agents by id; the first takes new tasks, and `chain` names who has a task next when one has failed it. */
 export interface SteeringOptions {
   agents: Readonly<Record<string, LabAgent>>;
