@@ -107,7 +107,7 @@ export function createAccept(deps: AcceptDeps): Accept {
       const image = await reject(context, request, given);
       return { image, updates: watch(context, image.header.taskId, image.seq, true) };
     }
-    const { agent, capability, wishes, decision } = route;
+    const { agent, wishes, decision } = route;
     await policy.admit(context, agent);
     const { workspaceId } = context;
     const pushConfig = request.configuration?.taskPushNotificationConfig;

@@ -14,7 +14,6 @@ import type { StrategyName } from "../domain/routing/strategy.ts";
 import { type RoutingWishes, routingWishes } from "../domain/routing-extension.ts";
 import { agentTenant, capabilityTenant, parseTarget, targetNotFound } from "../domain/target.ts";
 import type { TaskHeader } from "../domain/task-log.ts";
-import type { AgentRecord } from "../store/agent-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
 import { endpointOf } from "./another-agent.ts";
