@@ -69,6 +69,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     replicas: () => engine.replicas,
     waitingTasks: () => engine.waitingTasks(),
     outboxLag: () => engine.outbox.lag(),
+    agents: () => engine.agentGauges(),
   });
   const engine = await startEngine({
     config,
@@ -79,6 +80,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onDelivery: metrics.pushDelivery,
     onTaken: metrics.tasksTaken,
     onAttemptFailed: metrics.attemptFailed,
+    onCheck: metrics.healthCheck,
   });
   const { db, hub, directory, router, sender, tasks, taskExecutions, routes, pushConfigs, registry } = engine;
   const closing: (() => unknown)[] = [];
@@ -118,7 +120,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       { authenticator: anonymousAuthenticator, runtime, log, onCall: metrics.call, drain: giveUp.signal },
       [
         register(A2AService, createA2AService({ sender, tasks, pushConfigs, cards })),
-        register(RegistryService, createRegistryService(registry)),
+        register(RegistryService, createRegistryService(registry, engine.agentHealth)),
         register(TaskService, createTaskService(taskExecutions)),
         register(RoutingService, createRoutingService(routes)),
         register(Health, createHealthService(state, serviceNames)),

@@ -9,7 +9,9 @@ import { createAgentConnector } from "./outbound/agent-connector.ts";
 import { createCardFetcher } from "./outbound/card-fetcher.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import { createWebhookSender } from "./outbound/webhook.ts";
-import { type AgentDirectory, createAgentDirectory } from "./services/agent-directory.ts";
+import type { AgentDirectory } from "./services/agent-directory.ts";
+import type { AgentHealthService } from "./services/agent-health.ts";
+import { createAgentWatch } from "./services/agent-watch.ts";
 import { type Claims, createClaims } from "./services/background/claims.ts";
 import { startHints } from "./services/background/hints.ts";
 import { type Outbox, startOutbox } from "./services/background/outbox.ts";
@@ -22,12 +24,13 @@ import { createPushConfigs, type PushConfigs } from "./services/push-configs.ts"
 import { createRegistry, type Registry } from "./services/registry.ts";
 import { createRouter, type Router } from "./services/router.ts";
 import { createRoutes, type Routes } from "./services/routes.ts";
-import { createAgentLoads } from "./services/routing/agent-load.ts";
+import type { AgentGauge } from "./services/routing/agent-gauges.ts";
 import type { Runtime } from "./services/runtime.ts";
 import { createSender, type Sender } from "./services/send.ts";
 import { createTaskExecutions, type TaskExecutions } from "./services/task-executions.ts";
 import { createTasks, type Tasks } from "./services/tasks.ts";
 import { createUpdateHub, type UpdateHub } from "./services/update-hub.ts";
+import { createAgentHealthRepository } from "./store/agent-health-repository.ts";
 import { createAgentRepository } from "./store/agent-repository.ts";
 import { createCapabilityRepository } from "./store/capability-repository.ts";
 import type { Database } from "./store/database.ts";
@@ -39,6 +42,7 @@ import { createOutboxRepository } from "./store/outbox-repository.ts";
 import { createPushConfigRepository } from "./store/push-config-repository.ts";
 import { createPushQueue } from "./store/push-queue.ts";
 import { readDecision } from "./store/route-reads.ts";
+import { createSignalRepository } from "./store/signal-repository.ts";
 import { createTaskStore } from "./store/task-store.ts";
 import { createTransitionReads } from "./store/transition-reads.ts";
 
@@ -56,6 +60,8 @@ export interface EngineOptions {
   onTaken?: (how: "claimed" | "rescued", tasks: number) => void;
   /** Told of each attempt that failed and is followed by another. */
   onAttemptFailed?: () => void;
+  /** Told of each check of an agent. */
+  onCheck?: (outcome: "passed" | "failed") => void;
 }
 
 export interface Engine {
@@ -70,9 +76,12 @@ export interface Engine {
   readonly pushConfigs: PushConfigs;
   readonly sender: Sender;
   readonly registry: Registry;
+  readonly agentHealth: AgentHealthService;
   readonly outbox: Outbox;
   /** How many replicas live, by the last heartbeat; 1, which is this one, before the first. */
   readonly replicas: number;
+  /** How the agents do that are known here, those in trouble first; as many as a page of metrics can hold. */
+  agentGauges(): AgentGauge[];
   /** How many tasks wait for a replica, counted to `limits.queued-tasks`. Rejects when the database does not answer. */
   waitingTasks(): Promise<number>;
   /**
@@ -112,7 +121,7 @@ async function build(
   closeAll: () => Promise<void>,
 ): Promise<Engine> {
   const { config, log, runtime, inProcess } = options;
-  const { onDelivery = () => {}, onTaken = () => {}, onAttemptFailed = () => {} } = options;
+  const { onDelivery = () => {}, onTaken = () => {}, onAttemptFailed = () => {}, onCheck = () => {} } = options;
   await migrate(db, log);
   await mendTransactionNumbers(db, log);
 
@@ -145,14 +154,30 @@ async function build(
   for (const client of [connector, webhooks, cardFetcher]) closing.push(() => client.close());
 
   // services
-  const directory = createAgentDirectory(agentRepository, capabilityRepository, runtime);
-  const loads = createAgentLoads(runtime);
+  const { circuit, outlier, health } = config;
+  const watch = createAgentWatch({
+    agents: agentRepository,
+    capabilities: capabilityRepository,
+    health: createAgentHealthRepository(db, health),
+    signals: createSignalRepository(db),
+    connector,
+    cards: cardFetcher,
+    runtime,
+    log,
+    replicaId: replica.id,
+    circuit,
+    outlier,
+    checks: health,
+    onCheck,
+  });
+  const { directory, loads, availability } = watch;
   const router = createRouter({
     directory,
     runtime,
     loads,
     strategy: config.routing.strategy,
     weights: DEFAULT_WEIGHTS,
+    availability,
   });
   const { task, limits } = config;
   const dispatcher = createDispatcher({
@@ -219,6 +244,8 @@ async function build(
     directory,
     connector,
     cards: cardFetcher,
+    cardRefresh: watch.cardRefresh,
+    health: watch.health,
     runtime,
   });
   // background
@@ -243,6 +270,7 @@ async function build(
     replicaId: replica.id,
   });
   closing.push(() => outbox.stop());
+  closing.push(() => watch.stop());
   closing.push(() => dispatcher.stop(patience));
   closing.push(() => claims.stop());
 
@@ -251,6 +279,7 @@ async function build(
     onBeat(living) {
       replicas = living;
       hints.setPeers(living - 1);
+      watch.exchange.setPeers(living - 1);
     },
     onDeath: () => claims.look(),
     onExpired: () => dispatcher.abandon(),
@@ -258,6 +287,7 @@ async function build(
   // Before anybody can ask for them, what is known to be nobody's is taken up.
   await claims.takeAll();
   claims.start();
+  watch.start();
 
   return {
     db,
@@ -271,7 +301,9 @@ async function build(
     pushConfigs,
     sender,
     registry,
+    agentHealth: watch.health,
     outbox,
+    agentGauges: watch.gauges,
     get replicas() {
       return replicas;
     },

@@ -15,6 +15,7 @@ import type { AgentRecord } from "../store/agent-repository.ts";
 import type { AgentDirectory, Offer, WorkspaceAgents } from "./agent-directory.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
 import type { RequestContext } from "./request-context.ts";
+import type { AgentAvailability } from "./routing/availability.ts";
 import { type DecideDeps, decide } from "./routing/decide.ts";
 import { contradiction, noRoute, nothingFits } from "./routing/no-route.ts";
 import { type Ask, type Cut, hasLabels, type Labels, type Possible, sift } from "./routing/offers.ts";
@@ -40,7 +41,7 @@ export interface Router {
    * turn.
    *
    * @throws SignalboxError INVALID_ARGUMENT (the extension's values, or what contradicts the target), TARGET_NOT_FOUND,
-   * NO_ROUTE, or what the only agent in question answers to such a message.
+   * NO_ROUTE, AGENT_UNAVAILABLE, or what the only agent in question answers to such a message.
    */
   route(
     context: RequestContext,
@@ -59,6 +60,8 @@ export interface RouterDeps extends DecideDeps {
   directory: AgentDirectory;
   /** What chooses where a message does not say. */
   strategy: StrategyName;
+  /** Which agents take no new tasks; left out, all do. */
+  availability?: Pick<AgentAvailability, "troubles" | "chosen">;
 }
 
 /** Where to look for an agent. */
@@ -103,7 +106,7 @@ export function createRouter(deps: RouterDeps): Router {
     const { workspaceId, extensions } = context;
     const named = await target(context, request.tenant);
     const agents = await directory.agents(workspaceId);
-    const ask: Ask = { message, extensions, wishes };
+    const ask: Ask = { message, extensions, wishes, troubles: deps.availability?.troubles(workspaceId) };
     const searches = named ? [atTarget(context, named, wishes)] : await elsewhere(context, agents, wishes, message);
     // Where nothing fits anywhere, what was looked for first is what the client hears of.
     let nothing: readonly Cut[] | undefined;
@@ -124,6 +127,7 @@ export function createRouter(deps: RouterDeps): Router {
         cuts,
         matches: search.matches ?? [],
       });
+      if (!isPreview) deps.availability?.chosen(workspaceId, chosen.agent.agentId);
       return { ...chosen, wishes, decision };
     }
     throw nothing ? nothingFits(nothing) : noRoute(agents);

@@ -3,6 +3,7 @@ import type { TaskStore } from "../store/task-store.ts";
 import type { AbortGroup } from "./abort-group.ts";
 import type { AgentClient } from "./agent-port.ts";
 import type { TaskLog } from "./late-log.ts";
+import type { AgentLoads } from "./routing/agent-load.ts";
 import type { Runtime } from "./runtime.ts";
 import type { AttemptRules } from "./task-attempts.ts";
 import type { TaskWriter } from "./task-writer.ts";
@@ -17,6 +18,8 @@ export interface RunnerDeps {
   /** Longest time with one attempt, in milliseconds. */
   attemptTimeoutMs: number;
   attempts: Omit<AttemptRules, "safeToRepeat">;
+  /** Told whether agents answer. */
+  loads: Pick<AgentLoads, "answered" | "failedCall">;
 }
 
 /** What a runner works with that is its task's own. */

@@ -25,7 +25,7 @@ const PAUSE_MAX_MS = 1_000;
 export interface RunnersDeps extends RunnerDeps, WriterDeps {
   log: Logger;
   connector: AgentConnector;
-  loads: Pick<AgentLoads, "begin" | "end">;
+  loads: Pick<AgentLoads, "begin" | "end" | "answered" | "failedCall">;
   /** Told when there is room for another task. */
   onRoom: () => void;
 }

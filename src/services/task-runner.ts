@@ -182,6 +182,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
    */
   async onNamed(upstreamTaskId: string, late: boolean): Promise<void> {
     this.#nameKnown();
+    this.onAnswered();
     if (!late) return;
     const { signal } = this.#life;
     // A replica that was declared dead writes no more, but it alone knows what to cancel.
@@ -195,6 +196,16 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
       this.log.info({ err: error }, "the agent could not be told that its work is not wanted");
     }
     this.#stop.abort();
+  }
+
+  /** The agent can be had. */
+  onAnswered(): void {
+    this.#deps.loads.answered(this.writer.image.header);
+  }
+
+  /** It cannot, or what it says is no A2A. */
+  onUnanswered(failure: AgentCallError): void {
+    this.#deps.loads.failedCall(this.writer.image.header, failure);
   }
 
   /** Nobody waits for what is held: the run ends with how its storing failed. */
@@ -222,7 +233,10 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
       }
     } catch (error) {
       const failure = this.asCallError(error);
-      if (this.#upstreamTaskId === undefined) return this.attempts().notBegun(failure);
+      const unheard = this.#upstreamTaskId === undefined;
+      // What breaks in the middle of a task is mostly healed: whether the agent is there shows when it is looked for.
+      if (unheard || failure.kind === "invalid") this.onUnanswered(failure);
+      if (unheard) return this.attempts().notBegun(failure);
       if (failure.kind === "invalid") return this.reporter.failFor(failure);
       this.log.info({ err: failure }, "the message met trouble; looking what became of it");
       if (!first && (await this.#follower.wasNotHeard(failure))) return;

@@ -173,7 +173,7 @@ export const RouteCandidateSchema: GenMessage<RouteCandidate> = /*@__PURE__*/
  */
 export type RouteCut = Message<"signalbox.v1.RouteCut"> & {
   /**
-   * In UPPER_SNAKE: LABELS, MAX_COST, EXTENSION_REQUIRED, MEDIA_TYPE, INPUT_SCHEMA.
+   * In UPPER_SNAKE: LABELS, MAX_COST, EXTENSION_REQUIRED, MEDIA_TYPE, INPUT_SCHEMA, UNHEALTHY, CIRCUIT_OPEN, EJECTED.
    *
    * @generated from field: string reason = 1;
    */

@@ -2,7 +2,7 @@
 import { clip, invalidArgument, SignalboxError } from "../../domain/errors.ts";
 import { ROUTING_EXTENSION } from "../../domain/routing-extension.ts";
 import type { WorkspaceAgents } from "../agent-directory.ts";
-import type { Cut, CutReason } from "./offers.ts";
+import { type Cut, type CutReason, isUnavailable } from "./offers.ts";
 
 /** Skills that a refusal names at most, and how long their list and one name may be. */
 const NAMED_SKILLS = 20;
@@ -15,6 +15,9 @@ const IN_WORDS: Record<CutReason, string> = {
   EXTENSION_REQUIRED: "require an extension that the client did not name",
   MEDIA_TYPE: "do not take a media type of the message",
   INPUT_SCHEMA: "do not take its data",
+  UNHEALTHY: "fail their health checks or owe a heartbeat",
+  CIRCUIT_OPEN: "could not be reached of late",
+  EJECTED: "fail too many tasks",
 };
 
 /** Nothing says where the task should go: NO_ROUTE, naming the skills that there are. */
@@ -37,9 +40,11 @@ export function noRoute({ byId }: WorkspaceAgents): SignalboxError {
 
 /**
  * Agents were found, and none can take it. Where all say the same, that is the answer, as the agent itself would give it;
- * else NO_ROUTE with how many were cut by what.
+ * else NO_ROUTE with how many were cut by what. Where some could, and are just not available, it is worth another try:
+ * AGENT_UNAVAILABLE, with the time after which the first of them may be.
  */
 export function nothingFits(cuts: readonly Cut[]): SignalboxError {
+  if (isUnavailable(cuts)) return nobodyAvailable(cuts.filter(({ retryInMs }) => retryInMs !== undefined));
   const [only] = cuts;
   if (cuts.length === 1 && only?.refusal) return only.refusal;
   const count = cuts.reduce((sum, { agentIds }) => sum + agentIds.length, 0);
@@ -49,6 +54,21 @@ export function nothingFits(cuts: readonly Cut[]): SignalboxError {
     reason: "NO_ROUTE",
     message: `None of the ${count} agents in question can take the task: ${why}. Change the message or what it asks for; signalbox route preview shows what fits.`,
     metadata: Object.fromEntries(cuts.map(({ reason, agentIds }) => [reason, String(agentIds.length)])),
+  });
+}
+
+function nobodyAvailable(cuts: readonly Cut[]): SignalboxError {
+  const agentIds = cuts.flatMap((cut) => cut.agentIds);
+  const why = cuts.map(({ reason, agentIds: { length } }) => `${length} ${IN_WORDS[reason]}`).join(", ");
+  return new SignalboxError({
+    code: "UNAVAILABLE",
+    reason: "AGENT_UNAVAILABLE",
+    message: `No agent that could take the task takes any now: of ${agentIds.length}, ${why}. Nothing was stored; try again later. signalbox agents list shows how they do.`,
+    metadata: {
+      agents: agentIds.slice(0, NAMED_SKILLS).join(","),
+      ...Object.fromEntries(cuts.map(({ reason, agentIds: { length } }) => [reason, String(length)])),
+    },
+    retryAfterMs: Math.min(...cuts.map(({ retryInMs = 0 }) => retryInMs)),
   });
 }
 

@@ -10,6 +10,7 @@ export interface Metrics {
   pushDelivery(outcome: "delivered" | "failed"): void;
   tasksTaken(how: "claimed" | "rescued", tasks: number): void;
   attemptFailed(): void;
+  healthCheck(outcome: "passed" | "failed"): void;
 }
 
 export interface MetricsSources {
@@ -23,6 +24,8 @@ export interface MetricsSources {
   waitingTasks: () => Promise<number>;
   /** How far the duties of the outbox are behind. */
   outboxLag: () => Promise<{ duty: string; rows: number; seconds: number }[]>;
+  /** Whether agents can be given tasks: a bounded number of them. */
+  agents: () => { agentId: string; healthy: boolean; circuitOpen: boolean; ejected: boolean }[];
 }
 
 /** How long a page waits for the database. Without its answer it shows the rest. */
@@ -116,6 +119,20 @@ export function createMetrics(sources: MetricsSources): Metrics {
     labelNames: ["duty"],
     registers,
   });
+  const checks = new Counter({
+    name: "signalbox_health_checks_total",
+    help: "Checks of agents by outcome.",
+    labelNames: ["outcome"],
+    registers,
+  });
+  for (const outcome of ["passed", "failed"]) checks.inc({ outcome }, 0);
+  const perAgent = (name: string, help: string) => new Gauge({ name, help, labelNames: ["agent"], registers });
+  const healthy = perAgent(
+    "signalbox_agent_healthy",
+    "1 when checks and heartbeats let an agent have tasks, else 0. As the next two, of at most 1000 agents that this process knows, those in trouble first.",
+  );
+  const open = perAgent("signalbox_circuit_open", "1 while the circuit of an agent is open or half-open, else 0.");
+  const ejected = perAgent("signalbox_agent_ejected", "1 while an agent is passed over for a capability, else 0.");
   new Gauge({
     name: "signalbox_build_info",
     help: "1, with the version and the database backend as labels.",
@@ -136,6 +153,12 @@ export function createMetrics(sources: MetricsSources): Metrics {
       // No number is not 0.
       if (count === undefined) waiting.remove();
       else waiting.set(count);
+      for (const gauge of [healthy, open, ejected]) gauge.reset();
+      for (const agent of sources.agents()) {
+        healthy.set({ agent: agent.agentId }, Number(agent.healthy));
+        open.set({ agent: agent.agentId }, Number(agent.circuitOpen));
+        ejected.set({ agent: agent.agentId }, Number(agent.ejected));
+      }
       lagRows.reset();
       lagSeconds.reset();
       for (const { duty, rows, seconds } of lags) {
@@ -156,6 +179,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
     pushDelivery: (outcome) => deliveries.inc({ outcome }),
     tasksTaken: (how, tasks) => taken.inc({ how }, tasks),
     attemptFailed: () => attemptsFailed.inc(),
+    healthCheck: (outcome) => checks.inc({ outcome }),
   };
 }
 
