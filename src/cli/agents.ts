@@ -81,9 +81,8 @@ export function addAgentsCommands(program: Command, cli: Cli): void {
 
   withServer(
     agents.command("show <id>").aliases(["get", "describe"]).description("show one agent, and how it does"),
-  ).action(
-    (agentId: string, options: ServerOptions) =>
-      callServer(cli, options, async ({ registry }) => show(await registry.getAgent({ agentId }), options)),
+  ).action((agentId: string, options: ServerOptions) =>
+    callServer(cli, options, async ({ registry }) => show(await registry.getAgent({ agentId }), options)),
   );
 
   withServer(agents.command("check <id>").description("check now whether an agent can be called")).action(
