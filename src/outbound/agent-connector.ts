@@ -53,12 +53,11 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
   const retired = new Set<Connection>();
 
   const overHttp: Probe = (url, call) => probeHttp(http, url, call);
-  const openGrpc = (url: string) => createGrpcChannel(guard, guard.checkTarget(url, "url"), maxMessageBytes);
   const bindings: Record<string, Binding> = {
     GRPC: {
       check: (url) => guard.checkTarget(url, "url"),
-      open: openGrpc,
-      probe: (url, call) => probeGrpc(openGrpc(url), call),
+      open: (url) => createGrpcChannel(guard, guard.checkTarget(url, "url"), maxMessageBytes),
+      probe: (url, call) => probeGrpc(guard, guard.checkTarget(url, "url"), call),
     },
     JSONRPC: {
       check: (url) => guard.checkUrl(url, "url"),
