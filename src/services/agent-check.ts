@@ -22,6 +22,8 @@ export interface AgentCheckDeps {
   timeoutMs: number;
   /** Told of each check. */
   onCheck: (outcome: "passed" | "failed") => void;
+  /** Told that an agent of a workspace is unhealthy now, or healthy again: this replica need not wait until it reads that. */
+  onNews: (workspaceId: string) => Promise<void>;
 }
 
 /** Checks an agent and writes down what came of it. Rejects when that cannot be done, or when the signal aborts. */
@@ -68,7 +70,10 @@ export function createAgentCheck(deps: AgentCheckDeps): AgentCheck {
       log.debug({ err: error, agentId, workspaceId }, "an agent failed its check");
     }
     onCheck(passed ? "passed" : "failed");
-    await repository.record({ workspaceId, agentId, passed, reason: clip(reason, MAX_REASON) });
+    const news = await repository.record({ workspaceId, agentId, passed, reason: clip(reason, MAX_REASON) });
+    if (news === undefined) return;
+    log.warn({ agentId, workspaceId, reason }, `an agent is ${news} now`);
+    await deps.onNews(workspaceId);
   };
 }
 

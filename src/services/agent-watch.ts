@@ -68,6 +68,7 @@ export function createAgentWatch(deps: AgentWatchDeps): AgentWatch {
     log,
     timeoutMs: checks.timeoutMs,
     onCheck: deps.onCheck,
+    onNews: availability.refresh,
   });
   const health = createAgentHealth({
     repository: deps.health,

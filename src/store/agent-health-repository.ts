@@ -46,9 +46,9 @@ export interface AgentHealthRepository {
   untilDue(within: number): Promise<number>;
   /**
    * Writes down what came of a check: after some in a row that failed an agent is unhealthy, after one that passed healthy.
-   * What arrives together is written in one statement.
+   * Resolves with what it is now, where that is news. What arrives together is written in one statement.
    */
-  record(result: CheckResult): Promise<void>;
+  record(result: CheckResult): Promise<"healthy" | "unhealthy" | undefined>;
   /** The agents of a workspace that their checks or their heartbeats may speak against: the others are healthy. */
   troubled(workspaceId: string): Promise<HealthRecord[]>;
   /** What is known of these agents; one that there is not is left out. */
@@ -94,7 +94,8 @@ const RECORD: Statement = {
       order by workspace_id collate "C", agent_id collate "C"
     ), known as (
       select r.* from result r cross join lateral (
-        select from agent_health h where h.workspace_id = r.workspace_id and h.agent_id = r.agent_id for update
+        select healthy as was from agent_health h
+        where h.workspace_id = r.workspace_id and h.agent_id = r.agent_id for update
       ) locked
     )
     update agent_health h set
@@ -103,7 +104,8 @@ const RECORD: Statement = {
       reason = k.reason,
       checked_at = clock_timestamp(),
       succeeded_at = case when k.passed then clock_timestamp() else h.succeeded_at end
-    from known k where h.workspace_id = k.workspace_id and h.agent_id = k.agent_id`,
+    from known k where h.workspace_id = k.workspace_id and h.agent_id = k.agent_id
+    returning h.workspace_id, h.agent_id, h.healthy, h.healthy <> k.was as is_news`,
 };
 
 const COLUMNS = `agent_id, healthy, reason, failures, checked_at, succeeded_at, heartbeat_ttl_ms, heartbeat_expires_at,
@@ -139,19 +141,28 @@ const MOST_RESULTS = 500;
 
 /** `failures`: so many checks in a row must fail before an agent is unhealthy. */
 export function createAgentHealthRepository(db: Database, { failures }: { failures: number }): AgentHealthRepository {
-  async function recordBatch(all: readonly CheckResult[]): Promise<undefined[]> {
+  async function recordBatch(all: readonly CheckResult[]): Promise<("healthy" | "unhealthy" | undefined)[]> {
     // Of an agent that was checked twice at once, the last counts: a statement changes each row once.
-    const results = [...new Map(all.map((result) => [`${result.workspaceId} ${result.agentId}`, result])).values()];
+    const keyOf = ({ workspaceId, agentId }: AgentKey) => `${workspaceId} ${agentId}`;
+    const results = [...new Map(all.map((result) => [keyOf(result), result])).values()];
     const columns = [
       results.map((result) => result.workspaceId),
       results.map((result) => result.agentId),
       results.map((result) => result.passed),
       results.map((result) => result.reason),
     ];
-    await db.query(RECORD, [...columns, failures]);
-    return all.map(() => undefined);
+    const rows = await db.query(RECORD, [...columns, failures]);
+    const news = new Map(
+      rows
+        .filter((row) => row.is_news)
+        .map((row) => [
+          `${row.workspace_id} ${row.agent_id}`,
+          row.healthy ? ("healthy" as const) : ("unhealthy" as const),
+        ]),
+    );
+    return all.map((result) => news.get(keyOf(result)));
   }
-  const results = createGroupCommit<CheckResult, undefined>({
+  const results = createGroupCommit<CheckResult, "healthy" | "unhealthy" | undefined>({
     name: "health",
     maxBatch: MOST_RESULTS,
     maxWaiting: MOST_RESULTS,
@@ -166,7 +177,7 @@ export function createAgentHealthRepository(db: Database, { failures }: { failur
       const [row] = await db.query(UNTIL_DUE, []);
       return Math.min(within, Math.max(0, (row?.ms as number | undefined) ?? within));
     },
-    record: async (result) => void (await results.submit(result)),
+    record: (result) => results.submit(result),
     troubled: async (workspaceId) => (await db.query(TROUBLED, [workspaceId])).map(record),
     get: async (workspaceId, agentIds) => (await db.query(GET, [workspaceId, agentIds])).map(record),
     due: async (workspaceId, agentId) => void (await db.query(DUE, [workspaceId, agentId])),

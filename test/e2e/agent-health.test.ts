@@ -82,8 +82,10 @@ test("an agent that dies gets no tasks, and when it comes back with another card
   await first.kill();
   const dead = await until(client, "mortal", ({ health }) => health?.healthy === false);
   expect(dead.health?.reason).toContain("could not be read (ECONNREFUSED)");
+  // What is read from the database, the router knows within a second; what is checked on call, at once.
+  expect(await client.registry.checkAgentHealth({ agentId: "mortal" })).toMatchObject({ healthy: false });
   const refusal = await failureOf(client.send("Anyone?", { agent: "mortal" }));
-  expect(refusal).toMatchObject({ code: "Unavailable", reason: "AGENT_UNAVAILABLE" });
+  expect(refusal).toMatchObject({ code: "Unavailable", reason: "AGENT_UNAVAILABLE", retries: true });
   expect(refusal.message).toContain("1 fail their health checks");
   expect(await failureOf(client.send("Anyone?", { capability: "work" }))).toMatchObject({ code: "Unavailable" });
   expect(await taskCount(client, "mortal")).toBe(1);
@@ -97,18 +99,19 @@ test("an agent that dies gets no tasks, and when it comes back with another card
   expect(back.etag).not.toBe(dead.etag);
   expect(await second.said.next()).toBe("card 200");
   expect(await second.said.next()).toBe("card 304");
+  expect(await client.registry.checkAgentHealth({ agentId: "mortal" })).toMatchObject({ healthy: true });
   expect(asTask(await client.send("Hello again", { agent: "mortal" })).status?.state).toBe(TaskState.COMPLETED);
 });
 
 test("all circuits open: refused before anything is stored, with the time to come again", async () => {
-  const flags = { "health.interval-ms": "0", "circuit.failures": "2", "task.attempts": "1" };
+  const flags = { "circuit.failures": "2", "task.attempts": "1" };
   const { app, client } = await start({ flags });
   for (const agentId of ["one", "two"]) await app.register(agentId, { card: workerAt(await freePort()) });
   const send = () => client.send("Anyone?", { capability: "work" });
   // Two failures open a circuit, so four tasks are all that can be stored.
   for (let i = 0; i < 4; i++) expect(asTask(await send()).status?.state).toBe(TaskState.FAILED);
   const refusal = await failureOf(send());
-  expect(refusal).toMatchObject({ code: "Unavailable", reason: "AGENT_UNAVAILABLE" });
+  expect(refusal).toMatchObject({ code: "Unavailable", reason: "AGENT_UNAVAILABLE", retries: true });
   expect(refusal.metadata).toMatchObject({ CIRCUIT_OPEN: "2", agents: "one,two" });
   expect(await failureOf(client.send("You?", { agent: "one" }))).toMatchObject({ reason: "AGENT_UNAVAILABLE" });
   expect((await taskCount(client, "one")) + (await taskCount(client, "two"))).toBe(4);
@@ -119,7 +122,6 @@ test("all circuits open: refused before anything is stored, with the time to com
 
 test("an agent that flaps under load fails few tasks, and the others' go on", async () => {
   const flags = {
-    "health.interval-ms": "0",
     "circuit.failures": "3",
     "circuit.open-ms": "2000",
     "task.attempts": "1",
@@ -164,7 +166,7 @@ test("an agent that flaps under load fails few tasks, and the others' go on", as
 }, 90_000);
 
 test("what one replica finds out, the other knows", async () => {
-  const flags = { "lease.ms": "2000", "health.interval-ms": "0", "circuit.open-ms": "60000", "task.attempts": "1" };
+  const flags = { "lease.ms": "2000", "circuit.open-ms": "60000", "task.attempts": "1" };
   const two = await startTwoReplicas({ flags: { ...flags, "circuit.failures": "2" } });
   onTestFinished(() => two.close());
   const { a, b, puppet } = two;
@@ -189,7 +191,7 @@ test("what one replica finds out, the other knows", async () => {
 
 describe("the command line", () => {
   test("checks, beats, and shows how agents do", async () => {
-    const { app } = await start({ flags: { "health.interval-ms": "0" }, agents: { tour: echoAgent("tour") } });
+    const { app } = await start({ agents: { tour: echoAgent("tour") } });
     async function signalbox(...args: string[]) {
       const text = { out: "", err: "" };
       const take = (stream: "out" | "err") => (more: string) => {

@@ -43,8 +43,6 @@ export function useAgentLab(): AgentLab {
         "agent.timeout-ms": String(TIMEOUT_MS),
         "agent.away-ms": "2000",
         "task.silence-ms": "50",
-        // Tests count the connections to their agents.
-        "health.interval-ms": "0",
       },
       agents: { puppet: puppet.handler },
       log: logged.log,
