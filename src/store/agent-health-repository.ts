@@ -93,7 +93,7 @@ const RECORD: Statement = {
       select * from unnest($1::text[], $2::text[], $3::boolean[], $4::text[]) as r(workspace_id, agent_id, passed, reason)
       order by workspace_id collate "C", agent_id collate "C"
     ), known as (
-      select r.* from result r cross join lateral (
+      select r.*, locked.was from result r cross join lateral (
         select healthy as was from agent_health h
         where h.workspace_id = r.workspace_id and h.agent_id = r.agent_id for update
       ) locked
