@@ -4,11 +4,15 @@
  */
 import type { Logger } from "pino";
 import type { Config } from "./config/settings.ts";
+import { latencyQuantileAt } from "./domain/routing/agent-signals.ts";
+import { circuitState } from "./domain/routing/breaker.ts";
 import { createAgentConnector } from "./outbound/agent-connector.ts";
 import { createCardFetcher } from "./outbound/card-fetcher.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import { createWebhookSender } from "./outbound/webhook.ts";
-import { type AgentDirectory, createAgentDirectory } from "./services/agent-directory.ts";
+import type { AgentDirectory } from "./services/agent-directory.ts";
+import type { AgentHealthService } from "./services/agent-health.ts";
+import { createAgentWatch } from "./services/agent-watch.ts";
 import { type Alerts, createAlerts } from "./services/alerts.ts";
 import type { RolloutSource } from "./services/another-agent.ts";
 import { type Claims, createClaims } from "./services/background/claims.ts";
@@ -36,7 +40,8 @@ import { createRolloutSettings, type RolloutSettings } from "./services/rollout-
 import { createRollouts, type Rollouts } from "./services/rollouts.ts";
 import { createRouter, type Router } from "./services/router.ts";
 import { createRoutes, type Routes } from "./services/routes.ts";
-import { type AgentLoads, createAgentLoads } from "./services/routing/agent-load.ts";
+import type { AgentGauge } from "./services/routing/agent-gauges.ts";
+import type { AgentLoads } from "./services/routing/agent-load.ts";
 import { fullByLoad } from "./services/routing/fullness.ts";
 import { createSecondAgent } from "./services/routing/second-agent.ts";
 import { createLocality } from "./services/routing/steer.ts";
@@ -49,6 +54,7 @@ import { createTaskExecutions, type TaskExecutions } from "./services/task-execu
 import type { HedgeOutcome } from "./services/task-hedge.ts";
 import { createTasks, type Tasks } from "./services/tasks.ts";
 import { createUpdateHub, type UpdateHub } from "./services/update-hub.ts";
+import { createAgentHealthRepository } from "./store/agent-health-repository.ts";
 import { createAgentRepository } from "./store/agent-repository.ts";
 import { createCapabilityRepository } from "./store/capability-repository.ts";
 import type { Database } from "./store/database.ts";
@@ -67,6 +73,7 @@ import { createResultCacheRepository } from "./store/result-cache-repository.ts"
 import { createRolloutRepository } from "./store/rollout-repository.ts";
 import { readDecidedTasks, readDecision } from "./store/route-reads.ts";
 import { createRoutingSettingsRepository } from "./store/routing-settings-repository.ts";
+import { createSignalRepository } from "./store/signal-repository.ts";
 import { createTaskEventReads } from "./store/task-event-reads.ts";
 import { createTaskRemoval } from "./store/task-removal.ts";
 import { createTaskStore } from "./store/task-store.ts";
@@ -91,6 +98,8 @@ export interface EngineOptions {
   /** Told how each second request, and each copy of a task, came out. */
   onHedge?: (outcome: HedgeOutcome) => void;
   onMirror?: (outcome: MirrorOutcome) => void;
+  /** Told of each check of an agent. */
+  onCheck?: (outcome: "passed" | "failed") => void;
 }
 
 export interface Engine {
@@ -120,6 +129,9 @@ export interface Engine {
   lease(): { replicaId: string; leftMs: number };
   /** How agents do, as this replica sees it. */
   readonly loads: AgentLoads;
+  readonly agentHealth: AgentHealthService;
+  /** How the agents do that are known here, those in trouble first; as many as a page of metrics can hold. */
+  agentGauges(): AgentGauge[];
   /** How many tasks wait for a replica, counted to `limits.queued-tasks`. Rejects when the database does not answer. */
   waitingTasks(): Promise<number>;
   /**
@@ -160,7 +172,7 @@ async function build(
 ): Promise<Engine> {
   const { config, log, runtime, inProcess } = options;
   const { onDelivery = () => {}, onTaken = () => {}, onAttemptFailed = () => {}, onCacheLookup = () => {} } = options;
-  const { onHedge = () => {}, onMirror = () => {} } = options;
+  const { onHedge = () => {}, onMirror = () => {}, onCheck = () => {} } = options;
   await migrate(db, log);
   await mendTransactionNumbers(db, log);
 
@@ -194,9 +206,24 @@ async function build(
   for (const client of [connector, webhooks, cardFetcher]) closing.push(() => client.close());
 
   // services
-  const directory = createAgentDirectory(agentRepository, capabilityRepository, runtime);
+  const { circuit, outlier, health } = config;
+  const watch = createAgentWatch({
+    agents: agentRepository,
+    capabilities: capabilityRepository,
+    health: createAgentHealthRepository(db, health),
+    signals: createSignalRepository(db),
+    connector,
+    cards: cardFetcher,
+    runtime,
+    log,
+    replicaId: replica.id,
+    circuit,
+    outlier,
+    checks: health,
+    onCheck,
+  });
+  const { directory, loads, availability } = watch;
   const routingSettings = createWorkspaceSettings(createRoutingSettingsRepository(db), runtime);
-  const loads = createAgentLoads(runtime);
   const rollouts = createRollouts(rolloutRepository, runtime);
   const decisionOf = (workspaceId: string, taskId: string) => readDecision(db, workspaceId, taskId);
   const choosing = {
@@ -206,6 +233,7 @@ async function build(
     settings: routingSettings,
     readDecision: decisionOf,
     strategy: config.routing.strategy,
+    availability,
   };
   const router = createRouter({
     ...choosing,
@@ -216,11 +244,15 @@ async function build(
   const alerts = createAlerts({
     rollouts,
     runtime,
-    // Nothing keeps circuits yet: none is open.
     async openCircuits(workspaceId, capabilityId) {
       const { byId, byCapability } = await directory.agents(workspaceId);
-      const agents = capabilityId === undefined ? byId.size : (byCapability.get(capabilityId)?.length ?? 0);
-      return { open: 0, agents };
+      const offers = capabilityId === undefined ? undefined : (byCapability.get(capabilityId) ?? []);
+      const agentIds = offers ? offers.map(({ agent }) => agent.agentId) : [...byId.keys()];
+      const open = agentIds.filter((agentId) => {
+        const breaker = loads.breaker(workspaceId, agentId);
+        return breaker !== undefined && circuitState(breaker, runtime.elapsedMs()) !== "CLOSED";
+      });
+      return { open: open.length, agents: agentIds.length };
     },
   });
   /** As of now: whoever carries a task may not have routed it. */
@@ -242,10 +274,10 @@ async function build(
     replicaId: replica.id,
     findAgent: router.endpoint,
     loads: {
-      begin: loads.begin,
-      end(header, state) {
+      ...loads,
+      end(header, state, isLast) {
         loads.end(header, state);
-        alerts.end(header, state);
+        if (isLast) alerts.end(header, state);
       },
     },
     agentTimeoutMs: config.agent.timeoutMs,
@@ -265,7 +297,10 @@ async function build(
     hedges: {
       rollouts: rolloutSource,
       secondAgent: createSecondAgent({ ...choosing, readDecision: decisionOf }),
-      quantileMs: () => undefined,
+      quantileMs(workspaceId, agentId, quantile) {
+        const load = loads.of(workspaceId, agentId);
+        return load && latencyQuantileAt(load.signals, quantile, runtime.elapsedMs());
+      },
       averageLatencyMs: router.averageLatencyMs,
       inFlight: (workspaceId, agentId) => loads.of(workspaceId, agentId)?.inFlight ?? 0,
       tryReserve: () => () => {},
@@ -349,6 +384,8 @@ async function build(
     directory,
     connector,
     cards: cardFetcher,
+    cardRefresh: watch.cardRefresh,
+    health: watch.health,
     runtime,
   });
   const rolloutSettings = createRolloutSettings({ repository: rolloutRepository, rollouts, runtime });
@@ -398,6 +435,7 @@ async function build(
     maxResults: config.cache.maxEntries,
   });
   closing.push(() => sweep.stop());
+  closing.push(() => watch.stop());
   closing.push(() => dispatcher.stop(patience));
   closing.push(() => claims.stop());
 
@@ -406,6 +444,7 @@ async function build(
     onBeat(living) {
       replicas = living;
       hints.setPeers(living - 1);
+      watch.exchange.setPeers(living - 1);
     },
     onDeath: () => claims.look(),
     onExpired: () => dispatcher.abandon(),
@@ -413,6 +452,7 @@ async function build(
   // Before anybody can ask for them, what is known to be nobody's is taken up.
   await claims.takeAll();
   claims.start();
+  watch.start();
 
   return {
     db,
@@ -434,7 +474,9 @@ async function build(
     rolloutSettings,
     alerts,
     cachedResults,
+    agentHealth: watch.health,
     outbox,
+    agentGauges: watch.gauges,
     get replicas() {
       return replicas;
     },

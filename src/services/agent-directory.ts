@@ -51,6 +51,8 @@ export function createAgentDirectory(
   agents: AgentRepository,
   capabilities: CapabilityRepository,
   runtime: Runtime,
+  /** Called with each load: what is read of agents as often as they are, without changing them. */
+  onLoad: (workspaceId: string) => Promise<void> = async () => {},
 ): AgentDirectory {
   const held = new Map<string, { until: number; loaded: Promise<WorkspaceAgents> }>();
   const last = new Map<string, Loaded>();
@@ -59,6 +61,7 @@ export function createAgentDirectory(
     const records = await allAgents(workspaceId);
     const given = await allGiven(workspaceId);
     const defaultId = await agents.defaultAgentId(workspaceId);
+    await onLoad(workspaceId);
     const loaded = assemble(records, given, defaultId, last.get(workspaceId));
     last.set(workspaceId, loaded);
     return loaded.agents;

@@ -14,7 +14,7 @@ import { createTurns } from "./in-turn.ts";
 import { LateLog } from "./late-log.ts";
 import type { AgentLoads } from "./routing/agent-load.ts";
 import type { Life, RunnerDeps } from "./runner-deps.ts";
-import { createRunningTasks, type RunningTasks } from "./running-tasks.ts";
+import { createRunningTasks, type RunningTasks, type TaskTimes } from "./running-tasks.ts";
 import { backoffMs } from "./runtime.ts";
 import { handOver } from "./task-handover.ts";
 import { createHedging, type HedgePorts } from "./task-hedge.ts";
@@ -28,7 +28,7 @@ const PAUSE_MAX_MS = 1_000;
 export interface RunnersDeps extends RunnerDeps, WriterDeps {
   log: Logger;
   connector: AgentConnector;
-  loads: Pick<AgentLoads, "begin" | "end">;
+  loads: TaskTimes & Pick<AgentLoads, "answered" | "failedCall">;
   /** Told when there is room for another task. */
   onRoom: () => void;
   /** What decides about second requests; left out where there are none. */

@@ -1,7 +1,7 @@
 /** The tasks that this replica carries at the moment, each with its runner. */
 import type { Logger } from "pino";
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { stateBrought, stateOf, type TaskUpdate } from "../domain/task-log.ts";
+import { stateBrought, stateOf, type TaskHeader, type TaskUpdate } from "../domain/task-log.ts";
 import { TRANSITIONS } from "../domain/task-state.ts";
 import type { TakenTask } from "../store/lease-repository.ts";
 import type { TaskKey } from "../store/task-reads.ts";
@@ -43,11 +43,17 @@ export interface RunningTasks {
   settled(): Promise<void>;
 }
 
+/** Who hears of the tasks that agents have. */
+export interface TaskTimes extends Pick<AgentLoads, "begin"> {
+  /** As of AgentLoads. `isLast`: the task is with no other agent next. */
+  end(header: TaskHeader, state: TaskState, isLast: boolean): void;
+}
+
 interface RunningDeps {
   hub: UpdateHub;
   log: Logger;
   /** Told which agents have how many tasks, and how they end. */
-  loads: Pick<AgentLoads, "begin" | "end">;
+  loads: TaskTimes;
   onRest: () => void;
   now: () => Date;
 }
@@ -187,7 +193,7 @@ class Entry implements RunningTask, TaskListener {
       isStill && !this.#since
         ? header
         : { ...header, agentId: this.#agentId, createdAt: this.#since ?? header.createdAt };
-    this.#deps.loads.end(own, this.#outcome(isStill));
+    this.#deps.loads.end(own, this.#outcome(isStill), isStill && !this.runner.hasGivenWay);
   }
 
   /** How the task ended as far as it tells of the agent that had it here. */

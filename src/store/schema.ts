@@ -4,6 +4,7 @@ import type { ColumnType, Generated } from "kysely";
 export interface Schema {
   workspaces: WorkspaceTable;
   agents: AgentTable;
+  agent_health: AgentHealthTable;
   capabilities: CapabilityTable;
   rollouts: RolloutTable;
   tasks: TaskTable;
@@ -32,6 +33,8 @@ export interface AgentTable {
   card_url: string | null;
   /** The ETag with which the card was served to us. */
   card_etag: string | null;
+  /** The Last-Modified with which it was served, where there was no ETag. */
+  card_modified: string | null;
   /** Grows with every change; what clients see as etag. */
   revision: Generated<number>;
   created_at: Date;
@@ -39,6 +42,24 @@ export interface AgentTable {
   card_fetched_at: Date;
   /** Whether a task may be sent to it once more when nobody knows what became of the first time. */
   safe_to_repeat: Generated<boolean>;
+}
+
+/** What is known of each agent's health. Times are the database's. */
+export interface AgentHealthTable {
+  workspace_id: string;
+  agent_id: string;
+  /** By its checks alone. */
+  healthy: Generated<boolean>;
+  /** Why the last check failed; what was odd about it, when it did not. */
+  reason: Generated<string>;
+  /** Checks that failed in a row. */
+  failures: Generated<number>;
+  checked_at: Date | null;
+  succeeded_at: Date | null;
+  next_check_at: Generated<Date>;
+  /** How long a heartbeat lasts, for an agent that has given one, or has to. */
+  heartbeat_ttl_ms: number | null;
+  heartbeat_expires_at: Date | null;
 }
 
 export interface CapabilityTable {

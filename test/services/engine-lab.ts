@@ -85,7 +85,7 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
     replicaId,
     connector: { pick: () => undefined, connect: () => client, forget() {}, async close() {} },
     findAgent: async () => agent,
-    loads: { begin() {}, end() {} },
+    loads: { begin() {}, end() {}, answered() {}, failedCall() {} },
     agentTimeoutMs: 300_000,
     agentAwayMs: 60_000,
     attemptTimeoutMs: DAY_MS,

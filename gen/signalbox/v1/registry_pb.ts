@@ -19,7 +19,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file signalbox/v1/registry.proto.
  */
 export const file_signalbox_v1_registry: GenFile = /*@__PURE__*/
-  fileDesc("ChtzaWduYWxib3gvdjEvcmVnaXN0cnkucHJvdG8SDHNpZ25hbGJveC52MSLxBAoKQ2FwYWJpbGl0eRIaCg1jYXBhYmlsaXR5X2lkGAEgASgJQgPgQQgSFQoIYWdlbnRfaWQYAiABKAlCA+BBAxIVCghza2lsbF9pZBgDIAEoCUID4EEDEgwKBG5hbWUYBCABKAkSEwoLZGVzY3JpcHRpb24YBSABKAkSDAoEdGFncxgGIAMoCRIQCghleGFtcGxlcxgHIAMoCRITCgtpbnB1dF9tb2RlcxgIIAMoCRIUCgxvdXRwdXRfbW9kZXMYCSADKAkSLQoMaW5wdXRfc2NoZW1hGAogASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIuCg1vdXRwdXRfc2NoZW1hGAsgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIVCg1jb3N0X3Blcl90YXNrGAwgASgJEhoKEmF2ZXJhZ2VfbGF0ZW5jeV9tcxgNIAEoAxIXCg9tYXhfY29uY3VycmVuY3kYDiABKAUSMQoNc2VydmljZV9sZXZlbBgPIAEoCzIaLnNpZ25hbGJveC52MS5TZXJ2aWNlTGV2ZWwSJAoGYWNjZXNzGBAgASgOMhQuc2lnbmFsYm94LnYxLkFjY2VzcxIWCg5zYWZlX3RvX3JlcGVhdBgRIAEoCBI0CgZsYWJlbHMYEiADKAsyJC5zaWduYWxib3gudjEuQ2FwYWJpbGl0eS5MYWJlbHNFbnRyeRIUCgxjYWNoZV90dGxfbXMYEyABKAMSFAoMY2FjaGVfc2hhcmVkGBQgASgIGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiPAoMU2VydmljZUxldmVsEhYKDm1heF9sYXRlbmN5X21zGAEgASgDEhQKDGF2YWlsYWJpbGl0eRgCIAEoASLsAgoFQWdlbnQSFQoIYWdlbnRfaWQYASABKAlCA+BBCBIiCgRjYXJkGAIgASgLMhQubGYuYTJhLnYxLkFnZW50Q2FyZBIQCghjYXJkX3VybBgDIAEoCRIxCglpbnRlcmZhY2UYBCABKAsyGS5sZi5hMmEudjEuQWdlbnRJbnRlcmZhY2VCA+BBAxIXCgppc19kZWZhdWx0GAUgASgIQgPgQQMSDAoEZXRhZxgGIAEoCRI0CgtjcmVhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBAxI0Cgt1cGRhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBAxI4Cg9jYXJkX2ZldGNoX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgPgQQMSFgoOc2FmZV90b19yZXBlYXQYCiABKAgimAEKFFJlZ2lzdGVyQWdlbnRSZXF1ZXN0EhAKCGFnZW50X2lkGAEgASgJEhIKCGNhcmRfdXJsGAIgASgJSAASEgoIYmFzZV91cmwYAyABKAlIABIkCgRjYXJkGAQgASgLMhQubGYuYTJhLnYxLkFnZW50Q2FyZEgAEhYKDnNhZmVfdG9fcmVwZWF0GAUgASgIQggKBnNvdXJjZSJuChJVcGRhdGVBZ2VudFJlcXVlc3QSJwoFYWdlbnQYASABKAsyEy5zaWduYWxib3gudjEuQWdlbnRCA+BBAhIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siLwoWRGVyZWdpc3RlckFnZW50UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECIigKD0dldEFnZW50UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECIjoKEUxpc3RBZ2VudHNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlIKEkxpc3RBZ2VudHNSZXNwb25zZRIjCgZhZ2VudHMYASADKAsyEy5zaWduYWxib3gudjEuQWdlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjAKF1JlZnJlc2hBZ2VudENhcmRSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQIiLwoWU2V0RGVmYXVsdEFnZW50UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECImAKFEFkZENhcGFiaWxpdHlSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQISMQoKY2FwYWJpbGl0eRgCIAEoCzIYLnNpZ25hbGJveC52MS5DYXBhYmlsaXR5QgPgQQIiTAoXUmVtb3ZlQ2FwYWJpbGl0eVJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAhIaCg1jYXBhYmlsaXR5X2lkGAIgASgJQgPgQQIiaQoXTGlzdENhcGFiaWxpdGllc1JlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkSFQoNY2FwYWJpbGl0eV9pZBgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJjChhMaXN0Q2FwYWJpbGl0aWVzUmVzcG9uc2USLgoMY2FwYWJpbGl0aWVzGAEgAygLMhguc2lnbmFsYm94LnYxLkNhcGFiaWxpdHkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImsKE1NlYXJjaEFnZW50c1JlcXVlc3QSDAoEdGV4dBgBIAEoCRIMCgR0YWdzGAIgAygJEg4KBmxhYmVscxgDIAMoCRIVCg1jYXBhYmlsaXR5X2lkGAQgASgJEhEKCXBhZ2Vfc2l6ZRgFIAEoBSJAChRTZWFyY2hBZ2VudHNSZXNwb25zZRIoCgZhZ2VudHMYASADKAsyGC5zaWduYWxib3gudjEuRm91bmRBZ2VudCJXCgpGb3VuZEFnZW50EiIKBWFnZW50GAEgASgLMhMuc2lnbmFsYm94LnYxLkFnZW50EhYKDmNhcGFiaWxpdHlfaWRzGAIgAygJEg0KBXNjb3JlGAMgASgBKkMKBkFjY2VzcxIWChJBQ0NFU1NfVU5TUEVDSUZJRUQQABIPCgtBQ0NFU1NfUkVBRBABEhAKDEFDQ0VTU19XUklURRACMvALCg9SZWdpc3RyeVNlcnZpY2USbwoNUmVnaXN0ZXJBZ2VudBIiLnNpZ25hbGJveC52MS5SZWdpc3RlckFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCIlkoIZDGFnZW50cy53cml0ZYLT5JMCDzoBKiIKL3YxL2FnZW50cxKAAQoLVXBkYXRlQWdlbnQSIC5zaWduYWxib3gudjEuVXBkYXRlQWdlbnRSZXF1ZXN0GhMuc2lnbmFsYm94LnYxLkFnZW50IjqSghkMYWdlbnRzLndyaXRlgtPkkwIkOgVhZ2VudDIbL3YxL2FnZW50cy97YWdlbnQuYWdlbnRfaWR9En4KD0RlcmVnaXN0ZXJBZ2VudBIkLnNpZ25hbGJveC52MS5EZXJlZ2lzdGVyQWdlbnRSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5Ii2SghkMYWdlbnRzLndyaXRlgtPkkwIXKhUvdjEvYWdlbnRzL3thZ2VudF9pZH0SggEKCEdldEFnZW50Eh0uc2lnbmFsYm94LnYxLkdldEFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCJCkoIZC2FnZW50cy5yZWFkgtPkkwItWhQSEi9hZ2VudHMve2FnZW50X2lkfRIVL3YxL2FnZW50cy97YWdlbnRfaWR9EnIKCkxpc3RBZ2VudHMSHy5zaWduYWxib3gudjEuTGlzdEFnZW50c1JlcXVlc3QaIC5zaWduYWxib3gudjEuTGlzdEFnZW50c1Jlc3BvbnNlIiGSghkLYWdlbnRzLnJlYWSC0+STAgwSCi92MS9hZ2VudHMSjAEKEFJlZnJlc2hBZ2VudENhcmQSJS5zaWduYWxib3gudjEuUmVmcmVzaEFnZW50Q2FyZFJlcXVlc3QaEy5zaWduYWxib3gudjEuQWdlbnQiPJKCGQxhZ2VudHMud3JpdGWC0+STAiY6ASoiIS92MS9hZ2VudHMve2FnZW50X2lkfTpyZWZyZXNoQ2FyZBKJAQoPU2V0RGVmYXVsdEFnZW50EiQuc2lnbmFsYm94LnYxLlNldERlZmF1bHRBZ2VudFJlcXVlc3QaEy5zaWduYWxib3gudjEuQWdlbnQiO5KCGQxhZ2VudHMud3JpdGWC0+STAiU6ASoiIC92MS9hZ2VudHMve2FnZW50X2lkfTpzZXREZWZhdWx0EpUBCg1BZGRDYXBhYmlsaXR5EiIuc2lnbmFsYm94LnYxLkFkZENhcGFiaWxpdHlSZXF1ZXN0Ghguc2lnbmFsYm94LnYxLkNhcGFiaWxpdHkiRpKCGQxhZ2VudHMud3JpdGWC0+STAjA6CmNhcGFiaWxpdHkiIi92MS9hZ2VudHMve2FnZW50X2lkfS9jYXBhYmlsaXRpZXMSnQEKEFJlbW92ZUNhcGFiaWxpdHkSJS5zaWduYWxib3gudjEuUmVtb3ZlQ2FwYWJpbGl0eVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkiSpKCGQxhZ2VudHMud3JpdGWC0+STAjQqMi92MS9hZ2VudHMve2FnZW50X2lkfS9jYXBhYmlsaXRpZXMve2NhcGFiaWxpdHlfaWR9EpsBChBMaXN0Q2FwYWJpbGl0aWVzEiUuc2lnbmFsYm94LnYxLkxpc3RDYXBhYmlsaXRpZXNSZXF1ZXN0GiYuc2lnbmFsYm94LnYxLkxpc3RDYXBhYmlsaXRpZXNSZXNwb25zZSI4koIZC2FnZW50cy5yZWFkgtPkkwIjWg8SDS9jYXBhYmlsaXRpZXMSEC92MS9jYXBhYmlsaXRpZXMSfwoMU2VhcmNoQWdlbnRzEiEuc2lnbmFsYm94LnYxLlNlYXJjaEFnZW50c1JlcXVlc3QaIi5zaWduYWxib3gudjEuU2VhcmNoQWdlbnRzUmVzcG9uc2UiKJKCGQthZ2VudHMucmVhZILT5JMCExIRL3YxL2FnZW50czpzZWFyY2hiBnByb3RvMw", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp, file_lf_a2a_v1_a2a, file_signalbox_v1_options]);
+  fileDesc("ChtzaWduYWxib3gvdjEvcmVnaXN0cnkucHJvdG8SDHNpZ25hbGJveC52MSLxBAoKQ2FwYWJpbGl0eRIaCg1jYXBhYmlsaXR5X2lkGAEgASgJQgPgQQgSFQoIYWdlbnRfaWQYAiABKAlCA+BBAxIVCghza2lsbF9pZBgDIAEoCUID4EEDEgwKBG5hbWUYBCABKAkSEwoLZGVzY3JpcHRpb24YBSABKAkSDAoEdGFncxgGIAMoCRIQCghleGFtcGxlcxgHIAMoCRITCgtpbnB1dF9tb2RlcxgIIAMoCRIUCgxvdXRwdXRfbW9kZXMYCSADKAkSLQoMaW5wdXRfc2NoZW1hGAogASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIuCg1vdXRwdXRfc2NoZW1hGAsgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIVCg1jb3N0X3Blcl90YXNrGAwgASgJEhoKEmF2ZXJhZ2VfbGF0ZW5jeV9tcxgNIAEoAxIXCg9tYXhfY29uY3VycmVuY3kYDiABKAUSMQoNc2VydmljZV9sZXZlbBgPIAEoCzIaLnNpZ25hbGJveC52MS5TZXJ2aWNlTGV2ZWwSJAoGYWNjZXNzGBAgASgOMhQuc2lnbmFsYm94LnYxLkFjY2VzcxIWCg5zYWZlX3RvX3JlcGVhdBgRIAEoCBI0CgZsYWJlbHMYEiADKAsyJC5zaWduYWxib3gudjEuQ2FwYWJpbGl0eS5MYWJlbHNFbnRyeRIUCgxjYWNoZV90dGxfbXMYEyABKAMSFAoMY2FjaGVfc2hhcmVkGBQgASgIGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiPAoMU2VydmljZUxldmVsEhYKDm1heF9sYXRlbmN5X21zGAEgASgDEhQKDGF2YWlsYWJpbGl0eRgCIAEoASK7AwoFQWdlbnQSFQoIYWdlbnRfaWQYASABKAlCA+BBCBIiCgRjYXJkGAIgASgLMhQubGYuYTJhLnYxLkFnZW50Q2FyZBIQCghjYXJkX3VybBgDIAEoCRIxCglpbnRlcmZhY2UYBCABKAsyGS5sZi5hMmEudjEuQWdlbnRJbnRlcmZhY2VCA+BBAxIXCgppc19kZWZhdWx0GAUgASgIQgPgQQMSDAoEZXRhZxgGIAEoCRI0CgtjcmVhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBAxI0Cgt1cGRhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBAxI4Cg9jYXJkX2ZldGNoX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgPgQQMSFgoOc2FmZV90b19yZXBlYXQYCiABKAgSLgoGaGVhbHRoGAwgASgLMhkuc2lnbmFsYm94LnYxLkFnZW50SGVhbHRoQgPgQQMSHQoQcHJvdG9jb2xfdmVyc2lvbhgNIAEoCUID4EEDIvsDCgtBZ2VudEhlYWx0aBIPCgdoZWFsdGh5GAEgASgIEg4KBnJlYXNvbhgCIAEoCRIVCg1mYWlsdXJlX2NvdW50GAMgASgFEjMKD2xhc3RfY2hlY2tfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNQoRbGFzdF9zdWNjZXNzX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjkKFWhlYXJ0YmVhdF9leHBpcmVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNY2lyY3VpdF9zdGF0ZRgHIAEoDjIaLnNpZ25hbGJveC52MS5DaXJjdWl0U3RhdGUSNgoSY2lyY3VpdF9vcGVuX3VudGlsGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1lamVjdGVkX3VudGlsGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglpbl9mbGlnaHQYCiABKAUSFgoObGF0ZW5jeV9wNTBfbXMYCyABKAESFgoObGF0ZW5jeV9wOTVfbXMYDCABKAESEgoKZXJyb3JfcmF0ZRgNIAEoARIYChBoZWFydGJlYXRfdHRsX21zGA4gASgFIrIBChRSZWdpc3RlckFnZW50UmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRISCghjYXJkX3VybBgCIAEoCUgAEhIKCGJhc2VfdXJsGAMgASgJSAASJAoEY2FyZBgEIAEoCzIULmxmLmEyYS52MS5BZ2VudENhcmRIABIWCg5zYWZlX3RvX3JlcGVhdBgFIAEoCBIYChBoZWFydGJlYXRfdHRsX21zGAcgASgFQggKBnNvdXJjZSJuChJVcGRhdGVBZ2VudFJlcXVlc3QSJwoFYWdlbnQYASABKAsyEy5zaWduYWxib3gudjEuQWdlbnRCA+BBAhIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siLwoWRGVyZWdpc3RlckFnZW50UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECIigKD0dldEFnZW50UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECIjoKEUxpc3RBZ2VudHNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlIKEkxpc3RBZ2VudHNSZXNwb25zZRIjCgZhZ2VudHMYASADKAsyEy5zaWduYWxib3gudjEuQWdlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjAKF1JlZnJlc2hBZ2VudENhcmRSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQIiOQoQSGVhcnRiZWF0UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECEg4KBnR0bF9tcxgCIAEoBSIwChdDaGVja0FnZW50SGVhbHRoUmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECIi8KFlNldERlZmF1bHRBZ2VudFJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAiJgChRBZGRDYXBhYmlsaXR5UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECEjEKCmNhcGFiaWxpdHkYAiABKAsyGC5zaWduYWxib3gudjEuQ2FwYWJpbGl0eUID4EECIkwKF1JlbW92ZUNhcGFiaWxpdHlSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQISGgoNY2FwYWJpbGl0eV9pZBgCIAEoCUID4EECImkKF0xpc3RDYXBhYmlsaXRpZXNSZXF1ZXN0EhAKCGFnZW50X2lkGAEgASgJEhUKDWNhcGFiaWxpdHlfaWQYAiABKAkSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkiYwoYTGlzdENhcGFiaWxpdGllc1Jlc3BvbnNlEi4KDGNhcGFiaWxpdGllcxgBIAMoCzIYLnNpZ25hbGJveC52MS5DYXBhYmlsaXR5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJrChNTZWFyY2hBZ2VudHNSZXF1ZXN0EgwKBHRleHQYASABKAkSDAoEdGFncxgCIAMoCRIOCgZsYWJlbHMYAyADKAkSFQoNY2FwYWJpbGl0eV9pZBgEIAEoCRIRCglwYWdlX3NpemUYBSABKAUiQAoUU2VhcmNoQWdlbnRzUmVzcG9uc2USKAoGYWdlbnRzGAEgAygLMhguc2lnbmFsYm94LnYxLkZvdW5kQWdlbnQiVwoKRm91bmRBZ2VudBIiCgVhZ2VudBgBIAEoCzITLnNpZ25hbGJveC52MS5BZ2VudBIWCg5jYXBhYmlsaXR5X2lkcxgCIAMoCRINCgVzY29yZRgDIAEoASpDCgZBY2Nlc3MSFgoSQUNDRVNTX1VOU1BFQ0lGSUVEEAASDwoLQUNDRVNTX1JFQUQQARIQCgxBQ0NFU1NfV1JJVEUQAip8CgxDaXJjdWl0U3RhdGUSHQoZQ0lSQ1VJVF9TVEFURV9VTlNQRUNJRklFRBAAEhgKFENJUkNVSVRfU1RBVEVfQ0xPU0VEEAESFgoSQ0lSQ1VJVF9TVEFURV9PUEVOEAISGwoXQ0lSQ1VJVF9TVEFURV9IQUxGX09QRU4QAzKKDgoPUmVnaXN0cnlTZXJ2aWNlEm8KDVJlZ2lzdGVyQWdlbnQSIi5zaWduYWxib3gudjEuUmVnaXN0ZXJBZ2VudFJlcXVlc3QaEy5zaWduYWxib3gudjEuQWdlbnQiJZKCGQxhZ2VudHMud3JpdGWC0+STAg86ASoiCi92MS9hZ2VudHMSgAEKC1VwZGF0ZUFnZW50EiAuc2lnbmFsYm94LnYxLlVwZGF0ZUFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCI6koIZDGFnZW50cy53cml0ZYLT5JMCJDoFYWdlbnQyGy92MS9hZ2VudHMve2FnZW50LmFnZW50X2lkfRJ+Cg9EZXJlZ2lzdGVyQWdlbnQSJC5zaWduYWxib3gudjEuRGVyZWdpc3RlckFnZW50UmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eSItkoIZDGFnZW50cy53cml0ZYLT5JMCFyoVL3YxL2FnZW50cy97YWdlbnRfaWR9EoIBCghHZXRBZ2VudBIdLnNpZ25hbGJveC52MS5HZXRBZ2VudFJlcXVlc3QaEy5zaWduYWxib3gudjEuQWdlbnQiQpKCGQthZ2VudHMucmVhZILT5JMCLVoUEhIvYWdlbnRzL3thZ2VudF9pZH0SFS92MS9hZ2VudHMve2FnZW50X2lkfRJyCgpMaXN0QWdlbnRzEh8uc2lnbmFsYm94LnYxLkxpc3RBZ2VudHNSZXF1ZXN0GiAuc2lnbmFsYm94LnYxLkxpc3RBZ2VudHNSZXNwb25zZSIhkoIZC2FnZW50cy5yZWFkgtPkkwIMEgovdjEvYWdlbnRzEowBChBSZWZyZXNoQWdlbnRDYXJkEiUuc2lnbmFsYm94LnYxLlJlZnJlc2hBZ2VudENhcmRSZXF1ZXN0GhMuc2lnbmFsYm94LnYxLkFnZW50IjySghkMYWdlbnRzLndyaXRlgtPkkwImOgEqIiEvdjEvYWdlbnRzL3thZ2VudF9pZH06cmVmcmVzaENhcmQSggEKCUhlYXJ0YmVhdBIeLnNpZ25hbGJveC52MS5IZWFydGJlYXRSZXF1ZXN0Ghkuc2lnbmFsYm94LnYxLkFnZW50SGVhbHRoIjqSghkMYWdlbnRzLndyaXRlgtPkkwIkOgEqIh8vdjEvYWdlbnRzL3thZ2VudF9pZH06aGVhcnRiZWF0EpIBChBDaGVja0FnZW50SGVhbHRoEiUuc2lnbmFsYm94LnYxLkNoZWNrQWdlbnRIZWFsdGhSZXF1ZXN0Ghkuc2lnbmFsYm94LnYxLkFnZW50SGVhbHRoIjySghkMYWdlbnRzLndyaXRlgtPkkwImOgEqIiEvdjEvYWdlbnRzL3thZ2VudF9pZH06Y2hlY2tIZWFsdGgSiQEKD1NldERlZmF1bHRBZ2VudBIkLnNpZ25hbGJveC52MS5TZXREZWZhdWx0QWdlbnRSZXF1ZXN0GhMuc2lnbmFsYm94LnYxLkFnZW50IjuSghkMYWdlbnRzLndyaXRlgtPkkwIlOgEqIiAvdjEvYWdlbnRzL3thZ2VudF9pZH06c2V0RGVmYXVsdBKVAQoNQWRkQ2FwYWJpbGl0eRIiLnNpZ25hbGJveC52MS5BZGRDYXBhYmlsaXR5UmVxdWVzdBoYLnNpZ25hbGJveC52MS5DYXBhYmlsaXR5IkaSghkMYWdlbnRzLndyaXRlgtPkkwIwOgpjYXBhYmlsaXR5IiIvdjEvYWdlbnRzL3thZ2VudF9pZH0vY2FwYWJpbGl0aWVzEp0BChBSZW1vdmVDYXBhYmlsaXR5EiUuc2lnbmFsYm94LnYxLlJlbW92ZUNhcGFiaWxpdHlSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5IkqSghkMYWdlbnRzLndyaXRlgtPkkwI0KjIvdjEvYWdlbnRzL3thZ2VudF9pZH0vY2FwYWJpbGl0aWVzL3tjYXBhYmlsaXR5X2lkfRKbAQoQTGlzdENhcGFiaWxpdGllcxIlLnNpZ25hbGJveC52MS5MaXN0Q2FwYWJpbGl0aWVzUmVxdWVzdBomLnNpZ25hbGJveC52MS5MaXN0Q2FwYWJpbGl0aWVzUmVzcG9uc2UiOJKCGQthZ2VudHMucmVhZILT5JMCI1oPEg0vY2FwYWJpbGl0aWVzEhAvdjEvY2FwYWJpbGl0aWVzEn8KDFNlYXJjaEFnZW50cxIhLnNpZ25hbGJveC52MS5TZWFyY2hBZ2VudHNSZXF1ZXN0GiIuc2lnbmFsYm94LnYxLlNlYXJjaEFnZW50c1Jlc3BvbnNlIiiSghkLYWdlbnRzLnJlYWSC0+STAhMSES92MS9hZ2VudHM6c2VhcmNoYgZwcm90bzM", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp, file_lf_a2a_v1_a2a, file_signalbox_v1_options]);
 
 /**
  * Something that an agent can do: a skill of its card, or what was said with AddCapability, or both. What was said wins.
@@ -274,6 +274,20 @@ export type Agent = Message<"signalbox.v1.Agent"> & {
    * @generated from field: bool safe_to_repeat = 10;
    */
   safeToRepeat: boolean;
+
+  /**
+   * How it does.
+   *
+   * @generated from field: signalbox.v1.AgentHealth health = 12;
+   */
+  health?: AgentHealth | undefined;
+
+  /**
+   * The version of A2A that the interface speaks which the router calls.
+   *
+   * @generated from field: string protocol_version = 13;
+   */
+  protocolVersion: string;
 };
 
 /**
@@ -282,6 +296,119 @@ export type Agent = Message<"signalbox.v1.Agent"> & {
  */
 export const AgentSchema: GenMessage<Agent> = /*@__PURE__*/
   messageDesc(file_signalbox_v1_registry, 2);
+
+/**
+ * How an agent does: what its checks and heartbeats say, and what came of its tasks of late, as far as the replica that
+ * answers knows.
+ *
+ * @generated from message signalbox.v1.AgentHealth
+ */
+export type AgentHealth = Message<"signalbox.v1.AgentHealth"> & {
+  /**
+   * Whether checks and heartbeats let it have new tasks. An agent is unhealthy after some failed checks in a row
+   * (`health.failures`), and when its heartbeat has expired.
+   *
+   * @generated from field: bool healthy = 1;
+   */
+  healthy: boolean;
+
+  /**
+   * Why the last check failed, or the agent is unhealthy; what was odd about the check, when it did not fail. Empty when all
+   * is well.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Checks that failed in a row.
+   *
+   * @generated from field: int32 failure_count = 3;
+   */
+  failureCount: number;
+
+  /**
+   * When it was last checked, and when a check last passed. Not set before there was one.
+   *
+   * @generated from field: google.protobuf.Timestamp last_check_time = 4;
+   */
+  lastCheckTime?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp last_success_time = 5;
+   */
+  lastSuccessTime?: Timestamp | undefined;
+
+  /**
+   * When its heartbeat expires, or has expired. Not set for an agent that gives none and need not.
+   *
+   * @generated from field: google.protobuf.Timestamp heartbeat_expire_time = 6;
+   */
+  heartbeatExpireTime?: Timestamp | undefined;
+
+  /**
+   * Whether calls reach it.
+   *
+   * @generated from field: signalbox.v1.CircuitState circuit_state = 7;
+   */
+  circuitState: CircuitState;
+
+  /**
+   * Until when it is given no new task. Set while the circuit is open.
+   *
+   * @generated from field: google.protobuf.Timestamp circuit_open_until = 8;
+   */
+  circuitOpenUntil?: Timestamp | undefined;
+
+  /**
+   * Until when it is passed over for a capability, because it fails far more tasks than the others who offer it. The latest of
+   * its capabilities; set while there is any.
+   *
+   * @generated from field: google.protobuf.Timestamp ejected_until = 9;
+   */
+  ejectedUntil?: Timestamp | undefined;
+
+  /**
+   * Tasks that it has at once.
+   *
+   * @generated from field: int32 in_flight = 10;
+   */
+  inFlight: number;
+
+  /**
+   * How long half, and 95 percent, of its tasks took at most, of those of the last minutes that ended well. 0 when there was
+   * none.
+   *
+   * @generated from field: double latency_p50_ms = 11;
+   */
+  latencyP50Ms: number;
+
+  /**
+   * @generated from field: double latency_p95_ms = 12;
+   */
+  latencyP95Ms: number;
+
+  /**
+   * Share of its last tasks that failed, from 0 to 1.
+   *
+   * @generated from field: double error_rate = 13;
+   */
+  errorRate: number;
+
+  /**
+   * How long a heartbeat lasts, as it was last said. 0 for an agent that gives none and need not.
+   *
+   * @generated from field: int32 heartbeat_ttl_ms = 14;
+   */
+  heartbeatTtlMs: number;
+};
+
+/**
+ * Describes the message signalbox.v1.AgentHealth.
+ * Use `create(AgentHealthSchema)` to create a new message.
+ */
+export const AgentHealthSchema: GenMessage<AgentHealth> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 3);
 
 /**
  * @generated from message signalbox.v1.RegisterAgentRequest
@@ -331,6 +458,13 @@ export type RegisterAgentRequest = Message<"signalbox.v1.RegisterAgentRequest"> 
    * @generated from field: bool safe_to_repeat = 5;
    */
   safeToRepeat: boolean;
+
+  /**
+   * Demands heartbeats: the first one within so long, 1000 to 86400000. 0 demands none.
+   *
+   * @generated from field: int32 heartbeat_ttl_ms = 7;
+   */
+  heartbeatTtlMs: number;
 };
 
 /**
@@ -338,7 +472,7 @@ export type RegisterAgentRequest = Message<"signalbox.v1.RegisterAgentRequest"> 
  * Use `create(RegisterAgentRequestSchema)` to create a new message.
  */
 export const RegisterAgentRequestSchema: GenMessage<RegisterAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 3);
+  messageDesc(file_signalbox_v1_registry, 4);
 
 /**
  * @generated from message signalbox.v1.UpdateAgentRequest
@@ -365,7 +499,7 @@ export type UpdateAgentRequest = Message<"signalbox.v1.UpdateAgentRequest"> & {
  * Use `create(UpdateAgentRequestSchema)` to create a new message.
  */
 export const UpdateAgentRequestSchema: GenMessage<UpdateAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 4);
+  messageDesc(file_signalbox_v1_registry, 5);
 
 /**
  * @generated from message signalbox.v1.DeregisterAgentRequest
@@ -382,7 +516,7 @@ export type DeregisterAgentRequest = Message<"signalbox.v1.DeregisterAgentReques
  * Use `create(DeregisterAgentRequestSchema)` to create a new message.
  */
 export const DeregisterAgentRequestSchema: GenMessage<DeregisterAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 5);
+  messageDesc(file_signalbox_v1_registry, 6);
 
 /**
  * @generated from message signalbox.v1.GetAgentRequest
@@ -399,7 +533,7 @@ export type GetAgentRequest = Message<"signalbox.v1.GetAgentRequest"> & {
  * Use `create(GetAgentRequestSchema)` to create a new message.
  */
 export const GetAgentRequestSchema: GenMessage<GetAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 6);
+  messageDesc(file_signalbox_v1_registry, 7);
 
 /**
  * @generated from message signalbox.v1.ListAgentsRequest
@@ -425,7 +559,7 @@ export type ListAgentsRequest = Message<"signalbox.v1.ListAgentsRequest"> & {
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 7);
+  messageDesc(file_signalbox_v1_registry, 8);
 
 /**
  * @generated from message signalbox.v1.ListAgentsResponse
@@ -449,7 +583,7 @@ export type ListAgentsResponse = Message<"signalbox.v1.ListAgentsResponse"> & {
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 8);
+  messageDesc(file_signalbox_v1_registry, 9);
 
 /**
  * @generated from message signalbox.v1.RefreshAgentCardRequest
@@ -466,7 +600,48 @@ export type RefreshAgentCardRequest = Message<"signalbox.v1.RefreshAgentCardRequ
  * Use `create(RefreshAgentCardRequestSchema)` to create a new message.
  */
 export const RefreshAgentCardRequestSchema: GenMessage<RefreshAgentCardRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 9);
+  messageDesc(file_signalbox_v1_registry, 10);
+
+/**
+ * @generated from message signalbox.v1.HeartbeatRequest
+ */
+export type HeartbeatRequest = Message<"signalbox.v1.HeartbeatRequest"> & {
+  /**
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * How long it will live at least, in milliseconds: 1000 to 86400000. 0 stands for what was said last.
+   *
+   * @generated from field: int32 ttl_ms = 2;
+   */
+  ttlMs: number;
+};
+
+/**
+ * Describes the message signalbox.v1.HeartbeatRequest.
+ * Use `create(HeartbeatRequestSchema)` to create a new message.
+ */
+export const HeartbeatRequestSchema: GenMessage<HeartbeatRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 11);
+
+/**
+ * @generated from message signalbox.v1.CheckAgentHealthRequest
+ */
+export type CheckAgentHealthRequest = Message<"signalbox.v1.CheckAgentHealthRequest"> & {
+  /**
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+};
+
+/**
+ * Describes the message signalbox.v1.CheckAgentHealthRequest.
+ * Use `create(CheckAgentHealthRequestSchema)` to create a new message.
+ */
+export const CheckAgentHealthRequestSchema: GenMessage<CheckAgentHealthRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 12);
 
 /**
  * @generated from message signalbox.v1.SetDefaultAgentRequest
@@ -483,7 +658,7 @@ export type SetDefaultAgentRequest = Message<"signalbox.v1.SetDefaultAgentReques
  * Use `create(SetDefaultAgentRequestSchema)` to create a new message.
  */
 export const SetDefaultAgentRequestSchema: GenMessage<SetDefaultAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 10);
+  messageDesc(file_signalbox_v1_registry, 13);
 
 /**
  * @generated from message signalbox.v1.AddCapabilityRequest
@@ -505,7 +680,7 @@ export type AddCapabilityRequest = Message<"signalbox.v1.AddCapabilityRequest"> 
  * Use `create(AddCapabilityRequestSchema)` to create a new message.
  */
 export const AddCapabilityRequestSchema: GenMessage<AddCapabilityRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 11);
+  messageDesc(file_signalbox_v1_registry, 14);
 
 /**
  * @generated from message signalbox.v1.RemoveCapabilityRequest
@@ -527,7 +702,7 @@ export type RemoveCapabilityRequest = Message<"signalbox.v1.RemoveCapabilityRequ
  * Use `create(RemoveCapabilityRequestSchema)` to create a new message.
  */
 export const RemoveCapabilityRequestSchema: GenMessage<RemoveCapabilityRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 12);
+  messageDesc(file_signalbox_v1_registry, 15);
 
 /**
  * @generated from message signalbox.v1.ListCapabilitiesRequest
@@ -567,7 +742,7 @@ export type ListCapabilitiesRequest = Message<"signalbox.v1.ListCapabilitiesRequ
  * Use `create(ListCapabilitiesRequestSchema)` to create a new message.
  */
 export const ListCapabilitiesRequestSchema: GenMessage<ListCapabilitiesRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 13);
+  messageDesc(file_signalbox_v1_registry, 16);
 
 /**
  * @generated from message signalbox.v1.ListCapabilitiesResponse
@@ -591,7 +766,7 @@ export type ListCapabilitiesResponse = Message<"signalbox.v1.ListCapabilitiesRes
  * Use `create(ListCapabilitiesResponseSchema)` to create a new message.
  */
 export const ListCapabilitiesResponseSchema: GenMessage<ListCapabilitiesResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 14);
+  messageDesc(file_signalbox_v1_registry, 17);
 
 /**
  * @generated from message signalbox.v1.SearchAgentsRequest
@@ -639,7 +814,7 @@ export type SearchAgentsRequest = Message<"signalbox.v1.SearchAgentsRequest"> & 
  * Use `create(SearchAgentsRequestSchema)` to create a new message.
  */
 export const SearchAgentsRequestSchema: GenMessage<SearchAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 15);
+  messageDesc(file_signalbox_v1_registry, 18);
 
 /**
  * @generated from message signalbox.v1.SearchAgentsResponse
@@ -658,7 +833,7 @@ export type SearchAgentsResponse = Message<"signalbox.v1.SearchAgentsResponse"> 
  * Use `create(SearchAgentsResponseSchema)` to create a new message.
  */
 export const SearchAgentsResponseSchema: GenMessage<SearchAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 16);
+  messageDesc(file_signalbox_v1_registry, 19);
 
 /**
  * An agent that was searched for.
@@ -691,7 +866,7 @@ export type FoundAgent = Message<"signalbox.v1.FoundAgent"> & {
  * Use `create(FoundAgentSchema)` to create a new message.
  */
 export const FoundAgentSchema: GenMessage<FoundAgent> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 17);
+  messageDesc(file_signalbox_v1_registry, 20);
 
 /**
  * Whether a capability only reads or also writes.
@@ -729,6 +904,52 @@ export type Access = (typeof Access)[keyof typeof Access] | UnknownEnum;
  */
 export const AccessSchema: GenEnum<Access> = /*@__PURE__*/
   enumDesc(file_signalbox_v1_registry, 0);
+
+/**
+ * Of a circuit breaker.
+ *
+ * @generated from enum signalbox.v1.CircuitState
+ */
+export const CircuitState = {
+  /**
+   * @generated from enum value: CIRCUIT_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Calls go through.
+   *
+   * @generated from enum value: CIRCUIT_STATE_CLOSED = 1;
+   */
+  CLOSED: 1,
+
+  /**
+   * The agent could not be reached: it gets no new task for a while.
+   *
+   * @generated from enum value: CIRCUIT_STATE_OPEN = 2;
+   */
+  OPEN: 2,
+
+  /**
+   * That time has passed: a few tasks try whether it can be reached.
+   *
+   * @generated from enum value: CIRCUIT_STATE_HALF_OPEN = 3;
+   */
+  HALF_OPEN: 3,
+} as const;
+
+/**
+ * Of a circuit breaker.
+ *
+ * @generated from enum signalbox.v1.CircuitState
+ */
+export type CircuitState = (typeof CircuitState)[keyof typeof CircuitState] | UnknownEnum;
+
+/**
+ * Describes the enum signalbox.v1.CircuitState.
+ */
+export const CircuitStateSchema: GenEnum<CircuitState> = /*@__PURE__*/
+  enumDesc(file_signalbox_v1_registry, 1);
 
 /**
  * Registers A2A agents with the router and keeps their cards.
@@ -809,6 +1030,33 @@ export const RegistryService: GenService<{
     methodKind: "unary";
     input: typeof RefreshAgentCardRequestSchema;
     output: typeof AgentSchema;
+  },
+  /**
+   * Says that an agent lives, for so long. An agent that has ever said it, or was registered with a `heartbeat_ttl_ms`, gets
+   * no new tasks once that time has passed, until it says it again. Called by the agent, or on its behalf.
+   *
+   * Errors: NOT_FOUND with reason AGENT_NOT_FOUND, INVALID_ARGUMENT for a time out of its range, or for none from an agent that
+   * has never given one.
+   *
+   * @generated from rpc signalbox.v1.RegistryService.Heartbeat
+   */
+  heartbeat: {
+    methodKind: "unary";
+    input: typeof HeartbeatRequestSchema;
+    output: typeof AgentHealthSchema;
+  },
+  /**
+   * Checks an agent now, as the router does by itself from time to time, and says how it does. The check counts as one of
+   * those. An agent that fails it is an answer, not an error.
+   *
+   * Errors: NOT_FOUND with reason AGENT_NOT_FOUND.
+   *
+   * @generated from rpc signalbox.v1.RegistryService.CheckAgentHealth
+   */
+  checkAgentHealth: {
+    methodKind: "unary";
+    input: typeof CheckAgentHealthRequestSchema;
+    output: typeof AgentHealthSchema;
   },
   /**
    * Makes an agent the one that messages without a target go to. A lone agent needs no such call.

@@ -27,7 +27,7 @@ const LEAST_LATENCY_MS = 1e-6;
 
 export interface DecideDeps {
   readonly runtime: Runtime;
-  readonly loads: AgentLoads;
+  readonly loads: Pick<AgentLoads, "of">;
 }
 
 /** What is to be decided, and what led here. */

@@ -5,12 +5,15 @@ import type { StrategyName } from "../../domain/routing/strategy.ts";
 import { routingWishes } from "../../domain/routing-extension.ts";
 import type { AgentDirectory } from "../agent-directory.ts";
 import { endpointOf, type FindAnotherAgent } from "../another-agent.ts";
+import type { AgentAvailability } from "./availability.ts";
 import { type DecideDeps, decide } from "./decide.ts";
 import { sift } from "./offers.ts";
 import type { WorkspaceSettings } from "./workspace-settings.ts";
 
 export interface SecondAgentDeps extends DecideDeps {
   directory: AgentDirectory;
+  /** Which agents take no new tasks; left out, all do. */
+  availability?: Pick<AgentAvailability, "troubles" | "chosen">;
   settings: Pick<WorkspaceSettings, "of">;
   /** What chooses where neither a message nor its workspace says. */
   strategy: StrategyName;
@@ -25,7 +28,12 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
     if (capabilityId === undefined || Array.isArray(wishes) || wishes.agent !== undefined) return undefined;
     const offers = (await deps.directory.agents(workspaceId)).byCapability.get(capabilityId) ?? [];
     const others = offers.filter((each) => !exclude.includes(each.agent.agentId) && endpointOf(each).safeToRepeat);
-    const { fit, cuts } = sift(others, { message, extensions: delivery.extensions ?? [], wishes });
+    const { fit, cuts } = sift(others, {
+      message,
+      extensions: delivery.extensions ?? [],
+      wishes,
+      troubles: deps.availability?.troubles(workspaceId),
+    });
     if (fit.length === 0) return undefined;
     const first = await deps.readDecision(workspaceId, taskId);
     const settings = await deps.settings.of(workspaceId);
@@ -43,6 +51,7 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
       matches,
       rollout: undefined,
     });
+    deps.availability?.chosen(workspaceId, chosen.agent.agentId);
     return { ...chosen, decision };
   };
 }
