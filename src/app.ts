@@ -68,6 +68,8 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     ready: () => state.serving,
     replicas: () => engine.replicas,
     waitingTasks: () => engine.waitingTasks(),
+    waitingAtAgents: () => engine.waitingAtAgents,
+    allotted: () => engine.allotted(),
     outboxLag: () => engine.outbox.lag(),
   });
   const engine = await startEngine({

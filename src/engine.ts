@@ -4,12 +4,16 @@
  */
 import type { Logger } from "pino";
 import type { Config } from "./config/settings.ts";
+import { latencyAt } from "./domain/routing/agent-signals.ts";
 import { DEFAULT_WEIGHTS } from "./domain/routing/strategies.ts";
 import { createAgentConnector } from "./outbound/agent-connector.ts";
 import { createCardFetcher } from "./outbound/card-fetcher.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import { createWebhookSender } from "./outbound/webhook.ts";
 import { type AgentDirectory, createAgentDirectory } from "./services/agent-directory.ts";
+import { createAgentPermits, limitNow } from "./services/agent-permits.ts";
+import { type AgentQueue, createAgentQueue } from "./services/agent-queue.ts";
+import { createAllotments } from "./services/allotments.ts";
 import { type Claims, createClaims } from "./services/background/claims.ts";
 import { startHints } from "./services/background/hints.ts";
 import { type Outbox, startOutbox } from "./services/background/outbox.ts";
@@ -28,7 +32,9 @@ import { createSender, type Sender } from "./services/send.ts";
 import { createTaskExecutions, type TaskExecutions } from "./services/task-executions.ts";
 import { createTasks, type Tasks } from "./services/tasks.ts";
 import { createUpdateHub, type UpdateHub } from "./services/update-hub.ts";
+import { createAgentQueueRepository } from "./store/agent-queue-repository.ts";
 import { createAgentRepository } from "./store/agent-repository.ts";
+import { createAllotmentRepository } from "./store/allotment-repository.ts";
 import { createCapabilityRepository } from "./store/capability-repository.ts";
 import type { Database } from "./store/database.ts";
 import { createLeaseRepository } from "./store/lease-repository.ts";
@@ -73,6 +79,10 @@ export interface Engine {
   readonly outbox: Outbox;
   /** How many replicas live, by the last heartbeat; 1, which is this one, before the first. */
   readonly replicas: number;
+  /** How many tasks wait for room at their agents, over all replicas, as this one has counted them within the last second. */
+  readonly waitingAtAgents: number;
+  /** This replica's slices of limits: the units in them, and those in use. */
+  allotted(): { granted: number; held: number };
   /** How many tasks wait for a replica, counted to `limits.queued-tasks`. Rejects when the database does not answer. */
   waitingTasks(): Promise<number>;
   /**
@@ -147,10 +157,36 @@ async function build(
   // services
   const directory = createAgentDirectory(agentRepository, capabilityRepository, runtime);
   const loads = createAgentLoads(runtime);
+  const allotments = createAllotments({
+    repository: createAllotmentRepository(db),
+    replicaId: replica.id,
+    limitOf: (limit) => limitNow(directory, limit),
+    announce: () => hub.announceWork(),
+    onRoom: () => agentQueue.freedAny(),
+    runtime,
+    log,
+  });
+  const permits = createAgentPermits({ directory, allotments, onFree: (task) => agentQueue.freed(task) });
+  const agentQueue: AgentQueue = createAgentQueue({
+    repository: createAgentQueueRepository(db),
+    permits,
+    directory,
+    runtime,
+    log,
+    replicaId: replica.id,
+    maxWaiting: config.limits.agentQueue,
+    latencyOf({ workspaceId, agentId }) {
+      const load = loads.of(workspaceId, agentId);
+      return load && latencyAt(load.signals, runtime.elapsedMs());
+    },
+    onRoom: () => claims.lookAtAgents(),
+    announce: () => hub.announceWork(),
+  });
   const router = createRouter({
     directory,
     runtime,
     loads,
+    waitingAt: agentQueue.waitingAt,
     strategy: config.routing.strategy,
     weights: DEFAULT_WEIGHTS,
   });
@@ -180,11 +216,18 @@ async function build(
     },
     maxRunning: limits.runningTasks,
     queue: { busy: () => claims.busy(), full: () => claims.full() },
-    onRoom: () => claims.busy() && claims.look(),
+    permits,
+    agentQueue,
+    onRoom() {
+      agentQueue.freedPlace();
+      if (claims.busy()) claims.look();
+    },
   });
+  directory.onLimits(dispatcher.permitAll);
   const claims: Claims = createClaims({
     leases,
     dispatcher,
+    agentQueue,
     replicaId: replica.id,
     runtime,
     log,
@@ -192,7 +235,13 @@ async function build(
     maxQueued: limits.queuedTasks,
     onTaken,
   });
-  hub.onWork(() => claims.look());
+  hub.onWork((origin) => {
+    if (origin === "elsewhere") {
+      agentQueue.heed();
+      allotments.heed();
+    }
+    claims.look();
+  });
   const tasks: Tasks = createTasks({ store, router, dispatcher });
   const routes = createRoutes({
     router,
@@ -244,6 +293,8 @@ async function build(
   });
   closing.push(() => outbox.stop());
   closing.push(() => dispatcher.stop(patience));
+  // Before the tasks are let go, which their agents have and whoever takes them over counts.
+  closing.push(() => allotments.stop());
   closing.push(() => claims.stop());
 
   let replicas = 1;
@@ -253,11 +304,15 @@ async function build(
       hints.setPeers(living - 1);
     },
     onDeath: () => claims.look(),
-    onExpired: () => dispatcher.abandon(),
+    onExpired() {
+      dispatcher.abandon();
+      allotments.reset();
+    },
   });
   // Before anybody can ask for them, what is known to be nobody's is taken up.
   await claims.takeAll();
   claims.start();
+  allotments.start();
 
   return {
     db,
@@ -275,6 +330,10 @@ async function build(
     get replicas() {
       return replicas;
     },
+    get waitingAtAgents() {
+      return agentQueue.waiting;
+    },
+    allotted: allotments.totals,
     waitingTasks: () => leases.waiting(limits.queuedTasks),
     stop(patienceMs) {
       patience = patienceMs;

@@ -1,7 +1,7 @@
 /** `signalbox agents`: the agents behind the server. */
 import { fromJsonString, toJson } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type Agent, AgentSchema, type RegisterAgentRequest } from "../../gen/signalbox/v1/registry_pb.ts";
 import { addAgentSearchCommand } from "./agent-search.ts";
@@ -12,12 +12,15 @@ import { callServer, readGivenFile, type ServerOptions, withServer } from "./ser
 interface RegisterFlags extends ServerOptions {
   id?: string;
   safeToRepeat?: true;
+  maxConcurrency?: number;
 }
 
 interface UpdateFlags extends ServerOptions {
   safeToRepeat?: boolean;
+  maxConcurrency?: number;
 }
 
+const MAX_CONCURRENCY = "tasks that it works on at once; 0: no limit";
 const SAFE_TO_REPEAT = "its work is idempotent: a task may be sent to it again if its fate is unknown";
 
 export function addAgentsCommands(program: Command, cli: Cli): void {
@@ -31,12 +34,13 @@ export function addAgentsCommands(program: Command, cli: Cli): void {
     .command("register <source>")
     .description("register an agent by its URL, the URL of its card (ending in .json), or a file with its card")
     .option("--id <id>", "id to register it under (default: made from the card's name)")
-    .option("--safe-to-repeat", SAFE_TO_REPEAT);
+    .option("--safe-to-repeat", SAFE_TO_REPEAT)
+    .option("--max-concurrency <tasks>", MAX_CONCURRENCY, wholeNumber);
   withServer(register).action((given: string, options: RegisterFlags) => {
     const source = sourceOf(register, given);
     return callServer(cli, options, async ({ registry }) => {
-      const { id: agentId = "", safeToRepeat = false } = options;
-      show(await registry.registerAgent({ agentId, source, safeToRepeat }), options);
+      const { id: agentId = "", safeToRepeat = false, maxConcurrency = 0 } = options;
+      show(await registry.registerAgent({ agentId, source, safeToRepeat, maxConcurrency }), options);
     });
   });
 
@@ -44,15 +48,20 @@ export function addAgentsCommands(program: Command, cli: Cli): void {
     .command("update <id>")
     .description("change what was said of an agent when it was registered")
     .option("--safe-to-repeat", SAFE_TO_REPEAT)
-    .option("--no-safe-to-repeat", "take that back");
+    .option("--no-safe-to-repeat", "take that back")
+    .option("--max-concurrency <tasks>", MAX_CONCURRENCY, wholeNumber);
   withServer(update).action((agentId: string, options: UpdateFlags) => {
-    const { safeToRepeat } = options;
-    if (safeToRepeat === undefined) {
-      return update.error("error: nothing to change: give --safe-to-repeat or --no-safe-to-repeat.");
+    const { safeToRepeat, maxConcurrency } = options;
+    const paths = [
+      ...(safeToRepeat === undefined ? [] : ["safe_to_repeat"]),
+      ...(maxConcurrency === undefined ? [] : ["max_concurrency"]),
+    ];
+    if (paths.length === 0) {
+      return update.error("error: nothing to change: give --safe-to-repeat, --no-safe-to-repeat or --max-concurrency.");
     }
     return callServer(cli, options, async ({ registry }) => {
-      const change = { agent: { agentId, safeToRepeat }, updateMask: { paths: ["safe_to_repeat"] } };
-      show(await registry.updateAgent(change), options);
+      const agent = { agentId, safeToRepeat: safeToRepeat ?? false, maxConcurrency: maxConcurrency ?? 0 };
+      show(await registry.updateAgent({ agent, updateMask: { paths } }), options);
     });
   });
 
@@ -93,6 +102,12 @@ export function addAgentsCommands(program: Command, cli: Cli): void {
     (agentId: string, options: ServerOptions) =>
       callServer(cli, options, async ({ registry }) => show(await registry.setDefaultAgent({ agentId }), options)),
   );
+}
+
+function wholeNumber(text: string): number {
+  const number = Number(text);
+  if (!/^\d+$/.test(text) || number > 1_000_000) throw new InvalidArgumentError("It is 0 to 1000000.");
+  return number;
 }
 
 function sourceOf(command: Command, given: string): RegisterAgentRequest["source"] {
@@ -136,6 +151,7 @@ function agentText(agent: Agent): string {
     ["Version", card?.version],
     ["Default", agent.isDefault ? "yes" : "no"],
     ["Safe to repeat", agent.safeToRepeat ? "yes" : "no"],
+    ["At once", agent.maxConcurrency > 0 ? String(agent.maxConcurrency) : "no limit"],
     ["Interface", agent.interface && `${agent.interface.protocolBinding} ${agent.interface.url}`],
     ["Card", agent.cardUrl],
     ["Streaming", card?.capabilities?.streaming ? "yes" : "no"],

@@ -25,6 +25,7 @@ export function agentView(agent: AgentRecord, defaultId: string | undefined, con
     updateTime: timestampFromDate(agent.updatedAt),
     cardFetchTime: timestampFromDate(agent.cardFetchedAt),
     safeToRepeat: agent.safeToRepeat,
+    maxConcurrency: agent.maxConcurrency ?? 0,
   });
 }
 

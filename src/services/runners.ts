@@ -6,6 +6,7 @@ import { agentText, statusUpdate } from "../domain/agent-report.ts";
 import { foldTask, type TaskImage } from "../domain/task-log.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import { createAbortGroup } from "./abort-group.ts";
+import type { AgentPermits } from "./agent-permits.ts";
 import { AgentCallError, type AgentClient, type AgentConnector, type AgentEndpoint } from "./agent-port.ts";
 import { agentUnavailable, draining } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
@@ -26,6 +27,7 @@ export interface RunnersDeps extends RunnerDeps, WriterDeps {
   log: Logger;
   connector: AgentConnector;
   loads: Pick<AgentLoads, "begin" | "end">;
+  permits: Pick<AgentPermits, "force">;
   /** Told when there is room for another task. */
   onRoom: () => void;
 }
@@ -58,7 +60,7 @@ export interface Runners {
 
 export function createRunners(deps: RunnersDeps): Runners {
   const { store, runtime, log } = deps;
-  const running = createRunningTasks({ hub: deps.hub, log, loads: deps.loads, onRest: deps.onRoom });
+  const running = createRunningTasks({ ...deps, onRest: deps.onRoom });
   const turns = createTurns();
   const beside = new Set<Promise<void>>();
   let life = newLife();

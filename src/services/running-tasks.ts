@@ -4,6 +4,7 @@ import { stateBrought, stateOf, type TaskUpdate } from "../domain/task-log.ts";
 import { TRANSITIONS } from "../domain/task-state.ts";
 import type { TakenTask } from "../store/lease-repository.ts";
 import type { TaskKey } from "../store/task-reads.ts";
+import type { AgentPermits, Permit } from "./agent-permits.ts";
 import type { AgentLoads } from "./routing/agent-load.ts";
 import type { TaskRunner } from "./task-runner.ts";
 import type { Commit, TaskListener, UpdateHub } from "./update-hub.ts";
@@ -23,8 +24,13 @@ export interface RunningTasks {
   /** How many of each workspace run. */
   readonly byWorkspace: ReadonlyMap<string, number>;
   get(key: TaskKey): RunningTask | undefined;
-  /** Lets a runner work. The task runs until the work settles; the runner is released then. */
-  start(runner: TaskRunner, work: (runner: TaskRunner) => Promise<void>): void;
+  /**
+   * Lets a runner work. The task runs until the work settles; the runner is released then, and so is its permit. Without one,
+   * it is thought to be at its agent already.
+   */
+  start(runner: TaskRunner, work: (runner: TaskRunner) => Promise<void>, permit?: Permit): void;
+  /** Gives the tasks of a workspace the permits that they need since limits were set. */
+  permitAll(workspaceId: string): void;
   /** Forgets a task that is no longer this replica's. Its runner may live on until its agent has named what it began. */
   drop(key: TaskKey): void;
   /** All of them, with the tokens under which they run. */
@@ -40,6 +46,7 @@ interface RunningDeps {
   log: Logger;
   /** Told which agents have how many tasks, and how they end. */
   loads: Pick<AgentLoads, "begin" | "end">;
+  permits: Pick<AgentPermits, "force">;
   onRest: () => void;
 }
 
@@ -61,14 +68,17 @@ export function createRunningTasks(deps: RunningDeps): RunningTasks {
       return Math.max(places.taken, Math.ceil(running.size / 2));
     },
     get: (key) => running.get(keyOf(key))?.entry,
-    start(runner, work) {
+    start(runner, work, permit) {
       const key = keyOf(runner.writer.image.header);
-      const entry = new Entry(deps, places, runner);
+      const entry = new Entry(deps, places, runner, permit);
       const place = { entry };
       running.set(key, place);
       entry.begin(work, () => {
         if (running.get(key) === place) forget(key);
       });
+    },
+    permitAll(workspaceId) {
+      for (const entry of entries()) if (entry.workspaceId === workspaceId) entry.permit();
     },
     drop: (key) => forget(keyOf(key)),
     list: () =>
@@ -107,19 +117,25 @@ class Entry implements RunningTask, TaskListener {
   done: Promise<void> = Promise.resolve();
   readonly #deps: RunningDeps;
   readonly #places: Places;
-  readonly #workspaceId: string;
+  readonly workspaceId: string;
+  #permit: Permit | undefined;
   readonly #deaf: () => void;
   #hasPlace = true;
 
-  constructor(deps: RunningDeps, places: Places, runner: TaskRunner) {
+  constructor(deps: RunningDeps, places: Places, runner: TaskRunner, permit: Permit | undefined) {
     const { workspaceId, taskId } = runner.writer.image.header;
     this.#deps = deps;
     this.#places = places;
-    this.#workspaceId = workspaceId;
+    this.workspaceId = workspaceId;
     this.runner = runner;
+    this.#permit = permit ?? deps.permits.force(runner.writer.image.header);
     places.take(workspaceId);
     deps.loads.begin(runner.writer.image.header);
     this.#deaf = deps.hub.subscribe(workspaceId, taskId, this);
+  }
+
+  permit(): void {
+    this.#permit = this.#deps.permits.force(this.runner.writer.image.header, this.#permit);
   }
 
   begin(work: (runner: TaskRunner) => Promise<void>, forget: () => void): void {
@@ -150,6 +166,8 @@ class Entry implements RunningTask, TaskListener {
     this.#leavePlace();
     forget();
     this.runner.release();
+    // Not sooner: a task that was canceled, or was too late, may be at its agent until the agent has been told.
+    this.#permit?.release();
     onRest();
   }
 
@@ -160,7 +178,7 @@ class Entry implements RunningTask, TaskListener {
   #leavePlace(): void {
     if (!this.#hasPlace) return;
     this.#hasPlace = false;
-    this.#places.giveBack(this.#workspaceId);
+    this.#places.giveBack(this.workspaceId);
     const { image } = this.runner.writer;
     this.#deps.loads.end(image.header, stateOf(image));
   }

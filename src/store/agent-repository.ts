@@ -14,6 +14,8 @@ export interface AgentRecord {
   cardEtag: string | undefined;
   /** Whether a task may be sent to it once more when nobody knows what became of the first time. */
   safeToRepeat: boolean;
+  /** Tasks that it works on at once; undefined when there is no limit. */
+  maxConcurrency: number | undefined;
   revision: number;
   createdAt: Date;
   updatedAt: Date;
@@ -32,6 +34,8 @@ export interface AgentChange {
   /** A card that was given or fetched now. */
   source?: AgentCardSource;
   safeToRepeat?: boolean;
+  /** 0 takes the limit away. */
+  maxConcurrency?: number;
 }
 
 export interface AgentRepository {
@@ -62,7 +66,7 @@ export function createAgentRepository(db: Database): AgentRepository {
     kysely.selectFrom("agents").selectAll().where("workspace_id", "=", workspaceId).where("agent_id", "=", agentId);
 
   return {
-    async insert(workspaceId, agentId, { source, safeToRepeat }, now) {
+    async insert(workspaceId, agentId, { source, safeToRepeat, maxConcurrency }, now) {
       const result = await kysely
         .insertInto("agents")
         .values({
@@ -70,6 +74,7 @@ export function createAgentRepository(db: Database): AgentRepository {
           agent_id: agentId,
           ...cardColumns(source, now),
           safe_to_repeat: safeToRepeat,
+          max_concurrency: maxConcurrency || null,
           created_at: now,
           updated_at: now,
         })
@@ -78,12 +83,13 @@ export function createAgentRepository(db: Database): AgentRepository {
       return (result.numInsertedOrUpdatedRows ?? 0n) > 0n;
     },
 
-    async update(workspaceId, agentId, { source, safeToRepeat }, now, revision) {
+    async update(workspaceId, agentId, { source, safeToRepeat, maxConcurrency }, now, revision) {
       const result = await kysely
         .updateTable("agents")
         .set((eb) => ({
           ...(source && cardColumns(source, now)),
           ...(safeToRepeat !== undefined && { safe_to_repeat: safeToRepeat }),
+          ...(maxConcurrency !== undefined && { max_concurrency: maxConcurrency || null }),
           revision: eb("revision", "+", 1),
           updated_at: now,
         }))
@@ -174,6 +180,7 @@ function record(row: Selectable<AgentTable>): AgentRecord {
     cardUrl: row.card_url ?? undefined,
     cardEtag: row.card_etag ?? undefined,
     safeToRepeat: row.safe_to_repeat,
+    maxConcurrency: row.max_concurrency ?? undefined,
     revision: row.revision,
     createdAt: row.created_at,
     updatedAt: row.updated_at,

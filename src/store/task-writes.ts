@@ -19,12 +19,13 @@ import { encodeBody, encodeCause, encodeDelivery, encodeStatus, kindNumber } fro
 
 /**
  * A task to be stored, with the first rows of its log; the first brings its state. In ASSIGNED it is born leased to the
- * replica that stores it; in QUEUED or SCHEDULED it has no owner, and waits `wakeInMs`.
+ * replica that stores it; in QUEUED or SCHEDULED it has no owner, and waits `wakeInMs`, or "at-agent": until its agent has
+ * room for it, and to its deadline at most.
  */
 export interface NewTask {
   header: TaskHeader;
   updates: readonly NewUpdate[];
-  wakeInMs?: number;
+  wakeInMs?: number | "at-agent";
   /** How its agent was chosen, as bytes; `readDecision` gives them back. */
   decision?: Uint8Array;
 }
@@ -86,8 +87,11 @@ const UNLEASED = [QUEUED, SCHEDULED, INPUT_REQUIRED].join(", ");
  */
 const WAKE_AT = `date_trunc('milliseconds', statement_timestamp() + i.wake_ms * interval '1 millisecond')`;
 
+/** `wake_at` of a task that waits for room at its agent: anybody may claim it then, to end it. The index of those knows them by it. */
+export const AT_DEADLINE = (deadline: string): string => `coalesce(${deadline}, timestamptz '9999-12-31 00:00:00Z')`;
+
 const SUBMIT = {
-  name: "task-submit-v4",
+  name: "task-submit-v5",
   text: `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::boolean[],
@@ -106,7 +110,7 @@ const SUBMIT = {
              i.attempt, i.capability_id, i.route_decision,
              case when i.state in (${LEASED}) then w.replica_id end,
              case when i.state in (${UNLEASED})
-               then least(${WAKE_AT}, i.deadline_at) end
+               then case when i.wake_ms is null then ${AT_DEADLINE("i.deadline_at")} else least(${WAKE_AT}, i.deadline_at) end end
       from input i cross join writer w
       on conflict do nothing
       returning workspace_id, task_id, created_at, attempt, fence
@@ -140,7 +144,7 @@ export async function submitBatch(db: Database, replicaId: string, tasks: readon
     textArray(tasks, (t) => t.header.upstreamContextId),
     int2Array(tasks, (t) => (t.updates[0] && stateBrought(t.updates[0])) ?? QUEUED),
     int2Array(tasks, (t) => PRIORITIES.indexOf(t.header.priority)),
-    float8Array(tasks, (t) => t.wakeInMs ?? 0),
+    float8Array(tasks, ({ wakeInMs = 0 }) => (wakeInMs === "at-agent" ? undefined : wakeInMs)),
     timestamptzArray(tasks, (t) => t.header.deadlineAt),
     byteaArray(tasks, (t) => encodeDelivery(t.header.delivery)),
     int4Array(tasks, (t) => t.header.attempt),

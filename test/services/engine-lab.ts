@@ -86,6 +86,8 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
     connector: { pick: () => undefined, connect: () => client, forget() {}, async close() {} },
     findAgent: async () => agent,
     loads: { begin() {}, end() {} },
+    permits: { isNeeded: () => false, force: () => undefined },
+    agentQueue: { admit: async () => undefined, added() {}, withdrawn() {} },
     agentTimeoutMs: 300_000,
     agentAwayMs: 60_000,
     attemptTimeoutMs: DAY_MS,

@@ -61,6 +61,7 @@ describeEachBackend("what operators see", (backend) => {
       loads: createAgentLoads(runtime),
       strategy: "LEAST_LOAD",
       weights: DEFAULT_WEIGHTS,
+      waitingAt: () => 0,
     });
     // Nothing here is dispatched.
     const tasks = createTasks({ store, router, dispatcher: {} as Dispatcher });

@@ -54,6 +54,7 @@ describe("a refusal stays small", () => {
       capabilities: new Map(),
       byCapability: new Map(),
       search: { matches: () => [], agents: () => new Map() },
+      limits: new Map(),
     };
     expect(sizeOf(noRoute(agents))).toBeLessThan(ENOUGH);
   });

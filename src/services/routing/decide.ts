@@ -17,6 +17,8 @@ export interface DecideDeps {
   readonly runtime: Runtime;
   readonly loads: AgentLoads;
   readonly weights: Weights;
+  /** How many tasks wait for room at an agent. */
+  readonly waitingAt: (agent: { workspaceId: string; agentId: string }) => number;
 }
 
 /** What is to be decided, and what led here. */
@@ -40,15 +42,18 @@ export interface Decided {
 }
 
 /** There is at least one that fits. */
-export function decide({ runtime, loads, weights }: DecideDeps, question: Question): Decided {
+export function decide({ runtime, loads, weights, waitingAt }: DecideDeps, question: Question): Decided {
   const { workspaceId, fit, key, turn } = question;
   const nowMs = runtime.elapsedMs();
   const candidates = fit.map(({ agent, capability }): Candidate => {
     const load = loads.of(workspaceId, agent.agentId);
+    const inFlight = load?.inFlight ?? 0;
+    const maxConcurrency = lesser(agent.maxConcurrency, capability?.maxConcurrency);
     return {
       agentId: agent.agentId,
-      inFlight: load?.inFlight ?? 0,
-      maxConcurrency: capability?.maxConcurrency,
+      inFlight,
+      maxConcurrency,
+      waiting: maxConcurrency === undefined || inFlight < maxConcurrency ? 0 : waitingAt(agent),
       latencyMs: (load && latencyAt(load.signals, nowMs)) ?? capability?.averageLatencyMs,
       errorRate: load ? errorRateAt(load.signals, nowMs) : 0,
       costMicros: capability?.costMicros ?? 0,
@@ -86,6 +91,9 @@ export function decide({ runtime, loads, weights }: DecideDeps, question: Questi
   };
   return { chosen, decision };
 }
+
+const lesser = (a: number | undefined, b: number | undefined): number | undefined =>
+  a === undefined ? b : b === undefined ? a : Math.min(a, b);
 
 const kept = (
   { agentId, inFlight, latencyMs = 0, errorRate, costMicros }: Candidate,

@@ -6,6 +6,7 @@ import { up as webhookCursors } from "./0003-webhook-cursors.ts";
 import { up as leanTasks } from "./0004-lean-tasks.ts";
 import { up as capabilities } from "./0005-capabilities.ts";
 import { up as taskCapability } from "./0006-task-capability.ts";
+import { up as concurrency } from "./0007-concurrency.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
@@ -14,4 +15,5 @@ export const migrations: Record<string, Migration> = {
   "0004-lean-tasks": { up: leanTasks },
   "0005-capabilities": { up: capabilities },
   "0006-task-capability": { up: taskCapability },
+  "0007-concurrency": { up: concurrency },
 };
