@@ -4,7 +4,7 @@
  */
 import type { Database, Statement } from "./database.ts";
 import { type ClaimedTask, claimed, type TakenTask, take } from "./lease-repository.ts";
-import { AT_DEADLINE } from "./task-writes.ts";
+import { AT_DEADLINE, compareKeys } from "./task-writes.ts";
 
 /** An agent for whose tasks there is room. */
 export interface AgentRoom {
@@ -30,8 +30,8 @@ export interface AgentQueueRepository {
   /** Takes waiting tasks: of each agent the higher priority and then the elder first. */
   claim(replicaId: string, rooms: readonly AgentRoom[]): Promise<ClaimedTask[]>;
   /**
-   * Lets tasks that this replica has claimed, and not begun, wait for room at their agents. They have no attempt less for it.
-   * A task that is another's by now is left alone.
+   * Lets tasks that this replica has claimed, and not begun, wait for room at their agents. A task that is another's by now is
+   * left alone.
    */
   park(replicaId: string, tasks: readonly (TakenTask & { agentId: string })[]): Promise<void>;
   /**
@@ -43,9 +43,11 @@ export interface AgentQueueRepository {
 /** What the index `tasks_at_agent` holds. */
 const WAITS = `t.state = 1 and t.lease_owner is null and t.wake_at = ${AT_DEADLINE("t.deadline_at")}`;
 
+// A task that was claimed before, and had to wait for its agent, is still in the attempt that began then.
 const CLAIM: Statement = {
   name: "agent-queue-claim-v1",
-  text: take(`
+  text: take(
+    `
     with chosen as (
       select t.*, 'claimed: its agent has room' as cause, row_number() over () as rank
       from unnest($2::text[], $3::text[], $4::int[], $5::text[]) as i(workspace_id, agent_id, units, closed)
@@ -58,25 +60,21 @@ const CLAIM: Statement = {
           order by t.created_at limit i.units for update skip locked
         ) t limit i.units
       ) t
-    )`),
+    )`,
+    "greatest(t.attempt, 1)",
+  ),
 };
 
-// In one order with all who append, so that nobody waits for a row of another who waits for his. 6: transition.
+// Written so that the index of owners cannot be taken for the key. 6: transition.
 const PARK: Statement = {
   name: "agent-queue-park-v1",
   text: `
-    with mine as materialized (
-      select t.workspace_id, t.task_id, i.cause
+    with parked as (
+      update tasks t set state = 1, lease_owner = null, last_seq = t.last_seq + 1, wake_at = ${AT_DEADLINE("t.deadline_at")}
       from unnest($2::text[], $3::text[], $4::bigint[], $5::text[]) as i(workspace_id, task_id, fence, cause)
-      join tasks t on t.workspace_id = i.workspace_id and t.task_id = i.task_id and t.fence = i.fence
-      where t.lease_owner = $1 and t.state = 9
-      order by t.workspace_id, t.task_id for update of t
-    ), parked as (
-      update tasks t set state = 1, lease_owner = null, last_seq = t.last_seq + 1, attempt = t.attempt - 1,
-                         wake_at = ${AT_DEADLINE("t.deadline_at")}
-      from mine m
-      where t.workspace_id = m.workspace_id and t.task_id = m.task_id
-      returning t.workspace_id, t.task_id, t.last_seq, t.fence, t.attempt, m.cause
+      where t.workspace_id = i.workspace_id and t.task_id = i.task_id and t.fence = i.fence
+        and t.state = 9 and t.lease_owner is not distinct from $1
+      returning t.workspace_id, t.task_id, t.last_seq, t.fence, t.attempt, i.cause
     )
     insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
     select workspace_id, task_id, last_seq, 6, '', cause, 1, clock_timestamp(), fence, attempt, $1 from parked`,
@@ -87,7 +85,7 @@ const CROWDED: Statement = {
   name: "agent-queue-crowded-v1",
   text: `
     with recursive walk as (
-      select $1::text as workspace_id, $2::text as agent_id, 0 as step
+      select $1::text collate "C" as workspace_id, $2::text collate "C" as agent_id, 0 as step
       union all
       select next.*, w.step + 1 from walk w cross join lateral (
         select t.workspace_id, t.agent_id from tasks t
@@ -118,7 +116,9 @@ export function createAgentQueueRepository(db: Database): AgentQueueRepository {
       ]);
       return rows.map(claimed);
     },
-    async park(replicaId, tasks) {
+    async park(replicaId, claimed) {
+      // In one order with all who append, so that nobody waits for a row of another who waits for his.
+      const tasks = claimed.toSorted(compareKeys);
       await db.query(PARK, [
         replicaId,
         tasks.map(({ workspaceId }) => workspaceId),

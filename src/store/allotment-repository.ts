@@ -98,7 +98,7 @@ async function othersOf(
       and a.replica_id <> ${replicaId} and (a.expires_at is null or a.expires_at > clock_timestamp())
     group by i.ord order by i.ord`.execute(tx);
   if (!rows.every(({ alive }) => alive)) throw replicaExpired();
-  return rows;
+  return rows.map(({ granted, wanted }) => ({ granted, wanted }));
 }
 
 async function write(

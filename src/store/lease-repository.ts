@@ -98,14 +98,14 @@ const RELEASE_OTHERS: Statement = {
 /**
  * Takes the tasks of the statement `chosen`, and writes into their logs who did so. 6: transition. A task whose log has
  * grown since the statement began is left for the next time: its rows must come in the order of transactions, as the outbox
- * reads them, and this transaction may have its number from before.
+ * reads them, and this transaction may have its number from before. `attempt` is the number of the attempt that begins.
  */
-export const take = (chosen: string): string => `
+export const take = (chosen: string, attempt = "t.attempt + (t.state in (1, 10))::int"): string => `
     ${chosen}, taken as (
       update tasks t set
         lease_owner = $1, fence = t.fence + 1, last_seq = t.last_seq + 1, wake_at = null,
         state = case when t.state in (1, 10) then 9 else t.state end,
-        attempt = t.attempt + (t.state in (1, 10))::int
+        attempt = ${attempt}
       from chosen c
       where t.workspace_id = c.workspace_id and t.task_id = c.task_id and t.last_seq = c.last_seq
         and exists (select from replicas where replica_id = $1 and died_at is null)

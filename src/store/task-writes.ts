@@ -16,6 +16,7 @@ import {
 } from "./pg-arrays.ts";
 import { changedBy, statesBefore, wakeByDefault } from "./task-changes.ts";
 import { encodeBody, encodeCause, encodeDelivery, encodeStatus, kindNumber } from "./task-codec.ts";
+import type { TaskKey } from "./task-reads.ts";
 
 /**
  * A task to be stored, with the first rows of its log; the first brings its state. In ASSIGNED it is born leased to the
@@ -299,7 +300,8 @@ const appended = (row: Row): Appended => ({
   leaseOwner: (row.lease_owner as string | null) ?? undefined,
 });
 
-const compareKeys = (a: Append, b: Append): number =>
+/** The order in which rows of tasks are locked. */
+export const compareKeys = (a: TaskKey, b: TaskKey): number =>
   compare(a.workspaceId, b.workspaceId) || compare(a.taskId, b.taskId);
 
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
