@@ -17,7 +17,7 @@ const REST_MS = 100;
 /** What was idle for so long is given back, in milliseconds. */
 const IDLE_MS = 5_000;
 /** How long the slices of a dead replica count after the last of its tasks was rescued, in milliseconds. */
-const GRACE_MS = 5_000;
+const GRACE_MS = 2_000;
 /** Slices in one transaction at most, and those that may wait for one. */
 const BATCH = 200;
 const MOST_WAITING = 100_000;
