@@ -264,8 +264,8 @@ class LimitSlice implements Slice {
 
   giveBack(units: number): void {
     this.held -= units;
+    this.#isExhausted = false;
     if (this.#isOver) this.#settleBeside();
-    else this.#isExhausted = false;
   }
 
   /** There may be more than the database said. */

@@ -61,6 +61,16 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     await end(image, TaskState.FAILED, "The task could not be started and was not acknowledged.", "not acknowledged");
   }
 
+  /** It may have to be asked for, and takes a place meanwhile. */
+  async function admit(request: TaskRequest): Promise<Permit | undefined> {
+    starting += 1;
+    try {
+      return await deps.agentQueue.admit(request);
+    } finally {
+      starting -= 1;
+    }
+  }
+
   function connectWith(permit: Permit | undefined, { agent }: Work): AgentClient {
     try {
       return connect(agent);
@@ -79,10 +89,11 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     const isFull = running.size + starting >= deps.maxRunning || deps.queue.busy();
     if (isFull && (await deps.queue.full())) throw queueIsFull();
     const isLimited = !isFull && deps.permits.isNeeded(request);
-    const permit = isLimited ? await deps.agentQueue.admit(request) : undefined;
+    const permit = isLimited ? await admit(request) : undefined;
     const waitsAtAgent = isLimited && !permit;
     const waits = isFull || waitsAtAgent;
     const client = waits ? undefined : connectWith(permit, work);
+    const whyItWaits = waitsAtAgent ? `; ${atAgent(request.agentId)}` : waits ? ", which had no room" : "";
     const { delivery } = work;
     const owner = deps.replicaId();
     const header: TaskHeader = waits
@@ -91,7 +102,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     const update = {
       ...messageUpdate(work.message),
       state: waits ? EngineState.QUEUED : EngineState.ASSIGNED,
-      cause: `accepted by replica ${owner}${waitsAtAgent ? `; ${atAgent(request.agentId)}` : waits ? ", which had no room" : ""}`,
+      cause: `accepted by replica ${owner}${whyItWaits}`,
     };
     let stored = false;
     starting += 1;

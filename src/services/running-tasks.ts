@@ -128,7 +128,8 @@ class Entry implements RunningTask, TaskListener {
     this.#places = places;
     this.workspaceId = workspaceId;
     this.runner = runner;
-    this.#permit = permit ?? deps.permits.force(runner.writer.image.header);
+    // One that was taken before this replica had to join anew, or before limits were set, is not whole.
+    this.#permit = deps.permits.force(runner.writer.image.header, permit);
     places.take(workspaceId);
     deps.loads.begin(runner.writer.image.header);
     this.#deaf = deps.hub.subscribe(workspaceId, taskId, this);
