@@ -4,7 +4,7 @@
  */
 import type { Logger } from "pino";
 import type { Config } from "./config/settings.ts";
-import { latencyQuantileAt } from "./domain/routing/agent-signals.ts";
+import { latencyAt, latencyQuantileAt } from "./domain/routing/agent-signals.ts";
 import { circuitState } from "./domain/routing/breaker.ts";
 import { createAgentConnector } from "./outbound/agent-connector.ts";
 import { createCardFetcher } from "./outbound/card-fetcher.ts";
@@ -12,8 +12,11 @@ import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import { createWebhookSender } from "./outbound/webhook.ts";
 import type { AgentDirectory } from "./services/agent-directory.ts";
 import type { AgentHealthService } from "./services/agent-health.ts";
+import { createAgentPermits, limitNow, type PermitTask } from "./services/agent-permits.ts";
+import { type AgentQueue, createAgentQueue } from "./services/agent-queue.ts";
 import { createAgentWatch } from "./services/agent-watch.ts";
 import { type Alerts, createAlerts } from "./services/alerts.ts";
+import { createAllotments } from "./services/allotments.ts";
 import type { RolloutSource } from "./services/another-agent.ts";
 import { type Claims, createClaims } from "./services/background/claims.ts";
 import { startExchangeSweep } from "./services/background/exchange-sweep.ts";
@@ -55,7 +58,9 @@ import type { HedgeOutcome } from "./services/task-hedge.ts";
 import { createTasks, type Tasks } from "./services/tasks.ts";
 import { createUpdateHub, type UpdateHub } from "./services/update-hub.ts";
 import { createAgentHealthRepository } from "./store/agent-health-repository.ts";
+import { createAgentQueueRepository } from "./store/agent-queue-repository.ts";
 import { createAgentRepository } from "./store/agent-repository.ts";
+import { createAllotmentRepository } from "./store/allotment-repository.ts";
 import { createCapabilityRepository } from "./store/capability-repository.ts";
 import type { Database } from "./store/database.ts";
 import { createExchangeRepository } from "./store/exchange-repository.ts";
@@ -132,6 +137,10 @@ export interface Engine {
   readonly agentHealth: AgentHealthService;
   /** How the agents do that are known here, those in trouble first; as many as a page of metrics can hold. */
   agentGauges(): AgentGauge[];
+  /** How many tasks wait for room at their agents, over all replicas, as this one has counted them within the last second. */
+  readonly waitingAtAgents: number;
+  /** This replica's slices of limits: the units in them, and those in use. */
+  allotted(): { granted: number; held: number };
   /** How many tasks wait for a replica, counted to `limits.queued-tasks`. Rejects when the database does not answer. */
   waitingTasks(): Promise<number>;
   /**
@@ -226,12 +235,38 @@ async function build(
   const routingSettings = createWorkspaceSettings(createRoutingSettingsRepository(db), runtime);
   const rollouts = createRollouts(rolloutRepository, runtime);
   const decisionOf = (workspaceId: string, taskId: string) => readDecision(db, workspaceId, taskId);
+  const allotments = createAllotments({
+    repository: createAllotmentRepository(db),
+    replicaId: replica.id,
+    limitOf: (limit) => limitNow(directory, limit),
+    announce: () => hub.announceWork(),
+    onRoom: () => agentQueue.freedAny(),
+    runtime,
+    log,
+  });
+  const permits = createAgentPermits({ directory, allotments, onFree: (task) => agentQueue.freed(task) });
+  const agentQueue: AgentQueue = createAgentQueue({
+    repository: createAgentQueueRepository(db),
+    permits,
+    directory,
+    runtime,
+    log,
+    replicaId: replica.id,
+    maxWaiting: config.limits.agentQueue,
+    latencyOf({ workspaceId, agentId }) {
+      const load = loads.of(workspaceId, agentId);
+      return load && latencyAt(load.signals, runtime.elapsedMs());
+    },
+    onRoom: () => claims.lookAtAgents(),
+    announce: () => hub.announceWork(),
+  });
   const choosing = {
     directory,
     runtime,
     loads,
     settings: routingSettings,
     readDecision: decisionOf,
+    waitingAt: agentQueue.waitingAt,
     strategy: config.routing.strategy,
     availability,
   };
@@ -264,6 +299,8 @@ async function build(
         : rollouts.of(workspaceId, capabilityId);
     },
   };
+  const tryReserve = async (place: PermitTask) =>
+    permits.isNeeded(place) ? (await permits.take(place).catch(() => undefined))?.release : () => {};
   const { task, limits } = config;
   const dispatcher = createDispatcher({
     store,
@@ -303,18 +340,25 @@ async function build(
       },
       averageLatencyMs: router.averageLatencyMs,
       inFlight: (workspaceId, agentId) => loads.of(workspaceId, agentId)?.inFlight ?? 0,
-      tryReserve: () => () => {},
+      tryReserve,
       onOutcome: onHedge,
     },
-    mirrors: { rollouts: rolloutSource, onOutcome: onMirror },
+    mirrors: { rollouts: rolloutSource, tryReserve, onOutcome: onMirror },
     nextAgent: (task, message, exclude) => router.reroute(task, message, "FAILED", exclude),
     maxRunning: limits.runningTasks,
     queue: { busy: () => claims.busy(), full: () => claims.full() },
-    onRoom: () => claims.busy() && claims.look(),
+    permits,
+    agentQueue,
+    onRoom() {
+      agentQueue.freedPlace();
+      if (claims.busy()) claims.look();
+    },
   });
+  directory.onLimits(dispatcher.permitAll);
   const claims: Claims = createClaims({
     leases,
     dispatcher,
+    agentQueue,
     replicaId: replica.id,
     runtime,
     log,
@@ -322,7 +366,13 @@ async function build(
     maxQueued: limits.queuedTasks,
     onTaken,
   });
-  hub.onWork(() => claims.look());
+  hub.onWork((origin) => {
+    if (origin === "elsewhere") {
+      agentQueue.heed();
+      allotments.heed();
+    }
+    claims.look();
+  });
   const tasks: Tasks = createTasks({ store, router, dispatcher });
   const routes = createRoutes({
     router,
@@ -401,6 +451,7 @@ async function build(
     policy: allowAll,
     runtime,
     loads,
+    waitingAt: agentQueue.waitingAt,
     settings: routingSettings,
   });
   // background
@@ -437,6 +488,8 @@ async function build(
   closing.push(() => sweep.stop());
   closing.push(() => watch.stop());
   closing.push(() => dispatcher.stop(patience));
+  // Before the tasks are let go, which their agents have and whoever takes them over counts.
+  closing.push(() => allotments.stop());
   closing.push(() => claims.stop());
 
   let replicas = 1;
@@ -447,12 +500,16 @@ async function build(
       watch.exchange.setPeers(living - 1);
     },
     onDeath: () => claims.look(),
-    onExpired: () => dispatcher.abandon(),
+    onExpired() {
+      dispatcher.abandon();
+      allotments.reset();
+    },
   });
   // Before anybody can ask for them, what is known to be nobody's is taken up.
   await claims.takeAll();
   claims.start();
   watch.start();
+  allotments.start();
 
   return {
     db,
@@ -482,6 +539,10 @@ async function build(
     },
     lease: () => ({ replicaId: replica.id(), leftMs: replica.leaseLeftMs() }),
     loads,
+    get waitingAtAgents() {
+      return agentQueue.waiting;
+    },
+    allotted: allotments.totals,
     waitingTasks: () => leases.waiting(limits.queuedTasks),
     stop(patienceMs) {
       patience = patienceMs;

@@ -1,7 +1,7 @@
 /** `signalbox agents`: the agents behind the server. */
 import { fromJsonString, toJson } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type Agent, AgentSchema, type RegisterAgentRequest } from "../../gen/signalbox/v1/registry_pb.ts";
 import { circuitWord, healthFacts, healthWord, showHealth, timeText } from "./agent-health.ts";
@@ -14,6 +14,7 @@ interface RegisterFlags extends ServerOptions {
   id?: string;
   safeToRepeat?: true;
   heartbeat?: string;
+  maxConcurrency?: number;
 }
 
 interface HeartbeatFlags extends ServerOptions {
@@ -22,8 +23,10 @@ interface HeartbeatFlags extends ServerOptions {
 
 interface UpdateFlags extends ServerOptions {
   safeToRepeat?: boolean;
+  maxConcurrency?: number;
 }
 
+const MAX_CONCURRENCY = "tasks that it works on at once; 0: no limit";
 const SAFE_TO_REPEAT = "its work is idempotent: a task may be sent to it again if its fate is unknown";
 
 export function addAgentsCommands(program: Command, cli: Cli): void {
@@ -38,13 +41,15 @@ export function addAgentsCommands(program: Command, cli: Cli): void {
     .description("register an agent by its URL, the URL of its card (ending in .json), or a file with its card")
     .option("--id <id>", "id to register it under (default: made from the card's name)")
     .option("--safe-to-repeat", SAFE_TO_REPEAT)
-    .option("--heartbeat <seconds>", "demand a heartbeat within so long, and again after each");
+    .option("--heartbeat <seconds>", "demand a heartbeat within so long, and again after each")
+    .option("--max-concurrency <tasks>", MAX_CONCURRENCY, wholeNumber);
   withServer(register).action((given: string, options: RegisterFlags) => {
     const source = sourceOf(register, given);
     const heartbeatTtlMs = millisecondsOf(register, "--heartbeat", options.heartbeat);
     return callServer(cli, options, async ({ registry }) => {
-      const { id: agentId = "", safeToRepeat = false } = options;
-      show(await registry.registerAgent({ agentId, source, safeToRepeat, heartbeatTtlMs }), options);
+      const { id: agentId = "", safeToRepeat = false, maxConcurrency = 0 } = options;
+      const request = { agentId, source, safeToRepeat, maxConcurrency, heartbeatTtlMs };
+      show(await registry.registerAgent(request), options);
     });
   });
 
@@ -52,15 +57,20 @@ export function addAgentsCommands(program: Command, cli: Cli): void {
     .command("update <id>")
     .description("change what was said of an agent when it was registered")
     .option("--safe-to-repeat", SAFE_TO_REPEAT)
-    .option("--no-safe-to-repeat", "take that back");
+    .option("--no-safe-to-repeat", "take that back")
+    .option("--max-concurrency <tasks>", MAX_CONCURRENCY, wholeNumber);
   withServer(update).action((agentId: string, options: UpdateFlags) => {
-    const { safeToRepeat } = options;
-    if (safeToRepeat === undefined) {
-      return update.error("error: nothing to change: give --safe-to-repeat or --no-safe-to-repeat.");
+    const { safeToRepeat, maxConcurrency } = options;
+    const paths = [
+      ...(safeToRepeat === undefined ? [] : ["safe_to_repeat"]),
+      ...(maxConcurrency === undefined ? [] : ["max_concurrency"]),
+    ];
+    if (paths.length === 0) {
+      return update.error("error: nothing to change: give --safe-to-repeat, --no-safe-to-repeat or --max-concurrency.");
     }
     return callServer(cli, options, async ({ registry }) => {
-      const change = { agent: { agentId, safeToRepeat }, updateMask: { paths: ["safe_to_repeat"] } };
-      show(await registry.updateAgent(change), options);
+      const agent = { agentId, safeToRepeat: safeToRepeat ?? false, maxConcurrency: maxConcurrency ?? 0 };
+      show(await registry.updateAgent({ agent, updateMask: { paths } }), options);
     });
   });
 
@@ -131,6 +141,12 @@ function millisecondsOf(command: Command, flag: string, seconds: string | undefi
   return command.error(`error: ${flag} takes seconds, as 30 or 0.5; "${seconds}" is none.`);
 }
 
+function wholeNumber(text: string): number {
+  const number = Number(text);
+  if (!/^\d+$/.test(text) || number > 1_000_000) throw new InvalidArgumentError("It is 0 to 1000000.");
+  return number;
+}
+
 function sourceOf(command: Command, given: string): RegisterAgentRequest["source"] {
   if (/^https?:\/\//i.test(given)) {
     const isCard = URL.parse(given)?.pathname.endsWith(".json");
@@ -174,6 +190,7 @@ function agentText(agent: Agent): string {
     ["Version", card?.version],
     ["Default", agent.isDefault ? "yes" : "no"],
     ["Safe to repeat", agent.safeToRepeat ? "yes" : "no"],
+    ["At once", agent.maxConcurrency > 0 ? String(agent.maxConcurrency) : "no limit"],
     ["Interface", agent.interface && `${agent.interface.protocolBinding} ${agent.interface.url}`],
     ["Card", agent.cardUrl],
     ["Protocol", agent.protocolVersion],

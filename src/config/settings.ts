@@ -125,6 +125,12 @@ export const SETTINGS = {
     about:
       "Most tasks that may wait for a server that has room, over all servers on the database. What comes beyond is refused with RESOURCE_EXHAUSTED.",
   },
+  "limits.agent-queue": {
+    ...integer(0, 1_000_000),
+    default: 1_000,
+    about:
+      "Most tasks that may wait for room at one agent that works on as many as it may. What comes beyond is refused with RESOURCE_EXHAUSTED, and told when to come again.",
+  },
   "limits.queue": {
     ...integer(1, 1_000_000),
     default: 10_000,

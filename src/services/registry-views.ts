@@ -38,6 +38,7 @@ export function agentView(
     safeToRepeat: agent.safeToRepeat,
     protocolVersion: used?.protocolVersion ?? "",
     ...(health && { health }),
+    maxConcurrency: agent.maxConcurrency ?? 0,
   });
 }
 

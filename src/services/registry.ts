@@ -8,6 +8,7 @@ import {
   type RegisterAgentRequest,
   type UpdateAgentRequest,
 } from "../../gen/signalbox/v1/registry_pb.ts";
+import { concurrencyViolations } from "../domain/capability-rules.ts";
 import { clip, invalidArgument, SignalboxError } from "../domain/errors.ts";
 import { isDnsLabel, RESERVED_IDS, slug } from "../domain/identifiers.ts";
 import { lengthViolations, MAX_URI_LENGTH } from "../domain/message-rules.ts";
@@ -29,7 +30,7 @@ const DEFAULT_PAGE = 50;
 /** The largest revision that the database can hold. */
 const MAX_REVISION = 2 ** 31 - 1;
 /** What a mask of UpdateAgent may name. */
-const CHANGEABLE: readonly string[] = ["card", "card_url", "safe_to_repeat", "*"];
+const CHANGEABLE: readonly string[] = ["card", "card_url", "safe_to_repeat", "max_concurrency", "*"];
 const CARD_PATH = "/.well-known/agent-card.json";
 
 export interface Registry extends RegistryCapabilities, RegistrySearch {
@@ -95,6 +96,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
       const wanted = request.agentId;
       if (wanted !== "") refuse(agentIdViolations(wanted));
       refuse(heartbeatViolations(request.heartbeatTtlMs));
+      refuse(concurrencyViolations("maxConcurrency", request.maxConcurrency));
       const source = await sourceOf(request, context.signal);
       const agentId = wanted || slug(source.card.name);
       if (!agentId || RESERVED_IDS.has(agentId)) {
@@ -102,8 +104,8 @@ export function createRegistry(deps: RegistryDeps): Registry {
           { field: "agentId", description: `no id can be made from the card's name "${source.card.name}"; give one` },
         ]);
       }
-      const { safeToRepeat, heartbeatTtlMs } = request;
-      const agent = { source, safeToRepeat, heartbeatTtlMs: heartbeatTtlMs || undefined };
+      const { safeToRepeat, maxConcurrency, heartbeatTtlMs } = request;
+      const agent = { source, safeToRepeat, maxConcurrency, heartbeatTtlMs: heartbeatTtlMs || undefined };
       const stored = await repository.insert(context.workspaceId, agentId, agent, runtime.now());
       if (!stored) throw agentExists(agentId);
       changed(context);
@@ -118,6 +120,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
         ...(agent.card ? ["card"] : []),
         ...(agent.cardUrl ? ["card_url"] : []),
         ...(agent.safeToRepeat ? ["safe_to_repeat"] : []),
+        ...(agent.maxConcurrency !== 0 ? ["max_concurrency"] : []),
       ];
       const unknown = paths.filter((path) => !CHANGEABLE.includes(path));
       const revision = agent.etag === "" ? undefined : revisionOf(agent.etag);
@@ -176,20 +179,23 @@ export function createRegistry(deps: RegistryDeps): Registry {
   /** The change that `paths` name. Fetches the card when it is to come from another URL. */
   async function changeOf(agent: Agent, paths: readonly string[], signal: AbortSignal): Promise<AgentChange> {
     const has = (path: string) => paths.includes(path) || paths.includes("*");
-    const flag = has("safe_to_repeat") ? { safeToRepeat: agent.safeToRepeat } : {};
+    if (has("max_concurrency")) refuse(concurrencyViolations("agent.maxConcurrency", agent.maxConcurrency));
+    const said: AgentChange = {
+      ...(has("safe_to_repeat") && { safeToRepeat: agent.safeToRepeat }),
+      ...(has("max_concurrency") && { maxConcurrency: agent.maxConcurrency }),
+    };
     if (has("card_url") && agent.cardUrl !== "") {
-      return { ...flag, source: await fetchCard(agent.cardUrl, "agent.cardUrl", signal) };
+      return { ...said, source: await fetchCard(agent.cardUrl, "agent.cardUrl", signal) };
     }
     if (has("card") && agent.card) {
       const source = { card: agent.card, cardUrl: undefined, cardEtag: undefined };
-      return { ...flag, source: checked(source, "agent.card.") };
+      return { ...said, source: checked(source, "agent.card.") };
     }
-    if (has("card_url") || has("card") || !has("safe_to_repeat")) {
-      throw invalidArgument([
-        { field: "agent", description: "holds no change: give card or cardUrl, or name safeToRepeat in updateMask" },
-      ]);
+    if (has("card_url") || has("card") || Object.keys(said).length === 0) {
+      const description = "holds no change: give card or cardUrl, or name safeToRepeat or maxConcurrency in updateMask";
+      throw invalidArgument([{ field: "agent", description }]);
     }
-    return flag;
+    return said;
   }
 
   async function sourceOf({ source }: RegisterAgentRequest, signal: AbortSignal): Promise<AgentCardSource> {

@@ -7,6 +7,7 @@ import { taskNotFound } from "../domain/errors.ts";
 import { foldTask, type TaskImage } from "../domain/task-log.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import { createAbortGroup } from "./abort-group.ts";
+import type { AgentPermits } from "./agent-permits.ts";
 import { AgentCallError, type AgentClient, type AgentConnector, type AgentEndpoint } from "./agent-port.ts";
 import { agentUnavailable, draining } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
@@ -29,6 +30,7 @@ export interface RunnersDeps extends RunnerDeps, WriterDeps {
   log: Logger;
   connector: AgentConnector;
   loads: TaskTimes & Pick<AgentLoads, "answered" | "failedCall">;
+  permits: Pick<AgentPermits, "force">;
   /** Told when there is room for another task. */
   onRoom: () => void;
   /** What decides about second requests; left out where there are none. */
@@ -63,7 +65,7 @@ export interface Runners {
 
 export function createRunners(deps: RunnersDeps): Runners {
   const { store, runtime, log } = deps;
-  const running = createRunningTasks({ hub: deps.hub, log, loads: deps.loads, onRest: deps.onRoom, now: runtime.now });
+  const running = createRunningTasks({ ...deps, onRest: deps.onRoom, now: runtime.now });
   const turns = createTurns();
   const beside = new Set<Promise<void>>();
   let life = newLife();

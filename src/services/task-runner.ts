@@ -251,6 +251,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
 
   /** It cannot, or what it says is no A2A. */
   onUnanswered(failure: AgentCallError): void {
+    if (this.isStoodIn) return;
     this.#deps.loads.failedCall(this.#ofAgent, failure);
   }
 

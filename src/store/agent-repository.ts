@@ -16,6 +16,8 @@ export interface AgentRecord {
   cardModified: string | undefined;
   /** Whether a task may be sent to it once more when nobody knows what became of the first time. */
   safeToRepeat: boolean;
+  /** Tasks that it works on at once; undefined when there is no limit. */
+  maxConcurrency: number | undefined;
   revision: number;
   createdAt: Date;
   updatedAt: Date;
@@ -35,6 +37,8 @@ export interface AgentChange {
   /** A card that was given or fetched now. */
   source?: AgentCardSource;
   safeToRepeat?: boolean;
+  /** 0 takes the limit away. */
+  maxConcurrency?: number;
 }
 
 /** An agent that comes. */
@@ -76,7 +80,7 @@ export function createAgentRepository(db: Database): AgentRepository {
     kysely.selectFrom("agents").selectAll().where("workspace_id", "=", workspaceId).where("agent_id", "=", agentId);
 
   return {
-    async insert(workspaceId, agentId, { source, safeToRepeat, heartbeatTtlMs }, now) {
+    async insert(workspaceId, agentId, { source, safeToRepeat, maxConcurrency, heartbeatTtlMs }, now) {
       const result = await kysely
         .with("agent", (db) =>
           db
@@ -86,6 +90,7 @@ export function createAgentRepository(db: Database): AgentRepository {
               agent_id: agentId,
               ...cardColumns(source, now),
               safe_to_repeat: safeToRepeat,
+              max_concurrency: maxConcurrency || null,
               created_at: now,
               updated_at: now,
             })
@@ -108,12 +113,13 @@ export function createAgentRepository(db: Database): AgentRepository {
       return (result.numInsertedOrUpdatedRows ?? 0n) > 0n;
     },
 
-    async update(workspaceId, agentId, { source, safeToRepeat }, now, revision) {
+    async update(workspaceId, agentId, { source, safeToRepeat, maxConcurrency }, now, revision) {
       const result = await kysely
         .updateTable("agents")
         .set((eb) => ({
           ...(source && cardColumns(source, now)),
           ...(safeToRepeat !== undefined && { safe_to_repeat: safeToRepeat }),
+          ...(maxConcurrency !== undefined && { max_concurrency: maxConcurrency || null }),
           revision: eb("revision", "+", 1),
           updated_at: now,
         }))
@@ -210,6 +216,7 @@ export function agentRecord(row: Selectable<AgentTable>): AgentRecord {
     cardEtag: row.card_etag ?? undefined,
     cardModified: row.card_modified ?? undefined,
     safeToRepeat: row.safe_to_repeat,
+    maxConcurrency: row.max_concurrency ?? undefined,
     revision: row.revision,
     createdAt: row.created_at,
     updatedAt: row.updated_at,

@@ -11,6 +11,7 @@ export interface Schema {
   task_updates: TaskUpdateTable;
   push_configs: PushConfigTable;
   replicas: ReplicaTable;
+  allotments: AllotmentTable;
   outbox_cursors: OutboxCursorTable;
   routing_settings: RoutingSettingsTable;
   cached_results: CachedResultTable;
@@ -42,6 +43,8 @@ export interface AgentTable {
   card_fetched_at: Date;
   /** Whether a task may be sent to it once more when nobody knows what became of the first time. */
   safe_to_repeat: Generated<boolean>;
+  /** Tasks that it works on at once; null when there is no limit. */
+  max_concurrency: number | null;
 }
 
 /** What is known of each agent's health. Times are the database's. */
@@ -181,6 +184,20 @@ export interface ReplicaTable {
   /** Until when its leases hold, by the database's clock. */
   expires_at: Date;
   died_at: Date | null;
+}
+
+/** What one replica has of one limit. */
+export interface AllotmentTable {
+  workspace_id: string;
+  /** Names the limit, as `agent/x`. */
+  limit_key: string;
+  replica_id: string;
+  /** Units in its slice. */
+  granted: number;
+  /** Units that its work needs and that it did not get. */
+  wanted: number;
+  /** Set when its replica is dead and nobody's work is its own any more: until when it counts. */
+  expires_at: Date | null;
 }
 
 /** How far a duty has read all logs, in the order of transactions. */

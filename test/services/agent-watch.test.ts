@@ -132,6 +132,7 @@ describeEachBackend("the watch over agents", (backend) => {
       {
         source: { card: cardOf(agentId), cardUrl: undefined, cardEtag: undefined, ...source },
         safeToRepeat: false,
+        maxConcurrency: 0,
         heartbeatTtlMs,
       },
       new Date(),

@@ -113,6 +113,18 @@ describeEachBackend("the registry", (backend) => {
       safeToRepeat: true,
       card: { description: "all" },
     });
+    expect(before.maxConcurrency).toBe(0);
+    expect(await update({ maxConcurrency: 7 })).toMatchObject({ maxConcurrency: 7, safeToRepeat: true });
+    expect((await directory.agents("default")).limits.get("b")).toMatchObject({ agent: 7 });
+    expect(await update({ safeToRepeat: false, card: cardSaying("kept") }, "card")).toMatchObject({
+      maxConcurrency: 7,
+    });
+    await expect(update({ maxConcurrency: -1 }, "max_concurrency")).rejects.toMatchObject({
+      violations: [{ field: "agent.maxConcurrency" }],
+    });
+    await expect(update({ maxConcurrency: 1_000_001 })).rejects.toMatchObject({ reason: "INVALID_ARGUMENT" });
+    expect(await update({ maxConcurrency: 0 }, "max_concurrency")).toMatchObject({ maxConcurrency: 0 });
+    expect((await directory.agents("default")).limits.size).toBe(0);
     await expect(update({ safeToRepeat: true }, "*")).rejects.toMatchObject({ violations: [{ field: "agent" }] });
     await expect(update({ safeToRepeat: true, etag })).rejects.toMatchObject({ reason: "ETAG_MISMATCH" });
     await registry.remove(context, "b");

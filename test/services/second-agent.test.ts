@@ -40,6 +40,7 @@ function finder(offers: readonly Offer[]) {
     directory: { agents: async () => agents } as Partial<AgentDirectory> as AgentDirectory,
     runtime,
     loads: createAgentLoads(runtime),
+    waitingAt: () => 0,
     strategy: "LEAST_LOAD",
     settings: {
       of: async () => ({ strategy: undefined, weights: DEFAULT_WEIGHTS, rejects: false, revision: 0 }),

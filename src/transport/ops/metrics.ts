@@ -26,6 +26,10 @@ export interface MetricsSources {
   replicas: () => number;
   /** How many tasks wait for a replica, counted to a bound. */
   waitingTasks: () => Promise<number>;
+  /** How many tasks wait for room at their agents. */
+  waitingAtAgents: () => number;
+  /** Units in this process's slices of limits, and those in use. */
+  allotted: () => { granted: number; held: number };
   /** How far the duties of the outbox are behind. */
   outboxLag: () => Promise<{ duty: string; rows: number; seconds: number }[]>;
   /** What is measured beside alert thresholds. */
@@ -136,6 +140,25 @@ export function createMetrics(sources: MetricsSources): Metrics {
     name: "signalbox_waiting_tasks",
     help: "Tasks that are due and wait for a replica, counted to limits.queued-tasks, over all replicas.",
     registers,
+  });
+  new Gauge({
+    name: "signalbox_agent_waiting_tasks",
+    help: "Tasks that wait for room at their agents, over all replicas, as this process has counted them.",
+    registers,
+    collect() {
+      this.set(sources.waitingAtAgents());
+    },
+  });
+  new Gauge({
+    name: "signalbox_allotment_units",
+    help: "Units of limits that this process has a share of: granted to it, and those of them in use.",
+    labelNames: ["kind"],
+    registers,
+    collect() {
+      const { granted, held } = sources.allotted();
+      this.set({ kind: "granted" }, granted);
+      this.set({ kind: "in_use" }, held);
+    },
   });
   const lagSeconds = new Gauge({
     name: "signalbox_outbox_lag_seconds",

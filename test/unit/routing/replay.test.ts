@@ -194,6 +194,7 @@ describe("what the router keeps", () => {
     const { decision } = decide(
       {
         runtime,
+        waitingAt: () => 0,
         loads: {
           of(_, agentId) {
             const { inFlight, latencyMs = -1, errorRate } = loads.get(agentId)!;
