@@ -4,16 +4,13 @@
  */
 import type { Logger } from "pino";
 import type { Config } from "./config/settings.ts";
-import { latencyAt } from "./domain/routing/agent-signals.ts";
 import { DEFAULT_WEIGHTS } from "./domain/routing/strategies.ts";
 import { createAgentConnector } from "./outbound/agent-connector.ts";
 import { createCardFetcher } from "./outbound/card-fetcher.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import { createWebhookSender } from "./outbound/webhook.ts";
 import { type AgentDirectory, createAgentDirectory } from "./services/agent-directory.ts";
-import { createAgentPermits, limitNow } from "./services/agent-permits.ts";
-import { type AgentQueue, createAgentQueue } from "./services/agent-queue.ts";
-import { createAllotments } from "./services/allotments.ts";
+import { createAgentPlaces } from "./services/agent-places.ts";
 import { type Claims, createClaims } from "./services/background/claims.ts";
 import { startHints } from "./services/background/hints.ts";
 import { type Outbox, startOutbox } from "./services/background/outbox.ts";
@@ -157,28 +154,15 @@ async function build(
   // services
   const directory = createAgentDirectory(agentRepository, capabilityRepository, runtime);
   const loads = createAgentLoads(runtime);
-  const allotments = createAllotments({
-    repository: createAllotmentRepository(db),
-    replicaId: replica.id,
-    limitOf: (limit) => limitNow(directory, limit),
-    announce: () => hub.announceWork(),
-    onRoom: () => agentQueue.freedAny(),
-    runtime,
-    log,
-  });
-  const permits = createAgentPermits({ directory, allotments, onFree: (task) => agentQueue.freed(task) });
-  const agentQueue: AgentQueue = createAgentQueue({
-    repository: createAgentQueueRepository(db),
-    permits,
+  const { allotments, permits, agentQueue } = createAgentPlaces({
+    allotmentRepository: createAllotmentRepository(db),
+    queueRepository: createAgentQueueRepository(db),
     directory,
+    loads,
     runtime,
     log,
     replicaId: replica.id,
     maxWaiting: config.limits.agentQueue,
-    latencyOf({ workspaceId, agentId }) {
-      const load = loads.of(workspaceId, agentId);
-      return load && latencyAt(load.signals, runtime.elapsedMs());
-    },
     onRoom: () => claims.lookAtAgents(),
     announce: () => hub.announceWork(),
   });
