@@ -4,7 +4,7 @@
  */
 import type { Logger } from "pino";
 import type { Config } from "./config/settings.ts";
-import { latencyAt, latencyQuantileAt } from "./domain/routing/agent-signals.ts";
+import { latencyQuantileAt } from "./domain/routing/agent-signals.ts";
 import { circuitState } from "./domain/routing/breaker.ts";
 import { createAgentConnector } from "./outbound/agent-connector.ts";
 import { createCardFetcher } from "./outbound/card-fetcher.ts";
@@ -12,11 +12,10 @@ import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import { createWebhookSender } from "./outbound/webhook.ts";
 import type { AgentDirectory } from "./services/agent-directory.ts";
 import type { AgentHealthService } from "./services/agent-health.ts";
-import { createAgentPermits, limitNow, type PermitTask } from "./services/agent-permits.ts";
-import { type AgentQueue, createAgentQueue } from "./services/agent-queue.ts";
+import type { PermitTask } from "./services/agent-permits.ts";
+import { createAgentPlaces } from "./services/agent-places.ts";
 import { createAgentWatch } from "./services/agent-watch.ts";
 import { type Alerts, createAlerts } from "./services/alerts.ts";
-import { createAllotments } from "./services/allotments.ts";
 import type { RolloutSource } from "./services/another-agent.ts";
 import { type Claims, createClaims } from "./services/background/claims.ts";
 import { startExchangeSweep } from "./services/background/exchange-sweep.ts";
@@ -235,28 +234,15 @@ async function build(
   const routingSettings = createWorkspaceSettings(createRoutingSettingsRepository(db), runtime);
   const rollouts = createRollouts(rolloutRepository, runtime);
   const decisionOf = (workspaceId: string, taskId: string) => readDecision(db, workspaceId, taskId);
-  const allotments = createAllotments({
-    repository: createAllotmentRepository(db),
-    replicaId: replica.id,
-    limitOf: (limit) => limitNow(directory, limit),
-    announce: () => hub.announceWork(),
-    onRoom: () => agentQueue.freedAny(),
-    runtime,
-    log,
-  });
-  const permits = createAgentPermits({ directory, allotments, onFree: (task) => agentQueue.freed(task) });
-  const agentQueue: AgentQueue = createAgentQueue({
-    repository: createAgentQueueRepository(db),
-    permits,
+  const { allotments, permits, agentQueue } = createAgentPlaces({
+    allotmentRepository: createAllotmentRepository(db),
+    queueRepository: createAgentQueueRepository(db),
     directory,
+    loads,
     runtime,
     log,
     replicaId: replica.id,
     maxWaiting: config.limits.agentQueue,
-    latencyOf({ workspaceId, agentId }) {
-      const load = loads.of(workspaceId, agentId);
-      return load && latencyAt(load.signals, runtime.elapsedMs());
-    },
     onRoom: () => claims.lookAtAgents(),
     announce: () => hub.announceWork(),
   });

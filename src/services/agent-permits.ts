@@ -4,7 +4,8 @@
  */
 import type { LimitKey } from "../store/allotment-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
-import type { Allotments, Slice } from "./allotments.ts";
+import type { Allotments } from "./allotments.ts";
+import type { Slice } from "./limit-slice.ts";
 
 /** What of a task its permit depends on. */
 export interface PermitTask {

@@ -8,8 +8,8 @@ import type { ClaimedTask } from "../store/lease-repository.ts";
 import { type AgentKey, type Crowd, createAgentCrowds } from "./agent-crowds.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentPermits, Permit, PermitTask } from "./agent-permits.ts";
-import type { Slice } from "./allotments.ts";
 import { agentQueueIsFull } from "./dispatch-errors.ts";
+import type { Slice } from "./limit-slice.ts";
 import type { Runtime } from "./runtime.ts";
 import { whenDatabaseAnswers } from "./task-writer.ts";
 
