@@ -203,16 +203,13 @@ async function build(
     directory,
     runtime,
     loads,
+    rollouts,
+    isLocal: createLocality(connector.pick),
     settings: routingSettings,
     readDecision: decisionOf,
     strategy: config.routing.strategy,
   };
-  const router = createRouter({
-    ...choosing,
-    rollouts,
-    isLocal: createLocality(connector.pick),
-    isFull: fullByLoad(loads),
-  });
+  const router = createRouter({ ...choosing, isFull: fullByLoad(loads) });
   const alerts = createAlerts({
     rollouts,
     runtime,
@@ -264,7 +261,7 @@ async function build(
     },
     hedges: {
       rollouts: rolloutSource,
-      secondAgent: createSecondAgent({ ...choosing, readDecision: decisionOf }),
+      secondAgent: createSecondAgent(choosing),
       quantileMs: () => undefined,
       averageLatencyMs: router.averageLatencyMs,
       inFlight: (workspaceId, agentId) => loads.of(workspaceId, agentId)?.inFlight ?? 0,

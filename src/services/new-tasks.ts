@@ -108,7 +108,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     if (client)
       running.start(runnerFor(copyImage(image), work.agent, client, work), (r) => r.run(work.message, delivery));
     else deps.hub.announceWork();
-    if (!standIn) deps.mirror?.(header, work.message, delivery);
+    if (!standIn?.isReady) deps.mirror?.(header, work.message, delivery);
     return image;
   }
 

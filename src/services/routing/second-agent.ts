@@ -6,10 +6,11 @@ import { routingWishes } from "../../domain/routing-extension.ts";
 import type { AgentDirectory } from "../agent-directory.ts";
 import { endpointOf, type FindAnotherAgent } from "../another-agent.ts";
 import { type DecideDeps, decide } from "./decide.ts";
-import { sift } from "./offers.ts";
+import type { FallbackDeps } from "./fallback.ts";
+import { steer, traceOf } from "./steer.ts";
 import type { WorkspaceSettings } from "./workspace-settings.ts";
 
-export interface SecondAgentDeps extends DecideDeps {
+export interface SecondAgentDeps extends DecideDeps, Pick<FallbackDeps, "rollouts" | "isLocal"> {
   directory: AgentDirectory;
   settings: Pick<WorkspaceSettings, "of">;
   /** What chooses where neither a message nor its workspace says. */
@@ -25,7 +26,15 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
     if (capabilityId === undefined || Array.isArray(wishes) || wishes.agent !== undefined) return undefined;
     const offers = (await deps.directory.agents(workspaceId)).byCapability.get(capabilityId) ?? [];
     const others = offers.filter((each) => !exclude.includes(each.agent.agentId) && endpointOf(each).safeToRepeat);
-    const { fit, cuts } = sift(others, { message, extensions: delivery.extensions ?? [], wishes });
+    await deps.rollouts.load(workspaceId);
+    const steered = steer(others, {
+      ask: { message, extensions: delivery.extensions ?? [], wishes },
+      rollout: deps.rollouts.of(workspaceId, capabilityId),
+      key: contextId,
+      capabilityId,
+      isLocal: deps.isLocal,
+    });
+    const { fit, cuts } = steered;
     if (fit.length === 0) return undefined;
     const first = await deps.readDecision(workspaceId, taskId);
     const settings = await deps.settings.of(workspaceId);
@@ -41,7 +50,7 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
       fit,
       cuts: [...cuts, { reason: "HEDGED", agentIds: [...exclude], refusal: undefined }],
       matches,
-      rollout: undefined,
+      rollout: traceOf(steered),
     });
     return { ...chosen, decision };
   };
