@@ -19,7 +19,6 @@ import { type Config, PACKAGE_VERSION } from "./config/settings.ts";
 import { withOldKeys } from "./domain/a2a-0-3-events.ts";
 import type { CardSettings, PublicAddress } from "./domain/card.ts";
 import { SignalboxError } from "./domain/errors.ts";
-import { errorRateAt } from "./domain/routing/agent-signals.ts";
 import { stateName } from "./domain/task-state.ts";
 import { type Engine, startEngine } from "./engine.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
@@ -28,7 +27,7 @@ import { createCards } from "./services/cards.ts";
 import { draining } from "./services/dispatch-errors.ts";
 import { anonymousAuthenticator } from "./services/request-context.ts";
 import type { Rollouts } from "./services/rollouts.ts";
-import { type Runtime, systemRuntime } from "./services/runtime.ts";
+import { systemRuntime } from "./services/runtime.ts";
 import { openGrpcListener } from "./transport/grpc/grpc-listener.ts";
 import { openHttpListener } from "./transport/http-listener.ts";
 import { createHttpRoutes } from "./transport/http-routes.ts";
@@ -81,8 +80,11 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     ready: () => state.serving,
     replicas: () => engine.replicas,
     waitingTasks: () => engine.waitingTasks(),
+    waitingAtAgents: () => engine.waitingAtAgents,
+    allotted: () => engine.allotted(),
     outboxLag: () => engine.outbox.lag(),
     alerts: () => alertsOfAll(engine.alerts),
+    agents: () => engine.agentGauges(),
   });
   const engine = await startEngine({
     config,
@@ -96,6 +98,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onCacheLookup: metrics.cacheLookup,
     onHedge: metrics.hedge,
     onMirror: metrics.mirror,
+    onCheck: metrics.healthCheck,
   });
   const { rollouts, rolloutSettings, alerts, cachedResults } = engine;
   const { db, hub, directory, router, sender, tasks, routes, pushConfigs, registry } = engine;
@@ -142,7 +145,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
           A2AService,
           createA2AService({ sender, tasks, pushConfigs, cards, eventDialect: dialectBy(rollouts) }),
         ),
-        register(RegistryService, createRegistryService(registry)),
+        register(RegistryService, createRegistryService(registry, engine.agentHealth)),
         register(TaskService, createTaskService(engine)),
         register(RoutingService, createRoutingService(routes)),
         register(RolloutService, createRolloutService(rolloutSettings, alerts)),
@@ -170,7 +173,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
             grpc: () => ({ host: config.host, port: grpc.port }),
             lease: () => engine.lease(),
             outboxLag: () => engine.outbox.lag(),
-            agents: () => agentHealth(engine, runtime, "default"),
+            agents: () => agentHealth(engine, "default"),
           }),
         openapi: readOpenapi,
         notReady: async () => {
@@ -231,13 +234,10 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
 }
 
 /** How many agents a workspace has, and which of them failed most of their tasks of late, more than one at least. */
-async function agentHealth({ directory, loads }: Engine, { elapsedMs }: Runtime, workspaceId: string) {
-  const agentIds = [...(await directory.agents(workspaceId)).byId.keys()];
-  const failing = agentIds.filter((agentId) => {
-    const load = loads.of(workspaceId, agentId);
-    return load !== undefined && errorRateAt(load.signals, elapsedMs()) > 0.5;
-  });
-  return { registered: agentIds.length, failing };
+async function agentHealth({ directory, agentGauges }: Engine, workspaceId: string) {
+  const { byId } = await directory.agents(workspaceId);
+  const failing = agentGauges().filter(({ healthy, circuitOpen }) => !healthy || circuitOpen);
+  return { registered: byId.size, failing: failing.map(({ agentId }) => agentId).filter((id) => byId.has(id)) };
 }
 
 /** JSON lines on standard error, with names of levels and readable times. */

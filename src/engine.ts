@@ -4,12 +4,19 @@
  */
 import type { Logger } from "pino";
 import type { Config } from "./config/settings.ts";
+import { latencyAt, latencyQuantileAt } from "./domain/routing/agent-signals.ts";
+import { circuitState } from "./domain/routing/breaker.ts";
 import { createAgentConnector } from "./outbound/agent-connector.ts";
 import { createCardFetcher } from "./outbound/card-fetcher.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import { createWebhookSender } from "./outbound/webhook.ts";
-import { type AgentDirectory, createAgentDirectory } from "./services/agent-directory.ts";
+import type { AgentDirectory } from "./services/agent-directory.ts";
+import type { AgentHealthService } from "./services/agent-health.ts";
+import { createAgentPermits, limitNow, type PermitTask } from "./services/agent-permits.ts";
+import { type AgentQueue, createAgentQueue } from "./services/agent-queue.ts";
+import { createAgentWatch } from "./services/agent-watch.ts";
 import { type Alerts, createAlerts } from "./services/alerts.ts";
+import { createAllotments } from "./services/allotments.ts";
 import type { RolloutSource } from "./services/another-agent.ts";
 import { type Claims, createClaims } from "./services/background/claims.ts";
 import { startExchangeSweep } from "./services/background/exchange-sweep.ts";
@@ -36,7 +43,8 @@ import { createRolloutSettings, type RolloutSettings } from "./services/rollout-
 import { createRollouts, type Rollouts } from "./services/rollouts.ts";
 import { createRouter, type Router } from "./services/router.ts";
 import { createRoutes, type Routes } from "./services/routes.ts";
-import { type AgentLoads, createAgentLoads } from "./services/routing/agent-load.ts";
+import type { AgentGauge } from "./services/routing/agent-gauges.ts";
+import type { AgentLoads } from "./services/routing/agent-load.ts";
 import { fullByLoad } from "./services/routing/fullness.ts";
 import { createSecondAgent } from "./services/routing/second-agent.ts";
 import { createLocality } from "./services/routing/steer.ts";
@@ -49,7 +57,10 @@ import { createTaskExecutions, type TaskExecutions } from "./services/task-execu
 import type { HedgeOutcome } from "./services/task-hedge.ts";
 import { createTasks, type Tasks } from "./services/tasks.ts";
 import { createUpdateHub, type UpdateHub } from "./services/update-hub.ts";
+import { createAgentHealthRepository } from "./store/agent-health-repository.ts";
+import { createAgentQueueRepository } from "./store/agent-queue-repository.ts";
 import { createAgentRepository } from "./store/agent-repository.ts";
+import { createAllotmentRepository } from "./store/allotment-repository.ts";
 import { createCapabilityRepository } from "./store/capability-repository.ts";
 import type { Database } from "./store/database.ts";
 import { createExchangeRepository } from "./store/exchange-repository.ts";
@@ -67,6 +78,7 @@ import { createResultCacheRepository } from "./store/result-cache-repository.ts"
 import { createRolloutRepository } from "./store/rollout-repository.ts";
 import { readDecidedTasks, readDecision } from "./store/route-reads.ts";
 import { createRoutingSettingsRepository } from "./store/routing-settings-repository.ts";
+import { createSignalRepository } from "./store/signal-repository.ts";
 import { createTaskEventReads } from "./store/task-event-reads.ts";
 import { createTaskRemoval } from "./store/task-removal.ts";
 import { createTaskStore } from "./store/task-store.ts";
@@ -91,6 +103,8 @@ export interface EngineOptions {
   /** Told how each second request, and each copy of a task, came out. */
   onHedge?: (outcome: HedgeOutcome) => void;
   onMirror?: (outcome: MirrorOutcome) => void;
+  /** Told of each check of an agent. */
+  onCheck?: (outcome: "passed" | "failed") => void;
 }
 
 export interface Engine {
@@ -120,6 +134,13 @@ export interface Engine {
   lease(): { replicaId: string; leftMs: number };
   /** How agents do, as this replica sees it. */
   readonly loads: AgentLoads;
+  readonly agentHealth: AgentHealthService;
+  /** How the agents do that are known here, those in trouble first; as many as a page of metrics can hold. */
+  agentGauges(): AgentGauge[];
+  /** How many tasks wait for room at their agents, over all replicas, as this one has counted them within the last second. */
+  readonly waitingAtAgents: number;
+  /** This replica's slices of limits: the units in them, and those in use. */
+  allotted(): { granted: number; held: number };
   /** How many tasks wait for a replica, counted to `limits.queued-tasks`. Rejects when the database does not answer. */
   waitingTasks(): Promise<number>;
   /**
@@ -160,7 +181,7 @@ async function build(
 ): Promise<Engine> {
   const { config, log, runtime, inProcess } = options;
   const { onDelivery = () => {}, onTaken = () => {}, onAttemptFailed = () => {}, onCacheLookup = () => {} } = options;
-  const { onHedge = () => {}, onMirror = () => {} } = options;
+  const { onHedge = () => {}, onMirror = () => {}, onCheck = () => {} } = options;
   await migrate(db, log);
   await mendTransactionNumbers(db, log);
 
@@ -194,11 +215,51 @@ async function build(
   for (const client of [connector, webhooks, cardFetcher]) closing.push(() => client.close());
 
   // services
-  const directory = createAgentDirectory(agentRepository, capabilityRepository, runtime);
+  const { circuit, outlier, health } = config;
+  const watch = createAgentWatch({
+    agents: agentRepository,
+    capabilities: capabilityRepository,
+    health: createAgentHealthRepository(db, health),
+    signals: createSignalRepository(db),
+    connector,
+    cards: cardFetcher,
+    runtime,
+    log,
+    replicaId: replica.id,
+    circuit,
+    outlier,
+    checks: health,
+    onCheck,
+  });
+  const { directory, loads, availability } = watch;
   const routingSettings = createWorkspaceSettings(createRoutingSettingsRepository(db), runtime);
-  const loads = createAgentLoads(runtime);
   const rollouts = createRollouts(rolloutRepository, runtime);
   const decisionOf = (workspaceId: string, taskId: string) => readDecision(db, workspaceId, taskId);
+  const allotments = createAllotments({
+    repository: createAllotmentRepository(db),
+    replicaId: replica.id,
+    limitOf: (limit) => limitNow(directory, limit),
+    announce: () => hub.announceWork(),
+    onRoom: () => agentQueue.freedAny(),
+    runtime,
+    log,
+  });
+  const permits = createAgentPermits({ directory, allotments, onFree: (task) => agentQueue.freed(task) });
+  const agentQueue: AgentQueue = createAgentQueue({
+    repository: createAgentQueueRepository(db),
+    permits,
+    directory,
+    runtime,
+    log,
+    replicaId: replica.id,
+    maxWaiting: config.limits.agentQueue,
+    latencyOf({ workspaceId, agentId }) {
+      const load = loads.of(workspaceId, agentId);
+      return load && latencyAt(load.signals, runtime.elapsedMs());
+    },
+    onRoom: () => claims.lookAtAgents(),
+    announce: () => hub.announceWork(),
+  });
   const choosing = {
     directory,
     runtime,
@@ -207,17 +268,23 @@ async function build(
     isLocal: createLocality(connector.pick),
     settings: routingSettings,
     readDecision: decisionOf,
+    waitingAt: agentQueue.waitingAt,
     strategy: config.routing.strategy,
+    availability,
   };
   const router = createRouter({ ...choosing, isFull: fullByLoad(loads) });
   const alerts = createAlerts({
     rollouts,
     runtime,
-    // Nothing keeps circuits yet: none is open.
     async openCircuits(workspaceId, capabilityId) {
       const { byId, byCapability } = await directory.agents(workspaceId);
-      const agents = capabilityId === undefined ? byId.size : (byCapability.get(capabilityId)?.length ?? 0);
-      return { open: 0, agents };
+      const offers = capabilityId === undefined ? undefined : (byCapability.get(capabilityId) ?? []);
+      const agentIds = offers ? offers.map(({ agent }) => agent.agentId) : [...byId.keys()];
+      const open = agentIds.filter((agentId) => {
+        const breaker = loads.breaker(workspaceId, agentId);
+        return breaker !== undefined && circuitState(breaker, runtime.elapsedMs()) !== "CLOSED";
+      });
+      return { open: open.length, agents: agentIds.length };
     },
   });
   /** As of now: whoever carries a task may not have routed it. */
@@ -229,6 +296,8 @@ async function build(
         : rollouts.of(workspaceId, capabilityId);
     },
   };
+  const tryReserve = async (place: PermitTask) =>
+    permits.isNeeded(place) ? (await permits.take(place).catch(() => undefined))?.release : () => {};
   const { task, limits } = config;
   const dispatcher = createDispatcher({
     store,
@@ -239,10 +308,10 @@ async function build(
     replicaId: replica.id,
     findAgent: router.endpoint,
     loads: {
-      begin: loads.begin,
-      end(header, state) {
+      ...loads,
+      end(header, state, isLast) {
         loads.end(header, state);
-        alerts.end(header, state);
+        if (isLast) alerts.end(header, state);
       },
     },
     agentTimeoutMs: config.agent.timeoutMs,
@@ -262,21 +331,31 @@ async function build(
     hedges: {
       rollouts: rolloutSource,
       secondAgent: createSecondAgent(choosing),
-      quantileMs: () => undefined,
+      quantileMs(workspaceId, agentId, quantile) {
+        const load = loads.of(workspaceId, agentId);
+        return load && latencyQuantileAt(load.signals, quantile, runtime.elapsedMs());
+      },
       averageLatencyMs: router.averageLatencyMs,
       inFlight: (workspaceId, agentId) => loads.of(workspaceId, agentId)?.inFlight ?? 0,
-      tryReserve: () => () => {},
+      tryReserve,
       onOutcome: onHedge,
     },
-    mirrors: { rollouts: rolloutSource, onOutcome: onMirror },
+    mirrors: { rollouts: rolloutSource, tryReserve, onOutcome: onMirror },
     nextAgent: (task, message, exclude) => router.reroute(task, message, "FAILED", exclude),
     maxRunning: limits.runningTasks,
     queue: { busy: () => claims.busy(), full: () => claims.full() },
-    onRoom: () => claims.busy() && claims.look(),
+    permits,
+    agentQueue,
+    onRoom() {
+      agentQueue.freedPlace();
+      if (claims.busy()) claims.look();
+    },
   });
+  directory.onLimits(dispatcher.permitAll);
   const claims: Claims = createClaims({
     leases,
     dispatcher,
+    agentQueue,
     replicaId: replica.id,
     runtime,
     log,
@@ -284,7 +363,13 @@ async function build(
     maxQueued: limits.queuedTasks,
     onTaken,
   });
-  hub.onWork(() => claims.look());
+  hub.onWork((origin) => {
+    if (origin === "elsewhere") {
+      agentQueue.heed();
+      allotments.heed();
+    }
+    claims.look();
+  });
   const tasks: Tasks = createTasks({ store, router, dispatcher });
   const routes = createRoutes({
     router,
@@ -346,6 +431,8 @@ async function build(
     directory,
     connector,
     cards: cardFetcher,
+    cardRefresh: watch.cardRefresh,
+    health: watch.health,
     runtime,
   });
   const rolloutSettings = createRolloutSettings({ repository: rolloutRepository, rollouts, runtime });
@@ -361,6 +448,7 @@ async function build(
     policy: allowAll,
     runtime,
     loads,
+    waitingAt: agentQueue.waitingAt,
     settings: routingSettings,
   });
   // background
@@ -395,7 +483,10 @@ async function build(
     maxResults: config.cache.maxEntries,
   });
   closing.push(() => sweep.stop());
+  closing.push(() => watch.stop());
   closing.push(() => dispatcher.stop(patience));
+  // Before the tasks are let go, which their agents have and whoever takes them over counts.
+  closing.push(() => allotments.stop());
   closing.push(() => claims.stop());
 
   let replicas = 1;
@@ -403,13 +494,19 @@ async function build(
     onBeat(living) {
       replicas = living;
       hints.setPeers(living - 1);
+      watch.exchange.setPeers(living - 1);
     },
     onDeath: () => claims.look(),
-    onExpired: () => dispatcher.abandon(),
+    onExpired() {
+      dispatcher.abandon();
+      allotments.reset();
+    },
   });
   // Before anybody can ask for them, what is known to be nobody's is taken up.
   await claims.takeAll();
   claims.start();
+  watch.start();
+  allotments.start();
 
   return {
     db,
@@ -431,12 +528,18 @@ async function build(
     rolloutSettings,
     alerts,
     cachedResults,
+    agentHealth: watch.health,
     outbox,
+    agentGauges: watch.gauges,
     get replicas() {
       return replicas;
     },
     lease: () => ({ replicaId: replica.id(), leftMs: replica.leaseLeftMs() }),
     loads,
+    get waitingAtAgents() {
+      return agentQueue.waiting;
+    },
+    allotted: allotments.totals,
     waitingTasks: () => leases.waiting(limits.queuedTasks),
     stop(patienceMs) {
       patience = patienceMs;

@@ -1,9 +1,10 @@
 /** `signalbox agents`: the agents behind the server. */
 import { fromJsonString, toJson } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type Agent, AgentSchema, type RegisterAgentRequest } from "../../gen/signalbox/v1/registry_pb.ts";
+import { circuitWord, healthFacts, healthWord, showHealth, timeText } from "./agent-health.ts";
 import { addAgentSearchCommand } from "./agent-search.ts";
 import { age, facts, json, table } from "./printable.ts";
 import type { Cli } from "./run.ts";
@@ -12,12 +13,20 @@ import { callServer, readGivenFile, type ServerOptions, withServer } from "./ser
 interface RegisterFlags extends ServerOptions {
   id?: string;
   safeToRepeat?: true;
+  heartbeat?: string;
+  maxConcurrency?: number;
+}
+
+interface HeartbeatFlags extends ServerOptions {
+  ttl?: string;
 }
 
 interface UpdateFlags extends ServerOptions {
   safeToRepeat?: boolean;
+  maxConcurrency?: number;
 }
 
+const MAX_CONCURRENCY = "tasks that it works on at once; 0: no limit";
 const SAFE_TO_REPEAT = "its work is idempotent: a task may be sent to it again if its fate is unknown";
 
 export function addAgentsCommands(program: Command, cli: Cli): void {
@@ -31,12 +40,16 @@ export function addAgentsCommands(program: Command, cli: Cli): void {
     .command("register <source>")
     .description("register an agent by its URL, the URL of its card (ending in .json), or a file with its card")
     .option("--id <id>", "id to register it under (default: made from the card's name)")
-    .option("--safe-to-repeat", SAFE_TO_REPEAT);
+    .option("--safe-to-repeat", SAFE_TO_REPEAT)
+    .option("--heartbeat <seconds>", "demand a heartbeat within so long, and again after each")
+    .option("--max-concurrency <tasks>", MAX_CONCURRENCY, wholeNumber);
   withServer(register).action((given: string, options: RegisterFlags) => {
     const source = sourceOf(register, given);
+    const heartbeatTtlMs = millisecondsOf(register, "--heartbeat", options.heartbeat);
     return callServer(cli, options, async ({ registry }) => {
-      const { id: agentId = "", safeToRepeat = false } = options;
-      show(await registry.registerAgent({ agentId, source, safeToRepeat }), options);
+      const { id: agentId = "", safeToRepeat = false, maxConcurrency = 0 } = options;
+      const request = { agentId, source, safeToRepeat, maxConcurrency, heartbeatTtlMs };
+      show(await registry.registerAgent(request), options);
     });
   });
 
@@ -44,15 +57,20 @@ export function addAgentsCommands(program: Command, cli: Cli): void {
     .command("update <id>")
     .description("change what was said of an agent when it was registered")
     .option("--safe-to-repeat", SAFE_TO_REPEAT)
-    .option("--no-safe-to-repeat", "take that back");
+    .option("--no-safe-to-repeat", "take that back")
+    .option("--max-concurrency <tasks>", MAX_CONCURRENCY, wholeNumber);
   withServer(update).action((agentId: string, options: UpdateFlags) => {
-    const { safeToRepeat } = options;
-    if (safeToRepeat === undefined) {
-      return update.error("error: nothing to change: give --safe-to-repeat or --no-safe-to-repeat.");
+    const { safeToRepeat, maxConcurrency } = options;
+    const paths = [
+      ...(safeToRepeat === undefined ? [] : ["safe_to_repeat"]),
+      ...(maxConcurrency === undefined ? [] : ["max_concurrency"]),
+    ];
+    if (paths.length === 0) {
+      return update.error("error: nothing to change: give --safe-to-repeat, --no-safe-to-repeat or --max-concurrency.");
     }
     return callServer(cli, options, async ({ registry }) => {
-      const change = { agent: { agentId, safeToRepeat }, updateMask: { paths: ["safe_to_repeat"] } };
-      show(await registry.updateAgent(change), options);
+      const agent = { agentId, safeToRepeat: safeToRepeat ?? false, maxConcurrency: maxConcurrency ?? 0 };
+      show(await registry.updateAgent({ agent, updateMask: { paths } }), options);
     });
   });
 
@@ -71,10 +89,31 @@ export function addAgentsCommands(program: Command, cli: Cli): void {
 
   addAgentSearchCommand(agents, cli);
 
-  withServer(agents.command("show <id>").description("show one agent")).action(
-    (agentId: string, options: ServerOptions) =>
-      callServer(cli, options, async ({ registry }) => show(await registry.getAgent({ agentId }), options)),
+  withServer(
+    agents.command("show <id>").aliases(["get", "describe"]).description("show one agent, and how it does"),
+  ).action((agentId: string, options: ServerOptions) =>
+    callServer(cli, options, async ({ registry }) => show(await registry.getAgent({ agentId }), options)),
   );
+
+  withServer(agents.command("check <id>").description("check now whether an agent can be called")).action(
+    (agentId: string, options: ServerOptions) =>
+      callServer(cli, options, async ({ registry }) => {
+        const health = await registry.checkAgentHealth({ agentId });
+        showHealth(cli, health, options);
+        if (!health.healthy || health.failureCount > 0) cli.exitCode = 1;
+      }),
+  );
+
+  const heartbeat = agents
+    .command("heartbeat <id>")
+    .description("say that an agent lives; without one more in time it gets no new tasks")
+    .option("--ttl <seconds>", "for how long, 1 to 86400 (default: as said last)");
+  withServer(heartbeat).action((agentId: string, options: HeartbeatFlags) => {
+    const ttlMs = millisecondsOf(heartbeat, "--ttl", options.ttl);
+    return callServer(cli, options, async ({ registry }) =>
+      showHealth(cli, await registry.heartbeat({ agentId, ttlMs }), options),
+    );
+  });
 
   withServer(agents.command("refresh <id>").description("fetch an agent's card again from where it came")).action(
     (agentId: string, options: ServerOptions) =>
@@ -93,6 +132,19 @@ export function addAgentsCommands(program: Command, cli: Cli): void {
     (agentId: string, options: ServerOptions) =>
       callServer(cli, options, async ({ registry }) => show(await registry.setDefaultAgent({ agentId }), options)),
   );
+}
+
+/** Seconds as milliseconds; 0 for none. */
+function millisecondsOf(command: Command, flag: string, seconds: string | undefined): number {
+  if (seconds === undefined) return 0;
+  if (/^\d{1,5}(\.\d{1,3})?$/.test(seconds) && Number(seconds) > 0) return Math.round(Number(seconds) * 1000);
+  return command.error(`error: ${flag} takes seconds, as 30 or 0.5; "${seconds}" is none.`);
+}
+
+function wholeNumber(text: string): number {
+  const number = Number(text);
+  if (!/^\d+$/.test(text) || number > 1_000_000) throw new InvalidArgumentError("It is 0 to 1000000.");
+  return number;
 }
 
 function sourceOf(command: Command, given: string): RegisterAgentRequest["source"] {
@@ -120,11 +172,13 @@ function agentTable(agents: readonly Agent[]): string {
     agent.card?.name ?? "",
     agent.isDefault ? "yes" : "",
     agent.safeToRepeat ? "yes" : "",
+    healthWord(agent.health),
+    circuitWord(agent.health),
     agent.interface?.protocolBinding ?? "",
     agent.interface?.url ?? "",
     agent.updateTime ? age(timestampDate(agent.updateTime), now) : "",
   ]);
-  return table(["ID", "NAME", "DEFAULT", "REPEATABLE", "BINDING", "URL", "UPDATED"], rows);
+  return table(["ID", "NAME", "DEFAULT", "REPEATABLE", "HEALTHY", "CIRCUIT", "BINDING", "URL", "UPDATED"], rows);
 }
 
 function agentText(agent: Agent): string {
@@ -136,9 +190,13 @@ function agentText(agent: Agent): string {
     ["Version", card?.version],
     ["Default", agent.isDefault ? "yes" : "no"],
     ["Safe to repeat", agent.safeToRepeat ? "yes" : "no"],
+    ["At once", agent.maxConcurrency > 0 ? String(agent.maxConcurrency) : "no limit"],
     ["Interface", agent.interface && `${agent.interface.protocolBinding} ${agent.interface.url}`],
     ["Card", agent.cardUrl],
+    ["Protocol", agent.protocolVersion],
+    ["Card fetched", timeText(agent.cardFetchTime)],
     ["Streaming", card?.capabilities?.streaming ? "yes" : "no"],
+    ...healthFacts(agent.health),
   ]);
   const skills = card?.skills.map(({ id, description }) => [id, description]) ?? [];
   return skills.length === 0 ? summary : `${summary}\n${table(["SKILL", "DESCRIPTION"], skills)}`;

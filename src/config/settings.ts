@@ -125,6 +125,12 @@ export const SETTINGS = {
     about:
       "Most tasks that may wait for a server that has room, over all servers on the database. What comes beyond is refused with RESOURCE_EXHAUSTED.",
   },
+  "limits.agent-queue": {
+    ...integer(0, 1_000_000),
+    default: 1_000,
+    about:
+      "Most tasks that may wait for room at one agent that works on as many as it may. What comes beyond is refused with RESOURCE_EXHAUSTED, and told when to come again.",
+  },
   "limits.queue": {
     ...integer(1, 1_000_000),
     default: 10_000,
@@ -221,6 +227,56 @@ export const SETTINGS = {
     default: false,
     about:
       "Whether the `messageId` of a message is the key of a request that brings none. Only where no client gives the same one to two messages.",
+  },
+  "circuit.failures": {
+    ...integer(0, 1000),
+    default: 5,
+    about:
+      "Failures in a row after which an agent that cannot be reached gets no new tasks for a while. 0 turns that off. See docs/agent-health.md.",
+  },
+  "circuit.open-ms": {
+    ...durationMs(1),
+    default: 5_000,
+    about:
+      "How long that while is the first time, in milliseconds. It doubles each time that the agent is not back then.",
+  },
+  "circuit.open-max-ms": {
+    ...durationMs(1),
+    default: 60_000,
+    about: "The longest that it becomes, in milliseconds.",
+  },
+  "outlier.max-ejected-percent": {
+    ...integer(0, 100, "percent"),
+    default: 50,
+    about:
+      "Share of a capability's agents, in percent, that may be passed over at once because they fail far more tasks than the others. 0 turns that off.",
+  },
+  "outlier.ejection-ms": {
+    ...durationMs(1),
+    default: 30_000,
+    about:
+      "How long such an agent is passed over the first time, in milliseconds. Each further time is longer by as much.",
+  },
+  "outlier.ejection-max-ms": {
+    ...durationMs(1),
+    default: 300_000,
+    about: "The longest that it becomes, in milliseconds.",
+  },
+  "health.interval-ms": {
+    ...integer(0, 86_400_000, "ms"),
+    default: 30_000,
+    about: "How often each agent is checked and its card refreshed, in milliseconds. 0 turns that off.",
+  },
+  "health.timeout-ms": {
+    ...durationMs(1),
+    default: 5_000,
+    about: "Longest wait for an agent that is checked, in milliseconds.",
+  },
+  "health.failures": {
+    ...integer(1, 1000),
+    default: 3,
+    about:
+      "Checks in a row that an agent must fail before it gets no new tasks. One that it passes is enough to get some again.",
   },
   "task.silence-ms": {
     ...durationMs(0),

@@ -37,7 +37,7 @@ export function capabilityViolations(given: GivenCapability, at: string): FieldV
     ...(given.outputSchema ? schemaViolations(given.outputSchema, field("outputSchema")) : []),
     ...costViolations(field("costPerTask"), given.costPerTask),
     ...rangeViolations(field("averageLatencyMs"), given.averageLatencyMs, MAX_LATENCY_MS),
-    ...rangeViolations(field("maxConcurrency"), given.maxConcurrency, MAX_CONCURRENCY),
+    ...concurrencyViolations(field("maxConcurrency"), given.maxConcurrency),
     ...rangeViolations(field("serviceLevel.maxLatencyMs"), given.serviceLevel?.maxLatencyMs ?? 0n, MAX_LATENCY_MS),
     ...rangeViolations(field("serviceLevel.availability"), given.serviceLevel?.availability ?? 0, 1),
     ...(ACCESSES.includes(given.access)
@@ -47,6 +47,10 @@ export function capabilityViolations(given: GivenCapability, at: string): FieldV
     ...rangeViolations(field("cacheTtlMs"), given.cacheTtlMs, MAX_CACHE_TTL_MS),
   ];
 }
+
+/** What is wrong with the number of tasks that an agent works on at once; 0 is no limit. */
+export const concurrencyViolations = (field: string, tasks: number): FieldViolation[] =>
+  rangeViolations(field, tasks, MAX_CONCURRENCY);
 
 function capabilityIdViolations(field: string, id: string): FieldViolation[] {
   if (RESERVED_IDS.has(id)) return [{ field, description: `"${id}" is reserved; take another` }];

@@ -2,9 +2,11 @@
 import type { AgentCard, AgentInterface } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { clip } from "../domain/errors.ts";
 import { createAbortGroup } from "../services/abort-group.ts";
-import { AgentCallError, type AgentClient, type AgentConnector } from "../services/agent-port.ts";
+import { AgentCallError, type AgentClient, type AgentConnector, type AgentProber } from "../services/agent-port.ts";
+import { beginCall } from "./agent-call.ts";
 import type { AgentChannel } from "./agent-channel.ts";
 import { createAgentClient } from "./agent-client.ts";
+import { type Probe, probeGrpc, probeHttp } from "./agent-probe.ts";
 import { createGrpcChannel } from "./grpc-channel.ts";
 import { createHttpConnections } from "./http-connections.ts";
 import { createHttpJsonChannel } from "./http-json-channel.ts";
@@ -21,10 +23,14 @@ export interface AgentConnectorOptions {
   inProcess?: ReadonlyMap<string, AgentHandler>;
 }
 
-/** A kind of interface: how one is checked, and how a channel to it is made. Both throw when the url will not do. */
+/**
+ * A kind of interface: how its url is checked, how a channel to it is made, and how it is asked whether somebody is there. All
+ * throw when the url will not do.
+ */
 interface Binding {
   check(url: string): unknown;
   open(url: string): AgentChannel;
+  probe: Probe;
 }
 
 interface Connection {
@@ -38,7 +44,7 @@ interface Connection {
   givenUp: boolean;
 }
 
-export function createAgentConnector(options: AgentConnectorOptions): AgentConnector {
+export function createAgentConnector(options: AgentConnectorOptions): AgentConnector & AgentProber {
   const { maxMessageBytes = 4 * 1024 * 1024, inProcess = new Map<string, AgentHandler>() } = options;
   const guard = createUrlGuard(options);
   const http = createHttpConnections(guard);
@@ -46,22 +52,27 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
   const connections = new Map<string, Connection>();
   const retired = new Set<Connection>();
 
+  const overHttp: Probe = (url, call) => probeHttp(http, url, call);
   const bindings: Record<string, Binding> = {
     GRPC: {
       check: (url) => guard.checkTarget(url, "url"),
       open: (url) => createGrpcChannel(guard, guard.checkTarget(url, "url"), maxMessageBytes),
+      probe: (url, call) => probeGrpc(guard, guard.checkTarget(url, "url"), call),
     },
     JSONRPC: {
       check: (url) => guard.checkUrl(url, "url"),
       open: (url) => createJsonRpcChannel(http, url, maxMessageBytes),
+      probe: overHttp,
     },
     "HTTP+JSON": {
       check: (url) => guard.checkUrl(url, "url"),
       open: (url) => createHttpJsonChannel(http, url, maxMessageBytes),
+      probe: overHttp,
     },
     "IN-PROCESS": {
       check: handlerAt,
       open: (url) => createInProcessChannel(handlerAt(url)),
+      probe: async (url) => void handlerAt(url),
     },
   };
 
@@ -135,6 +146,18 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
       const connection = { card, key, client, channel, held: 0, givenUp: false };
       connections.set(place, connection);
       return hold(connection);
+    },
+
+    async probe(card, options) {
+      const chosen = pick(card);
+      if (!chosen) throw noInterface(card, fault);
+      const call = beginCall("the health check", options, shutdown);
+      try {
+        call.throwIfEnded();
+        await bindings[chosen.protocolBinding.toUpperCase()]!.probe(chosen.url, call);
+      } finally {
+        call.end();
+      }
     },
 
     forget(workspaceId, agentId) {

@@ -28,7 +28,11 @@ export function createCardFetcher(options: CardFetcherOptions): CardFetcher & { 
   const http = createHttpConnections(guard);
 
   /** The final answer, after redirects. Undefined for 304. */
-  async function get(url: string, etag: string | undefined, signal: AbortSignal) {
+  async function get(url: string, { etag, modified }: Validators, signal: AbortSignal) {
+    // Who has an ETag does not need the other (RFC 9110, section 13.1.3).
+    const condition: Record<string, string> =
+      etag !== undefined ? { "if-none-match": etag } : modified !== undefined ? { "if-modified-since": modified } : {};
+    const isConditional = etag !== undefined || modified !== undefined;
     let at = guard.checkUrl(url, "card_url");
     for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects++) {
       const headers = { accept: "application/json, application/a2a+json", "a2a-version": "1.0" };
@@ -38,19 +42,18 @@ export function createCardFetcher(options: CardFetcherOptions): CardFetcher & { 
         body,
       } = await request(at, {
         dispatcher: http,
-        headers: etag === undefined ? headers : { ...headers, "if-none-match": etag },
+        headers: { ...headers, ...condition },
         signal,
       });
       body.on("error", () => {});
-      const location = [received.location ?? ""].flat()[0]!;
-      if (statusCode === 304 && etag !== undefined) {
+      const location = headerIn(received.location);
+      if (statusCode === 304 && isConditional) {
         body.destroy();
         return undefined;
       }
       if (statusCode === 200) {
         const text = await readBounded(body, maxBytes);
-        const tag = [received.etag ?? ""].flat()[0]!;
-        return { text, etag: tag };
+        return { text, etag: headerIn(received.etag), modified: headerIn(received["last-modified"]) };
       }
       body.destroy();
       if (statusCode < 300 || statusCode >= 400 || location === "")
@@ -61,12 +64,13 @@ export function createCardFetcher(options: CardFetcherOptions): CardFetcher & { 
   }
 
   return {
-    async fetch(url, { etag, signal }) {
+    async fetch(url, { signal, ...validators }) {
       const timeout = AbortSignal.timeout(timeoutMs);
       try {
-        const found = await get(url, etag, AbortSignal.any([signal, timeout]));
+        const found = await get(url, validators, AbortSignal.any([signal, timeout]));
         if (!found) return undefined;
-        return { card: readCard(found.text), ...(found.etag !== "" && { etag: found.etag }) };
+        const { text, etag, modified } = found;
+        return { card: readCard(text), ...(etag !== "" && { etag }), ...(modified !== "" && { modified }) };
       } catch (error) {
         if (signal.aborted) throw signal.reason;
         if (error instanceof SignalboxError) throw error;
@@ -77,6 +81,15 @@ export function createCardFetcher(options: CardFetcherOptions): CardFetcher & { 
     close: () => http.destroy(),
   };
 }
+
+/** With what a card was served before. */
+interface Validators {
+  etag?: string | undefined;
+  modified?: string | undefined;
+}
+
+/** The first value of a header; empty when there is none. */
+const headerIn = (value: string | string[] | undefined): string => [value ?? ""].flat()[0]!;
 
 async function readBounded(body: AsyncIterable<Uint8Array>, maxBytes: number): Promise<string> {
   const chunks: Uint8Array[] = [];

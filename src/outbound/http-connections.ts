@@ -14,12 +14,9 @@ export class ConnectFailure extends Error {
 /** Longest time to make a TCP or TLS connection, in milliseconds. */
 const CONNECT_TIMEOUT_MS = 10_000;
 
-/**
- * A pool of HTTP/1.1 connections of which each goes to an address that the guard has checked, redirects and names that
- * change included. Calls set their own time limits: the pool has none of its own.
- */
-export function createHttpConnections(guard: UrlGuard): Agent {
-  const lookup: LookupFunction = (host, options, callback) => {
+/** Looks names up for a connection: the addresses that the guard has checked, and no others. */
+export function guardedLookup(guard: UrlGuard): LookupFunction {
+  return (host, options, callback) => {
     guard.resolve(host).then(
       (addresses) => {
         if (options.all) callback(null, addresses);
@@ -28,8 +25,15 @@ export function createHttpConnections(guard: UrlGuard): Agent {
       (error) => callback(error, []),
     );
   };
+}
+
+/**
+ * A pool of HTTP/1.1 connections of which each goes to an address that the guard has checked, redirects and names that
+ * change included. Calls set their own time limits: the pool has none of its own.
+ */
+export function createHttpConnections(guard: UrlGuard): Agent {
   // HTTP/1.1 alone: there, the end of a call is the end of its connection, which is how the agent learns of it.
-  const open = buildConnector({ lookup, timeout: CONNECT_TIMEOUT_MS, allowH2: false });
+  const open = buildConnector({ lookup: guardedLookup(guard), timeout: CONNECT_TIMEOUT_MS, allowH2: false });
 
   const connect: buildConnector.connector = (target, callback) => {
     const tryOpen = () =>

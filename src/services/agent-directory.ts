@@ -20,6 +20,14 @@ export interface Offer {
   readonly version: number;
 }
 
+/** How many tasks an agent works on at once. */
+export interface ConcurrencyLimits {
+  /** Undefined when there is no limit. */
+  readonly agent: number | undefined;
+  /** Of each of its capabilities that has a limit. */
+  readonly capabilities: ReadonlyMap<string, number>;
+}
+
 export interface WorkspaceAgents {
   /** In the order of their ids. */
   readonly byId: ReadonlyMap<string, AgentRecord>;
@@ -30,12 +38,18 @@ export interface WorkspaceAgents {
   /** Who offers each capability, in the order of the agents' ids; capabilities in the order of theirs. */
   readonly byCapability: ReadonlyMap<string, readonly Offer[]>;
   readonly search: CapabilitySearch;
+  /** Of the agents that have any, by the agent's id. */
+  readonly limits: ReadonlyMap<string, ConcurrencyLimits>;
 }
 
 export interface AgentDirectory {
   agents(workspaceId: string): Promise<WorkspaceAgents>;
   /** One agent. Undefined only if there is none now: one that is not held may have come by another replica. */
   agent(workspaceId: string, agentId: string): Promise<AgentRecord | undefined>;
+  /** What `agents` resolved to last; undefined before the first time. */
+  last(workspaceId: string): WorkspaceAgents | undefined;
+  /** Calls the listener when limits, or what else is known of the agents of a workspace with limits, were loaded anew. */
+  onLimits(listener: (workspaceId: string) => void): void;
   /** Forgets what is held, after a change. */
   changed(workspaceId: string): void;
 }
@@ -51,16 +65,23 @@ export function createAgentDirectory(
   agents: AgentRepository,
   capabilities: CapabilityRepository,
   runtime: Runtime,
+  /** Called with each load: what is read of agents as often as they are, without changing them. */
+  onLoad: (workspaceId: string) => Promise<void> = async () => {},
 ): AgentDirectory {
   const held = new Map<string, { until: number; loaded: Promise<WorkspaceAgents> }>();
   const last = new Map<string, Loaded>();
+  const onLimits = new Set<(workspaceId: string) => void>();
 
   async function load(workspaceId: string): Promise<WorkspaceAgents> {
     const records = await allAgents(workspaceId);
     const given = await allGiven(workspaceId);
     const defaultId = await agents.defaultAgentId(workspaceId);
-    const loaded = assemble(records, given, defaultId, last.get(workspaceId));
+    await onLoad(workspaceId);
+    const before = last.get(workspaceId);
+    const loaded = assemble(records, given, defaultId, before);
     last.set(workspaceId, loaded);
+    const { limits } = loaded.agents;
+    if (limits.size > 0 && limits !== before?.agents.limits) for (const listener of onLimits) listener(workspaceId);
     return loaded.agents;
   }
 
@@ -101,6 +122,8 @@ export function createAgentDirectory(
     agents: all,
     agent: async (workspaceId, agentId) =>
       (await all(workspaceId)).byId.get(agentId) ?? (await agents.get(workspaceId, agentId)),
+    last: (workspaceId) => last.get(workspaceId)?.agents,
+    onLimits: (listener) => void onLimits.add(listener),
     changed: (workspaceId) => held.delete(workspaceId),
   };
 }
@@ -131,7 +154,22 @@ function assemble(
   }
   const search = indexes.over({ byId, capabilities });
   const byCapability = offersOf(byId, capabilities, given);
-  return { agents: { byId, defaultAgent, capabilities, byCapability, search }, given, indexes };
+  const limits = limitsOf(byId, capabilities);
+  return { agents: { byId, defaultAgent, capabilities, byCapability, search, limits }, given, indexes };
+}
+
+function limitsOf(
+  byId: ReadonlyMap<string, AgentRecord>,
+  capabilities: ReadonlyMap<string, readonly Capability[]>,
+): Map<string, ConcurrencyLimits> {
+  const limits = new Map<string, ConcurrencyLimits>();
+  for (const [agentId, { maxConcurrency: agent }] of byId) {
+    const ofCapabilities = new Map<string, number>();
+    for (const { capabilityId, maxConcurrency } of capabilities.get(agentId)!)
+      if (maxConcurrency !== undefined) ofCapabilities.set(capabilityId, maxConcurrency);
+    if (agent !== undefined || ofCapabilities.size > 0) limits.set(agentId, { agent, capabilities: ofCapabilities });
+  }
+  return limits;
 }
 
 const offeredBy = ({ agentId, card }: AgentRecord, said: readonly CapabilityRecord[]): Capability[] =>

@@ -112,17 +112,34 @@ export class AgentCallError extends Error {
 /** Fetches agent cards from URLs. */
 export interface CardFetcher {
   /**
-   * Fetches and checks the card at `url`, with If-None-Match when `etag` is given.
+   * Fetches and checks the card at `url`, with If-None-Match when `etag` is given, else If-Modified-Since when `modified` is.
    * Returns undefined when the server says that it has not changed.
    * Throws SignalboxError: UNAVAILABLE CARD_UNAVAILABLE, INVALID_ARGUMENT for a URL that is not allowed or a card that
    * breaks the contract, naming the field.
    */
-  fetch(url: string, options: { etag?: string; signal: AbortSignal }): Promise<FetchedCard | undefined>;
+  fetch(
+    url: string,
+    options: { etag?: string | undefined; modified?: string | undefined; signal: AbortSignal },
+  ): Promise<FetchedCard | undefined>;
 }
 
 export interface FetchedCard {
   card: AgentCard;
   etag?: string;
+  /** Last-Modified, as the server wrote it. */
+  modified?: string;
+}
+
+/** Finds out whether agents can be called. */
+export interface AgentProber {
+  /**
+   * Asks at the interface that the router would call whether somebody is there, over a connection of its own: grpc.health.v1
+   * over gRPC, where an agent that does not know it is alive all the same; a GET over HTTP, where anything below 500, and 501,
+   * is an answer. An agent in this process is there.
+   *
+   * @throws AgentCallError that says why it is not.
+   */
+  probe(card: AgentCard, options: { signal: AbortSignal; timeoutMs: number }): Promise<void>;
 }
 
 /** Posts push notifications. */

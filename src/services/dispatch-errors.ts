@@ -21,6 +21,16 @@ export const queueIsFull = (): SignalboxError =>
     retryAfterMs: 1000,
   });
 
+/** As many tasks wait for one agent as may. `retryAfterMs`: when there may be room. */
+export const agentQueueIsFull = (agentId: string, retryAfterMs: number): SignalboxError =>
+  new SignalboxError({
+    code: "RESOURCE_EXHAUSTED",
+    reason: "QUEUE_FULL",
+    message: `Agent "${agentId}" works on as many tasks as it may, and as many wait for it as may (limits.agent-queue). Nothing was stored; try again later.`,
+    metadata: { agentId },
+    retryAfterMs,
+  });
+
 export const agentUnavailable = (agentId: string, cause: Error): SignalboxError =>
   new SignalboxError({
     code: "UNAVAILABLE",

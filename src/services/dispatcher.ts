@@ -4,6 +4,7 @@ import { isLeased, isTerminal } from "../domain/task-state.ts";
 import { isOutcomeUnknown } from "../store/database-errors.ts";
 import type { TakenTask } from "../store/lease-repository.ts";
 import type { TaskKey } from "../store/task-reads.ts";
+import type { AgentPermits, Permit } from "./agent-permits.ts";
 import type { AgentClient, AgentEndpoint } from "./agent-port.ts";
 import { createFurtherMessages, type ProceedWithTask } from "./further-messages.ts";
 import { createMirrors, type MirrorPorts } from "./mirrors.ts";
@@ -18,13 +19,14 @@ export interface DispatcherDeps extends RunnersDeps, Omit<NewTasksDeps, "mirror"
   findAgent: (task: TaskHeader) => Promise<AgentEndpoint | undefined>;
   /** What decides about copies of tasks; left out where there are none. */
   mirrors?: MirrorPorts | undefined;
+  permits: Pick<AgentPermits, "isNeeded" | "force">;
 }
 
 export interface Dispatcher {
   readonly begin: BeginTask;
   readonly proceed: ProceedWithTask;
-  /** Carries on a task that this replica has just taken from the queue, or from a replica that is gone. */
-  adopt(task: TakenTask, how: "claimed" | "rescued"): Promise<void>;
+  /** Carries on a task that this replica has just taken from a queue, or from a replica that is gone, with the permit that it has. */
+  adopt(task: TakenTask, how: "claimed" | "rescued", permit?: Permit): Promise<void>;
   /** Ends a task whose agent cannot be asked. */
   end(image: TaskImage, state: TaskState, text: string, cause: string): Promise<void>;
   /** Cancels a task at its agent. Throws TaskNotCancelable when the agent, or the task's state, forbids it. */
@@ -36,6 +38,8 @@ export interface Dispatcher {
   readonly runningByWorkspace: ReadonlyMap<string, number>;
   /** The tasks that run here, with the tokens under which they do. */
   held(): TakenTask[];
+  /** Gives the tasks of a workspace that run here the permits that they need since limits were set. */
+  permitAll(workspaceId: string): void;
   /** Looks anew at a task that seems to be another's. */
   heed(task: TakenTask): Promise<void>;
   /** Lets every task go at once: this replica was declared dead, and they are others' now. */
@@ -53,24 +57,24 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const begin = createNewTasks({ ...deps, mirror }, runners);
   const proceed = createFurtherMessages({ ...deps, heal }, runners);
 
-  /** Carries on a task that is this replica's by the database, and that it does not carry. */
-  async function carry(image: TaskImage, how: "claimed" | "rescued"): Promise<void> {
+  /** Carries on a task that is this replica's by the database, and that it does not carry. True when it has begun to. */
+  async function carry(image: TaskImage, how: "claimed" | "rescued", permit?: Permit): Promise<boolean> {
     const { header } = image;
     const agent = await whenDatabaseAnswers(deps.runtime, runners.signal, () => deps.findAgent(header));
-    if (!agent)
-      return end(
-        image,
-        TaskState.FAILED,
-        `Agent "${header.agentId}" left before it finished the task.`,
-        "the agent has left",
-      );
+    if (!agent) {
+      const text = `Agent "${header.agentId}" left before it finished the task.`;
+      await end(image, TaskState.FAILED, text, "the agent has left");
+      return false;
+    }
     let client: AgentClient;
     try {
       client = connect(agent);
     } catch (error) {
-      return end(image, TaskState.FAILED, (error as Error).message, "the agent cannot be called any more");
+      await end(image, TaskState.FAILED, (error as Error).message, "the agent cannot be called any more");
+      return false;
     }
-    running.start(runnerFor(image, agent, client), (runner) => runner.adopt(how));
+    running.start(runnerFor(image, agent, client), (runner) => runner.adopt(how), { permit });
+    return true;
   }
 
   /** Looks after a task of which a write was in doubt. */
@@ -81,15 +85,20 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     });
   }
 
-  async function adopt(task: TakenTask, how: "claimed" | "rescued"): Promise<void> {
-    await inTurn(task, async () => {
-      const image = await load(task);
-      const { fence, leaseOwner } = image.header;
-      if (fence !== task.fence || leaseOwner !== deps.replicaId() || running.get(task)) return;
-      await carry(image, how).catch((error: unknown) => {
-        if (!(error instanceof LeaseLostError)) throw error;
+  async function adopt(task: TakenTask, how: "claimed" | "rescued", permit?: Permit): Promise<void> {
+    let carried = false;
+    try {
+      await inTurn(task, async () => {
+        const image = await load(task);
+        const { fence, leaseOwner } = image.header;
+        if (fence !== task.fence || leaseOwner !== deps.replicaId() || running.get(task)) return;
+        carried = await carry(image, how, permit);
       });
-    });
+    } catch (error) {
+      if (!(error instanceof LeaseLostError)) throw error;
+    } finally {
+      if (!carried) permit?.release();
+    }
   }
 
   /** The entry of a task that runs here from now on, or a runner that was not started for one that rests. */
@@ -160,6 +169,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     end,
     cancel,
     held: running.list,
+    permitAll: running.permitAll,
     heed: async (task) => running.get(task)?.runner.heed(),
 
     async disclose(workspaceId, taskId) {

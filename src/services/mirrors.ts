@@ -17,6 +17,7 @@ import {
 } from "../domain/task-log.ts";
 import { resultDigest, type TaskResult } from "../domain/task-result.ts";
 import { EngineState, TRANSITIONS } from "../domain/task-state.ts";
+import type { PermitTask } from "./agent-permits.ts";
 import { AgentCallError, type AgentClient, type AgentEndpoint } from "./agent-port.ts";
 import type { RolloutSource } from "./another-agent.ts";
 import type { TaskLog } from "./late-log.ts";
@@ -33,12 +34,14 @@ const LONGEST_MS = 600_000;
 /**
  * - `same`, `different`: both ended, or asked something, and were compared.
  * - `failed`: the mirror could not be had, answered what is no A2A, or took too long.
- * - `dropped`: nothing was compared: too many copies at once, a task that was canceled or took too long, a server that stops.
+ * - `dropped`: nothing was compared: too many copies at once, a mirror without room, a task that was canceled or took too long, a server that stops.
  */
 export type MirrorOutcome = "same" | "different" | "failed" | "dropped";
 
 export interface MirrorPorts {
   rollouts: RolloutSource;
+  /** Takes a place at the mirror; undefined when it has none. The function gives it back. */
+  tryReserve: (task: PermitTask) => Promise<(() => void) | undefined>;
   onOutcome: (outcome: MirrorOutcome) => void;
 }
 
@@ -96,10 +99,13 @@ export function createMirrors(deps: MirrorDeps): MirrorTask {
       log.info(facts, "the mirror is not registered");
       return "failed";
     }
+    const leavePlace = await ports.tryReserve(asCopied);
+    if (!leavePlace) return "dropped";
     let client: AgentClient;
     try {
       client = deps.connect(agent);
     } catch (error) {
+      leavePlace();
       log.info({ ...facts, err: error }, "the mirror cannot be called");
       return "failed";
     }
@@ -122,6 +128,7 @@ export function createMirrors(deps: MirrorDeps): MirrorTask {
     } finally {
       stop.abort(new Error("the copy is not wanted any more"));
       await copy.end(life, log);
+      leavePlace();
     }
   }
 

@@ -5,8 +5,12 @@ import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate } from "../domain/agent-report.ts";
 import { copyImage, foldTask, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
+import { atAgent } from "../store/agent-queue-repository.ts";
 import { isOutcomeUnknown } from "../store/database-errors.ts";
 import type { TaskStore } from "../store/task-store.ts";
+import type { AgentPermits, Permit } from "./agent-permits.ts";
+import type { AgentClient } from "./agent-port.ts";
+import type { AgentQueue } from "./agent-queue.ts";
 import { draining, queueIsFull } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
 import type { MirrorTask } from "./mirrors.ts";
@@ -28,13 +32,16 @@ export interface NewTasksDeps {
   queue: { busy: () => boolean; full: () => Promise<boolean> };
   /** Told of each task that is durable and on its way. */
   mirror?: MirrorTask | undefined;
+  permits: Pick<AgentPermits, "isNeeded">;
+  /** Where those wait that could run here, but not yet at their agents. */
+  agentQueue: Pick<AgentQueue, "admit" | "added" | "withdrawn">;
 }
 
 /** A task before a replica has accepted it. */
 export type TaskRequest = Omit<TaskHeader, "fence" | "leaseOwner" | "attempt" | "delivery">;
 
 /**
- * Stores a new task and starts it, or lets it wait for a replica that has room. Resolves when it is durable. `beforeStart`
+ * Stores a new task and starts it, or lets it wait for a replica, or its agent, that has room. Resolves when it is durable. `beforeStart`
  * runs between the two.
  */
 export type BeginTask = (request: TaskRequest, work: Work, options?: BeginOptions) => Promise<TaskImage>;
@@ -63,16 +70,41 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     await end(image, TaskState.FAILED, "The task could not be started and was not acknowledged.", NOT_ACKNOWLEDGED);
   }
 
+  /** It may have to be asked for, and takes a place meanwhile. */
+  async function admit(request: TaskRequest): Promise<Permit | undefined> {
+    starting += 1;
+    try {
+      return await deps.agentQueue.admit(request);
+    } finally {
+      starting -= 1;
+    }
+  }
+
+  function connectWith(permit: Permit | undefined, { agent }: Work): AgentClient {
+    try {
+      return connect(agent);
+    } catch (error) {
+      permit?.release();
+      throw error;
+    }
+  }
+
   async function begin(
     request: TaskRequest,
     work: Work,
     { decision, beforeStart, standIn }: BeginOptions = {},
   ): Promise<TaskImage> {
     if (runners.stopping) throw draining();
-    const waits = !standIn?.isReady && (running.size + starting >= deps.maxRunning || deps.queue.busy());
-    if (waits && (await deps.queue.full())) throw queueIsFull();
-    const agent = waits ? undefined : connect(work.agent);
-    const client = agent && standIn ? standingIn(standIn, agent) : agent;
+    const isFull = !standIn?.isReady && (running.size + starting >= deps.maxRunning || deps.queue.busy());
+    if (isFull && (await deps.queue.full())) throw queueIsFull();
+    // Whoever is answered by another task's result takes no place at the agent.
+    const isLimited = !isFull && deps.permits.isNeeded(request);
+    const permit = isLimited && !standIn ? await admit(request) : undefined;
+    const waitsAtAgent = isLimited && !standIn && !permit;
+    const waits = isFull || waitsAtAgent;
+    const agent = waits ? undefined : connectWith(permit, work);
+    const client = agent && standIn ? standingIn(standIn, agent, !isLimited) : agent;
+    const whyItWaits = waitsAtAgent ? `; ${atAgent(request.agentId)}` : waits ? ", which had no room" : "";
     const { delivery } = work;
     const owner = deps.replicaId();
     const header: TaskHeader = waits
@@ -81,18 +113,25 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     const update = {
       ...messageUpdate(work.message),
       state: waits ? EngineState.QUEUED : EngineState.ASSIGNED,
-      cause: waits ? `accepted by replica ${owner}, which had no room` : `accepted by replica ${owner}`,
+      cause: `accepted by replica ${owner}${whyItWaits}`,
     };
     let stored = false;
     starting += 1;
     try {
-      const storedBy = await store.submit({ header, updates: [update], ...(decision && { decision }) });
+      const storedBy = await store.submit({
+        header,
+        updates: [update],
+        ...(waitsAtAgent && { wakeInMs: "at-agent" }),
+        ...(decision && { decision }),
+      });
       // This replica may have joined anew, under another id, while the task waited to be stored.
       if (header.leaseOwner !== undefined) header.leaseOwner = storedBy;
       stored = true;
       await beforeStart?.();
     } catch (error) {
       client?.release();
+      permit?.release();
+      if (waitsAtAgent) deps.agentQueue.withdrawn(request);
       if (stored || isOutcomeUnknown(error)) {
         inBackground("an unacknowledged task may be left", header.taskId, () => endUnacknowledged(header));
       }
@@ -105,8 +144,10 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     }
     const image = foldTask(header, [{ ...update, seq: 1 }]);
     // The runner moves its own on.
-    if (client)
-      running.start(runnerFor(copyImage(image), work.agent, client, work), (r) => r.run(work.message, delivery));
+    if (client) {
+      const runner = runnerFor(copyImage(image), work.agent, client, work);
+      running.start(runner, (r) => r.run(work.message, delivery), permit && { permit });
+    } else if (waitsAtAgent) deps.agentQueue.added(request);
     else deps.hub.announceWork();
     if (!standIn?.isReady) deps.mirror?.(header, work.message, delivery);
     return image;

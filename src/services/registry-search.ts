@@ -12,6 +12,7 @@ import type { FieldViolation } from "../domain/errors.ts";
 import { lengthViolations, listViolations } from "../domain/message-rules.ts";
 import { MAX_QUERY_LENGTH } from "../domain/routing/text-match.ts";
 import type { AgentDirectory, WorkspaceAgents } from "./agent-directory.ts";
+import type { AgentHealthService } from "./agent-health.ts";
 import type { AgentConnector } from "./agent-port.ts";
 import { agentView, pageLimit } from "./registry-views.ts";
 import type { RequestContext } from "./request-context.ts";
@@ -31,7 +32,11 @@ interface Found {
   score: number;
 }
 
-export function createRegistrySearch(directory: AgentDirectory, connector: AgentConnector): RegistrySearch {
+export function createRegistrySearch(
+  directory: AgentDirectory,
+  connector: AgentConnector,
+  health: Pick<AgentHealthService, "ofAll">,
+): RegistrySearch {
   return {
     async searchAgents({ workspaceId }, request) {
       refuse([
@@ -42,10 +47,12 @@ export function createRegistrySearch(directory: AgentDirectory, connector: Agent
       const limit = pageLimit(request.pageSize, DEFAULT_PAGE);
       const agents = await directory.agents(workspaceId);
       const found = find(agents, request).slice(0, limit);
+      const ids = found.map(({ agentId }) => agentId);
+      const healths = await health.ofAll(workspaceId, ids);
       return create(SearchAgentsResponseSchema, {
         agents: found.map(({ agentId, capabilityIds, score }) =>
           create(FoundAgentSchema, {
-            agent: agentView(agents.byId.get(agentId)!, agents.defaultAgent?.agentId, connector),
+            agent: agentView(agents.byId.get(agentId)!, agents.defaultAgent?.agentId, connector, healths.get(agentId)),
             capabilityIds,
             score,
           }),

@@ -1,7 +1,13 @@
 /** How the registry shows what it has, and says that it does not have something. */
 import { create } from "@bufbuild/protobuf";
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { Access, type Agent, AgentSchema, CapabilitySchema } from "../../gen/signalbox/v1/registry_pb.ts";
+import { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import {
+  Access,
+  type Agent,
+  type AgentHealth,
+  AgentSchema,
+  CapabilitySchema,
+} from "../../gen/signalbox/v1/registry_pb.ts";
 import type { Capability } from "../domain/capability.ts";
 import { invalidArgument, SignalboxError } from "../domain/errors.ts";
 import { isDnsLabel } from "../domain/identifiers.ts";
@@ -11,8 +17,13 @@ import type { AgentConnector } from "./agent-port.ts";
 
 const MAX_PAGE = 100;
 
-/** An agent as clients see it. `defaultId` is the workspace's default agent. */
-export function agentView(agent: AgentRecord, defaultId: string | undefined, connector: AgentConnector): Agent {
+/** An agent as clients see it. `defaultId` is the workspace's default agent; `health` is left out of one that has just gone. */
+export function agentView(
+  agent: AgentRecord,
+  defaultId: string | undefined,
+  connector: AgentConnector,
+  health: AgentHealth | undefined,
+): Agent {
   const used = connector.pick(agent.card);
   return create(AgentSchema, {
     agentId: agent.agentId,
@@ -23,9 +34,19 @@ export function agentView(agent: AgentRecord, defaultId: string | undefined, con
     etag: `"${agent.revision}"`,
     createTime: timestampFromDate(agent.createdAt),
     updateTime: timestampFromDate(agent.updatedAt),
-    cardFetchTime: timestampFromDate(agent.cardFetchedAt),
+    cardFetchTime: timestampFromDate(cardFetchedAt(agent, health)),
     safeToRepeat: agent.safeToRepeat,
+    protocolVersion: used?.protocolVersion ?? "",
+    ...(health && { health }),
+    maxConcurrency: agent.maxConcurrency ?? 0,
   });
+}
+
+/** A check that passed, and found nothing odd, has found the card as it is stored. */
+function cardFetchedAt({ cardUrl, cardFetchedAt: storedAt }: AgentRecord, health: AgentHealth | undefined): Date {
+  const { lastSuccessTime, reason = "" } = health ?? {};
+  if (cardUrl === undefined || !lastSuccessTime || reason !== "") return storedAt;
+  return new Date(Math.max(storedAt.getTime(), timestampDate(lastSuccessTime).getTime()));
 }
 
 /** A capability as clients see it: with all that is known of it, wherever it was said. */

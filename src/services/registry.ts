@@ -1,6 +1,5 @@
 /** The registry: agents come, change and leave. */
-import { create, equals } from "@bufbuild/protobuf";
-import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { create } from "@bufbuild/protobuf";
 import {
   type Agent,
   type ListAgentsRequest,
@@ -9,15 +8,17 @@ import {
   type RegisterAgentRequest,
   type UpdateAgentRequest,
 } from "../../gen/signalbox/v1/registry_pb.ts";
-import { cardViolations } from "../domain/card-rules.ts";
+import { concurrencyViolations } from "../domain/capability-rules.ts";
 import { clip, invalidArgument, SignalboxError } from "../domain/errors.ts";
 import { isDnsLabel, RESERVED_IDS, slug } from "../domain/identifiers.ts";
 import { lengthViolations, MAX_URI_LENGTH } from "../domain/message-rules.ts";
-import { missingFields } from "../domain/required-fields.ts";
 import type { AgentCardSource, AgentChange, AgentRecord, AgentRepository } from "../store/agent-repository.ts";
 import type { CapabilityRepository } from "../store/capability-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
+import type { AgentHealthService } from "./agent-health.ts";
+import { heartbeatViolations } from "./agent-health.ts";
 import type { AgentConnector, CardFetcher } from "./agent-port.ts";
+import { type CardRefresh, MAX_ECHO_LENGTH } from "./card-refresh.ts";
 import { createRegistryCapabilities, type RegistryCapabilities } from "./registry-capabilities.ts";
 import { createRegistrySearch, type RegistrySearch } from "./registry-search.ts";
 import { agentNotFound, agentView, pageLimit, pageToken, readPageToken } from "./registry-views.ts";
@@ -26,12 +27,10 @@ import type { Runtime } from "./runtime.ts";
 import { refuse } from "./tasks.ts";
 
 const DEFAULT_PAGE = 50;
-/** How much of what others wrote a refusal repeats, in characters. */
-const MAX_ECHO_LENGTH = 512;
 /** The largest revision that the database can hold. */
 const MAX_REVISION = 2 ** 31 - 1;
 /** What a mask of UpdateAgent may name. */
-const CHANGEABLE: readonly string[] = ["card", "card_url", "safe_to_repeat", "*"];
+const CHANGEABLE: readonly string[] = ["card", "card_url", "safe_to_repeat", "max_concurrency", "*"];
 const CARD_PATH = "/.well-known/agent-card.json";
 
 export interface Registry extends RegistryCapabilities, RegistrySearch {
@@ -50,38 +49,25 @@ interface RegistryDeps {
   directory: AgentDirectory;
   connector: AgentConnector;
   cards: CardFetcher;
+  cardRefresh: CardRefresh;
+  health: Pick<AgentHealthService, "of" | "ofAll" | "recheck">;
   runtime: Runtime;
 }
 
 export function createRegistry(deps: RegistryDeps): Registry {
-  const { repository, capabilities, directory, connector, cards, runtime } = deps;
+  const { repository, capabilities, directory, connector, cards, cardRefresh, health, runtime } = deps;
+  const { checked } = cardRefresh;
 
   async function fetchCard(url: string, field: string, signal: AbortSignal): Promise<AgentCardSource> {
     try {
       const fetched = await cards.fetch(url, { signal });
       if (!fetched) throw new Error("a card was fetched without a condition and came back unchanged");
-      return checked({ card: fetched.card, cardUrl: url, cardEtag: fetched.etag }, "the card's ");
+      const { card, etag, modified } = fetched;
+      return checked({ card, cardUrl: url, cardEtag: etag, cardModified: modified }, "the card's ");
     } catch (error) {
       if (!(error instanceof SignalboxError) || error.code !== "INVALID_ARGUMENT" || field === "") throw error;
       throw invalidArgument([{ field, description: clip(error.message, MAX_ECHO_LENGTH) }], error);
     }
-  }
-
-  /** A card that this router can work with: whole, of sensible size, and with an interface that it speaks. */
-  function checked(source: AgentCardSource, at: string): AgentCardSource {
-    const { card } = source;
-    const violations = [...missingFields(AgentCardSchema, card), ...cardViolations(card)];
-    refuse(violations.map(({ field, description }) => ({ field: at + field, description })));
-    if (!connector.pick(card)) {
-      const offered = card.supportedInterfaces.map((i) => `${i.protocolBinding} ${i.protocolVersion}`).join(", ");
-      throw invalidArgument([
-        {
-          field: `${at}supportedInterfaces`,
-          description: `offers ${clip(offered, MAX_ECHO_LENGTH)}; this router speaks GRPC, JSONRPC and HTTP+JSON of protocol version 1.0`,
-        },
-      ]);
-    }
-    return source;
   }
 
   async function existing(context: RequestContext, agentId: string): Promise<AgentRecord> {
@@ -91,8 +77,10 @@ export function createRegistry(deps: RegistryDeps): Registry {
   }
 
   async function show(context: RequestContext, agentId: string): Promise<Agent> {
-    const { defaultAgent } = await directory.agents(context.workspaceId);
-    return agentView(await existing(context, agentId), defaultAgent?.agentId, connector);
+    const { workspaceId } = context;
+    const { defaultAgent } = await directory.agents(workspaceId);
+    const agent = await existing(context, agentId);
+    return agentView(agent, defaultAgent?.agentId, connector, await health.of(workspaceId, agentId));
   }
 
   /** What changed is seen by the next request here, and by other replicas within a second. */
@@ -100,19 +88,15 @@ export function createRegistry(deps: RegistryDeps): Registry {
     directory.changed(context.workspaceId);
   }
 
-  /** The same for a card; connections are kept as long as it says what it said. */
-  function cardChanged(context: RequestContext, { agentId, card }: AgentRecord, next: AgentCard): void {
-    changed(context);
-    if (!equals(AgentCardSchema, card, next)) connector.forget(context.workspaceId, agentId);
-  }
-
   return {
     ...createRegistryCapabilities({ agents: repository, capabilities, directory, runtime }),
-    ...createRegistrySearch(directory, connector),
+    ...createRegistrySearch(directory, connector, health),
 
     async register(context, request) {
       const wanted = request.agentId;
       if (wanted !== "") refuse(agentIdViolations(wanted));
+      refuse(heartbeatViolations(request.heartbeatTtlMs));
+      refuse(concurrencyViolations("maxConcurrency", request.maxConcurrency));
       const source = await sourceOf(request, context.signal);
       const agentId = wanted || slug(source.card.name);
       if (!agentId || RESERVED_IDS.has(agentId)) {
@@ -120,8 +104,9 @@ export function createRegistry(deps: RegistryDeps): Registry {
           { field: "agentId", description: `no id can be made from the card's name "${source.card.name}"; give one` },
         ]);
       }
-      const { safeToRepeat } = request;
-      const stored = await repository.insert(context.workspaceId, agentId, { source, safeToRepeat }, runtime.now());
+      const { safeToRepeat, maxConcurrency, heartbeatTtlMs } = request;
+      const agent = { source, safeToRepeat, maxConcurrency, heartbeatTtlMs: heartbeatTtlMs || undefined };
+      const stored = await repository.insert(context.workspaceId, agentId, agent, runtime.now());
       if (!stored) throw agentExists(agentId);
       changed(context);
       return show(context, agentId);
@@ -135,6 +120,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
         ...(agent.card ? ["card"] : []),
         ...(agent.cardUrl ? ["card_url"] : []),
         ...(agent.safeToRepeat ? ["safe_to_repeat"] : []),
+        ...(agent.maxConcurrency !== 0 ? ["max_concurrency"] : []),
       ];
       const unknown = paths.filter((path) => !CHANGEABLE.includes(path));
       const revision = agent.etag === "" ? undefined : revisionOf(agent.etag);
@@ -143,7 +129,8 @@ export function createRegistry(deps: RegistryDeps): Registry {
       const outcome = await repository.update(context.workspaceId, current.agentId, change, runtime.now(), revision);
       if (outcome === "missing") throw agentNotFound(current.agentId);
       if (outcome === "changed") throw etagMismatch(current.agentId);
-      cardChanged(context, current, change.source?.card ?? current.card);
+      cardRefresh.changed(current, change.source?.card ?? current.card);
+      if (change.source) await health.recheck(context.workspaceId, current.agentId);
       return show(context, current.agentId);
     },
 
@@ -164,8 +151,10 @@ export function createRegistry(deps: RegistryDeps): Registry {
       const { defaultAgent } = await directory.agents(context.workspaceId);
       const agents = found.slice(0, limit);
       const last = agents.at(-1);
+      const ids = agents.map(({ agentId }) => agentId);
+      const healths = await health.ofAll(context.workspaceId, ids);
       return create(ListAgentsResponseSchema, {
-        agents: agents.map((agent) => agentView(agent, defaultAgent?.agentId, connector)),
+        agents: agents.map((agent) => agentView(agent, defaultAgent?.agentId, connector, healths.get(agent.agentId))),
         nextPageToken: found.length > limit && last ? pageToken(last.agentId) : "",
       });
     },
@@ -173,16 +162,9 @@ export function createRegistry(deps: RegistryDeps): Registry {
     async refreshCard(context, agentId) {
       const agent = await existing(context, agentId);
       if (agent.cardUrl === undefined) throw cardHasNoUrl(agentId);
-      const etag = agent.cardEtag;
-      const fetched = await cards.fetch(agent.cardUrl, { signal: context.signal, ...(etag !== undefined && { etag }) });
-      if (fetched) {
-        const source = checked({ card: fetched.card, cardUrl: agent.cardUrl, cardEtag: fetched.etag }, "the card's ");
-        await repository.update(context.workspaceId, agentId, { source }, runtime.now(), agent.revision);
-        cardChanged(context, agent, source.card);
-      } else {
-        await repository.touch(context.workspaceId, agentId, runtime.now());
-        changed(context);
-      }
+      const outcome = await cardRefresh.refresh({ ...agent, cardUrl: agent.cardUrl }, context.signal);
+      if (outcome === "unchanged") await repository.touch(context.workspaceId, agentId, runtime.now());
+      changed(context);
       return show(context, agentId);
     },
 
@@ -197,20 +179,23 @@ export function createRegistry(deps: RegistryDeps): Registry {
   /** The change that `paths` name. Fetches the card when it is to come from another URL. */
   async function changeOf(agent: Agent, paths: readonly string[], signal: AbortSignal): Promise<AgentChange> {
     const has = (path: string) => paths.includes(path) || paths.includes("*");
-    const flag = has("safe_to_repeat") ? { safeToRepeat: agent.safeToRepeat } : {};
+    if (has("max_concurrency")) refuse(concurrencyViolations("agent.maxConcurrency", agent.maxConcurrency));
+    const said: AgentChange = {
+      ...(has("safe_to_repeat") && { safeToRepeat: agent.safeToRepeat }),
+      ...(has("max_concurrency") && { maxConcurrency: agent.maxConcurrency }),
+    };
     if (has("card_url") && agent.cardUrl !== "") {
-      return { ...flag, source: await fetchCard(agent.cardUrl, "agent.cardUrl", signal) };
+      return { ...said, source: await fetchCard(agent.cardUrl, "agent.cardUrl", signal) };
     }
     if (has("card") && agent.card) {
       const source = { card: agent.card, cardUrl: undefined, cardEtag: undefined };
-      return { ...flag, source: checked(source, "agent.card.") };
+      return { ...said, source: checked(source, "agent.card.") };
     }
-    if (has("card_url") || has("card") || !has("safe_to_repeat")) {
-      throw invalidArgument([
-        { field: "agent", description: "holds no change: give card or cardUrl, or name safeToRepeat in updateMask" },
-      ]);
+    if (has("card_url") || has("card") || Object.keys(said).length === 0) {
+      const description = "holds no change: give card or cardUrl, or name safeToRepeat or maxConcurrency in updateMask";
+      throw invalidArgument([{ field: "agent", description }]);
     }
-    return flag;
+    return said;
   }
 
   async function sourceOf({ source }: RegisterAgentRequest, signal: AbortSignal): Promise<AgentCardSource> {

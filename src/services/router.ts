@@ -18,6 +18,7 @@ import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
 import { endpointOf } from "./another-agent.ts";
 import type { RequestContext } from "./request-context.ts";
+import type { AgentAvailability } from "./routing/availability.ts";
 import { type DecideDeps, decide, undecided } from "./routing/decide.ts";
 import { type FallbackDeps, type Found, findWithFallback, nextInChain, type Quest } from "./routing/fallback.ts";
 import { NoRouteError, noRoute, nothingFits } from "./routing/no-route.ts";
@@ -49,7 +50,7 @@ export interface Router {
    * turn.
    *
    * @throws SignalboxError INVALID_ARGUMENT (the extension's values, or what contradicts the target), TARGET_NOT_FOUND,
-   * NO_ROUTE (a NoRouteError), or what the only agent in question answers to such a message.
+   * NO_ROUTE (a NoRouteError), AGENT_UNAVAILABLE, or what the only agent in question answers to such a message.
    */
   route(
     context: RequestContext,
@@ -82,6 +83,8 @@ export interface RouterDeps extends DecideDeps, FallbackDeps {
   strategy: StrategyName;
   /** The bytes of the decision that was stored with a task; undefined when none was. */
   readDecision: (workspaceId: string, taskId: string) => Promise<Uint8Array | undefined>;
+  /** Which agents take no new tasks; left out, all do. */
+  availability?: Pick<AgentAvailability, "troubles" | "chosen">;
 }
 
 /** So many, and they are counted from 0 again: what the record can hold. */
@@ -126,7 +129,7 @@ export function createRouter(deps: RouterDeps): Router {
     const loading = rollouts.load(workspaceId);
     if (loading) await loading;
     const settings = await deps.settings.of(workspaceId);
-    const ask: Ask = { message, extensions, wishes };
+    const ask: Ask = { message, extensions, wishes, troubles: deps.availability?.troubles(workspaceId) };
     // A preview that names no context is of any one: a canary's share of previews shows the canary.
     const quest: Quest = { workspaceId, agents, ask, key: key || deps.runtime.newId() };
     // Where nothing fits anywhere, what was looked for first is what the client hears of.
@@ -187,6 +190,7 @@ export function createRouter(deps: RouterDeps): Router {
       matches: asked.matches ?? [],
       rollout: traceOf(steered, by && { step: by.step, condition: givenCondition(by.condition) }),
     });
+    if (!isPreview) deps.availability?.chosen(workspaceId, chosen.agent.agentId);
     return { ...chosen, decision };
   }
 
@@ -212,7 +216,8 @@ export function createRouter(deps: RouterDeps): Router {
     const before = stored && fromBinary(RouteDecisionSchema, stored);
     if (!before || (before.capabilityId === "" && before.source !== RouteSource.DEFAULT)) return undefined;
     const agents = await directory.agents(workspaceId);
-    const ask: Ask = { message, extensions: delivery.extensions ?? [], wishes };
+    const troubles = deps.availability?.troubles(workspaceId);
+    const ask: Ask = { message, extensions: delivery.extensions ?? [], wishes, troubles };
     const quest: Quest = { workspaceId, agents, ask, key: task.contextId };
     const { source, matches } = before;
     const asked: Search = { source, matches, offers: [], ...(capabilityId !== undefined && { capabilityId }) };

@@ -4,6 +4,7 @@ import type { AbortGroup } from "./abort-group.ts";
 import type { AgentClient, AgentEndpoint } from "./agent-port.ts";
 import type { FindAnotherAgent } from "./another-agent.ts";
 import type { TaskLog } from "./late-log.ts";
+import type { AgentLoads } from "./routing/agent-load.ts";
 import type { Runtime } from "./runtime.ts";
 import type { AttemptRules } from "./task-attempts.ts";
 import type { Hedging } from "./task-hedge.ts";
@@ -23,6 +24,8 @@ export interface RunnerDeps {
   nextAgent?: FindAnotherAgent | undefined;
   /** Asks a second agent when the first is slow; left out where nobody is. */
   hedging?: Hedging | undefined;
+  /** Told whether agents answer. */
+  loads: Pick<AgentLoads, "answered" | "failedCall">;
 }
 
 /** What a runner works with that is its task's own. */

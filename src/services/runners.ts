@@ -7,6 +7,7 @@ import { taskNotFound } from "../domain/errors.ts";
 import { foldTask, type TaskImage } from "../domain/task-log.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import { createAbortGroup } from "./abort-group.ts";
+import type { AgentPermits } from "./agent-permits.ts";
 import { AgentCallError, type AgentClient, type AgentConnector, type AgentEndpoint } from "./agent-port.ts";
 import { agentUnavailable, draining } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
@@ -14,7 +15,7 @@ import { createTurns } from "./in-turn.ts";
 import { LateLog } from "./late-log.ts";
 import type { AgentLoads } from "./routing/agent-load.ts";
 import type { Life, RunnerDeps } from "./runner-deps.ts";
-import { createRunningTasks, type RunningTasks } from "./running-tasks.ts";
+import { createRunningTasks, type RunningTasks, type TaskTimes } from "./running-tasks.ts";
 import { backoffMs } from "./runtime.ts";
 import { handOver } from "./task-handover.ts";
 import { createHedging, type HedgePorts } from "./task-hedge.ts";
@@ -28,7 +29,8 @@ const PAUSE_MAX_MS = 1_000;
 export interface RunnersDeps extends RunnerDeps, WriterDeps {
   log: Logger;
   connector: AgentConnector;
-  loads: Pick<AgentLoads, "begin" | "end">;
+  loads: TaskTimes & Pick<AgentLoads, "answered" | "failedCall">;
+  permits: Pick<AgentPermits, "force">;
   /** Told when there is room for another task. */
   onRoom: () => void;
   /** What decides about second requests; left out where there are none. */
@@ -63,7 +65,7 @@ export interface Runners {
 
 export function createRunners(deps: RunnersDeps): Runners {
   const { store, runtime, log } = deps;
-  const running = createRunningTasks({ hub: deps.hub, log, loads: deps.loads, onRest: deps.onRoom, now: runtime.now });
+  const running = createRunningTasks({ ...deps, onRest: deps.onRoom, now: runtime.now });
   const turns = createTurns();
   const beside = new Set<Promise<void>>();
   let life = newLife();

@@ -1,10 +1,11 @@
 /** The tasks that this replica carries at the moment, each with its runner. */
 import type { Logger } from "pino";
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { stateBrought, stateOf, type TaskUpdate } from "../domain/task-log.ts";
+import { stateBrought, stateOf, type TaskHeader, type TaskUpdate } from "../domain/task-log.ts";
 import { TRANSITIONS } from "../domain/task-state.ts";
 import type { TakenTask } from "../store/lease-repository.ts";
 import type { TaskKey } from "../store/task-reads.ts";
+import type { AgentPermits, Permit } from "./agent-permits.ts";
 import type { AgentLoads } from "./routing/agent-load.ts";
 import type { TaskRunner } from "./task-runner.ts";
 import type { TaskWriter } from "./task-writer.ts";
@@ -25,11 +26,10 @@ export interface RunningTasks {
   /** How many of each workspace run. */
   readonly byWorkspace: ReadonlyMap<string, number>;
   get(key: TaskKey): RunningTask | undefined;
-  /**
-   * Lets a runner work. The task runs until the work settles; the runner is released then. `since`: when its agent began, if
-   * that was earlier.
-   */
-  start(runner: TaskRunner, work: (runner: TaskRunner) => Promise<void>, since?: Date): void;
+  /** Lets a runner work. The task runs until the work settles; the runner is released then, and so is its permit. */
+  start(runner: TaskRunner, work: (runner: TaskRunner) => Promise<void>, options?: StartOptions): void;
+  /** Gives the tasks of a workspace the permits that they need since limits were set. */
+  permitAll(workspaceId: string): void;
   /**
    * Forgets a task that is no longer this replica's, or no longer this writer's. Its runner may live on until its agent has
    * named what it began.
@@ -43,11 +43,25 @@ export interface RunningTasks {
   settled(): Promise<void>;
 }
 
+export interface StartOptions {
+  /** Its place at its agent. Without one, it is thought to be there already. */
+  permit?: Permit | undefined;
+  /** When its agent began, if that was before now. */
+  since?: Date | undefined;
+}
+
+/** Who hears of the tasks that agents have. */
+export interface TaskTimes extends Pick<AgentLoads, "begin"> {
+  /** As of AgentLoads. `isLast`: the task is with no other agent next. */
+  end(header: TaskHeader, state: TaskState, isLast: boolean): void;
+}
+
 interface RunningDeps {
   hub: UpdateHub;
   log: Logger;
   /** Told which agents have how many tasks, and how they end. */
-  loads: Pick<AgentLoads, "begin" | "end">;
+  loads: TaskTimes;
+  permits: Pick<AgentPermits, "force">;
   onRest: () => void;
   now: () => Date;
 }
@@ -70,14 +84,17 @@ export function createRunningTasks(deps: RunningDeps): RunningTasks {
       return Math.max(places.taken, Math.ceil(running.size / 2));
     },
     get: (key) => running.get(keyOf(key))?.entry,
-    start(runner, work, since) {
+    start(runner, work, options) {
       const key = keyOf(runner.writer.image.header);
-      const entry = new Entry(deps, places, runner, since);
+      const entry = new Entry(deps, places, runner, options);
       const place = { entry };
       running.set(key, place);
       entry.begin(work, () => {
         if (running.get(key) === place) forget(key);
       });
+    },
+    permitAll(workspaceId) {
+      for (const entry of entries()) if (entry.workspaceId === workspaceId) entry.permit();
     },
     drop(key, writer) {
       const { runner } = running.get(keyOf(key))?.entry ?? {};
@@ -119,26 +136,36 @@ class Entry implements RunningTask, TaskListener {
   done: Promise<void> = Promise.resolve();
   readonly #deps: RunningDeps;
   readonly #places: Places;
-  readonly #workspaceId: string;
+  readonly workspaceId: string;
   /** Whose work it is. Where its image comes to say another, this one has failed it, or was slow. */
   readonly #agentId: string;
   /** Since when, where that was not from the beginning. */
   readonly #since: Date | undefined;
+  #permit: Permit | undefined;
   readonly #deaf: () => void;
   #hasPlace = true;
 
-  constructor(deps: RunningDeps, places: Places, runner: TaskRunner, since?: Date) {
+  constructor(deps: RunningDeps, places: Places, runner: TaskRunner, { permit, since }: StartOptions = {}) {
     const { workspaceId, taskId, agentId, origin } = runner.writer.image.header;
     this.#deps = deps;
     this.#agentId = agentId;
     // What passed with the agents before is not this one's.
     this.#since = since ?? (origin && deps.now());
     this.#places = places;
-    this.#workspaceId = workspaceId;
+    this.workspaceId = workspaceId;
     this.runner = runner;
+    // One that was taken before this replica had to join anew, or before limits were set, is not whole.
+    this.#permit = permit;
+    this.permit();
     places.take(workspaceId);
     deps.loads.begin(runner.writer.image.header);
     this.#deaf = deps.hub.subscribe(workspaceId, taskId, this);
+  }
+
+  /** Sees to it that it has what it needs. Whoever is answered by another task's result is not at its agent. */
+  permit(): void {
+    if (this.runner.isStoodIn) return;
+    this.#permit = this.#deps.permits.force(this.runner.writer.image.header, this.#permit);
   }
 
   begin(work: (runner: TaskRunner) => Promise<void>, forget: () => void): void {
@@ -169,6 +196,8 @@ class Entry implements RunningTask, TaskListener {
     this.#leavePlace();
     forget();
     this.runner.release();
+    // Not sooner: a task that was canceled, or was too late, may be at its agent until the agent has been told.
+    this.#permit?.release();
     onRest();
   }
 
@@ -179,7 +208,7 @@ class Entry implements RunningTask, TaskListener {
   #leavePlace(): void {
     if (!this.#hasPlace) return;
     this.#hasPlace = false;
-    this.#places.giveBack(this.#workspaceId);
+    this.#places.giveBack(this.workspaceId);
     const { image } = this.runner.writer;
     const { header } = image;
     const isStill = header.agentId === this.#agentId;
@@ -187,7 +216,7 @@ class Entry implements RunningTask, TaskListener {
       isStill && !this.#since
         ? header
         : { ...header, agentId: this.#agentId, createdAt: this.#since ?? header.createdAt };
-    this.#deps.loads.end(own, this.#outcome(isStill));
+    this.#deps.loads.end(own, this.#outcome(isStill), isStill && !this.runner.hasGivenWay);
   }
 
   /** How the task ended as far as it tells of the agent that had it here. */

@@ -13,21 +13,30 @@ export interface StandIn {
 const unknownToAgent = () =>
   new AgentCallError("refused", "The agent was never given this task.", { reason: "TASK_NOT_FOUND" });
 
-/** A client that asks `standIn` first, and otherwise is the agent's own, which it releases. */
-export const standingIn = (standIn: StandIn, agent: AgentClient): AgentClient => new StandInClient(standIn, agent);
+/** The agent was not asked, so the task may be tried again. */
+const cameToNothing = () => new AgentCallError("unreachable", "The task whose result was waited for has none.");
+
+/**
+ * A client that asks `standIn` first, and otherwise is the agent's own, which it releases. `hasRoom`: the agent may be asked
+ * at once where nobody knows its answer. Else the attempt ends, as with an agent out of reach, and the next one waits its turn.
+ */
+export const standingIn = (standIn: StandIn, agent: AgentClient, hasRoom = true): AgentClient =>
+  new StandInClient(standIn, agent, hasRoom);
 
 class StandInClient implements AgentClient {
   standsIn = true;
   readonly #standIn: StandIn;
   readonly #agent: AgentClient;
+  readonly #hasRoom: boolean;
   readonly subscribe: AgentClient["subscribe"];
   readonly get: AgentClient["get"];
   readonly cancel: AgentClient["cancel"];
   readonly release: AgentClient["release"];
 
-  constructor(standIn: StandIn, agent: AgentClient) {
+  constructor(standIn: StandIn, agent: AgentClient, hasRoom: boolean) {
     this.#standIn = standIn;
     this.#agent = agent;
+    this.#hasRoom = hasRoom;
     this.subscribe = (taskId, options) => agent.subscribe(taskId, options);
     this.get = (taskId, options) => agent.get(taskId, options);
     this.cancel = async (taskId, options) => {
@@ -55,7 +64,9 @@ class StandInClient implements AgentClient {
   /** Once: what is sent later goes on with what the agent has. */
   async #ask(options: AgentSendOptions): Promise<StreamResponse | undefined> {
     const answer = this.standsIn ? await this.#standIn.answer(options) : undefined;
-    if (!answer) this.standsIn = false;
-    return answer;
+    if (answer) return answer;
+    if (this.standsIn && !this.#hasRoom) throw cameToNothing();
+    this.standsIn = false;
+    return undefined;
   }
 }

@@ -37,6 +37,9 @@ export interface FollowerDeps {
   control(): AgentCallOptions;
   /** How many messages were sent beside the run, and how many of them have arrived. */
   told(): { sent: number; arrived: number };
+  /** The agent was looked for, and can be had again; or cannot, or what it says is no A2A. */
+  onAnswered(): void;
+  onUnanswered(failure: AgentCallError): void;
 }
 
 export interface TaskFollower {
@@ -110,14 +113,18 @@ class Follower implements TaskFollower {
       const { upstreamTaskId } = header;
       if (upstreamTaskId === undefined) {
         const silence = "The agent ended its answer without having said anything.";
-        return this.#deps.attempts().refused(new AgentCallError("invalid", silence));
+        const failure = new AgentCallError("invalid", silence);
+        this.#deps.onUnanswered(failure);
+        return this.#deps.attempts().refused(failure);
       }
       try {
         if (this.#client.streaming) await this.#resubscribe(upstreamTaskId);
         if (!this.#isAtRest) await this.look(upstreamTaskId);
+        if (failures > 0) this.#deps.onAnswered();
         failures = 0;
       } catch (error) {
         const failure = this.#deps.asCallError(error);
+        this.#deps.onUnanswered(failure);
         if (failure.reason === "TASK_NOT_FOUND") return this.#deps.attempts().failed(forgotten(failure));
         const final = failure.kind === "refused" && !NOT_NOW.has(failure.reason ?? "");
         if (final || failure.kind === "invalid") return this.#deps.attempts().refused(failure);

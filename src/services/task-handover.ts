@@ -48,7 +48,7 @@ export async function handOver(
     }
     if (!isMoved) return false;
     running.drop(header, first.writer);
-    running.start(runner, (r) => r.take(answer), since);
+    running.start(runner, (r) => r.take(answer), { since });
     first.giveWay();
     return true;
   });

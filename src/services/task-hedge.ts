@@ -16,6 +16,7 @@ import {
 } from "../domain/task-log.ts";
 import type { TaskResult } from "../domain/task-result.ts";
 import { EngineState, stateName } from "../domain/task-state.ts";
+import type { PermitTask } from "./agent-permits.ts";
 import { AgentCallError, type AgentClient, type AgentEndpoint } from "./agent-port.ts";
 import { type AnotherAgent, asGiven, endpointOf, type FindAnotherAgent, type RolloutSource } from "./another-agent.ts";
 import type { TaskLog } from "./late-log.ts";
@@ -48,7 +49,7 @@ export interface HedgePorts {
   /** How many tasks an agent has. */
   inFlight: (workspaceId: string, agentId: string) => number;
   /** Takes a place at the second agent; undefined when it has none. The function gives it back. */
-  tryReserve: (workspaceId: string, agentId: string) => (() => void) | undefined;
+  tryReserve: (task: PermitTask) => Promise<(() => void) | undefined>;
   onOutcome: (outcome: HedgeOutcome) => void;
 }
 
@@ -210,7 +211,9 @@ export class TaskHedge {
     try {
       const second = await ports.secondAgent(asGiven(header), what.message, agentsOf(header));
       if (!second || !endpointOf(second).safeToRepeat || second.agent.agentId === header.agentId) return "refused";
-      const leavePlace = ports.tryReserve(header.workspaceId, second.agent.agentId);
+      const { agentId } = second.agent;
+      const capabilityId = second.capability?.capabilityId;
+      const leavePlace = await ports.tryReserve({ workspaceId: header.workspaceId, agentId, capabilityId });
       if (!leavePlace) return "refused";
       try {
         return await this.#race(second, what);

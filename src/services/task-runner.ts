@@ -222,6 +222,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
    */
   async onNamed(upstreamTaskId: string, late: boolean): Promise<void> {
     this.#nameKnown();
+    this.onAnswered();
     if (!late) return;
     const { signal } = this.#life;
     // A replica that was declared dead writes no more, but it alone knows what to cancel.
@@ -240,6 +241,18 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
 
   async onAgentFailed(why: string): Promise<boolean> {
     return (this.#deps.nextAgent ?? this.#hedge) !== undefined && this.attempts().failedByAgent(why);
+  }
+
+  /** The agent can be had. */
+  onAnswered(): void {
+    if (this.isStoodIn) return;
+    this.#deps.loads.answered(this.#ofAgent);
+  }
+
+  /** It cannot, or what it says is no A2A. */
+  onUnanswered(failure: AgentCallError): void {
+    if (this.isStoodIn) return;
+    this.#deps.loads.failedCall(this.#ofAgent, failure);
   }
 
   /** Nobody waits for what is held: the run ends with how its storing failed. */
@@ -268,7 +281,10 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
       }
     } catch (error) {
       const failure = this.asCallError(error);
-      if (this.#upstreamTaskId === undefined) return this.attempts().notBegun(failure);
+      const unheard = this.#upstreamTaskId === undefined;
+      // What breaks in the middle of a task is mostly healed: whether the agent is there shows when it is looked for.
+      if (unheard || failure.kind === "invalid") this.onUnanswered(failure);
+      if (unheard) return this.attempts().notBegun(failure);
       if (failure.kind === "invalid") return this.attempts().refused(failure);
       this.log.info({ err: failure }, "the message met trouble; looking what became of it");
       if (!first && (await this.#follower.wasNotHeard(failure))) return;
@@ -379,6 +395,11 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
 
   get #state(): TaskState {
     return stateOf(this.writer.image);
+  }
+
+  /** Whom it tells of: the task may be with another agent by now. */
+  get #ofAgent(): { workspaceId: string; agentId: string } {
+    return { workspaceId: this.writer.image.header.workspaceId, agentId: this.#agent.agentId };
   }
 
   get #upstreamTaskId(): string | undefined {

@@ -1,6 +1,6 @@
 /** Agents and the default agent of each workspace. */
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
-import type { Selectable } from "kysely";
+import { type Selectable, sql } from "kysely";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { Database } from "./database.ts";
 import type { AgentTable } from "./schema.ts";
@@ -12,8 +12,12 @@ export interface AgentRecord {
   cardUrl: string | undefined;
   /** The ETag with which the card was served to us. */
   cardEtag: string | undefined;
+  /** The Last-Modified with which it was served, where there was no ETag. */
+  cardModified: string | undefined;
   /** Whether a task may be sent to it once more when nobody knows what became of the first time. */
   safeToRepeat: boolean;
+  /** Tasks that it works on at once; undefined when there is no limit. */
+  maxConcurrency: number | undefined;
   revision: number;
   createdAt: Date;
   updatedAt: Date;
@@ -25,6 +29,7 @@ export interface AgentCardSource {
   card: AgentCard;
   cardUrl: string | undefined;
   cardEtag: string | undefined;
+  cardModified?: string | undefined;
 }
 
 /** What changes about an agent; the rest stays. */
@@ -32,11 +37,19 @@ export interface AgentChange {
   /** A card that was given or fetched now. */
   source?: AgentCardSource;
   safeToRepeat?: boolean;
+  /** 0 takes the limit away. */
+  maxConcurrency?: number;
+}
+
+/** An agent that comes. */
+export interface NewAgent extends Required<AgentChange> {
+  /** Until when it has to give its first heartbeat, in milliseconds from now; undefined when it need not give any. */
+  heartbeatTtlMs?: number | undefined;
 }
 
 export interface AgentRepository {
-  /** False when the id is taken. */
-  insert(workspaceId: string, agentId: string, agent: Required<AgentChange>, now: Date): Promise<boolean>;
+  /** False when the id is taken. It is healthy until a check says otherwise, and due for one. */
+  insert(workspaceId: string, agentId: string, agent: NewAgent, now: Date): Promise<boolean>;
   /** Changes an agent; `revision` guards against lost updates when given. */
   update(
     workspaceId: string,
@@ -45,8 +58,13 @@ export interface AgentRepository {
     now: Date,
     revision?: number,
   ): Promise<"updated" | "missing" | "changed">;
-  /** Notes that the card was found unchanged. */
-  touch(workspaceId: string, agentId: string, now: Date): Promise<void>;
+  /** Notes that the card was found unchanged, and with what it was served where that is another than before. */
+  touch(
+    workspaceId: string,
+    agentId: string,
+    now: Date,
+    served?: Pick<AgentCardSource, "cardEtag" | "cardModified">,
+  ): Promise<void>;
   /** False when there was none. A default that pointed at it points at nothing. */
   remove(workspaceId: string, agentId: string): Promise<boolean>;
   get(workspaceId: string, agentId: string): Promise<AgentRecord | undefined>;
@@ -62,28 +80,46 @@ export function createAgentRepository(db: Database): AgentRepository {
     kysely.selectFrom("agents").selectAll().where("workspace_id", "=", workspaceId).where("agent_id", "=", agentId);
 
   return {
-    async insert(workspaceId, agentId, { source, safeToRepeat }, now) {
+    async insert(workspaceId, agentId, { source, safeToRepeat, maxConcurrency, heartbeatTtlMs }, now) {
       const result = await kysely
-        .insertInto("agents")
-        .values({
-          workspace_id: workspaceId,
-          agent_id: agentId,
-          ...cardColumns(source, now),
-          safe_to_repeat: safeToRepeat,
-          created_at: now,
-          updated_at: now,
-        })
-        .onConflict((conflict) => conflict.doNothing())
+        .with("agent", (db) =>
+          db
+            .insertInto("agents")
+            .values({
+              workspace_id: workspaceId,
+              agent_id: agentId,
+              ...cardColumns(source, now),
+              safe_to_repeat: safeToRepeat,
+              max_concurrency: maxConcurrency || null,
+              created_at: now,
+              updated_at: now,
+            })
+            .onConflict((conflict) => conflict.doNothing())
+            .returning(["workspace_id", "agent_id"]),
+        )
+        .insertInto("agent_health")
+        .columns(["workspace_id", "agent_id", "heartbeat_ttl_ms", "heartbeat_expires_at"])
+        .expression((db) =>
+          db
+            .selectFrom("agent")
+            .select([
+              "workspace_id",
+              "agent_id",
+              sql<number>`${heartbeatTtlMs ?? null}::int`.as("ttl"),
+              sql<Date>`clock_timestamp() + ${heartbeatTtlMs ?? null}::int * interval '1 millisecond'`.as("expires"),
+            ]),
+        )
         .executeTakeFirst();
       return (result.numInsertedOrUpdatedRows ?? 0n) > 0n;
     },
 
-    async update(workspaceId, agentId, { source, safeToRepeat }, now, revision) {
+    async update(workspaceId, agentId, { source, safeToRepeat, maxConcurrency }, now, revision) {
       const result = await kysely
         .updateTable("agents")
         .set((eb) => ({
           ...(source && cardColumns(source, now)),
           ...(safeToRepeat !== undefined && { safe_to_repeat: safeToRepeat }),
+          ...(maxConcurrency !== undefined && { max_concurrency: maxConcurrency || null }),
           revision: eb("revision", "+", 1),
           updated_at: now,
         }))
@@ -95,10 +131,13 @@ export function createAgentRepository(db: Database): AgentRepository {
       return (await one(workspaceId, agentId).executeTakeFirst()) ? "changed" : "missing";
     },
 
-    async touch(workspaceId, agentId, now) {
+    async touch(workspaceId, agentId, now, served) {
       await kysely
         .updateTable("agents")
-        .set({ card_fetched_at: now })
+        .set({
+          card_fetched_at: now,
+          ...(served && { card_etag: served.cardEtag ?? null, card_modified: served.cardModified ?? null }),
+        })
         .where("workspace_id", "=", workspaceId)
         .where("agent_id", "=", agentId)
         .execute();
@@ -123,7 +162,7 @@ export function createAgentRepository(db: Database): AgentRepository {
 
     async get(workspaceId, agentId) {
       const row = await one(workspaceId, agentId).executeTakeFirst();
-      return row && record(row);
+      return row && agentRecord(row);
     },
 
     async list(workspaceId, { afterId, limit }) {
@@ -135,7 +174,7 @@ export function createAgentRepository(db: Database): AgentRepository {
         .orderBy("agent_id")
         .limit(limit)
         .execute();
-      return rows.map(record);
+      return rows.map(agentRecord);
     },
 
     async defaultAgentId(workspaceId) {
@@ -162,18 +201,22 @@ function cardColumns(source: AgentCardSource, now: Date) {
     card: toBinary(AgentCardSchema, source.card),
     card_url: source.cardUrl ?? null,
     card_etag: source.cardEtag ?? null,
+    card_modified: source.cardModified ?? null,
     card_fetched_at: now,
   };
 }
 
-function record(row: Selectable<AgentTable>): AgentRecord {
+/** An agent as its row has it. */
+export function agentRecord(row: Selectable<AgentTable>): AgentRecord {
   return {
     workspaceId: row.workspace_id,
     agentId: row.agent_id,
     card: fromBinary(AgentCardSchema, row.card),
     cardUrl: row.card_url ?? undefined,
     cardEtag: row.card_etag ?? undefined,
+    cardModified: row.card_modified ?? undefined,
     safeToRepeat: row.safe_to_repeat,
+    maxConcurrency: row.max_concurrency ?? undefined,
     revision: row.revision,
     createdAt: row.created_at,
     updatedAt: row.updated_at,

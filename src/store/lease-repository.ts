@@ -11,6 +11,14 @@ export interface TakenTask extends TaskKey {
   fence: number;
 }
 
+/** The same with what decides whether its agent has room for it. */
+export interface ClaimedTask extends TakenTask {
+  agentId: string;
+  capabilityId: string | undefined;
+  /** Whether it is to be brought to its agent now. What has waited too long, for its client or by its deadline, is to be ended. */
+  begins: boolean;
+}
+
 /** What a claim takes into account so that no workspace starves another. */
 export interface Fairness {
   /** Tasks of each workspace that run here already. */
@@ -34,13 +42,13 @@ export interface LeaseRepository {
   /** Declares all others dead. For a database that only one process can have open. */
   releaseOthers(replicaId: string): Promise<void>;
   /** Takes over at most `limit` tasks of dead replicas. */
-  rescue(replicaId: string, limit: number): Promise<TakenTask[]>;
+  rescue(replicaId: string, limit: number): Promise<ClaimedTask[]>;
   /**
    * Takes at most `limit` waiting tasks that are due: those that wait for a replica, and those that have waited too long
    * for their client. Workspaces take turns; within one, the higher priority and then the longer wait comes first. When it
    * takes fewer than `limit`, others may be left; when it takes none, none is, but what others are taking at that moment.
    */
-  claim(replicaId: string, limit: number, fairness: Fairness): Promise<TakenTask[]>;
+  claim(replicaId: string, limit: number, fairness: Fairness): Promise<ClaimedTask[]>;
   /** All tasks that a replica has, by the database. */
   held(replicaId: string): Promise<TakenTask[]>;
   /** How many tasks wait for a replica now, counted to `most`. */
@@ -90,26 +98,27 @@ const RELEASE_OTHERS: Statement = {
 /**
  * Takes the tasks of the statement `chosen`, and writes into their logs who did so. 6: transition. A task whose log has
  * grown since the statement began is left for the next time: its rows must come in the order of transactions, as the outbox
- * reads them, and this transaction may have its number from before.
+ * reads them, and this transaction may have its number from before. `attempt` is the number of the attempt that begins.
  */
-const take = (chosen: string): string => `
+export const take = (chosen: string, attempt = "t.attempt + (t.state in (1, 10))::int"): string => `
     ${chosen}, taken as (
       update tasks t set
         lease_owner = $1, fence = t.fence + 1, last_seq = t.last_seq + 1, wake_at = null,
         state = case when t.state in (1, 10) then 9 else t.state end,
-        attempt = t.attempt + (t.state in (1, 10))::int
+        attempt = ${attempt}
       from chosen c
       where t.workspace_id = c.workspace_id and t.task_id = c.task_id and t.last_seq = c.last_seq
         and exists (select from replicas where replica_id = $1 and died_at is null)
-      returning t.workspace_id, t.task_id, t.last_seq, t.state, t.fence, t.attempt, c.cause, c.rank
+      returning t.workspace_id, t.task_id, t.last_seq, t.state, t.fence, t.attempt, c.cause, c.rank, t.agent_id,
+                t.capability_id, t.state = 9 and coalesce(t.deadline_at > clock_timestamp(), true) as begins
     ), logged as (
       insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
       select workspace_id, task_id, last_seq, 6, '', cause, state, clock_timestamp(), fence, attempt, $1 from taken
     )
-    select workspace_id, task_id, fence from taken order by rank`;
+    select workspace_id, task_id, fence, agent_id, capability_id, begins from taken order by rank`;
 
 const RESCUE: Statement = {
-  name: "lease-rescue-v1",
+  name: "lease-rescue-v2",
   text: take(`
     with chosen as (
       select t.workspace_id, t.task_id, t.last_seq, 'rescued from replica ' || r.replica_id as cause, 1 as rank
@@ -128,7 +137,7 @@ const BACKLOG = 1000;
 // workspace to the next. No more workspaces are served than tasks are taken, and a few tasks more than its share are read
 // of each: some may be another replica's by the time they would be locked. Only what is taken is locked.
 const CLAIM: Statement = {
-  name: "lease-claim-v1",
+  name: "lease-claim-v2",
   text: take(`
     with recursive oldest as materialized (
       select workspace_id from tasks where state in (1, 6, 10) and lease_owner is null and wake_at <= now()
@@ -207,10 +216,10 @@ export function createLeaseRepository(db: Database): LeaseRepository {
     reap: async (leaseMs) => (await db.query(REAP, [leaseMs])).map((row) => row.replica_id as string),
     release: async (replicaId) => void (await db.query(RELEASE, [replicaId])),
     releaseOthers: async (replicaId) => void (await db.query(RELEASE_OTHERS, [replicaId])),
-    rescue: async (replicaId, limit) => (await db.query(RESCUE, [replicaId, limit])).map(taken),
+    rescue: async (replicaId, limit) => (await db.query(RESCUE, [replicaId, limit])).map(claimed),
     async claim(replicaId, limit, { running, last }) {
       const rows = await db.query(CLAIM, [replicaId, limit, [...running.keys()], [...running.values()], last]);
-      return rows.map(taken);
+      return rows.map(claimed);
     },
     held: async (replicaId) => (await db.query(HELD, [replicaId])).map(taken),
     waiting: async (most) => (await db.query(WAITING, [most]))[0]?.count as number,
@@ -221,4 +230,11 @@ const taken = (row: Row): TakenTask => ({
   workspaceId: row.workspace_id as string,
   taskId: row.task_id as string,
   fence: row.fence as number,
+});
+
+export const claimed = (row: Row): ClaimedTask => ({
+  ...taken(row),
+  agentId: row.agent_id as string,
+  capabilityId: (row.capability_id as string | null) ?? undefined,
+  begins: row.begins as boolean,
 });

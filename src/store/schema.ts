@@ -4,12 +4,14 @@ import type { ColumnType, Generated } from "kysely";
 export interface Schema {
   workspaces: WorkspaceTable;
   agents: AgentTable;
+  agent_health: AgentHealthTable;
   capabilities: CapabilityTable;
   rollouts: RolloutTable;
   tasks: TaskTable;
   task_updates: TaskUpdateTable;
   push_configs: PushConfigTable;
   replicas: ReplicaTable;
+  allotments: AllotmentTable;
   outbox_cursors: OutboxCursorTable;
   routing_settings: RoutingSettingsTable;
   cached_results: CachedResultTable;
@@ -32,6 +34,8 @@ export interface AgentTable {
   card_url: string | null;
   /** The ETag with which the card was served to us. */
   card_etag: string | null;
+  /** The Last-Modified with which it was served, where there was no ETag. */
+  card_modified: string | null;
   /** Grows with every change; what clients see as etag. */
   revision: Generated<number>;
   created_at: Date;
@@ -39,6 +43,26 @@ export interface AgentTable {
   card_fetched_at: Date;
   /** Whether a task may be sent to it once more when nobody knows what became of the first time. */
   safe_to_repeat: Generated<boolean>;
+  /** Tasks that it works on at once; null when there is no limit. */
+  max_concurrency: number | null;
+}
+
+/** What is known of each agent's health. Times are the database's. */
+export interface AgentHealthTable {
+  workspace_id: string;
+  agent_id: string;
+  /** By its checks alone. */
+  healthy: Generated<boolean>;
+  /** Why the last check failed; what was odd about it, when it did not. */
+  reason: Generated<string>;
+  /** Checks that failed in a row. */
+  failures: Generated<number>;
+  checked_at: Date | null;
+  succeeded_at: Date | null;
+  next_check_at: Generated<Date>;
+  /** How long a heartbeat lasts, for an agent that has given one, or has to. */
+  heartbeat_ttl_ms: number | null;
+  heartbeat_expires_at: Date | null;
 }
 
 export interface CapabilityTable {
@@ -160,6 +184,20 @@ export interface ReplicaTable {
   /** Until when its leases hold, by the database's clock. */
   expires_at: Date;
   died_at: Date | null;
+}
+
+/** What one replica has of one limit. */
+export interface AllotmentTable {
+  workspace_id: string;
+  /** Names the limit, as `agent/x`. */
+  limit_key: string;
+  replica_id: string;
+  /** Units in its slice. */
+  granted: number;
+  /** Units that its work needs and that it did not get. */
+  wanted: number;
+  /** Set when its replica is dead and nobody's work is its own any more: until when it counts. */
+  expires_at: Date | null;
 }
 
 /** How far a duty has read all logs, in the order of transactions. */

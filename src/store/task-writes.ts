@@ -16,15 +16,17 @@ import {
 } from "./pg-arrays.ts";
 import { changedBy, statesBefore, wakeByDefault } from "./task-changes.ts";
 import { encodeBody, encodeCause, encodeDelivery, encodeStatus, kindNumber } from "./task-codec.ts";
+import type { TaskKey } from "./task-reads.ts";
 
 /**
  * A task to be stored, with the first rows of its log; the last that brings a state brings its own. In ASSIGNED it is born leased
- * to the replica that stores it; in QUEUED or SCHEDULED it has no owner, and waits `wakeInMs`; it may also have ended already.
+ * to the replica that stores it; in QUEUED or SCHEDULED it has no owner, and waits `wakeInMs`, or "at-agent": until its agent has
+ * room for it, and to its deadline at most; it may also have ended already.
  */
 export interface NewTask {
   header: TaskHeader;
   updates: readonly NewUpdate[];
-  wakeInMs?: number;
+  wakeInMs?: number | "at-agent";
   /** How its agent was chosen, as bytes; `readDecision` gives them back. */
   decision?: Uint8Array;
 }
@@ -105,6 +107,9 @@ const UNLEASED = [QUEUED, SCHEDULED, INPUT_REQUIRED].join(", ");
  */
 const WAKE_AT = `date_trunc('milliseconds', statement_timestamp() + i.wake_ms * interval '1 millisecond')`;
 
+/** `wake_at` of a task that waits for room at its agent: anybody may claim it then, to end it. The index of those knows them by it. */
+export const AT_DEADLINE = (deadline: string): string => `coalesce(${deadline}, timestamptz '9999-12-31 00:00:00Z')`;
+
 const SUBMIT = {
   name: "task-submit-v5",
   text: `
@@ -126,7 +131,7 @@ const SUBMIT = {
              i.attempt, i.capability_id, i.route_decision,
              case when i.state in (${LEASED}) then w.replica_id end,
              case when i.state in (${UNLEASED})
-               then least(${WAKE_AT}, i.deadline_at) end
+               then case when i.wake_ms is null then ${AT_DEADLINE("i.deadline_at")} else least(${WAKE_AT}, i.deadline_at) end end
       from input i cross join writer w
       on conflict do nothing
       returning workspace_id, task_id, created_at, attempt, fence
@@ -160,7 +165,7 @@ export async function submitBatch(db: Database, replicaId: string, tasks: readon
     textArray(tasks, (t) => t.header.upstreamContextId),
     int2Array(tasks, bornState),
     int2Array(tasks, (t) => PRIORITIES.indexOf(t.header.priority)),
-    float8Array(tasks, (t) => t.wakeInMs ?? 0),
+    float8Array(tasks, ({ wakeInMs = 0 }) => (wakeInMs === "at-agent" ? undefined : wakeInMs)),
     timestamptzArray(tasks, (t) => t.header.deadlineAt),
     byteaArray(tasks, (t) => encodeDelivery(t.header.delivery)),
     int4Array(tasks, (t) => t.header.attempt),
@@ -347,7 +352,8 @@ const appended = (row: Row): Appended => ({
   leaseOwner: (row.lease_owner as string | null) ?? undefined,
 });
 
-const compareKeys = (a: Append, b: Append): number =>
+/** The order in which rows of tasks are locked. */
+export const compareKeys = (a: TaskKey, b: TaskKey): number =>
   compare(a.workspaceId, b.workspaceId) || compare(a.taskId, b.taskId);
 
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);

@@ -168,6 +168,8 @@ export async function startRemotePuppet({ answersCancels = true, port = 0 } = {}
   }
 
   const server = createServer((request, response) => {
+    // A health check.
+    if (request.method === "GET") return void response.writeHead(405).end();
     void receive(request).then(({ id, method, params }) => {
       const answer = answerTo(id, response);
       response.once("close", () => {

@@ -99,6 +99,24 @@ describe("agents", () => {
     await signalbox("agents", "remove", "third");
   });
 
+  test("an agent works on so many tasks at once", async () => {
+    const args = ["agents", "register", writer.url, "--id", "third", "--max-concurrency", "3"];
+    expect((await signalbox(...args)).out).toMatch(/\nAt once +3\n/);
+    const { out } = await signalbox(
+      "agents",
+      "update",
+      "third",
+      "--max-concurrency",
+      "5",
+      "--safe-to-repeat",
+      "--json",
+    );
+    expect(JSON.parse(out)).toMatchObject({ agentId: "third", maxConcurrency: 5, safeToRepeat: true });
+    const text = (await signalbox("agents", "update", "third", "--max-concurrency", "0")).out;
+    expect(text).toMatch(/\nSafe to repeat +yes\nAt once +no limit\n/);
+    await signalbox("agents", "remove", "third");
+  });
+
   test("show and remove", async () => {
     await signalbox("agents", "register", `${writer.url}/.well-known/agent-card.json`, "--id", "second");
     expect((await signalbox("agents", "show", "second")).out).toMatch(/Agent +second\nName +Writer\n/);
@@ -246,7 +264,8 @@ describe("what goes wrong", () => {
     [["send", "--stream", "--no-wait", "hello"], "leave out --no-wait"],
     [["send", "--file", "gone.txt", "hello"], "gone.txt does not exist"],
     [["agents", "register", "gone.json"], "gone.json does not exist"],
-    [["agents", "update", "writer"], "give --safe-to-repeat or --no-safe-to-repeat"],
+    [["agents", "update", "writer"], "give --safe-to-repeat, --no-safe-to-repeat or"],
+    [["agents", "update", "writer", "--max-concurrency", "many"], "It is 0 to 1000000"],
     [["task", "list", "--state", "happy"], "It is one of SUBMITTED, WORKING"],
     [["task", "list", "--limit", "0"], "It is 1 to 100"],
     [["task", "list", "--server", "localhost"], "--server: The server is"],

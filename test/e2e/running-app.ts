@@ -37,6 +37,8 @@ export async function startTestApp({ flags = {}, agents = {}, log }: TestAppOpti
     "log.level": "silent",
     // Agents that are not there are given up sooner.
     "task.retry-min-ms": "100",
+    // Agents are asked what the test asks of them, and nothing else.
+    "health.interval-ms": "0",
   };
   const clean = () => rm(dataDir, { recursive: true, force: true });
   let config: Config;

@@ -55,6 +55,27 @@ describe("createCardFetcher", () => {
     expect(await cards.fetch(agent.cardUrl, { signal, etag: found!.etag! })).toBeUndefined();
   });
 
+  test("asks by date where there is no ETag, and by the ETag alone where there is one", async () => {
+    const asked: (string | undefined)[][] = [];
+    const modified = "Wed, 25 Nov 2026 20:00:00 GMT";
+    const url = await serve(({ headers }, response) => {
+      asked.push([headers["if-none-match"], headers["if-modified-since"]]);
+      const isKnown = headers["if-modified-since"] === modified;
+      response.writeHead(isKnown ? 304 : 200, { "last-modified": modified }).end(isKnown ? "" : JSON.stringify(CARD));
+    });
+    const cards = fetcher();
+    const found = await cards.fetch(url, { signal });
+    expect(found).toMatchObject({ modified });
+    expect(found).not.toHaveProperty("etag");
+    expect(await cards.fetch(url, { signal, modified })).toBeUndefined();
+    expect(await cards.fetch(url, { signal, etag: '"1"', modified })).toBeDefined();
+    expect(asked).toEqual([
+      [undefined, undefined],
+      [undefined, modified],
+      ['"1"', undefined],
+    ]);
+  });
+
   test("ignores what it does not know", async () => {
     const url = await serveBody(JSON.stringify({ ...CARD, later: { x: 1 } }));
     expect((await fetcher().fetch(url, { signal }))?.card.version).toBe("1");

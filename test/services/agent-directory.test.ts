@@ -28,7 +28,12 @@ describeEachBackend("the agent directory", (ctx) => {
       agents,
       now,
       add: (id: string, ...skills: string[]) =>
-        agents.insert("default", id, { source: source(cardOf(id, ...skills)), safeToRepeat: false }, now()),
+        agents.insert(
+          "default",
+          id,
+          { source: source(cardOf(id, ...skills)), safeToRepeat: false, maxConcurrency: 0 },
+          now(),
+        ),
       change: (id: string, ...skills: string[]) =>
         agents.update("default", id, { source: source(cardOf(id, ...skills)) }, now()),
       give: (id: string, capabilityId: string, description = "") => {

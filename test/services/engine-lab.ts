@@ -14,7 +14,7 @@ import { foldTask, type TaskImage } from "../../src/domain/task-log.ts";
 import type { AgentClient, AgentEndpoint } from "../../src/services/agent-port.ts";
 import { startHints } from "../../src/services/background/hints.ts";
 import { startSlowPoll } from "../../src/services/background/slow-poll.ts";
-import { createDispatcher, type Dispatcher } from "../../src/services/dispatcher.ts";
+import { createDispatcher, type Dispatcher, type DispatcherDeps } from "../../src/services/dispatcher.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { createUpdateHub } from "../../src/services/update-hub.ts";
 import { watchTask } from "../../src/services/watch.ts";
@@ -55,9 +55,17 @@ export interface LabReplica {
 
 export interface LabOptions {
   maxRunning?: number;
+  /** What gives tasks their places at their agents; without it, nobody is asked. */
+  places?: Pick<DispatcherDeps, "permits" | "agentQueue">;
   /** Puts something between the replica and its database. */
   wrap?: (db: Database) => Database;
 }
+
+/** Agents without limits. */
+export const unlimited: Pick<DispatcherDeps, "permits" | "agentQueue"> = {
+  permits: { isNeeded: () => false, force: () => undefined },
+  agentQueue: { admit: async () => undefined, added() {}, withdrawn() {} },
+};
 
 /** A database, and what starts a replica on it. All of it ends with the test. */
 export async function openLab() {
@@ -67,7 +75,7 @@ export async function openLab() {
 }
 
 async function startReplica(url: string, client: AgentClient, options: LabOptions): Promise<LabReplica> {
-  const { maxRunning = 1000, wrap = (db) => db } = options;
+  const { maxRunning = 1000, wrap = (db) => db, places = unlimited } = options;
   const raw = openPostgres({ url, poolSize: 4, log: silent });
   await migrate(raw, silent);
   const leases = createLeaseRepository(raw);
@@ -85,7 +93,8 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
     replicaId,
     connector: { pick: () => undefined, connect: () => client, forget() {}, async close() {} },
     findAgent: async () => agent,
-    loads: { begin() {}, end() {} },
+    loads: { begin() {}, end() {}, answered() {}, failedCall() {} },
+    ...places,
     agentTimeoutMs: 300_000,
     agentAwayMs: 60_000,
     attemptTimeoutMs: DAY_MS,

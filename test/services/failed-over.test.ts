@@ -44,13 +44,20 @@ function open(before: Before | undefined, fallbackChain = steps) {
       of: async () => ({ strategy: undefined, weights: DEFAULT_WEIGHTS, rejects: false, revision: 0 }),
     },
     strategy: "LEAST_LOAD",
-    directory: { agents: async () => agents, agent: async (_, id) => byId.get(id), changed() {} },
+    directory: {
+      agents: async () => agents,
+      agent: async (_, id) => byId.get(id),
+      changed() {},
+      last: () => agents,
+      onLimits() {},
+    },
     rollouts: {
       load: () => undefined,
       of: () => ({ ...DEFAULT_ROLLOUT, fallbackChain }),
       owns: () => false,
       changed() {},
     },
+    waitingAt: () => 0,
     isLocal: () => false,
     isFull: () => false,
     async readDecision(_, taskId) {

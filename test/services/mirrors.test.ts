@@ -16,11 +16,12 @@ import { resultOf, type SteeringOptions, startReplica } from "./steering-lab.ts"
 const { COMPLETED, FAILED, CANCELED, WORKING, INPUT_REQUIRED } = TaskState;
 
 /** What is mirrored, and the outcomes as they come. */
-function mirroring(percent = 100, promised = false) {
+function mirroring(percent = 100, promised = false, hasRoom = true) {
   const outcomes = createInbox<MirrorOutcome>();
   const rollout = { ...DEFAULT_ROLLOUT, mirror: { agentId: "mirror", percent } };
   const rollouts = { of: () => (promised ? Promise.resolve(rollout) : rollout) };
-  const more = (): Partial<DispatcherDeps> => ({ mirrors: { rollouts, onOutcome: outcomes.put } });
+  const tryReserve = async () => (hasRoom ? () => {} : undefined);
+  const more = (): Partial<DispatcherDeps> => ({ mirrors: { rollouts, tryReserve, onOutcome: outcomes.put } });
   return { outcomes, more };
 }
 
@@ -110,6 +111,14 @@ describeEachBackend("a mirrored task", (context) => {
     await mirror.turn(task.task.history[0]!.messageId);
     await replica.cancel(task);
     expect(stateOf(await replica.load(task))).toBe(CANCELED);
+    expect(await outcomes.next()).toBe("dropped");
+  });
+
+  it("is not copied to a mirror that has no room", async () => {
+    const [first, mirror] = [createPuppet(), createPuppet()];
+    const { outcomes, more } = mirroring(100, false, false);
+    const replica = await start({ first: { handler: first.handler }, mirror: { handler: mirror.handler } }, more);
+    await replica.begin();
     expect(await outcomes.next()).toBe("dropped");
   });
 

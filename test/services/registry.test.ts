@@ -10,11 +10,14 @@ import {
 } from "../../gen/signalbox/v1/registry_pb.ts";
 import { createAgentConnector } from "../../src/outbound/agent-connector.ts";
 import { createAgentDirectory } from "../../src/services/agent-directory.ts";
+import type { AgentConnector, CardFetcher } from "../../src/services/agent-port.ts";
+import { createCardRefresh } from "../../src/services/card-refresh.ts";
 import { createRegistry } from "../../src/services/registry.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { createAgentRepository } from "../../src/store/agent-repository.ts";
 import { createCapabilityRepository } from "../../src/store/capability-repository.ts";
+import type { Database } from "../../src/store/database.ts";
 import { describeEachBackend } from "../store/backends.ts";
 
 const cardSaying = (description: string): AgentCard =>
@@ -26,23 +29,28 @@ const cardSaying = (description: string): AgentCard =>
     capabilities: {},
   });
 
+/** A registry over a database, with the ways to agents that a test gives it, and no news of their health. */
+function registryOn(db: Database, connector: AgentConnector, cards: CardFetcher) {
+  const runtime = systemRuntime();
+  const repository = createAgentRepository(db);
+  const capabilities = createCapabilityRepository(db);
+  const directory = createAgentDirectory(repository, capabilities, runtime);
+  const cardDeps = { repository, directory, connector, cards, runtime };
+  const health = { of: async () => undefined, ofAll: async () => new Map(), recheck: async () => {} };
+  const registry = createRegistry({ ...cardDeps, capabilities, cardRefresh: createCardRefresh(cardDeps), health });
+  return { registry, directory };
+}
+
 describeEachBackend("the registry", (backend) => {
   it("keeps connections as long as the card says the same and the agent stays", async () => {
-    const runtime = systemRuntime();
-    const repository = createAgentRepository(backend.db);
-    const capabilities = createCapabilityRepository(backend.db);
-    const directory = createAgentDirectory(repository, capabilities, runtime);
     const connector = createAgentConnector({ allowPrivateUrls: true });
     const forgotten: string[] = [];
     let served: AgentCard | undefined = cardSaying("first");
-    const registry = createRegistry({
-      repository,
-      capabilities,
-      directory,
-      runtime,
-      connector: { ...connector, forget: (_workspaceId, agentId) => forgotten.push(agentId) },
-      cards: { fetch: async () => served && { card: served } },
-    });
+    const { registry } = registryOn(
+      backend.db,
+      { ...connector, forget: (_workspaceId, agentId) => forgotten.push(agentId) },
+      { fetch: async () => served && { card: served } },
+    );
     const context = { workspaceId: "default", signal: new AbortController().signal } as RequestContext;
     const update = (card: AgentCard) =>
       registry.update(
@@ -69,13 +77,9 @@ describeEachBackend("the registry", (backend) => {
   });
 
   it("changes what an update names, and nothing else", async () => {
-    const runtime = systemRuntime();
-    const repository = createAgentRepository(backend.db);
-    const capabilities = createCapabilityRepository(backend.db);
-    const directory = createAgentDirectory(repository, capabilities, runtime);
     const connector = createAgentConnector({ allowPrivateUrls: true });
     const cards = { fetch: async () => ({ card: cardSaying("fetched") }) };
-    const registry = createRegistry({ repository, capabilities, directory, runtime, connector, cards });
+    const { registry, directory } = registryOn(backend.db, connector, cards);
     const context = { workspaceId: "default", signal: new AbortController().signal } as RequestContext;
     const update = (agent: MessageInitShape<typeof AgentSchema>, ...paths: string[]) => {
       const updateMask = paths.length > 0 ? { paths } : undefined;
@@ -109,6 +113,18 @@ describeEachBackend("the registry", (backend) => {
       safeToRepeat: true,
       card: { description: "all" },
     });
+    expect(before.maxConcurrency).toBe(0);
+    expect(await update({ maxConcurrency: 7 })).toMatchObject({ maxConcurrency: 7, safeToRepeat: true });
+    expect((await directory.agents("default")).limits.get("b")).toMatchObject({ agent: 7 });
+    expect(await update({ safeToRepeat: false, card: cardSaying("kept") }, "card")).toMatchObject({
+      maxConcurrency: 7,
+    });
+    await expect(update({ maxConcurrency: -1 }, "max_concurrency")).rejects.toMatchObject({
+      violations: [{ field: "agent.maxConcurrency" }],
+    });
+    await expect(update({ maxConcurrency: 1_000_001 })).rejects.toMatchObject({ reason: "INVALID_ARGUMENT" });
+    expect(await update({ maxConcurrency: 0 }, "max_concurrency")).toMatchObject({ maxConcurrency: 0 });
+    expect((await directory.agents("default")).limits.size).toBe(0);
     await expect(update({ safeToRepeat: true }, "*")).rejects.toMatchObject({ violations: [{ field: "agent" }] });
     await expect(update({ safeToRepeat: true, etag })).rejects.toMatchObject({ reason: "ETAG_MISMATCH" });
     await registry.remove(context, "b");

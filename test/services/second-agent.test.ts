@@ -44,6 +44,7 @@ function finder(offers: readonly Offer[], rollout = DEFAULT_ROLLOUT) {
     rollouts: { load: () => undefined, of: () => rollout, owns: () => false, changed() {} },
     isLocal: ({ agentId }) => agentId === "local",
     settings: { of: async () => ({ strategy: undefined, weights: DEFAULT_WEIGHTS, rejects: false, revision: 0 }) },
+    waitingAt: () => 0,
     strategy: "LEAST_LOAD",
     readDecision: async () => toBinary(RouteDecisionSchema, before),
   });

@@ -16,7 +16,7 @@ const options = { signal: new AbortController().signal, timeoutMs: 1000 };
 const known = said(taskIn("known", TaskState.COMPLETED));
 const ofAgent = said(taskIn("agent's", TaskState.WORKING));
 
-function lab(answer: StreamResponse | undefined) {
+function lab(answer: StreamResponse | undefined, hasRoom = true) {
   const asked: string[] = [];
   const agent: AgentClient = {
     streaming: true,
@@ -39,7 +39,7 @@ function lab(answer: StreamResponse | undefined) {
       return answer;
     },
   };
-  return { asked, client: standingIn(standIn, agent) };
+  return { asked, client: standingIn(standIn, agent, hasRoom) };
 }
 
 async function streamed(client: AgentClient): Promise<StreamResponse[]> {
@@ -56,6 +56,14 @@ test("who knows the answer gives it, and the agent hears nothing", async () => {
   await expect(client.cancel("known", options)).rejects.toMatchObject({ kind: "refused", reason: "TASK_NOT_FOUND" });
   client.release();
   expect(asked).toEqual(["stand-in", "stand-in", "release"]);
+});
+
+test("where nobody does, and the agent has no room, the attempt ends without the agent", async () => {
+  const { client, asked } = lab(undefined, false);
+  await expect(streamed(client)).rejects.toMatchObject({ kind: "unreachable" });
+  await expect(client.send(message, options)).rejects.toMatchObject({ kind: "unreachable" });
+  expect(client.standsIn).toBe(true);
+  expect(asked).toEqual(["stand-in", "stand-in"]);
 });
 
 test("where nobody does, the agent has the task from there on", async () => {
@@ -79,6 +87,7 @@ test.each([
     loads,
     onRest() {},
     now: () => new Date(),
+    permits: { force: () => undefined },
   });
   const header = headerOf();
   const image = { header, task: taskIn(header.taskId, TaskState.COMPLETED) };

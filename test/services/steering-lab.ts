@@ -1,4 +1,5 @@
 /** Replicas on one database, from the dispatcher down, with real agents among which tasks move. */
+
 import { create, fromJson, type JsonObject } from "@bufbuild/protobuf";
 import { onTestFinished } from "vitest";
 import { type AgentCard, AgentCardSchema, MessageSchema, Role } from "../../gen/lf/a2a/v1/a2a_pb.ts";
@@ -22,6 +23,7 @@ import { inProcessCard } from "../e2e/running-app.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import type { BackendContext } from "../store/backends.ts";
 import { type LogLines, logLines } from "../store/log-lines.ts";
+import { unlimited } from "./engine-lab.ts";
 
 const runtime = systemRuntime();
 const DAY_MS = 86_400_000;
@@ -82,6 +84,7 @@ export async function startReplica({ db }: BackendContext, options: SteeringOpti
     replicaId,
     findAgent: async ({ agentId }) => endpoint(agentId),
     loads,
+    ...unlimited,
     agentTimeoutMs: 300_000,
     agentAwayMs: 0,
     attemptTimeoutMs: DAY_MS,
@@ -106,6 +109,10 @@ export async function startReplica({ db }: BackendContext, options: SteeringOpti
           maxRunning: 1000,
           maxQueued: 1000,
           onTaken() {},
+          agentQueue: {
+            sort: async (tasks) => tasks.map((task) => ({ task, permit: undefined })),
+            take: async () => ({ taken: [], more: false }),
+          },
         });
   claims?.start();
   const stop = async () => {

@@ -68,6 +68,7 @@ describeEachBackend("what operators see", (backend) => {
       isLocal: () => false,
       isFull: () => false,
       readDecision: async () => undefined,
+      waitingAt: () => 0,
     });
     // Nothing here is dispatched.
     const tasks = createTasks({ store, router, dispatcher: {} as Dispatcher });

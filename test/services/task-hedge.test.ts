@@ -34,7 +34,7 @@ function hedges(differs: Partial<HedgePorts> = {}) {
       quantileMs: () => 1,
       averageLatencyMs: async () => undefined,
       inFlight: () => 1,
-      tryReserve: () => () => {},
+      tryReserve: async () => () => {},
       onOutcome: outcomes.put,
       ...differs,
     },
@@ -238,7 +238,7 @@ describeEachBackend("a task of a slow agent", (context) => {
   describe("has no second agent", () => {
     it.each<[string, Partial<HedgePorts>]>([
       ["there is none", { secondAgent: async () => undefined }],
-      ["it has no room", { tryReserve: () => undefined }],
+      ["it has no room", { tryReserve: async () => undefined }],
     ])("when %s, and that is counted", async (_, differs) => {
       const [first, second] = [createPuppet(), createPuppet()];
       const { outcomes, more } = hedges(differs);

@@ -31,7 +31,7 @@ describeEachBackend("capabilities", (ctx) => {
       ["default", "b"],
       ["other", "a"],
     ] as const) {
-      await agents().insert(workspace, agent, { source, safeToRepeat: false }, BORN);
+      await agents().insert(workspace, agent, { source, safeToRepeat: false, maxConcurrency: 0 }, BORN);
     }
   });
 

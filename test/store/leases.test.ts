@@ -136,7 +136,8 @@ describeEachBackend("leases", (context) => {
     expect(await leases.beat(mine!, LONG_MS)).toBe(1);
     const rescued = await leases.rescue(mine!, 10);
     expect(new Set(rescued.map(({ taskId }) => taskId))).toEqual(new Set(tasks.map(({ taskId }) => taskId)));
-    expect(new Set(await leases.held(mine!))).toEqual(new Set(rescued));
+    const keys = rescued.map(({ workspaceId, taskId, fence }) => ({ workspaceId, taskId, fence }));
+    expect(new Set(await leases.held(mine!))).toEqual(new Set(keys));
     expect(await leases.held(other!)).toEqual([]);
   });
 

@@ -9,6 +9,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { MessageSchema, Role, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate, statusUpdate } from "../../src/domain/agent-report.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
+import { createAgentQueueRepository } from "../../src/store/agent-queue-repository.ts";
+import { createAllotmentRepository } from "../../src/store/allotment-repository.ts";
 import type { Database, Statement } from "../../src/store/database.ts";
 import { createLeaseRepository } from "../../src/store/lease-repository.ts";
 import { migrate } from "../../src/store/migrate.ts";
@@ -100,6 +102,15 @@ async function useEngine(engine: Database, living: string): Promise<void> {
     await leases.claim(living, size, { running: new Map([["w1", 3]]), last: "w2" });
     await leases.waiting(size);
     await leases.held(living);
+    const agentQueue = createAgentQueueRepository(engine);
+    const room = { workspaceId: "w2", agentId: "agent", units: size, closed: ["one", "two"] };
+    await agentQueue.claim(living, [room, { ...room, workspaceId: "w3", closed: [] }]);
+    await agentQueue.park(
+      living,
+      headers.map(({ workspaceId, taskId, fence, agentId }) => ({ workspaceId, taskId, fence, agentId })),
+    );
+    await agentQueue.crowded({ workspaceId: "", agentId: "" }, size, size);
+    await createAllotmentRepository(engine).sweep(1);
   }
 }
 
@@ -150,6 +161,7 @@ const SOUGHT: Record<string, RegExp> = {
   tasks_pkey: /task_id/,
   tasks_waiting: /priority|workspace_id > /,
   tasks_leased: /lease_owner/,
+  tasks_at_agent: /agent_id/,
   tasks_due: /^\(wake_at <= now\(\)\)$/,
   task_updates_pkey: /task_id/,
 };

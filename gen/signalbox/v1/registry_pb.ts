@@ -19,7 +19,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file signalbox/v1/registry.proto.
  */
 export const file_signalbox_v1_registry: GenFile = /*@__PURE__*/
-  fileDesc("ChtzaWduYWxib3gvdjEvcmVnaXN0cnkucHJvdG8SDHNpZ25hbGJveC52MSLxBAoKQ2FwYWJpbGl0eRIaCg1jYXBhYmlsaXR5X2lkGAEgASgJQgPgQQgSFQoIYWdlbnRfaWQYAiABKAlCA+BBAxIVCghza2lsbF9pZBgDIAEoCUID4EEDEgwKBG5hbWUYBCABKAkSEwoLZGVzY3JpcHRpb24YBSABKAkSDAoEdGFncxgGIAMoCRIQCghleGFtcGxlcxgHIAMoCRITCgtpbnB1dF9tb2RlcxgIIAMoCRIUCgxvdXRwdXRfbW9kZXMYCSADKAkSLQoMaW5wdXRfc2NoZW1hGAogASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIuCg1vdXRwdXRfc2NoZW1hGAsgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIVCg1jb3N0X3Blcl90YXNrGAwgASgJEhoKEmF2ZXJhZ2VfbGF0ZW5jeV9tcxgNIAEoAxIXCg9tYXhfY29uY3VycmVuY3kYDiABKAUSMQoNc2VydmljZV9sZXZlbBgPIAEoCzIaLnNpZ25hbGJveC52MS5TZXJ2aWNlTGV2ZWwSJAoGYWNjZXNzGBAgASgOMhQuc2lnbmFsYm94LnYxLkFjY2VzcxIWCg5zYWZlX3RvX3JlcGVhdBgRIAEoCBI0CgZsYWJlbHMYEiADKAsyJC5zaWduYWxib3gudjEuQ2FwYWJpbGl0eS5MYWJlbHNFbnRyeRIUCgxjYWNoZV90dGxfbXMYEyABKAMSFAoMY2FjaGVfc2hhcmVkGBQgASgIGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiPAoMU2VydmljZUxldmVsEhYKDm1heF9sYXRlbmN5X21zGAEgASgDEhQKDGF2YWlsYWJpbGl0eRgCIAEoASLsAgoFQWdlbnQSFQoIYWdlbnRfaWQYASABKAlCA+BBCBIiCgRjYXJkGAIgASgLMhQubGYuYTJhLnYxLkFnZW50Q2FyZBIQCghjYXJkX3VybBgDIAEoCRIxCglpbnRlcmZhY2UYBCABKAsyGS5sZi5hMmEudjEuQWdlbnRJbnRlcmZhY2VCA+BBAxIXCgppc19kZWZhdWx0GAUgASgIQgPgQQMSDAoEZXRhZxgGIAEoCRI0CgtjcmVhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBAxI0Cgt1cGRhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBAxI4Cg9jYXJkX2ZldGNoX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgPgQQMSFgoOc2FmZV90b19yZXBlYXQYCiABKAgimAEKFFJlZ2lzdGVyQWdlbnRSZXF1ZXN0EhAKCGFnZW50X2lkGAEgASgJEhIKCGNhcmRfdXJsGAIgASgJSAASEgoIYmFzZV91cmwYAyABKAlIABIkCgRjYXJkGAQgASgLMhQubGYuYTJhLnYxLkFnZW50Q2FyZEgAEhYKDnNhZmVfdG9fcmVwZWF0GAUgASgIQggKBnNvdXJjZSJuChJVcGRhdGVBZ2VudFJlcXVlc3QSJwoFYWdlbnQYASABKAsyEy5zaWduYWxib3gudjEuQWdlbnRCA+BBAhIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siLwoWRGVyZWdpc3RlckFnZW50UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECIigKD0dldEFnZW50UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECIjoKEUxpc3RBZ2VudHNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlIKEkxpc3RBZ2VudHNSZXNwb25zZRIjCgZhZ2VudHMYASADKAsyEy5zaWduYWxib3gudjEuQWdlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjAKF1JlZnJlc2hBZ2VudENhcmRSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQIiLwoWU2V0RGVmYXVsdEFnZW50UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECImAKFEFkZENhcGFiaWxpdHlSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQISMQoKY2FwYWJpbGl0eRgCIAEoCzIYLnNpZ25hbGJveC52MS5DYXBhYmlsaXR5QgPgQQIiTAoXUmVtb3ZlQ2FwYWJpbGl0eVJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAhIaCg1jYXBhYmlsaXR5X2lkGAIgASgJQgPgQQIiaQoXTGlzdENhcGFiaWxpdGllc1JlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkSFQoNY2FwYWJpbGl0eV9pZBgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJjChhMaXN0Q2FwYWJpbGl0aWVzUmVzcG9uc2USLgoMY2FwYWJpbGl0aWVzGAEgAygLMhguc2lnbmFsYm94LnYxLkNhcGFiaWxpdHkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImsKE1NlYXJjaEFnZW50c1JlcXVlc3QSDAoEdGV4dBgBIAEoCRIMCgR0YWdzGAIgAygJEg4KBmxhYmVscxgDIAMoCRIVCg1jYXBhYmlsaXR5X2lkGAQgASgJEhEKCXBhZ2Vfc2l6ZRgFIAEoBSJAChRTZWFyY2hBZ2VudHNSZXNwb25zZRIoCgZhZ2VudHMYASADKAsyGC5zaWduYWxib3gudjEuRm91bmRBZ2VudCJXCgpGb3VuZEFnZW50EiIKBWFnZW50GAEgASgLMhMuc2lnbmFsYm94LnYxLkFnZW50EhYKDmNhcGFiaWxpdHlfaWRzGAIgAygJEg0KBXNjb3JlGAMgASgBKkMKBkFjY2VzcxIWChJBQ0NFU1NfVU5TUEVDSUZJRUQQABIPCgtBQ0NFU1NfUkVBRBABEhAKDEFDQ0VTU19XUklURRACMvALCg9SZWdpc3RyeVNlcnZpY2USbwoNUmVnaXN0ZXJBZ2VudBIiLnNpZ25hbGJveC52MS5SZWdpc3RlckFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCIlkoIZDGFnZW50cy53cml0ZYLT5JMCDzoBKiIKL3YxL2FnZW50cxKAAQoLVXBkYXRlQWdlbnQSIC5zaWduYWxib3gudjEuVXBkYXRlQWdlbnRSZXF1ZXN0GhMuc2lnbmFsYm94LnYxLkFnZW50IjqSghkMYWdlbnRzLndyaXRlgtPkkwIkOgVhZ2VudDIbL3YxL2FnZW50cy97YWdlbnQuYWdlbnRfaWR9En4KD0RlcmVnaXN0ZXJBZ2VudBIkLnNpZ25hbGJveC52MS5EZXJlZ2lzdGVyQWdlbnRSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5Ii2SghkMYWdlbnRzLndyaXRlgtPkkwIXKhUvdjEvYWdlbnRzL3thZ2VudF9pZH0SggEKCEdldEFnZW50Eh0uc2lnbmFsYm94LnYxLkdldEFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCJCkoIZC2FnZW50cy5yZWFkgtPkkwItWhQSEi9hZ2VudHMve2FnZW50X2lkfRIVL3YxL2FnZW50cy97YWdlbnRfaWR9EnIKCkxpc3RBZ2VudHMSHy5zaWduYWxib3gudjEuTGlzdEFnZW50c1JlcXVlc3QaIC5zaWduYWxib3gudjEuTGlzdEFnZW50c1Jlc3BvbnNlIiGSghkLYWdlbnRzLnJlYWSC0+STAgwSCi92MS9hZ2VudHMSjAEKEFJlZnJlc2hBZ2VudENhcmQSJS5zaWduYWxib3gudjEuUmVmcmVzaEFnZW50Q2FyZFJlcXVlc3QaEy5zaWduYWxib3gudjEuQWdlbnQiPJKCGQxhZ2VudHMud3JpdGWC0+STAiY6ASoiIS92MS9hZ2VudHMve2FnZW50X2lkfTpyZWZyZXNoQ2FyZBKJAQoPU2V0RGVmYXVsdEFnZW50EiQuc2lnbmFsYm94LnYxLlNldERlZmF1bHRBZ2VudFJlcXVlc3QaEy5zaWduYWxib3gudjEuQWdlbnQiO5KCGQxhZ2VudHMud3JpdGWC0+STAiU6ASoiIC92MS9hZ2VudHMve2FnZW50X2lkfTpzZXREZWZhdWx0EpUBCg1BZGRDYXBhYmlsaXR5EiIuc2lnbmFsYm94LnYxLkFkZENhcGFiaWxpdHlSZXF1ZXN0Ghguc2lnbmFsYm94LnYxLkNhcGFiaWxpdHkiRpKCGQxhZ2VudHMud3JpdGWC0+STAjA6CmNhcGFiaWxpdHkiIi92MS9hZ2VudHMve2FnZW50X2lkfS9jYXBhYmlsaXRpZXMSnQEKEFJlbW92ZUNhcGFiaWxpdHkSJS5zaWduYWxib3gudjEuUmVtb3ZlQ2FwYWJpbGl0eVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkiSpKCGQxhZ2VudHMud3JpdGWC0+STAjQqMi92MS9hZ2VudHMve2FnZW50X2lkfS9jYXBhYmlsaXRpZXMve2NhcGFiaWxpdHlfaWR9EpsBChBMaXN0Q2FwYWJpbGl0aWVzEiUuc2lnbmFsYm94LnYxLkxpc3RDYXBhYmlsaXRpZXNSZXF1ZXN0GiYuc2lnbmFsYm94LnYxLkxpc3RDYXBhYmlsaXRpZXNSZXNwb25zZSI4koIZC2FnZW50cy5yZWFkgtPkkwIjWg8SDS9jYXBhYmlsaXRpZXMSEC92MS9jYXBhYmlsaXRpZXMSfwoMU2VhcmNoQWdlbnRzEiEuc2lnbmFsYm94LnYxLlNlYXJjaEFnZW50c1JlcXVlc3QaIi5zaWduYWxib3gudjEuU2VhcmNoQWdlbnRzUmVzcG9uc2UiKJKCGQthZ2VudHMucmVhZILT5JMCExIRL3YxL2FnZW50czpzZWFyY2hiBnByb3RvMw", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp, file_lf_a2a_v1_a2a, file_signalbox_v1_options]);
+  fileDesc("ChtzaWduYWxib3gvdjEvcmVnaXN0cnkucHJvdG8SDHNpZ25hbGJveC52MSLxBAoKQ2FwYWJpbGl0eRIaCg1jYXBhYmlsaXR5X2lkGAEgASgJQgPgQQgSFQoIYWdlbnRfaWQYAiABKAlCA+BBAxIVCghza2lsbF9pZBgDIAEoCUID4EEDEgwKBG5hbWUYBCABKAkSEwoLZGVzY3JpcHRpb24YBSABKAkSDAoEdGFncxgGIAMoCRIQCghleGFtcGxlcxgHIAMoCRITCgtpbnB1dF9tb2RlcxgIIAMoCRIUCgxvdXRwdXRfbW9kZXMYCSADKAkSLQoMaW5wdXRfc2NoZW1hGAogASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIuCg1vdXRwdXRfc2NoZW1hGAsgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIVCg1jb3N0X3Blcl90YXNrGAwgASgJEhoKEmF2ZXJhZ2VfbGF0ZW5jeV9tcxgNIAEoAxIXCg9tYXhfY29uY3VycmVuY3kYDiABKAUSMQoNc2VydmljZV9sZXZlbBgPIAEoCzIaLnNpZ25hbGJveC52MS5TZXJ2aWNlTGV2ZWwSJAoGYWNjZXNzGBAgASgOMhQuc2lnbmFsYm94LnYxLkFjY2VzcxIWCg5zYWZlX3RvX3JlcGVhdBgRIAEoCBI0CgZsYWJlbHMYEiADKAsyJC5zaWduYWxib3gudjEuQ2FwYWJpbGl0eS5MYWJlbHNFbnRyeRIUCgxjYWNoZV90dGxfbXMYEyABKAMSFAoMY2FjaGVfc2hhcmVkGBQgASgIGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiPAoMU2VydmljZUxldmVsEhYKDm1heF9sYXRlbmN5X21zGAEgASgDEhQKDGF2YWlsYWJpbGl0eRgCIAEoASLUAwoFQWdlbnQSFQoIYWdlbnRfaWQYASABKAlCA+BBCBIiCgRjYXJkGAIgASgLMhQubGYuYTJhLnYxLkFnZW50Q2FyZBIQCghjYXJkX3VybBgDIAEoCRIxCglpbnRlcmZhY2UYBCABKAsyGS5sZi5hMmEudjEuQWdlbnRJbnRlcmZhY2VCA+BBAxIXCgppc19kZWZhdWx0GAUgASgIQgPgQQMSDAoEZXRhZxgGIAEoCRI0CgtjcmVhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBAxI0Cgt1cGRhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBAxI4Cg9jYXJkX2ZldGNoX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgPgQQMSFgoOc2FmZV90b19yZXBlYXQYCiABKAgSFwoPbWF4X2NvbmN1cnJlbmN5GAsgASgFEi4KBmhlYWx0aBgMIAEoCzIZLnNpZ25hbGJveC52MS5BZ2VudEhlYWx0aEID4EEDEh0KEHByb3RvY29sX3ZlcnNpb24YDSABKAlCA+BBAyL7AwoLQWdlbnRIZWFsdGgSDwoHaGVhbHRoeRgBIAEoCBIOCgZyZWFzb24YAiABKAkSFQoNZmFpbHVyZV9jb3VudBgDIAEoBRIzCg9sYXN0X2NoZWNrX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKEWxhc3Rfc3VjY2Vzc190aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI5ChVoZWFydGJlYXRfZXhwaXJlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDWNpcmN1aXRfc3RhdGUYByABKA4yGi5zaWduYWxib3gudjEuQ2lyY3VpdFN0YXRlEjYKEmNpcmN1aXRfb3Blbl91bnRpbBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNZWplY3RlZF91bnRpbBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJaW5fZmxpZ2h0GAogASgFEhYKDmxhdGVuY3lfcDUwX21zGAsgASgBEhYKDmxhdGVuY3lfcDk1X21zGAwgASgBEhIKCmVycm9yX3JhdGUYDSABKAESGAoQaGVhcnRiZWF0X3R0bF9tcxgOIAEoBSLLAQoUUmVnaXN0ZXJBZ2VudFJlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkSEgoIY2FyZF91cmwYAiABKAlIABISCghiYXNlX3VybBgDIAEoCUgAEiQKBGNhcmQYBCABKAsyFC5sZi5hMmEudjEuQWdlbnRDYXJkSAASFgoOc2FmZV90b19yZXBlYXQYBSABKAgSGAoQaGVhcnRiZWF0X3R0bF9tcxgHIAEoBRIXCg9tYXhfY29uY3VycmVuY3kYBiABKAVCCAoGc291cmNlIm4KElVwZGF0ZUFnZW50UmVxdWVzdBInCgVhZ2VudBgBIAEoCzITLnNpZ25hbGJveC52MS5BZ2VudEID4EECEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayIvChZEZXJlZ2lzdGVyQWdlbnRSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQIiKAoPR2V0QWdlbnRSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQIiOgoRTGlzdEFnZW50c1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiUgoSTGlzdEFnZW50c1Jlc3BvbnNlEiMKBmFnZW50cxgBIAMoCzITLnNpZ25hbGJveC52MS5BZ2VudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiMAoXUmVmcmVzaEFnZW50Q2FyZFJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAiI5ChBIZWFydGJlYXRSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQISDgoGdHRsX21zGAIgASgFIjAKF0NoZWNrQWdlbnRIZWFsdGhSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQIiLwoWU2V0RGVmYXVsdEFnZW50UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECImAKFEFkZENhcGFiaWxpdHlSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQISMQoKY2FwYWJpbGl0eRgCIAEoCzIYLnNpZ25hbGJveC52MS5DYXBhYmlsaXR5QgPgQQIiTAoXUmVtb3ZlQ2FwYWJpbGl0eVJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAhIaCg1jYXBhYmlsaXR5X2lkGAIgASgJQgPgQQIiaQoXTGlzdENhcGFiaWxpdGllc1JlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkSFQoNY2FwYWJpbGl0eV9pZBgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJjChhMaXN0Q2FwYWJpbGl0aWVzUmVzcG9uc2USLgoMY2FwYWJpbGl0aWVzGAEgAygLMhguc2lnbmFsYm94LnYxLkNhcGFiaWxpdHkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImsKE1NlYXJjaEFnZW50c1JlcXVlc3QSDAoEdGV4dBgBIAEoCRIMCgR0YWdzGAIgAygJEg4KBmxhYmVscxgDIAMoCRIVCg1jYXBhYmlsaXR5X2lkGAQgASgJEhEKCXBhZ2Vfc2l6ZRgFIAEoBSJAChRTZWFyY2hBZ2VudHNSZXNwb25zZRIoCgZhZ2VudHMYASADKAsyGC5zaWduYWxib3gudjEuRm91bmRBZ2VudCJXCgpGb3VuZEFnZW50EiIKBWFnZW50GAEgASgLMhMuc2lnbmFsYm94LnYxLkFnZW50EhYKDmNhcGFiaWxpdHlfaWRzGAIgAygJEg0KBXNjb3JlGAMgASgBKkMKBkFjY2VzcxIWChJBQ0NFU1NfVU5TUEVDSUZJRUQQABIPCgtBQ0NFU1NfUkVBRBABEhAKDEFDQ0VTU19XUklURRACKnwKDENpcmN1aXRTdGF0ZRIdChlDSVJDVUlUX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUQ0lSQ1VJVF9TVEFURV9DTE9TRUQQARIWChJDSVJDVUlUX1NUQVRFX09QRU4QAhIbChdDSVJDVUlUX1NUQVRFX0hBTEZfT1BFThADMooOCg9SZWdpc3RyeVNlcnZpY2USbwoNUmVnaXN0ZXJBZ2VudBIiLnNpZ25hbGJveC52MS5SZWdpc3RlckFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCIlkoIZDGFnZW50cy53cml0ZYLT5JMCDzoBKiIKL3YxL2FnZW50cxKAAQoLVXBkYXRlQWdlbnQSIC5zaWduYWxib3gudjEuVXBkYXRlQWdlbnRSZXF1ZXN0GhMuc2lnbmFsYm94LnYxLkFnZW50IjqSghkMYWdlbnRzLndyaXRlgtPkkwIkOgVhZ2VudDIbL3YxL2FnZW50cy97YWdlbnQuYWdlbnRfaWR9En4KD0RlcmVnaXN0ZXJBZ2VudBIkLnNpZ25hbGJveC52MS5EZXJlZ2lzdGVyQWdlbnRSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5Ii2SghkMYWdlbnRzLndyaXRlgtPkkwIXKhUvdjEvYWdlbnRzL3thZ2VudF9pZH0SggEKCEdldEFnZW50Eh0uc2lnbmFsYm94LnYxLkdldEFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCJCkoIZC2FnZW50cy5yZWFkgtPkkwItWhQSEi9hZ2VudHMve2FnZW50X2lkfRIVL3YxL2FnZW50cy97YWdlbnRfaWR9EnIKCkxpc3RBZ2VudHMSHy5zaWduYWxib3gudjEuTGlzdEFnZW50c1JlcXVlc3QaIC5zaWduYWxib3gudjEuTGlzdEFnZW50c1Jlc3BvbnNlIiGSghkLYWdlbnRzLnJlYWSC0+STAgwSCi92MS9hZ2VudHMSjAEKEFJlZnJlc2hBZ2VudENhcmQSJS5zaWduYWxib3gudjEuUmVmcmVzaEFnZW50Q2FyZFJlcXVlc3QaEy5zaWduYWxib3gudjEuQWdlbnQiPJKCGQxhZ2VudHMud3JpdGWC0+STAiY6ASoiIS92MS9hZ2VudHMve2FnZW50X2lkfTpyZWZyZXNoQ2FyZBKCAQoJSGVhcnRiZWF0Eh4uc2lnbmFsYm94LnYxLkhlYXJ0YmVhdFJlcXVlc3QaGS5zaWduYWxib3gudjEuQWdlbnRIZWFsdGgiOpKCGQxhZ2VudHMud3JpdGWC0+STAiQ6ASoiHy92MS9hZ2VudHMve2FnZW50X2lkfTpoZWFydGJlYXQSkgEKEENoZWNrQWdlbnRIZWFsdGgSJS5zaWduYWxib3gudjEuQ2hlY2tBZ2VudEhlYWx0aFJlcXVlc3QaGS5zaWduYWxib3gudjEuQWdlbnRIZWFsdGgiPJKCGQxhZ2VudHMud3JpdGWC0+STAiY6ASoiIS92MS9hZ2VudHMve2FnZW50X2lkfTpjaGVja0hlYWx0aBKJAQoPU2V0RGVmYXVsdEFnZW50EiQuc2lnbmFsYm94LnYxLlNldERlZmF1bHRBZ2VudFJlcXVlc3QaEy5zaWduYWxib3gudjEuQWdlbnQiO5KCGQxhZ2VudHMud3JpdGWC0+STAiU6ASoiIC92MS9hZ2VudHMve2FnZW50X2lkfTpzZXREZWZhdWx0EpUBCg1BZGRDYXBhYmlsaXR5EiIuc2lnbmFsYm94LnYxLkFkZENhcGFiaWxpdHlSZXF1ZXN0Ghguc2lnbmFsYm94LnYxLkNhcGFiaWxpdHkiRpKCGQxhZ2VudHMud3JpdGWC0+STAjA6CmNhcGFiaWxpdHkiIi92MS9hZ2VudHMve2FnZW50X2lkfS9jYXBhYmlsaXRpZXMSnQEKEFJlbW92ZUNhcGFiaWxpdHkSJS5zaWduYWxib3gudjEuUmVtb3ZlQ2FwYWJpbGl0eVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkiSpKCGQxhZ2VudHMud3JpdGWC0+STAjQqMi92MS9hZ2VudHMve2FnZW50X2lkfS9jYXBhYmlsaXRpZXMve2NhcGFiaWxpdHlfaWR9EpsBChBMaXN0Q2FwYWJpbGl0aWVzEiUuc2lnbmFsYm94LnYxLkxpc3RDYXBhYmlsaXRpZXNSZXF1ZXN0GiYuc2lnbmFsYm94LnYxLkxpc3RDYXBhYmlsaXRpZXNSZXNwb25zZSI4koIZC2FnZW50cy5yZWFkgtPkkwIjWg8SDS9jYXBhYmlsaXRpZXMSEC92MS9jYXBhYmlsaXRpZXMSfwoMU2VhcmNoQWdlbnRzEiEuc2lnbmFsYm94LnYxLlNlYXJjaEFnZW50c1JlcXVlc3QaIi5zaWduYWxib3gudjEuU2VhcmNoQWdlbnRzUmVzcG9uc2UiKJKCGQthZ2VudHMucmVhZILT5JMCExIRL3YxL2FnZW50czpzZWFyY2hiBnByb3RvMw", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp, file_lf_a2a_v1_a2a, file_signalbox_v1_options]);
 
 /**
  * Something that an agent can do: a skill of its card, or what was said with AddCapability, or both. What was said wins.
@@ -111,8 +111,8 @@ export type Capability = Message<"signalbox.v1.Capability"> & {
   averageLatencyMs: bigint;
 
   /**
-   * Tasks that the agent works on at once. 0 when there is no limit. It is heeded when an agent is chosen: one that has so
-   * many, as far as this server knows, is taken only when all have.
+   * Tasks of this capability that the agent works on at once, over all servers, from 0 to 1000000. 0 when there is no limit.
+   * One that has so many is taken only when all have; what it is given beyond waits until it has room.
    *
    * @generated from field: int32 max_concurrency = 14;
    */
@@ -274,6 +274,28 @@ export type Agent = Message<"signalbox.v1.Agent"> & {
    * @generated from field: bool safe_to_repeat = 10;
    */
   safeToRepeat: boolean;
+
+  /**
+   * Tasks that it works on at once, over all servers, from 0 to 1000000; a task that waits for its client's input is none of
+   * them. 0 when there is no limit. What it is given beyond waits until it has room, in the order of priority and then age.
+   *
+   * @generated from field: int32 max_concurrency = 11;
+   */
+  maxConcurrency: number;
+
+  /**
+   * How it does.
+   *
+   * @generated from field: signalbox.v1.AgentHealth health = 12;
+   */
+  health?: AgentHealth | undefined;
+
+  /**
+   * The version of A2A that the interface speaks which the router calls.
+   *
+   * @generated from field: string protocol_version = 13;
+   */
+  protocolVersion: string;
 };
 
 /**
@@ -282,6 +304,119 @@ export type Agent = Message<"signalbox.v1.Agent"> & {
  */
 export const AgentSchema: GenMessage<Agent> = /*@__PURE__*/
   messageDesc(file_signalbox_v1_registry, 2);
+
+/**
+ * How an agent does: what its checks and heartbeats say, and what came of its tasks of late, as far as the replica that
+ * answers knows.
+ *
+ * @generated from message signalbox.v1.AgentHealth
+ */
+export type AgentHealth = Message<"signalbox.v1.AgentHealth"> & {
+  /**
+   * Whether checks and heartbeats let it have new tasks. An agent is unhealthy after some failed checks in a row
+   * (`health.failures`), and when its heartbeat has expired.
+   *
+   * @generated from field: bool healthy = 1;
+   */
+  healthy: boolean;
+
+  /**
+   * Why the last check failed, or the agent is unhealthy; what was odd about the check, when it did not fail. Empty when all
+   * is well.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Checks that failed in a row.
+   *
+   * @generated from field: int32 failure_count = 3;
+   */
+  failureCount: number;
+
+  /**
+   * When it was last checked, and when a check last passed. Not set before there was one.
+   *
+   * @generated from field: google.protobuf.Timestamp last_check_time = 4;
+   */
+  lastCheckTime?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp last_success_time = 5;
+   */
+  lastSuccessTime?: Timestamp | undefined;
+
+  /**
+   * When its heartbeat expires, or has expired. Not set for an agent that gives none and need not.
+   *
+   * @generated from field: google.protobuf.Timestamp heartbeat_expire_time = 6;
+   */
+  heartbeatExpireTime?: Timestamp | undefined;
+
+  /**
+   * Whether calls reach it.
+   *
+   * @generated from field: signalbox.v1.CircuitState circuit_state = 7;
+   */
+  circuitState: CircuitState;
+
+  /**
+   * Until when it is given no new task. Set while the circuit is open.
+   *
+   * @generated from field: google.protobuf.Timestamp circuit_open_until = 8;
+   */
+  circuitOpenUntil?: Timestamp | undefined;
+
+  /**
+   * Until when it is passed over for a capability, because it fails far more tasks than the others who offer it. The latest of
+   * its capabilities; set while there is any.
+   *
+   * @generated from field: google.protobuf.Timestamp ejected_until = 9;
+   */
+  ejectedUntil?: Timestamp | undefined;
+
+  /**
+   * Tasks that it has at once.
+   *
+   * @generated from field: int32 in_flight = 10;
+   */
+  inFlight: number;
+
+  /**
+   * How long half, and 95 percent, of its tasks took at most, of those of the last minutes that ended well. 0 when there was
+   * none.
+   *
+   * @generated from field: double latency_p50_ms = 11;
+   */
+  latencyP50Ms: number;
+
+  /**
+   * @generated from field: double latency_p95_ms = 12;
+   */
+  latencyP95Ms: number;
+
+  /**
+   * Share of its last tasks that failed, from 0 to 1.
+   *
+   * @generated from field: double error_rate = 13;
+   */
+  errorRate: number;
+
+  /**
+   * How long a heartbeat lasts, as it was last said. 0 for an agent that gives none and need not.
+   *
+   * @generated from field: int32 heartbeat_ttl_ms = 14;
+   */
+  heartbeatTtlMs: number;
+};
+
+/**
+ * Describes the message signalbox.v1.AgentHealth.
+ * Use `create(AgentHealthSchema)` to create a new message.
+ */
+export const AgentHealthSchema: GenMessage<AgentHealth> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 3);
 
 /**
  * @generated from message signalbox.v1.RegisterAgentRequest
@@ -331,6 +466,20 @@ export type RegisterAgentRequest = Message<"signalbox.v1.RegisterAgentRequest"> 
    * @generated from field: bool safe_to_repeat = 5;
    */
   safeToRepeat: boolean;
+
+  /**
+   * Demands heartbeats: the first one within so long, 1000 to 86400000. 0 demands none.
+   *
+   * @generated from field: int32 heartbeat_ttl_ms = 7;
+   */
+  heartbeatTtlMs: number;
+
+  /**
+   * Tasks that it works on at once: see Agent.max_concurrency.
+   *
+   * @generated from field: int32 max_concurrency = 6;
+   */
+  maxConcurrency: number;
 };
 
 /**
@@ -338,7 +487,7 @@ export type RegisterAgentRequest = Message<"signalbox.v1.RegisterAgentRequest"> 
  * Use `create(RegisterAgentRequestSchema)` to create a new message.
  */
 export const RegisterAgentRequestSchema: GenMessage<RegisterAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 3);
+  messageDesc(file_signalbox_v1_registry, 4);
 
 /**
  * @generated from message signalbox.v1.UpdateAgentRequest
@@ -352,8 +501,9 @@ export type UpdateAgentRequest = Message<"signalbox.v1.UpdateAgentRequest"> & {
   agent?: Agent | undefined;
 
   /**
-   * Any of `card`, `card_url` and `safe_to_repeat`. A new `card_url` is fetched at once; a new `card` makes the agent's
-   * card inline. `safe_to_repeat` can be taken back by a mask only: without one, false says nothing.
+   * Any of `card`, `card_url`, `safe_to_repeat` and `max_concurrency`. A new `card_url` is fetched at once; a new `card` makes
+   * the agent's card inline. `safe_to_repeat` and `max_concurrency` can be taken back by a mask only: without one, false and
+   * 0 say nothing. Servers heed another `max_concurrency` within two seconds.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
@@ -365,7 +515,7 @@ export type UpdateAgentRequest = Message<"signalbox.v1.UpdateAgentRequest"> & {
  * Use `create(UpdateAgentRequestSchema)` to create a new message.
  */
 export const UpdateAgentRequestSchema: GenMessage<UpdateAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 4);
+  messageDesc(file_signalbox_v1_registry, 5);
 
 /**
  * @generated from message signalbox.v1.DeregisterAgentRequest
@@ -382,7 +532,7 @@ export type DeregisterAgentRequest = Message<"signalbox.v1.DeregisterAgentReques
  * Use `create(DeregisterAgentRequestSchema)` to create a new message.
  */
 export const DeregisterAgentRequestSchema: GenMessage<DeregisterAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 5);
+  messageDesc(file_signalbox_v1_registry, 6);
 
 /**
  * @generated from message signalbox.v1.GetAgentRequest
@@ -399,7 +549,7 @@ export type GetAgentRequest = Message<"signalbox.v1.GetAgentRequest"> & {
  * Use `create(GetAgentRequestSchema)` to create a new message.
  */
 export const GetAgentRequestSchema: GenMessage<GetAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 6);
+  messageDesc(file_signalbox_v1_registry, 7);
 
 /**
  * @generated from message signalbox.v1.ListAgentsRequest
@@ -425,7 +575,7 @@ export type ListAgentsRequest = Message<"signalbox.v1.ListAgentsRequest"> & {
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 7);
+  messageDesc(file_signalbox_v1_registry, 8);
 
 /**
  * @generated from message signalbox.v1.ListAgentsResponse
@@ -449,7 +599,7 @@ export type ListAgentsResponse = Message<"signalbox.v1.ListAgentsResponse"> & {
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 8);
+  messageDesc(file_signalbox_v1_registry, 9);
 
 /**
  * @generated from message signalbox.v1.RefreshAgentCardRequest
@@ -466,7 +616,48 @@ export type RefreshAgentCardRequest = Message<"signalbox.v1.RefreshAgentCardRequ
  * Use `create(RefreshAgentCardRequestSchema)` to create a new message.
  */
 export const RefreshAgentCardRequestSchema: GenMessage<RefreshAgentCardRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 9);
+  messageDesc(file_signalbox_v1_registry, 10);
+
+/**
+ * @generated from message signalbox.v1.HeartbeatRequest
+ */
+export type HeartbeatRequest = Message<"signalbox.v1.HeartbeatRequest"> & {
+  /**
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * How long it will live at least, in milliseconds: 1000 to 86400000. 0 stands for what was said last.
+   *
+   * @generated from field: int32 ttl_ms = 2;
+   */
+  ttlMs: number;
+};
+
+/**
+ * Describes the message signalbox.v1.HeartbeatRequest.
+ * Use `create(HeartbeatRequestSchema)` to create a new message.
+ */
+export const HeartbeatRequestSchema: GenMessage<HeartbeatRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 11);
+
+/**
+ * @generated from message signalbox.v1.CheckAgentHealthRequest
+ */
+export type CheckAgentHealthRequest = Message<"signalbox.v1.CheckAgentHealthRequest"> & {
+  /**
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+};
+
+/**
+ * Describes the message signalbox.v1.CheckAgentHealthRequest.
+ * Use `create(CheckAgentHealthRequestSchema)` to create a new message.
+ */
+export const CheckAgentHealthRequestSchema: GenMessage<CheckAgentHealthRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 12);
 
 /**
  * @generated from message signalbox.v1.SetDefaultAgentRequest
@@ -483,7 +674,7 @@ export type SetDefaultAgentRequest = Message<"signalbox.v1.SetDefaultAgentReques
  * Use `create(SetDefaultAgentRequestSchema)` to create a new message.
  */
 export const SetDefaultAgentRequestSchema: GenMessage<SetDefaultAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 10);
+  messageDesc(file_signalbox_v1_registry, 13);
 
 /**
  * @generated from message signalbox.v1.AddCapabilityRequest
@@ -505,7 +696,7 @@ export type AddCapabilityRequest = Message<"signalbox.v1.AddCapabilityRequest"> 
  * Use `create(AddCapabilityRequestSchema)` to create a new message.
  */
 export const AddCapabilityRequestSchema: GenMessage<AddCapabilityRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 11);
+  messageDesc(file_signalbox_v1_registry, 14);
 
 /**
  * @generated from message signalbox.v1.RemoveCapabilityRequest
@@ -527,7 +718,7 @@ export type RemoveCapabilityRequest = Message<"signalbox.v1.RemoveCapabilityRequ
  * Use `create(RemoveCapabilityRequestSchema)` to create a new message.
  */
 export const RemoveCapabilityRequestSchema: GenMessage<RemoveCapabilityRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 12);
+  messageDesc(file_signalbox_v1_registry, 15);
 
 /**
  * @generated from message signalbox.v1.ListCapabilitiesRequest
@@ -567,7 +758,7 @@ export type ListCapabilitiesRequest = Message<"signalbox.v1.ListCapabilitiesRequ
  * Use `create(ListCapabilitiesRequestSchema)` to create a new message.
  */
 export const ListCapabilitiesRequestSchema: GenMessage<ListCapabilitiesRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 13);
+  messageDesc(file_signalbox_v1_registry, 16);
 
 /**
  * @generated from message signalbox.v1.ListCapabilitiesResponse
@@ -591,7 +782,7 @@ export type ListCapabilitiesResponse = Message<"signalbox.v1.ListCapabilitiesRes
  * Use `create(ListCapabilitiesResponseSchema)` to create a new message.
  */
 export const ListCapabilitiesResponseSchema: GenMessage<ListCapabilitiesResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 14);
+  messageDesc(file_signalbox_v1_registry, 17);
 
 /**
  * @generated from message signalbox.v1.SearchAgentsRequest
@@ -639,7 +830,7 @@ export type SearchAgentsRequest = Message<"signalbox.v1.SearchAgentsRequest"> & 
  * Use `create(SearchAgentsRequestSchema)` to create a new message.
  */
 export const SearchAgentsRequestSchema: GenMessage<SearchAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 15);
+  messageDesc(file_signalbox_v1_registry, 18);
 
 /**
  * @generated from message signalbox.v1.SearchAgentsResponse
@@ -658,7 +849,7 @@ export type SearchAgentsResponse = Message<"signalbox.v1.SearchAgentsResponse"> 
  * Use `create(SearchAgentsResponseSchema)` to create a new message.
  */
 export const SearchAgentsResponseSchema: GenMessage<SearchAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 16);
+  messageDesc(file_signalbox_v1_registry, 19);
 
 /**
  * An agent that was searched for.
@@ -691,7 +882,7 @@ export type FoundAgent = Message<"signalbox.v1.FoundAgent"> & {
  * Use `create(FoundAgentSchema)` to create a new message.
  */
 export const FoundAgentSchema: GenMessage<FoundAgent> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 17);
+  messageDesc(file_signalbox_v1_registry, 20);
 
 /**
  * Whether a capability only reads or also writes.
@@ -729,6 +920,52 @@ export type Access = (typeof Access)[keyof typeof Access] | UnknownEnum;
  */
 export const AccessSchema: GenEnum<Access> = /*@__PURE__*/
   enumDesc(file_signalbox_v1_registry, 0);
+
+/**
+ * Of a circuit breaker.
+ *
+ * @generated from enum signalbox.v1.CircuitState
+ */
+export const CircuitState = {
+  /**
+   * @generated from enum value: CIRCUIT_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Calls go through.
+   *
+   * @generated from enum value: CIRCUIT_STATE_CLOSED = 1;
+   */
+  CLOSED: 1,
+
+  /**
+   * The agent could not be reached: it gets no new task for a while.
+   *
+   * @generated from enum value: CIRCUIT_STATE_OPEN = 2;
+   */
+  OPEN: 2,
+
+  /**
+   * That time has passed: a few tasks try whether it can be reached.
+   *
+   * @generated from enum value: CIRCUIT_STATE_HALF_OPEN = 3;
+   */
+  HALF_OPEN: 3,
+} as const;
+
+/**
+ * Of a circuit breaker.
+ *
+ * @generated from enum signalbox.v1.CircuitState
+ */
+export type CircuitState = (typeof CircuitState)[keyof typeof CircuitState] | UnknownEnum;
+
+/**
+ * Describes the enum signalbox.v1.CircuitState.
+ */
+export const CircuitStateSchema: GenEnum<CircuitState> = /*@__PURE__*/
+  enumDesc(file_signalbox_v1_registry, 1);
 
 /**
  * Registers A2A agents with the router and keeps their cards.
@@ -809,6 +1046,33 @@ export const RegistryService: GenService<{
     methodKind: "unary";
     input: typeof RefreshAgentCardRequestSchema;
     output: typeof AgentSchema;
+  },
+  /**
+   * Says that an agent lives, for so long. An agent that has ever said it, or was registered with a `heartbeat_ttl_ms`, gets
+   * no new tasks once that time has passed, until it says it again. Called by the agent, or on its behalf.
+   *
+   * Errors: NOT_FOUND with reason AGENT_NOT_FOUND, INVALID_ARGUMENT for a time out of its range, or for none from an agent that
+   * has never given one.
+   *
+   * @generated from rpc signalbox.v1.RegistryService.Heartbeat
+   */
+  heartbeat: {
+    methodKind: "unary";
+    input: typeof HeartbeatRequestSchema;
+    output: typeof AgentHealthSchema;
+  },
+  /**
+   * Checks an agent now, as the router does by itself from time to time, and says how it does. The check counts as one of
+   * those. An agent that fails it is an answer, not an error.
+   *
+   * Errors: NOT_FOUND with reason AGENT_NOT_FOUND.
+   *
+   * @generated from rpc signalbox.v1.RegistryService.CheckAgentHealth
+   */
+  checkAgentHealth: {
+    methodKind: "unary";
+    input: typeof CheckAgentHealthRequestSchema;
+    output: typeof AgentHealthSchema;
   },
   /**
    * Makes an agent the one that messages without a target go to. A lone agent needs no such call.

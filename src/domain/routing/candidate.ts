@@ -5,6 +5,8 @@ export interface Candidate {
   readonly inFlight: number;
   /** Tasks that it takes at once; undefined when there is no limit. */
   readonly maxConcurrency: number | undefined;
+  /** Tasks that wait until it takes them; they count where all candidates are full. Left out, none. */
+  readonly waiting?: number;
   /** How long its tasks take, in milliseconds: a peak-sensitive average of what was measured, else what was declared. */
   readonly latencyMs: number | undefined;
   /** Share of its last tasks that failed, from 0 to 1. */

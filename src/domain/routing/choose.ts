@@ -22,8 +22,8 @@ export interface Choice {
 }
 
 /**
- * The candidate with the lowest score; of several, one by chance. One that is full is taken only when all are. Throws a
- * RangeError when there is no candidate.
+ * The candidate with the lowest score; of several, one by chance. One that is full is taken only when all are, and
+ * then the one whose queue is the shortest for what it works on at once. Throws a RangeError when there is no candidate.
  */
 export function choose(candidates: readonly Candidate[], strategy: StrategyName, options: ChoiceOptions): Choice {
   if (candidates.length === 0) throw new RangeError("there is no candidate to choose from");
@@ -79,9 +79,15 @@ export function best(
 function compare(candidates: readonly Candidate[], scores: readonly number[], a: number, b: number): number {
   const aIsFull = isFull(candidates[a]!);
   if (aIsFull !== isFull(candidates[b]!)) return aIsFull ? 1 : -1;
+  const queues = aIsFull ? queueOf(candidates[a]!) - queueOf(candidates[b]!) : 0;
+  if (queues !== 0) return queues;
   // Two that are Infinity are the same, and their difference would be NaN.
   return scores[a]! < scores[b]! ? -1 : scores[a]! > scores[b]! ? 1 : 0;
 }
+
+/** Of one that is full: how often all its places must become free before a new task has one. */
+const queueOf = ({ waiting = 0, maxConcurrency = 1 }: Candidate): number =>
+  Math.floor(waiting / Math.max(1, maxConcurrency));
 
 const isFull = ({ inFlight, maxConcurrency }: Candidate): boolean =>
   maxConcurrency !== undefined && inFlight >= maxConcurrency;

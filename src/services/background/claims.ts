@@ -4,6 +4,7 @@
  */
 import type { Logger } from "pino";
 import type { LeaseRepository, TakenTask } from "../../store/lease-repository.ts";
+import type { AgentQueue, PermittedTask } from "../agent-queue.ts";
 import type { Dispatcher } from "../dispatcher.ts";
 import type { Runtime } from "../runtime.ts";
 import { isTransient } from "../task-writer.ts";
@@ -17,6 +18,7 @@ const SWEEP_MS = 15_000;
 export interface ClaimsDeps {
   leases: LeaseRepository;
   dispatcher: Dispatcher;
+  agentQueue: Pick<AgentQueue, "take" | "sort">;
   replicaId: () => string;
   runtime: Runtime;
   log: Logger;
@@ -31,6 +33,8 @@ export interface ClaimsDeps {
 export interface Claims {
   /** There may be something to take now, or in some milliseconds. */
   look(inMs?: number): void;
+  /** There may be room at agents for which tasks wait. */
+  lookAtAgents(): void;
   /** Takes what can be taken until nothing is left, or there is no more room. */
   takeAll(): Promise<void>;
   /** Whether tasks wait for room, as far as this replica knows: what is new must wait behind them. */
@@ -41,12 +45,17 @@ export interface Claims {
   stop(): Promise<void>;
 }
 
+type Adoptable = Pick<PermittedTask, "permit"> & { task: TakenTask };
+
 export function createClaims(deps: ClaimsDeps): Claims {
   const { leases, dispatcher, replicaId, runtime, log } = deps;
   const stop = new AbortController();
   const timers = new Set<NodeJS.Timeout>();
   let wake: () => void = () => {};
   let wanted = false;
+  /** Whether no more is to be looked at than what waits at agents. */
+  let onlyAgents = false;
+  let lookedAt = Number.NEGATIVE_INFINITY;
   let backlog = false;
   let lastServed = "";
   /** How many tasks wait, as they were counted last; what this replica adds meanwhile is counted here. */
@@ -66,13 +75,20 @@ export function createClaims(deps: ClaimsDeps): Claims {
       return;
     }
     wanted = true;
+    onlyAgents = false;
     wake();
   }
 
-  async function adopt(tasks: readonly TakenTask[], how: "claimed" | "rescued"): Promise<void> {
+  function lookAtAgents(): void {
+    if (!wanted) onlyAgents = true;
+    wanted = true;
+    wake();
+  }
+
+  async function adopt(tasks: readonly Adoptable[], how: "claimed" | "rescued"): Promise<void> {
     await Promise.all(
-      tasks.map((task) =>
-        dispatcher.adopt(task, how).catch((err: unknown) => {
+      tasks.map(({ task, permit }) =>
+        dispatcher.adopt(task, how, permit).catch((err: unknown) => {
           if (!stop.signal.aborted)
             log.error({ err, taskId: task.taskId }, "a task that was taken cannot be carried on");
         }),
@@ -80,15 +96,27 @@ export function createClaims(deps: ClaimsDeps): Claims {
     );
   }
 
+  const room = () => Math.min(BATCH, deps.maxRunning - dispatcher.running);
+
+  /** Takes one batch of what waits at agents. */
+  async function takeOfAgents(): Promise<void> {
+    if (room() <= 0) return;
+    const { taken, more } = await deps.agentQueue.take(room(), stop.signal);
+    deps.onTaken("claimed", taken.length);
+    await adopt(taken, "claimed");
+    if (more) lookAtAgents();
+  }
+
   /** Takes one batch of each kind. True when there may be more, and room for it. */
   async function takeSome(): Promise<boolean> {
-    const room = () => Math.min(BATCH, deps.maxRunning - dispatcher.running);
     if (room() <= 0) return false;
     const rescueLimit = room();
     const rescued = await leases.rescue(replicaId(), rescueLimit);
     if (rescued.length > 0) log.info({ tasks: rescued.length }, "took over tasks of replicas that are gone");
     deps.onTaken("rescued", rescued.length);
-    await adopt(rescued, "rescued");
+    await adopt(await deps.agentQueue.sort(rescued, "rescued", stop.signal), "rescued");
+    // Before what waits for any replica: their agents' places are idle.
+    await takeOfAgents();
     const claimLimit = room();
     if (claimLimit <= 0) return false;
     const fairness = { running: dispatcher.runningByWorkspace, last: lastServed };
@@ -96,11 +124,12 @@ export function createClaims(deps: ClaimsDeps): Claims {
     lastServed = claimed.at(-1)?.workspaceId ?? lastServed;
     backlog = claimed.length > 0;
     deps.onTaken("claimed", claimed.length);
-    await adopt(claimed, "claimed");
+    await adopt(await deps.agentQueue.sort(claimed, "claimed", stop.signal), "claimed");
     return rescued.length === rescueLimit || backlog;
   }
 
   async function takeAll(): Promise<void> {
+    lookedAt = runtime.elapsedMs();
     while (!stop.signal.aborted && (await takeSome()));
   }
 
@@ -115,16 +144,19 @@ export function createClaims(deps: ClaimsDeps): Claims {
     suspects = new Set([...strays, ...lost].map(keyOf));
     const again = (task: TakenTask) => before.has(keyOf(task));
     for (const task of strays.filter(again)) log.warn({ taskId: task.taskId }, "a task was left lying; taking it up");
-    await adopt(strays.filter(again), "rescued");
+    const left = strays.filter(again).map((task) => ({ task, permit: undefined }));
+    await adopt(left, "rescued");
     for (const task of lost.filter(again)) await dispatcher.heed(task);
   }
 
   async function run(): Promise<void> {
     let swept = runtime.elapsedMs();
     while (!stop.signal.aborted) {
-      wanted = false;
+      const isShort = onlyAgents && runtime.elapsedMs() - lookedAt < POLL_MS;
+      wanted = onlyAgents = false;
       try {
-        await takeAll();
+        if (isShort) await takeOfAgents();
+        else await takeAll();
         if (runtime.elapsedMs() - swept >= SWEEP_MS) {
           swept = runtime.elapsedMs();
           await sweep();
@@ -155,6 +187,7 @@ export function createClaims(deps: ClaimsDeps): Claims {
   let ran: Promise<void> = Promise.resolve();
   return {
     look,
+    lookAtAgents,
     takeAll,
     busy: () => backlog,
     async full() {

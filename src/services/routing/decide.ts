@@ -17,6 +17,7 @@ import { best, choose } from "../../domain/routing/choose.ts";
 import type { StrategyName } from "../../domain/routing/strategy.ts";
 import type { Runtime } from "../runtime.ts";
 import type { AgentLoads } from "./agent-load.ts";
+import { limitOf } from "./fullness.ts";
 import type { Cut, Possible } from "./offers.ts";
 import type { WorkspaceRouting } from "./workspace-settings.ts";
 
@@ -27,7 +28,9 @@ const LEAST_LATENCY_MS = 1e-6;
 
 export interface DecideDeps {
   readonly runtime: Runtime;
-  readonly loads: AgentLoads;
+  readonly loads: Pick<AgentLoads, "of">;
+  /** How many tasks wait for room at an agent. */
+  readonly waitingAt: (agent: { workspaceId: string; agentId: string }) => number;
 }
 
 /** What is to be decided, and what led here. */
@@ -91,16 +94,19 @@ export function decide(deps: DecideDeps, question: Question): Decided {
 
 /** An agent with what is known of it now. */
 export function candidateOf(
-  { runtime, loads }: DecideDeps,
+  { runtime, loads, waitingAt }: DecideDeps,
   workspaceId: string,
   { agent, capability }: Possible,
   nowMs = runtime.elapsedMs(),
 ): Candidate {
   const load = loads.of(workspaceId, agent.agentId);
+  const inFlight = load?.inFlight ?? 0;
+  const maxConcurrency = limitOf({ agent, capability });
   return {
     agentId: agent.agentId,
-    inFlight: load?.inFlight ?? 0,
-    maxConcurrency: capability?.maxConcurrency,
+    inFlight,
+    maxConcurrency,
+    waiting: maxConcurrency === undefined || inFlight < maxConcurrency ? 0 : waitingAt(agent),
     latencyMs: (load && measured(latencyAt(load.signals, nowMs))) ?? capability?.averageLatencyMs,
     errorRate: load ? errorRateAt(load.signals, nowMs) : 0,
     costMicros: capability?.costMicros ?? 0,

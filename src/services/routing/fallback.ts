@@ -7,7 +7,7 @@ import type { AgentRecord } from "../../store/agent-repository.ts";
 import type { WorkspaceAgents } from "../agent-directory.ts";
 import type { Rollouts } from "../rollouts.ts";
 import type { IsFull } from "./fullness.ts";
-import type { Ask, Cut } from "./offers.ts";
+import { type Ask, type Cut, isUnavailable } from "./offers.ts";
 import type { Search } from "./searches.ts";
 import { type Steered, steer, withCut } from "./steer.ts";
 
@@ -113,9 +113,6 @@ function troubleOf(deps: FallbackDeps, quest: Quest, steered: Steered): Fallback
   return areFull(deps, quest, steered) ? "FULL" : undefined;
 }
 
-/** Reasons that cut agents whom a task would fit, but who are given nothing at the moment. */
-const AWAY: ReadonlySet<string> = new Set(["UNHEALTHY", "CIRCUIT_OPEN", "EJECTED"]);
-
 /** Why nobody is left: the task fits nobody, or those whom it would fit are away. */
 export const emptyBecause = (cuts: readonly Cut[]): "NO_CANDIDATE" | "UNAVAILABLE" =>
-  cuts.some(({ reason }) => AWAY.has(reason)) ? "UNAVAILABLE" : "NO_CANDIDATE";
+  isUnavailable(cuts) ? "UNAVAILABLE" : "NO_CANDIDATE";

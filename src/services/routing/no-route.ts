@@ -3,7 +3,7 @@ import type { RouteDecision } from "../../../gen/signalbox/v1/routing_pb.ts";
 import { clip, invalidArgument, SignalboxError } from "../../domain/errors.ts";
 import { ROUTING_EXTENSION } from "../../domain/routing-extension.ts";
 import type { WorkspaceAgents } from "../agent-directory.ts";
-import type { Cut, CutReason } from "./offers.ts";
+import { type Cut, type CutReason, isUnavailable } from "./offers.ts";
 import { matchedCapabilities } from "./text.ts";
 
 /** Skills that a refusal names at most, and how long their list and one name may be. */
@@ -22,6 +22,9 @@ const IN_WORDS: Record<CutReason, string> = {
   FULL: "have as many tasks as they may have",
   FAILED: "have failed it",
   HEDGED: "have it already",
+  UNHEALTHY: "fail their health checks or owe a heartbeat",
+  CIRCUIT_OPEN: "could not be reached of late",
+  EJECTED: "fail too many tasks",
 };
 
 /** No agent can take a message: FAILED_PRECONDITION, reason NO_ROUTE. */
@@ -42,9 +45,11 @@ export function noRoute(agents: WorkspaceAgents, text: string): NoRouteError {
 
 /**
  * Agents were found, and none can take it. Where all say the same, that is the answer, as the agent itself would give it;
- * else NO_ROUTE with how many were cut by what, and the skills that are nearest to the text.
+ * else NO_ROUTE with how many were cut by what, and the skills that are nearest to the text. Where some could, and are just not
+ * available, it is worth another try: AGENT_UNAVAILABLE, with the time after which the first of them may be.
  */
 export function nothingFits(cuts: readonly Cut[], agents: WorkspaceAgents, text: string): SignalboxError {
+  if (isUnavailable(cuts)) return nobodyAvailable(cuts.filter(({ retryInMs }) => retryInMs !== undefined));
   const [only] = cuts;
   if (!only) return nobodyOffers();
   if (cuts.length === 1 && only.refusal) return only.refusal;
@@ -81,6 +86,21 @@ const nobodyOffers = (): SignalboxError =>
     reason: "NO_ROUTE",
     message: "No agent offers the capability now, nor did its fallback chain lead to one that can take the task.",
   });
+
+function nobodyAvailable(cuts: readonly Cut[]): SignalboxError {
+  const agentIds = cuts.flatMap((cut) => cut.agentIds);
+  const why = cuts.map(({ reason, agentIds: { length } }) => `${length} ${IN_WORDS[reason]}`).join(", ");
+  return new SignalboxError({
+    code: "UNAVAILABLE",
+    reason: "AGENT_UNAVAILABLE",
+    message: `No agent that could take the task takes any now: of ${agentIds.length}, ${why}. Nothing was stored; try again later. signalbox agents list shows how they do.`,
+    metadata: {
+      agents: agentIds.slice(0, NAMED_SKILLS).join(","),
+      ...Object.fromEntries(cuts.map(({ reason, agentIds: { length } }) => [reason, String(length)])),
+    },
+    retryAfterMs: Math.min(...cuts.map(({ retryInMs = 0 }) => retryInMs)),
+  });
+}
 
 /** The extension of a message says something else than its target. */
 export const contradiction = (key: "agent" | "capability"): SignalboxError =>

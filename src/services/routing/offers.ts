@@ -6,6 +6,7 @@ import { invalidArgument, SignalboxError } from "../../domain/errors.ts";
 import { checkExtensions, checkInputModes, checkMediaTypes } from "../../domain/message-rules.ts";
 import type { RoutingWishes } from "../../domain/routing-extension.ts";
 import type { AgentRecord } from "../../store/agent-repository.ts";
+import type { Trouble, Troubles } from "./availability.ts";
 
 /** An agent that may take a task, for what it offers; without a capability where an agent alone was named. */
 export interface Possible {
@@ -21,6 +22,8 @@ export interface Ask {
   readonly wishes: RoutingWishes;
   /** Whether an agent is where the task may go; left out when it may go anywhere. */
   readonly isInPlace?: (agent: AgentRecord) => boolean;
+  /** What keeps agents from new tasks; undefined where no agent is in trouble. */
+  readonly troubles?: Troubles | undefined;
 }
 
 /** Why an agent is no candidate, as the record names it. HEDGED: it had the task already, and was slow. */
@@ -31,6 +34,7 @@ export type CutReason =
   | "EXTENSION_REQUIRED"
   | "MEDIA_TYPE"
   | "INPUT_SCHEMA"
+  | Trouble
   | "CANARY"
   | "FULL"
   | "FAILED"
@@ -41,6 +45,8 @@ export interface Cut {
   readonly agentIds: string[];
   /** What the first of them would have answered; undefined where that says no more than that it does not fit. */
   readonly refusal: SignalboxError | undefined;
+  /** When the first of them may be a candidate again, in milliseconds from now; undefined where time changes nothing. */
+  retryInMs?: number | undefined;
 }
 
 export interface Sifted {
@@ -48,22 +54,45 @@ export interface Sifted {
   readonly cuts: readonly Cut[];
 }
 
-/** Parts the offers that fit from the others. */
+/**
+ * Parts the offers that fit from the others. Those that were ejected are passed over only as long as there is another: a poor
+ * agent is better than none.
+ */
 export function sift(offers: readonly Possible[], ask: Ask): Sifted {
   const cuts = new Map<CutReason, Cut>();
   const data = dataParts(ask.message.parts);
+  const ejected: Possible[] = [];
   const fit = offers.filter((offer) => {
-    const fault = faultOf(offer, ask, data);
+    const fault = faultOf(offer, ask, data) ?? troubleOf(offer, ask);
     if (!fault) return true;
+    if (fault.reason === "EJECTED") ejected.push(offer);
     const known = cuts.get(fault.reason);
-    if (known) known.agentIds.push(offer.agent.agentId);
-    else cuts.set(fault.reason, { ...fault, agentIds: [offer.agent.agentId] });
+    if (!known) cuts.set(fault.reason, { ...fault, agentIds: [offer.agent.agentId] });
+    else {
+      known.agentIds.push(offer.agent.agentId);
+      if (fault.retryInMs !== undefined)
+        known.retryInMs = Math.min(known.retryInMs ?? fault.retryInMs, fault.retryInMs);
+    }
     return false;
   });
-  return { fit, cuts: [...cuts.values()] };
+  if (fit.length > 0 || ejected.length === 0) return { fit, cuts: [...cuts.values()] };
+  cuts.delete("EJECTED");
+  return { fit: ejected, cuts: [...cuts.values()] };
 }
 
-type Fault = Pick<Cut, "reason" | "refusal">;
+type Fault = Pick<Cut, "reason" | "refusal" | "retryInMs">;
+
+/** Asked last: who is cut for trouble could have taken the message. */
+function troubleOf({ agent, capability }: Possible, { troubles }: Ask): Fault | undefined {
+  const trouble = troubles?.of(agent.agentId, capability?.capabilityId);
+  return trouble && { ...trouble, refusal: undefined };
+}
+
+/**
+ * Whether somebody could have taken the message who just takes no task now. Of the cuts of a sift in which nothing fits, it
+ * tells "all who could are unavailable" from "nobody could".
+ */
+export const isUnavailable = (cuts: readonly Cut[]): boolean => cuts.some(({ retryInMs }) => retryInMs !== undefined);
 
 function faultOf({ agent, capability }: Possible, ask: Ask, data: readonly DataPart[]): Fault | undefined {
   if (ask.isInPlace && !ask.isInPlace(agent)) return { reason: "ROUTE_MODE", refusal: undefined };

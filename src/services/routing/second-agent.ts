@@ -5,6 +5,7 @@ import type { StrategyName } from "../../domain/routing/strategy.ts";
 import { routingWishes } from "../../domain/routing-extension.ts";
 import type { AgentDirectory } from "../agent-directory.ts";
 import { endpointOf, type FindAnotherAgent } from "../another-agent.ts";
+import type { AgentAvailability } from "./availability.ts";
 import { type DecideDeps, decide } from "./decide.ts";
 import type { FallbackDeps } from "./fallback.ts";
 import { steer, traceOf } from "./steer.ts";
@@ -12,6 +13,8 @@ import type { WorkspaceSettings } from "./workspace-settings.ts";
 
 export interface SecondAgentDeps extends DecideDeps, Pick<FallbackDeps, "rollouts" | "isLocal"> {
   directory: AgentDirectory;
+  /** Which agents take no new tasks; left out, all do. */
+  availability?: Pick<AgentAvailability, "troubles" | "chosen">;
   settings: Pick<WorkspaceSettings, "of">;
   /** What chooses where neither a message nor its workspace says. */
   strategy: StrategyName;
@@ -28,7 +31,12 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
     const others = offers.filter((each) => !exclude.includes(each.agent.agentId) && endpointOf(each).safeToRepeat);
     await deps.rollouts.load(workspaceId);
     const steered = steer(others, {
-      ask: { message, extensions: delivery.extensions ?? [], wishes },
+      ask: {
+        message,
+        extensions: delivery.extensions ?? [],
+        wishes,
+        troubles: deps.availability?.troubles(workspaceId),
+      },
       rollout: deps.rollouts.of(workspaceId, capabilityId),
       key: contextId,
       capabilityId,
@@ -52,6 +60,7 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
       matches,
       rollout: traceOf(steered),
     });
+    deps.availability?.chosen(workspaceId, chosen.agent.agentId);
     return { ...chosen, decision };
   };
 }

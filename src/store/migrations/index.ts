@@ -6,6 +6,8 @@ import { up as webhookCursors } from "./0003-webhook-cursors.ts";
 import { up as leanTasks } from "./0004-lean-tasks.ts";
 import { up as capabilities } from "./0005-capabilities.ts";
 import { up as taskCapability } from "./0006-task-capability.ts";
+import { up as concurrency } from "./0007-concurrency.ts";
+import { up as agentHealth } from "./0008-agent-health.ts";
 import { up as rollouts } from "./0009-rollouts.ts";
 import { up as cacheAndKeys } from "./0010-cache-and-keys.ts";
 import { up as exchanges } from "./0012-exchanges.ts";
@@ -24,4 +26,6 @@ export const migrations: Record<string, Migration> = {
   "0010-cache-and-keys": { up: cacheAndKeys },
   "0013-routing-settings": { up: routingSettings },
   "0014-rerouted-tasks": { up: reroutedTasks },
+  "0008-agent-health": { up: agentHealth },
+  "0007-concurrency": { up: concurrency },
 };

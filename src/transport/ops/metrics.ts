@@ -14,6 +14,7 @@ export interface Metrics {
   cacheLookup(outcome: "hit" | "miss" | "follow"): void;
   hedge(outcome: "won" | "lost" | "failed" | "refused"): void;
   mirror(outcome: "same" | "different" | "failed" | "dropped"): void;
+  healthCheck(outcome: "passed" | "failed"): void;
 }
 
 export interface MetricsSources {
@@ -25,10 +26,16 @@ export interface MetricsSources {
   replicas: () => number;
   /** How many tasks wait for a replica, counted to a bound. */
   waitingTasks: () => Promise<number>;
+  /** How many tasks wait for room at their agents. */
+  waitingAtAgents: () => number;
+  /** Units in this process's slices of limits, and those in use. */
+  allotted: () => { granted: number; held: number };
   /** How far the duties of the outbox are behind. */
   outboxLag: () => Promise<{ duty: string; rows: number; seconds: number }[]>;
   /** What is measured beside alert thresholds. */
   alerts: () => Promise<{ workspaceId: string; alert: Alert }[]>;
+  /** Whether agents can be given tasks: a bounded number of them. */
+  agents: () => { agentId: string; healthy: boolean; circuitOpen: boolean; ejected: boolean }[];
 }
 
 /** Alerts that a page shows at most: those that are crossed first, then those of the most tasks. */
@@ -134,6 +141,25 @@ export function createMetrics(sources: MetricsSources): Metrics {
     help: "Tasks that are due and wait for a replica, counted to limits.queued-tasks, over all replicas.",
     registers,
   });
+  new Gauge({
+    name: "signalbox_agent_waiting_tasks",
+    help: "Tasks that wait for room at their agents, over all replicas, as this process has counted them.",
+    registers,
+    collect() {
+      this.set(sources.waitingAtAgents());
+    },
+  });
+  new Gauge({
+    name: "signalbox_allotment_units",
+    help: "Units of limits that this process has a share of: granted to it, and those of them in use.",
+    labelNames: ["kind"],
+    registers,
+    collect() {
+      const { granted, held } = sources.allotted();
+      this.set({ kind: "granted" }, granted);
+      this.set({ kind: "in_use" }, held);
+    },
+  });
   const lagSeconds = new Gauge({
     name: "signalbox_outbox_lag_seconds",
     help: "Age of the oldest update that a duty of the outbox has yet to pass, on whatever replica.",
@@ -159,6 +185,20 @@ export function createMetrics(sources: MetricsSources): Metrics {
     labelNames: alertLabels,
     registers,
   });
+  const checks = new Counter({
+    name: "signalbox_health_checks_total",
+    help: "Checks of agents by outcome.",
+    labelNames: ["outcome"],
+    registers,
+  });
+  for (const outcome of ["passed", "failed"]) checks.inc({ outcome }, 0);
+  const perAgent = (name: string, help: string) => new Gauge({ name, help, labelNames: ["agent"], registers });
+  const healthy = perAgent(
+    "signalbox_agent_healthy",
+    "1 when checks and heartbeats let an agent have tasks, else 0. As the next two, of at most 1000 agents that this process knows, those in trouble first.",
+  );
+  const open = perAgent("signalbox_circuit_open", "1 while the circuit of an agent is open or half-open, else 0.");
+  const ejected = perAgent("signalbox_agent_ejected", "1 while an agent is passed over for a capability, else 0.");
   new Gauge({
     name: "signalbox_build_info",
     help: "1, with the version and the database backend as labels.",
@@ -180,6 +220,12 @@ export function createMetrics(sources: MetricsSources): Metrics {
       // No number is not 0.
       if (count === undefined) waiting.remove();
       else waiting.set(count);
+      for (const gauge of [healthy, open, ejected]) gauge.reset();
+      for (const agent of sources.agents()) {
+        healthy.set({ agent: agent.agentId }, Number(agent.healthy));
+        open.set({ agent: agent.agentId }, Number(agent.circuitOpen));
+        ejected.set({ agent: agent.agentId }, Number(agent.ejected));
+      }
       lagRows.reset();
       lagSeconds.reset();
       for (const { duty, rows, seconds } of lags) {
@@ -210,6 +256,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
     cacheLookup: (outcome) => cacheLookups.inc({ outcome }),
     hedge: (outcome) => hedges.inc({ outcome }),
     mirror: (outcome) => mirrors.inc({ outcome }),
+    healthCheck: (outcome) => checks.inc({ outcome }),
   };
 }
 

@@ -1,10 +1,14 @@
 /** signalbox.v1.RegistryService over the registry. */
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
+import type { AgentHealthService } from "../../services/agent-health.ts";
 import type { Registry } from "../../services/registry.ts";
 import { requestContextOf } from "./bind.ts";
 
-export function createRegistryService(registry: Registry): ServiceImpl<typeof RegistryService> {
+export function createRegistryService(
+  registry: Registry,
+  health: AgentHealthService,
+): ServiceImpl<typeof RegistryService> {
   return {
     registerAgent: (request, context) => registry.register(requestContextOf(context), request),
     updateAgent: (request, context) => registry.update(requestContextOf(context), request),
@@ -15,6 +19,8 @@ export function createRegistryService(registry: Registry): ServiceImpl<typeof Re
     getAgent: (request, context) => registry.get(requestContextOf(context), request.agentId),
     listAgents: (request, context) => registry.list(requestContextOf(context), request),
     refreshAgentCard: (request, context) => registry.refreshCard(requestContextOf(context), request.agentId),
+    heartbeat: (request, context) => health.beat(requestContextOf(context), request),
+    checkAgentHealth: (request, context) => health.check(requestContextOf(context), request.agentId),
     setDefaultAgent: (request, context) => registry.setDefault(requestContextOf(context), request.agentId),
     addCapability: (request, context) => registry.addCapability(requestContextOf(context), request),
     removeCapability: async (request, context) => {

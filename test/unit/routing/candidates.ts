@@ -43,7 +43,7 @@ export const impossibleCandidates = candidatesOf({
   reputation: orUnknown(fc.double()),
 });
 
-function candidatesOf(signals: { [K in Exclude<keyof Candidate, "agentId">]: fc.Arbitrary<Candidate[K]> }) {
+function candidatesOf(signals: { [K in Exclude<keyof Candidate, "agentId" | "waiting">]: fc.Arbitrary<Candidate[K]> }) {
   const one = fc.record<Candidate>({ agentId: anyAgentId, ...signals });
   return fc.uniqueArray(one, { minLength: 1, maxLength: 30, selector: ({ agentId }) => agentId });
 }

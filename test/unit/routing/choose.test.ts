@@ -74,6 +74,14 @@ describe("choosing", () => {
     expect(choose([cheap, { ...dear, inFlight: 2 }], "LOWEST_COST", OPTIONS).index).toBe(0);
   });
 
+  test("takes, of full ones, the one whose queue is the shortest for its places", () => {
+    const cheap = candidate("cheap", { costMicros: 1, inFlight: 2, maxConcurrency: 2, waiting: 4 });
+    const large = candidate("large", { costMicros: 9, inFlight: 9, maxConcurrency: 5, waiting: 9 });
+    expect(choose([cheap, large], "LOWEST_COST", OPTIONS).index).toBe(1);
+    expect(choose([{ ...cheap, waiting: 3 }, large], "LOWEST_COST", OPTIONS).index).toBe(0);
+    expect(choose([{ ...cheap, inFlight: 1 }, large], "LOWEST_COST", OPTIONS).index).toBe(0);
+  });
+
   test("needs a candidate", () => {
     expect(() => choose([], "LOWEST_COST", OPTIONS)).toThrow(RangeError);
   });

@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { type RouteDecision, RouteDecisionSchema, RouteSource } from "../../../gen/signalbox/v1/routing_pb.ts";
 import { encode } from "../../../src/domain/encode.ts";
 import { decimalOf, MAX_MICROS } from "../../../src/domain/money.ts";
+import { newSignals } from "../../../src/domain/routing/agent-signals.ts";
 import type { Candidate } from "../../../src/domain/routing/candidate.ts";
 import { choose } from "../../../src/domain/routing/choose.ts";
 import { createReplay, type Draft, type RecordedDecision, redecide } from "../../../src/domain/routing/replay.ts";
@@ -193,6 +194,7 @@ describe("what the router keeps", () => {
     const { decision } = decide(
       {
         runtime,
+        waitingAt: () => 0,
         loads: {
           of(_, agentId) {
             const { inFlight, latencyMs = -1, errorRate } = loads.get(agentId)!;
@@ -200,11 +202,9 @@ describe("what the router keeps", () => {
             const seenAtMs = runtime.elapsedMs();
             return {
               inFlight,
-              signals: { succeeded: 1, failed: 0, latencyMs, weight, failedWeight: errorRate, seenAtMs },
+              signals: { ...newSignals(), succeeded: 1, latencyMs, weight, failedWeight: errorRate, seenAtMs },
             };
           },
-          begin() {},
-          end() {},
         },
       },
       {

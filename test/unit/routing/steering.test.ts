@@ -223,11 +223,17 @@ describe("the fallback chain", () => {
   test.each<[CutReason[], string]>([
     [[], "NO_CANDIDATE"],
     [["LABELS", "MAX_COST"], "NO_CANDIDATE"],
-    [["LABELS", "EJECTED" as CutReason], "UNAVAILABLE"],
-    [["UNHEALTHY" as CutReason], "UNAVAILABLE"],
-    [["CIRCUIT_OPEN" as CutReason], "UNAVAILABLE"],
+    [["LABELS", "EJECTED"], "UNAVAILABLE"],
+    [["UNHEALTHY"], "UNAVAILABLE"],
+    [["CIRCUIT_OPEN"], "UNAVAILABLE"],
   ])("when cut by %j: %s", (reasons, condition) => {
-    expect(emptyBecause(reasons.map((reason) => ({ reason, agentIds: ["a"], refusal: undefined })))).toBe(condition);
+    const cuts = reasons.map((reason) => ({
+      reason,
+      agentIds: ["a"],
+      refusal: undefined,
+      ...(!["LABELS", "MAX_COST"].includes(reason) && { retryInMs: 1 }),
+    }));
+    expect(emptyBecause(cuts)).toBe(condition);
   });
 });
 

@@ -1,0 +1,254 @@
+/**
+ * The tasks that wait for room at their agents. They wait in the database, where any replica that has a permit finds them: the
+ * higher priority first, and then the elder.
+ */
+import type { Logger } from "pino";
+import type { AgentQueueRepository, AgentRoom } from "../store/agent-queue-repository.ts";
+import type { ClaimedTask } from "../store/lease-repository.ts";
+import { type AgentKey, type Crowd, createAgentCrowds } from "./agent-crowds.ts";
+import type { AgentDirectory } from "./agent-directory.ts";
+import type { AgentPermits, Permit, PermitTask } from "./agent-permits.ts";
+import type { Slice } from "./allotments.ts";
+import { agentQueueIsFull } from "./dispatch-errors.ts";
+import type { Runtime } from "./runtime.ts";
+import { whenDatabaseAnswers } from "./task-writer.ts";
+
+/** When a client that was refused is told to come again, in milliseconds. */
+const RETRY_MIN_MS = 1_000;
+const RETRY_MAX_MS = 60_000;
+/** How long a task of an agent is thought to take of which nothing is known, in milliseconds. */
+const USUAL_LATENCY_MS = 1_000;
+
+export interface AgentQueueDeps {
+  repository: AgentQueueRepository;
+  permits: AgentPermits;
+  directory: Pick<AgentDirectory, "agents">;
+  runtime: Runtime;
+  log: Logger;
+  replicaId: () => string;
+  /** Tasks that may wait for one agent. */
+  maxWaiting: number;
+  /** How long an agent's tasks take, in milliseconds; undefined when not known. */
+  latencyOf: (agent: AgentKey) => number | undefined;
+  /** Told that there may be something to take. */
+  onRoom: () => void;
+  /** Tells other replicas that tasks wait at an agent where none did. */
+  announce: () => void;
+}
+
+/** A task that was taken, and its place at its agent if it needs one. */
+export interface PermittedTask {
+  task: ClaimedTask;
+  permit: Permit | undefined;
+}
+
+export interface AgentQueue {
+  /**
+   * A permit for a new task that needs one; undefined when it must wait, because there is none or others wait. It is counted
+   * among those then, and `added` or `withdrawn` is to follow.
+   *
+   * @throws SignalboxError QUEUE_FULL when it must wait and as many do as may.
+   */
+  admit(task: PermitTask): Promise<Permit | undefined>;
+  /** A task that must wait is stored. */
+  added(task: PermitTask): void;
+  /** It could not be stored. */
+  withdrawn(task: PermitTask): void;
+  /** A permit of this agent was given back. */
+  freed(agent: AgentKey): void;
+  /** There may be permits again, of whatever agent. */
+  freedAny(): void;
+  /** This replica has room for another task. */
+  freedPlace(): void;
+  /** Another replica may have added something. */
+  heed(): void;
+  /** Takes at most `room` tasks for which there are permits. `more` says that others may be left. */
+  take(room: number, signal: AbortSignal): Promise<{ taken: PermittedTask[]; more: boolean }>;
+  /**
+   * Gives permits to tasks that this replica has taken from the queue of all, or from a replica that is gone. Those that are
+   * yet to begin, and get none, wait at their agents.
+   */
+  sort(tasks: readonly ClaimedTask[], how: "claimed" | "rescued", signal: AbortSignal): Promise<PermittedTask[]>;
+  /** How many tasks wait at an agent, as far as this replica knows. */
+  waitingAt(agent: AgentKey): number;
+  /** The same of all agents. */
+  readonly waiting: number;
+}
+
+/** What may be taken at one agent, of whose own limit as many units were taken for it. */
+interface Offer extends AgentRoom {
+  readonly crowd: Crowd;
+  readonly slice: Slice | undefined;
+  /** `added` of the crowd as it was. */
+  readonly added: number;
+}
+
+export function createAgentQueue(deps: AgentQueueDeps): AgentQueue {
+  const { repository, permits, directory, runtime, log, replicaId, maxWaiting } = deps;
+  const crowds = createAgentCrowds(repository, runtime, maxWaiting);
+
+  function hope(crowd: Crowd): void {
+    crowds.hope(crowd);
+    deps.onRoom();
+  }
+
+  function added(task: PermitTask): void {
+    const crowd = crowds.get(task);
+    if (!crowd) return;
+    if (!crowd.isTold) deps.announce();
+    crowd.isTold = true;
+    if (!permits.slicesOf(task).some(({ isExhausted }) => isExhausted)) hope(crowd);
+  }
+
+  /** When the queue of an agent will have moved on, in milliseconds. */
+  function retryAfterMs(task: PermitTask, waiting: number): number {
+    const limit = Math.min(...permits.slicesOf(task).map((slice) => slice.limit));
+    const allMs = (waiting * (deps.latencyOf(task) ?? USUAL_LATENCY_MS)) / limit;
+    return Math.round(Math.min(Math.max(allMs, RETRY_MIN_MS), RETRY_MAX_MS));
+  }
+
+  // --- taking
+
+  async function offerOf(crowd: Crowd, room: number): Promise<Offer> {
+    const { workspaceId, agentId, added } = crowd;
+    await directory.agents(workspaceId);
+    const closed: string[] = [];
+    const look = async (capabilityId: string) => {
+      const slice = permits.ofCapability({ workspaceId, agentId, capabilityId });
+      if (!slice) return;
+      if (await slice.ask(1)) slice.giveBack(1);
+      else closed.push(capabilityId);
+    };
+    await Promise.all([...crowd.capabilityIds].map(look));
+    const slice = permits.ofAgent(workspaceId, agentId);
+    const wanted = Math.min(room, Math.max(1, crowd.count));
+    let units = wanted;
+    if (slice) {
+      units = (await slice.ask(1)) ? 1 : 0;
+      const further = Math.min(wanted - units, slice.idle);
+      if (units > 0 && slice.take(further)) units += further;
+    }
+    return { workspaceId, agentId, units, closed, crowd, slice, added };
+  }
+
+  /** What may be taken now: of no more tasks than there is room for. */
+  async function offers(room: number): Promise<Offer[]> {
+    const asked = await Promise.allSettled(crowds.takeHopeful().map((crowd) => offerOf(crowd, room)));
+    let left = room;
+    // Where the database could not be asked, it is counted again within a second.
+    return asked.flatMap((answer) => {
+      if (answer.status === "rejected" || answer.value.units === 0) return [];
+      const { value: offer } = answer;
+      const units = Math.min(offer.units, left);
+      if (units < offer.units) {
+        offer.slice?.giveBack(offer.units - units);
+        crowds.hope(offer.crowd);
+      }
+      left -= units;
+      return units > 0 ? [{ ...offer, units }] : [];
+    });
+  }
+
+  async function take(room: number, signal: AbortSignal): Promise<{ taken: PermittedTask[]; more: boolean }> {
+    await crowds.count();
+    const open = await offers(room);
+    if (open.length === 0) return { taken: [], more: false };
+    const claimed = await repository.claim(replicaId(), open).catch((error: unknown) => {
+      for (const { slice, units } of open) slice?.giveBack(units);
+      throw error;
+    });
+    const byAgent = Map.groupBy(claimed, nameOf);
+    const taken: PermittedTask[] = [];
+    const refused: ClaimedTask[] = [];
+    for (const offer of open) {
+      const { crowd, slice, units } = offer;
+      const own = byAgent.get(nameOf(offer)) ?? [];
+      let unused = units;
+      for (const task of own) {
+        const ofCapability = permits.ofCapability(task);
+        if (ofCapability && !(await ofCapability.ask(1).catch(() => false))) {
+          refused.push(task);
+          continue;
+        }
+        unused -= 1;
+        const slices = [slice, ofCapability].filter((each) => each !== undefined);
+        taken.push({ task, permit: slices.length > 0 ? permits.from(task, slices) : undefined });
+      }
+      slice?.giveBack(unused);
+      crowds.subtract(crowd, own.length);
+      if (own.length === units) crowds.hope(crowd);
+      else if (offer.closed.length === 0 && crowd.added === offer.added) crowds.forget(crowd);
+    }
+    await park(refused, signal);
+    return { taken, more: crowds.hasHopeful };
+  }
+
+  // --- what was taken elsewhere
+
+  async function permitted(task: ClaimedTask, how: "claimed" | "rescued"): Promise<PermittedTask | undefined> {
+    if (!permits.isNeeded(task)) return { task, permit: undefined };
+    if (how === "rescued" || !task.begins) return { task, permit: permits.force(task) };
+    const permit = await permits.take(task).catch(() => undefined);
+    return permit && { task, permit };
+  }
+
+  /** Lets tasks that were claimed, and not begun, wait at their agents. */
+  async function park(tasks: readonly ClaimedTask[], signal: AbortSignal): Promise<void> {
+    if (tasks.length === 0) return;
+    try {
+      await whenDatabaseAnswers(runtime, signal, () => repository.park(replicaId(), tasks));
+    } catch (err) {
+      if (!signal.aborted) log.error({ err, tasks: tasks.length }, "tasks cannot be put back to wait for their agents");
+      return;
+    }
+    for (const task of tasks) {
+      crowds.add(task);
+      added(task);
+    }
+  }
+
+  return {
+    async admit(task) {
+      const permit = crowds.get(task) ? undefined : await permits.take(task);
+      if (permit) return permit;
+      const waiting = crowds.get(task)?.count ?? 0;
+      if (waiting >= maxWaiting) throw agentQueueIsFull(task.agentId, retryAfterMs(task, waiting));
+      crowds.add(task);
+      return undefined;
+    },
+    added,
+    withdrawn(task) {
+      const crowd = crowds.get(task);
+      if (crowd) crowds.subtract(crowd, 1);
+    },
+    freed(agent) {
+      const crowd = crowds.get(agent);
+      if (crowd) hope(crowd);
+    },
+    freedAny() {
+      crowds.hopeForAll();
+      if (crowds.hasHopeful) deps.onRoom();
+    },
+    freedPlace() {
+      if (crowds.hasHopeful) deps.onRoom();
+    },
+    heed: crowds.heed,
+    take,
+    async sort(tasks, how, signal) {
+      for (const workspaceId of new Set(tasks.map((task) => task.workspaceId)))
+        await whenDatabaseAnswers(runtime, signal, () => directory.agents(workspaceId));
+      const sorted = await Promise.all(tasks.map((task) => permitted(task, how)));
+      await park(
+        tasks.filter((_, i) => !sorted[i]),
+        signal,
+      );
+      return sorted.filter((each) => each !== undefined);
+    },
+    waitingAt: (agent) => crowds.get(agent)?.count ?? 0,
+    get waiting() {
+      return crowds.total;
+    },
+  };
+}
+
+const nameOf = ({ workspaceId, agentId }: AgentKey): string => `${workspaceId} ${agentId}`;

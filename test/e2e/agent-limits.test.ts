@@ -1,0 +1,280 @@
+/** An agent that works on so many tasks at once and no more: the others wait for it, in their order, and are bounded. */
+import { rm } from "node:fs/promises";
+import { ConnectError } from "@connectrpc/connect";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import type { Priority } from "../../src/domain/task-log.ts";
+import { createSignalboxClient, type SendOptions, type SignalboxClient } from "../../src/sdk/client.ts";
+import { type RemoteTurn, startRemotePuppet } from "../agents/remote-puppet.ts";
+import { asTask, failureOf, statusOf } from "../fault/said.ts";
+import { createDatabase, pgliteDirectory } from "../store/backends.ts";
+import { journalOf, pathOf, reaches, standOf } from "./journal.ts";
+import { startTestApp } from "./running-app.ts";
+
+async function begin(client: SignalboxClient, text: string, options: SendOptions = {}): Promise<string> {
+  return asTask(await client.send(text, { ...options, wait: false })).id;
+}
+
+function work(turn: RemoteTurn): RemoteTurn {
+  turn.name();
+  return turn;
+}
+
+const end = (turn: RemoteTurn): void => work(turn).status("COMPLETED");
+
+const change = (client: SignalboxClient, maxConcurrency: number) =>
+  client.registry.updateAgent({
+    agent: { agentId: "puppet", maxConcurrency },
+    updateMask: { paths: ["max_concurrency"] },
+  });
+
+describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
+  async function start(flags: Record<string, string> = {}, maxConcurrency = 1) {
+    const database = backend === "postgres" ? await createDatabase() : undefined;
+    const place = database ? { "database.url": database.url } : { "data.dir": await pgliteDirectory() };
+    const app = await startTestApp({ flags: { ...place, ...flags } });
+    const puppet = await startRemotePuppet();
+    onTestFinished(async () => {
+      await app.stop();
+      await puppet.close();
+      await (database ? database.drop() : rm(app.dataDir, { recursive: true }));
+    });
+    const client = createSignalboxClient({ baseUrl: app.httpUrl });
+    const source = { case: "card", value: puppet.card } as const;
+    const agent = await client.registry.registerAgent({ agentId: "puppet", source, maxConcurrency });
+    expect(agent.maxConcurrency).toBe(maxConcurrency);
+    return { app, client, puppet };
+  }
+
+  /** The same with an agent of one place, which is taken. */
+  async function full(flags: Record<string, string> = {}) {
+    const lab = await start(flags);
+    const busyId = await begin(lab.client, "busy");
+    return { ...lab, busyId, busy: work(await lab.puppet.turn()) };
+  }
+
+  test("what waits for the agent is SUBMITTED to clients, says why, and runs by priority, and then as it came", async () => {
+    const { client, puppet, busy } = await full();
+    const wishes: (Priority | undefined)[] = ["BACKGROUND", "LOW", undefined, "NORMAL", "CRITICAL", "HIGH", "CRITICAL"];
+    const waiting: string[] = [];
+    for (const [i, priority] of wishes.entries()) {
+      const id = await begin(client, `${i}`, priority && { routing: { priority } });
+      waiting.push(id);
+      expect(await standOf(client, id)).toBe("QUEUED");
+      expect(statusOf(await client.a2a.getTask({ id }))).toBe("SUBMITTED");
+    }
+    const blocked = client.send("blocked");
+    expect((await client.a2a.listTasks({})).totalSize).toBe(8);
+    expect(puppet.heard).toEqual(["busy"]);
+    end(busy);
+    const order: string[] = [];
+    for (const _ of [...waiting, blocked]) {
+      const turn = await puppet.turn();
+      order.push(turn.text);
+      end(turn);
+    }
+    // "blocked" is of NORMAL priority, and came last.
+    expect(order).toEqual(["4", "6", "5", "2", "3", "blocked", "1", "0"]);
+    expect(statusOf(asTask(await blocked))).toBe("COMPLETED");
+    for (const id of waiting) {
+      expect(statusOf(await client.waitFor(id))).toBe("COMPLETED");
+      expect(await pathOf(client, id)).toEqual(["QUEUED 0", "ASSIGNED 1", "WORKING 1", "COMPLETED 1"]);
+      const causes = (await journalOf(client, id)).map(({ cause }) => cause);
+      expect(causes[0]).toMatch(/^accepted by replica \w+; waits for room at agent "puppet"$/);
+      expect(causes[1]).toBe("claimed: its agent has room");
+    }
+  });
+
+  test("a full queue of an agent refuses what is new, tells when to come again, and leaves other agents alone", async () => {
+    const { client, puppet, busy } = await full({ "limits.agent-queue": "2" });
+    const other = await startRemotePuppet();
+    onTestFinished(() => other.close());
+    await client.registry.registerAgent({ agentId: "other", source: { case: "card", value: other.card } });
+    const to = { agent: "puppet" };
+    await begin(client, "1", to);
+    await begin(client, "2", to);
+    const error = ConnectError.from(await client.send("3", to).catch((reason: unknown) => reason));
+    expect(error.findDetails(ErrorInfoSchema)[0]).toMatchObject({
+      reason: "QUEUE_FULL",
+      metadata: { agentId: "puppet" },
+    });
+    // Two tasks of a second each, as long as nothing is known of the agent, one at a time.
+    expect(error.findDetails(RetryInfoSchema)[0]?.retryDelay).toMatchObject({ seconds: 2n, nanos: 0 });
+    expect(await failureOf(begin(client, "3", to))).toMatchObject({ code: "ResourceExhausted", retries: true });
+    expect((await client.a2a.listTasks({})).totalSize).toBe(3);
+    const elsewhere = begin(client, "elsewhere", { agent: "other" });
+    end(await other.turn());
+    expect(await reaches(client, await elsewhere, "COMPLETED")).toBe("COMPLETED");
+
+    end(busy);
+    const turn = await puppet.turn();
+    expect(turn.text).toBe("1");
+    // Its place in the queue is free.
+    const id = await begin(client, "4", to);
+    end(turn);
+    for (const text of ["2", "4"]) {
+      const next = await puppet.turn();
+      expect(next.text).toBe(text);
+      end(next);
+    }
+    expect(await reaches(client, id, "COMPLETED")).toBe("COMPLETED");
+  });
+
+  test("room is used as soon as there is some, of as many as may run at once", async () => {
+    const { client, puppet } = await start({}, 3);
+    // A look each second would take longer than a test may last.
+    const count = 90;
+    const ids = await Promise.all(Array.from({ length: count }, (_, n) => begin(client, `${n}`)));
+    const open: RemoteTurn[] = [];
+    for (let ended = 0; ended < count; ended++) {
+      while (open.length < Math.min(3, count - ended)) open.push(work(await puppet.turn()));
+      expect(puppet.heard).toHaveLength(ended + open.length);
+      end(open.shift()!);
+    }
+    for (const id of ids) expect(statusOf(await client.waitFor(id))).toBe("COMPLETED");
+  });
+
+  test("a task fails at its deadline while it waits, is canceled while it waits, and hears no message yet", async () => {
+    const { client, puppet, busy } = await full();
+    const late = await begin(client, "late", { routing: { deadlineMs: 300 } });
+    const canceled = await begin(client, "canceled");
+    const last = await begin(client, "last");
+    expect(await failureOf(client.send("more", { taskId: last }))).toMatchObject({ reason: "TASK_NOT_BEGUN" });
+    expect(statusOf(await client.a2a.cancelTask({ id: canceled }))).toBe("CANCELED");
+    expect(await client.waitFor(late).then(statusOf)).toMatch(/^FAILED: The task's deadline passed/);
+    expect(puppet.heard).toEqual(["busy"]);
+    end(busy);
+    const turn = await puppet.turn();
+    expect(turn.text).toBe("last");
+    end(turn);
+  });
+
+  test("a task that asks its client has no place, and gets one back at once, though all are taken", async () => {
+    const { client, puppet, busy, busyId } = await full();
+    const second = await begin(client, "second");
+    busy.status("INPUT_REQUIRED", "what?");
+    const next = work(await puppet.turn());
+    expect(next.text).toBe("second");
+    const answered = client.send("this", { taskId: busyId });
+    const further = await puppet.turn();
+    expect(further.text).toBe("this");
+    // Two work where one may: so the third waits for both.
+    const third = await begin(client, "third");
+    end(next);
+    expect(await reaches(client, second, "COMPLETED")).toBe("COMPLETED");
+    expect(await standOf(client, third)).toBe("QUEUED");
+    further.status("COMPLETED");
+    expect(statusOf(asTask(await answered))).toBe("COMPLETED");
+    end(await puppet.turn());
+    expect(await reaches(client, third, "COMPLETED")).toBe("COMPLETED");
+  });
+
+  test("another limit is heeded without a restart: more, fewer, none, and one where there was none", async () => {
+    const { client, puppet } = await start({}, 0);
+    const open = [];
+    for (const text of ["a", "b", "c"]) {
+      await begin(client, text);
+      open.push(work(await puppet.turn()));
+    }
+    expect((await change(client, 2)).maxConcurrency).toBe(2);
+    const ids: string[] = [];
+    const waits = async (text: string) => {
+      const id = await begin(client, text);
+      expect(await standOf(client, id)).toBe("QUEUED");
+      ids.push(id);
+    };
+    // Those that ran already are counted.
+    await waits("d");
+    await waits("e");
+    end(open.shift()!);
+    await waits("f");
+    expect(puppet.heard).toHaveLength(3);
+    end(open.shift()!);
+    open.push(work(await puppet.turn()));
+    await change(client, 4);
+    for (const _ of ["e", "f"]) open.push(work(await puppet.turn()));
+    await change(client, 1);
+    await waits("g");
+    while (open.length > 1) end(open.shift()!);
+    for (const id of ids.slice(0, 2)) expect(await reaches(client, id, "COMPLETED")).toBe("COMPLETED");
+    expect(await standOf(client, ids.at(-1)!)).toBe("QUEUED");
+    await change(client, 0);
+    expect((await puppet.turn()).text).toBe("g");
+    expect(puppet.heard).toHaveLength(7);
+  });
+
+  test("a capability's limit holds beside the agent's, and keeps no other task from running", async () => {
+    const { client, puppet } = await start({}, 3);
+    for (const [capabilityId, maxConcurrency] of [
+      ["one", 1],
+      ["two", 0],
+    ] as const)
+      await client.registry.addCapability({ agentId: "puppet", capability: { capabilityId, maxConcurrency } });
+    const first = await begin(client, "first", { capability: "one" });
+    const firstTurn = work(await puppet.turn());
+    const second = await begin(client, "second", { capability: "one" });
+    expect(await standOf(client, second)).toBe("QUEUED");
+    const others = [await begin(client, "third", { capability: "two" }), await begin(client, "fourth")];
+    const turns = [work(await puppet.turn()), work(await puppet.turn())];
+    expect(turns.map(({ text }) => text).sort()).toEqual(["fourth", "third"]);
+    // Now the agent is full, and the capability as well.
+    const fifth = await begin(client, "fifth", { capability: "two" });
+    end(turns[0]!);
+    const fifthTurn = work(await puppet.turn());
+    expect(fifthTurn.text).toBe("fifth");
+    end(firstTurn);
+    const secondTurn = await puppet.turn();
+    expect(secondTurn.text).toBe("second");
+    for (const turn of [secondTurn, turns[1]!, fifthTurn]) end(turn);
+    for (const id of [first, second, fifth, ...others])
+      expect(await reaches(client, id, "COMPLETED")).toBe("COMPLETED");
+  });
+
+  test("another attempt waits for room as well, and is none before it has it", async () => {
+    const { client, puppet } = await start({ "task.retry-min-ms": "1" }, 1);
+    await puppet.close();
+    const id = await begin(client, "again");
+    while ((await journalOf(client, id)).length < 2) await new Promise(setImmediate);
+    const { port } = new URL(puppet.card.supportedInterfaces[0]!.url);
+    const back = await startRemotePuppet({ port: Number(port) });
+    onTestFinished(() => back.close());
+    const turn = await back.turn();
+    expect(turn.text).toBe("again");
+    end(turn);
+    expect(await reaches(client, id, "COMPLETED")).toBe("COMPLETED");
+  });
+
+  test("what waits, waits on when the server is stopped and started again", async () => {
+    const database = backend === "postgres" ? await createDatabase() : undefined;
+    const dataDir = await pgliteDirectory();
+    const flags = database ? { "database.url": database.url } : { "data.dir": dataDir };
+    const puppet = await startRemotePuppet();
+    onTestFinished(async () => {
+      await puppet.close();
+      await rm(dataDir, { recursive: true, force: true });
+      await database?.drop();
+    });
+    const before = await startTestApp({ flags });
+    const first = createSignalboxClient({ baseUrl: before.httpUrl });
+    const source = { case: "card", value: puppet.card } as const;
+    await first.registry.registerAgent({ agentId: "puppet", source, maxConcurrency: 1 });
+    const ids = [await begin(first, "0")];
+    const busy = work(await puppet.turn());
+    await reaches(first, ids[0]!, "WORKING");
+    for (const text of ["1", "2", "3"]) ids.push(await begin(first, text));
+    await before.stop();
+
+    const after = await startTestApp({ flags });
+    onTestFinished(() => after.stop());
+    const client = createSignalboxClient({ baseUrl: after.httpUrl });
+    for (const id of ids.slice(1)) expect(await standOf(client, id)).toBe("QUEUED");
+    expect(puppet.heard).toEqual(["0"]);
+    end(busy);
+    for (const text of ["1", "2", "3"]) {
+      const turn = await puppet.turn();
+      expect(turn.text).toBe(text);
+      end(turn);
+    }
+    for (const id of ids) expect(await reaches(client, id, "COMPLETED")).toBe("COMPLETED");
+  });
+});
