@@ -250,18 +250,15 @@ async function build(
     directory,
     runtime,
     loads,
+    rollouts,
+    isLocal: createLocality(connector.pick),
     settings: routingSettings,
     readDecision: decisionOf,
     waitingAt: agentQueue.waitingAt,
     strategy: config.routing.strategy,
     availability,
   };
-  const router = createRouter({
-    ...choosing,
-    rollouts,
-    isLocal: createLocality(connector.pick),
-    isFull: fullByLoad(loads),
-  });
+  const router = createRouter({ ...choosing, isFull: fullByLoad(loads) });
   const alerts = createAlerts({
     rollouts,
     runtime,
@@ -319,7 +316,7 @@ async function build(
     },
     hedges: {
       rollouts: rolloutSource,
-      secondAgent: createSecondAgent({ ...choosing, readDecision: decisionOf }),
+      secondAgent: createSecondAgent(choosing),
       quantileMs(workspaceId, agentId, quantile) {
         const load = loads.of(workspaceId, agentId);
         return load && latencyQuantileAt(load.signals, quantile, runtime.elapsedMs());

@@ -3,10 +3,11 @@
  * it is to be COMPLETED, and of a bare Message. What an agent says on its way, in statuses, is no output. Pure.
  */
 import type { JsonObject } from "@bufbuild/protobuf";
-import type { Message, Part } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { Message, Part, Task } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { dataParts, dataViolations } from "./data-parts.ts";
 import { clip } from "./errors.ts";
 import { applyArtifact, copyImage, type NewUpdate, stateBrought, type TaskImage } from "./task-log.ts";
+import type { TaskResult } from "./task-result.ts";
 import { EngineState } from "./task-state.ts";
 
 /** What a misfit tells at most, in characters. */
@@ -27,7 +28,15 @@ export function misfitOfTask(schema: JsonObject, image: TaskImage, updates: read
   if (!updates.some((update) => stateBrought(update) === EngineState.COMPLETED)) return undefined;
   const { task } = copyImage(image);
   for (const { body } of updates) if (body.payload.case === "artifactUpdate") applyArtifact(task, body.payload.value);
-  for (const [i, { parts }] of task.artifacts.entries()) {
+  return misfitOfArtifacts(schema, task);
+}
+
+/** What does not fit of a result that is whole. */
+export const misfitOfResult = (schema: JsonObject, result: TaskResult): Misfit | undefined =>
+  "task" in result ? misfitOfArtifacts(schema, result.task) : misfitOfMessage(schema, result.message);
+
+function misfitOfArtifacts(schema: JsonObject, { artifacts }: Task): Misfit | undefined {
+  for (const [i, { parts }] of artifacts.entries()) {
     const misfit = misfitOf(schema, parts, `artifacts[${i}]`);
     if (misfit) return misfit;
   }

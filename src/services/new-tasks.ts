@@ -149,7 +149,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
       running.start(runner, (r) => r.run(work.message, delivery), permit && { permit });
     } else if (waitsAtAgent) deps.agentQueue.added(request);
     else deps.hub.announceWork();
-    if (!standIn) deps.mirror?.(header, work.message, delivery);
+    if (!standIn?.isReady) deps.mirror?.(header, work.message, delivery);
     return image;
   }
 

@@ -1,3 +1,4 @@
+/** What a runner works with: what all of a replica share, what its task alone has, and how long both may be used. */
 import type { TaskStore } from "../store/task-store.ts";
 import type { AbortGroup } from "./abort-group.ts";
 import type { AgentClient, AgentEndpoint } from "./agent-port.ts";

@@ -4,6 +4,7 @@
  * would have been answered, and few at once, so that a system that is slow as a whole is not given twice the work.
  */
 import { type Message, Role, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { misfitOfResult } from "../domain/output-check.ts";
 import type { Rollout } from "../domain/rollout.ts";
 import {
   agentsOf,
@@ -65,6 +66,8 @@ export interface HedgeDeps extends DeliveryDeps {
 
 /** An attempt that is under way. */
 export interface HedgedAttempt {
+  /** Whether an earlier result is looked for, or waited for, before its agent is asked at all. */
+  readonly isStoodIn: boolean;
   readonly writer: { readonly image: TaskImage };
   readonly log: TaskLog;
   /** Aborted when the first agent is no longer listened to. */
@@ -202,7 +205,7 @@ export class TaskHedge {
     const { ports, take } = this.#deps;
     const { image } = this.#attempt.writer;
     const { header } = image;
-    if (!mayBeHedged(image)) return undefined;
+    if (!mayBeHedged(image) || this.#attempt.isStoodIn) return undefined;
     const leaveBudget = take(header);
     if (!leaveBudget) return "refused";
     try {
@@ -250,6 +253,12 @@ export class TaskHedge {
       const state = "task" in answer ? answer.task.status?.state : TaskState.COMPLETED;
       if (state !== TaskState.COMPLETED) {
         log.info({ ...facts, state: state && stateName(state) }, "the second agent did not complete the task");
+        return "failed";
+      }
+      const { outputSchema } = endpointOf(second);
+      const misfit = outputSchema && misfitOfResult(outputSchema, answer);
+      if (misfit) {
+        log.info(facts, misfit.text);
         return "failed";
       }
       const won = await giveTo(this.#attempt, second, answer, since);

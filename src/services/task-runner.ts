@@ -271,8 +271,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
 
   async #run(message: Message, delivery: Delivery): Promise<void> {
     const first = this.#upstreamTaskId === undefined;
-    if (first && this.#agent.safeToRepeat && !this.isStoodIn)
-      this.#hedge = this.#deps.hedging?.begin(this, message, delivery);
+    if (first && this.#agent.safeToRepeat) this.#hedge = this.#deps.hedging?.begin(this, message, delivery);
     try {
       if (this.#client.streaming) {
         await this.#follower.consume(await this.delivery.stream(message, delivery), first ? "first" : "further");

@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RouteDecisionSchema, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
 import { type Capability, capabilitiesOf } from "../../src/domain/capability.ts";
+import { DEFAULT_ROLLOUT } from "../../src/domain/rollout.ts";
 import { DEFAULT_WEIGHTS } from "../../src/domain/routing/strategies.ts";
 import { ROUTING_EXTENSION } from "../../src/domain/routing-extension.ts";
 import type { AgentDirectory, Offer, WorkspaceAgents } from "../../src/services/agent-directory.ts";
@@ -29,22 +30,22 @@ function offer(agentId: string, said: { agentSafe?: boolean; capabilitySafe?: bo
     labels: said.region === undefined ? {} : { region: said.region },
   };
   const agent = { workspaceId: "default", agentId, card, safeToRepeat: said.agentSafe ?? false } as Offer["agent"];
-  return { agent, capability, version: 0 };
+  return { agent, capability, version: 1 };
 }
 
 const before = create(RouteDecisionSchema, { source: RouteSource.TEXT, matches: [{ capabilityId: "translate" }] });
 
-function finder(offers: readonly Offer[]) {
+function finder(offers: readonly Offer[], rollout = DEFAULT_ROLLOUT) {
   const agents = { byCapability: new Map([["translate", offers]]) } as unknown as WorkspaceAgents;
   return createSecondAgent({
     directory: { agents: async () => agents } as Partial<AgentDirectory> as AgentDirectory,
     runtime,
     loads: createAgentLoads(runtime),
+    rollouts: { load: () => undefined, of: () => rollout, owns: () => false, changed() {} },
+    isLocal: ({ agentId }) => agentId === "local",
+    settings: { of: async () => ({ strategy: undefined, weights: DEFAULT_WEIGHTS, rejects: false, revision: 0 }) },
     waitingAt: () => 0,
     strategy: "LEAST_LOAD",
-    settings: {
-      of: async () => ({ strategy: undefined, weights: DEFAULT_WEIGHTS, rejects: false, revision: 0 }),
-    },
     readDecision: async () => toBinary(RouteDecisionSchema, before),
   });
 }
@@ -75,6 +76,13 @@ describe("the second agent", () => {
     expect(await find(headerOf(), say("hello"), ["a"])).toBeUndefined();
     expect(await find(task({ labels: { region: "eu" } }), say("hello"), ["a"])).toBeUndefined();
     expect((await find(task({ labels: { region: "us" } }), say("hello"), ["a"]))?.agent.agentId).toBe("b");
+  });
+
+  test("is where the rollout has tasks", async () => {
+    const offers = ["a", "b", "local"].map((id) => offer(id, { agentSafe: true }));
+    const find = finder(offers, { ...DEFAULT_ROLLOUT, rollbackToLocal: true });
+    expect((await find(task(), say("hello"), ["a"]))?.agent.agentId).toBe("local");
+    expect(await find(task(), say("hello"), ["local"])).toBeUndefined();
   });
 
   test("is never one that has the task, nor one that is not safe to repeat", async () => {

@@ -7,10 +7,11 @@ import type { AgentDirectory } from "../agent-directory.ts";
 import { endpointOf, type FindAnotherAgent } from "../another-agent.ts";
 import type { AgentAvailability } from "./availability.ts";
 import { type DecideDeps, decide } from "./decide.ts";
-import { sift } from "./offers.ts";
+import type { FallbackDeps } from "./fallback.ts";
+import { steer, traceOf } from "./steer.ts";
 import type { WorkspaceSettings } from "./workspace-settings.ts";
 
-export interface SecondAgentDeps extends DecideDeps {
+export interface SecondAgentDeps extends DecideDeps, Pick<FallbackDeps, "rollouts" | "isLocal"> {
   directory: AgentDirectory;
   /** Which agents take no new tasks; left out, all do. */
   availability?: Pick<AgentAvailability, "troubles" | "chosen">;
@@ -28,12 +29,20 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
     if (capabilityId === undefined || Array.isArray(wishes) || wishes.agent !== undefined) return undefined;
     const offers = (await deps.directory.agents(workspaceId)).byCapability.get(capabilityId) ?? [];
     const others = offers.filter((each) => !exclude.includes(each.agent.agentId) && endpointOf(each).safeToRepeat);
-    const { fit, cuts } = sift(others, {
-      message,
-      extensions: delivery.extensions ?? [],
-      wishes,
-      troubles: deps.availability?.troubles(workspaceId),
+    await deps.rollouts.load(workspaceId);
+    const steered = steer(others, {
+      ask: {
+        message,
+        extensions: delivery.extensions ?? [],
+        wishes,
+        troubles: deps.availability?.troubles(workspaceId),
+      },
+      rollout: deps.rollouts.of(workspaceId, capabilityId),
+      key: contextId,
+      capabilityId,
+      isLocal: deps.isLocal,
     });
+    const { fit, cuts } = steered;
     if (fit.length === 0) return undefined;
     const first = await deps.readDecision(workspaceId, taskId);
     const settings = await deps.settings.of(workspaceId);
@@ -49,7 +58,7 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
       fit,
       cuts: [...cuts, { reason: "HEDGED", agentIds: [...exclude], refusal: undefined }],
       matches,
-      rollout: undefined,
+      rollout: traceOf(steered),
     });
     deps.availability?.chosen(workspaceId, chosen.agent.agentId);
     return { ...chosen, decision };
