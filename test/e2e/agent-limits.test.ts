@@ -230,18 +230,32 @@ describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
       expect(await reaches(client, id, "COMPLETED")).toBe("COMPLETED");
   });
 
-  test("another attempt waits for room as well, and is none before it has it", async () => {
+  test("another attempt waits for room as well, and is the same attempt when it has it", async () => {
     const { client, puppet } = await start({ "task.retry-min-ms": "1" }, 1);
-    await puppet.close();
-    const id = await begin(client, "again");
-    while ((await journalOf(client, id)).length < 2) await new Promise(setImmediate);
-    const { port } = new URL(puppet.card.supportedInterfaces[0]!.url);
-    const back = await startRemotePuppet({ port: Number(port) });
-    onTestFinished(() => back.close());
-    const turn = await back.turn();
-    expect(turn.text).toBe("again");
+    await client.registry.updateAgent({ agent: { agentId: "puppet", safeToRepeat: true } });
+    const first = await begin(client, "first");
+    const failing = await puppet.turn();
+    const second = await begin(client, "second");
+    // Nobody knows whether the agent has it: it may be sent again, and gives its place to the other.
+    failing.hangUp();
+    const turn = work(await puppet.turn());
+    expect(turn.text).toBe("second");
+    while ((await standOf(client, first)) !== "QUEUED") await new Promise(setImmediate);
     end(turn);
-    expect(await reaches(client, id, "COMPLETED")).toBe("COMPLETED");
+    const again = await puppet.turn();
+    expect(again.text).toBe("first");
+    end(again);
+    for (const id of [first, second]) expect(await reaches(client, id, "COMPLETED")).toBe("COMPLETED");
+    const path = await pathOf(client, first);
+    expect(path).toEqual([
+      ...["ASSIGNED 1", "SCHEDULED 1", "ASSIGNED 2", "QUEUED 2", "ASSIGNED 2", "WORKING 2", "COMPLETED 2"],
+    ]);
+    const causes = (await journalOf(client, first)).map(({ cause }) => cause);
+    expect(causes.slice(2, 5)).toEqual([
+      "due, and claimed",
+      'waits for room at agent "puppet"',
+      "claimed: its agent has room",
+    ]);
   });
 
   test("what waits, waits on when the server is stopped and started again", async () => {
