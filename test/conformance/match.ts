@@ -74,7 +74,16 @@ export function normalize(json: JsonValue): JsonValue {
 }
 
 /** What depends on what came before, and is absent where nothing did. */
-const MEASURED: ReadonlySet<string> = new Set(["deletedCount", "errorRate", "inFlight", "latencyMs", "score", "seed"]);
+const MEASURED: ReadonlySet<string> = new Set([
+  "deletedCount",
+  "errorRate",
+  "inFlight",
+  "latencyMs",
+  "latencyP50Ms",
+  "latencyP95Ms",
+  "score",
+  "seed",
+]);
 
 /** Visits strings in an order that does not depend on that of the keys. */
 function mapStrings(json: JsonValue, map: (text: string, key: string) => JsonValue, key = ""): JsonValue {

@@ -83,7 +83,7 @@ describe("agents", () => {
   test("list: a table for people, JSON for programs", async () => {
     const { out } = await signalbox("agents", "list");
     expect(out).toMatch(
-      /^ID +NAME +DEFAULT +REPEATABLE +BINDING +URL +UPDATED\ntour +Travel +JSONRPC +http.*\nwriter +Writer +yes +GRPC +127/,
+      /^ID +NAME +DEFAULT +REPEATABLE +HEALTHY +CIRCUIT +BINDING +URL +UPDATED\ntour +Travel +yes +closed +JSONRPC +http.*\nwriter +Writer +yes +yes +closed +GRPC +127/,
     );
     const listed = JSON.parse((await signalbox("agents", "list", "--json")).out);
     expect(listed.agents.map(({ agentId }: { agentId: string }) => agentId)).toEqual(["tour", "writer"]);
@@ -92,7 +92,7 @@ describe("agents", () => {
   test("an agent is safe to repeat because someone says so", async () => {
     const args = ["agents", "register", writer.url, "--id", "third", "--safe-to-repeat"];
     expect((await signalbox(...args)).out).toMatch(/\nSafe to repeat +yes\n/);
-    expect((await signalbox("agents", "list")).out).toMatch(/\nthird +Writer +yes +GRPC/);
+    expect((await signalbox("agents", "list")).out).toMatch(/\nthird +Writer +yes +yes +closed +GRPC/);
     expect((await signalbox("agents", "update", "third", "--no-safe-to-repeat")).out).toMatch(/\nSafe to repeat +no\n/);
     const { out } = await signalbox("agents", "update", "third", "--safe-to-repeat", "--json");
     expect(JSON.parse(out)).toMatchObject({ agentId: "third", safeToRepeat: true });
