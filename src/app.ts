@@ -19,6 +19,7 @@ import { type Config, PACKAGE_VERSION } from "./config/settings.ts";
 import { withOldKeys } from "./domain/a2a-0-3-events.ts";
 import type { CardSettings, PublicAddress } from "./domain/card.ts";
 import { SignalboxError } from "./domain/errors.ts";
+import { errorRateAt } from "./domain/routing/agent-signals.ts";
 import { stateName } from "./domain/task-state.ts";
 import { type Engine, startEngine } from "./engine.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
@@ -27,7 +28,7 @@ import { createCards } from "./services/cards.ts";
 import { draining } from "./services/dispatch-errors.ts";
 import { anonymousAuthenticator } from "./services/request-context.ts";
 import type { Rollouts } from "./services/rollouts.ts";
-import { systemRuntime } from "./services/runtime.ts";
+import { type Runtime, systemRuntime } from "./services/runtime.ts";
 import { openGrpcListener } from "./transport/grpc/grpc-listener.ts";
 import { openHttpListener } from "./transport/http-listener.ts";
 import { createHttpRoutes } from "./transport/http-routes.ts";
@@ -173,7 +174,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
             grpc: () => ({ host: config.host, port: grpc.port }),
             lease: () => engine.lease(),
             outboxLag: () => engine.outbox.lag(),
-            agents: () => agentHealth(engine, "default"),
+            agents: () => agentHealth(engine, runtime, "default"),
           }),
         openapi: readOpenapi,
         notReady: async () => {
@@ -234,10 +235,20 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
 }
 
 /** How many agents a workspace has, and which of them failed most of their tasks of late, more than one at least. */
-async function agentHealth({ directory, agentGauges }: Engine, workspaceId: string) {
+async function agentHealth(
+  { directory, loads, agentGauges }: Engine,
+  { elapsedMs }: Runtime,
+  workspaceId: string,
+): Promise<{ registered: number; failing: string[] }> {
   const { byId } = await directory.agents(workspaceId);
-  const failing = agentGauges().filter(({ healthy, circuitOpen }) => !healthy || circuitOpen);
-  return { registered: byId.size, failing: failing.map(({ agentId }) => agentId).filter((id) => byId.has(id)) };
+  const troubled = new Set(
+    agentGauges().flatMap(({ agentId, healthy, circuitOpen }) => (healthy && !circuitOpen ? [] : agentId)),
+  );
+  const failing = [...byId.keys()].filter((agentId) => {
+    const load = loads.of(workspaceId, agentId);
+    return troubled.has(agentId) || (load !== undefined && errorRateAt(load.signals, elapsedMs()) > 0.5);
+  });
+  return { registered: byId.size, failing };
 }
 
 /** JSON lines on standard error, with names of levels and readable times. */

@@ -7,12 +7,14 @@ import pg from "pg";
 import type { Logger } from "pino";
 import { databaseUnavailable } from "../domain/errors.ts";
 import type { Database, Statement } from "./database.ts";
-import { isUnavailable, mapDatabaseError } from "./database-errors.ts";
+import { isRetryable, isUnavailable, mapDatabaseError } from "./database-errors.ts";
 import { noNotifications, openNotifications } from "./notifications.ts";
 import { valueTypes } from "./pg-values.ts";
 import type { Schema } from "./schema.ts";
 
 const PING_TIMEOUT_MS = 2_000;
+/** How often a statement is run that lost against another transaction. */
+const MOST_TRIES = 5;
 
 export interface PgDatabaseOptions {
   backend: Database["backend"];
@@ -31,10 +33,16 @@ export function createPgDatabase({ backend, pool, ownSession, log, onClose }: Pg
   const sessions = openSessions(pool, log);
   const kysely = sessions.kysely();
 
-  async function query(statement: Statement, values: readonly unknown[]) {
+  async function query({ name, text }: Statement, values: readonly unknown[]) {
     const session = await sessions.connect();
     try {
-      return (await session.query({ name: statement.name, text: statement.text, values: values as unknown[] })).rows;
+      for (let tries = 1; ; tries++) {
+        try {
+          return (await session.query({ name, text, values: values as unknown[] })).rows;
+        } catch (error) {
+          if (tries === MOST_TRIES || !isRetryable(error)) throw error;
+        }
+      }
     } finally {
       session.release();
     }

@@ -44,7 +44,7 @@ async function resetSession(): Promise<void> {
   await db.exec("rollback");
   await db.exec("discard all");
   // As on PostgreSQL; see postgres.ts.
-  await db.exec("set random_page_cost = 1.1");
+  await db.exec("set random_page_cost = 1.1; set enable_hashjoin = off");
 }
 
 /** ReadyForQuery is the letter Z, a length of 5 and the transaction's status. */

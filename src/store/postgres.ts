@@ -46,12 +46,15 @@ const connectionTo = (url: string) => ({
 
 /**
  * The settings of a session. After ANALYZE on grown tables the planner would take a batched `update ... from unnest` for
- * a hash join over the whole table; random_page_cost of memory and solid disks keeps it on the index.
+ * a hash join over the whole table; random_page_cost of memory and solid disks keeps it on the index. On a small table it
+ * would take it too, and lock the rows in no order.
  */
 function connectTo(url: string): { connectionString: string } {
   const parsed = new URL(url);
   // What the operator wrote comes last and so wins.
-  const options = ["-c random_page_cost=1.1", parsed.searchParams.get("options")].filter(Boolean).join(" ");
+  const options = ["-c random_page_cost=1.1 -c enable_hashjoin=off", parsed.searchParams.get("options")]
+    .filter(Boolean)
+    .join(" ");
   parsed.searchParams.set("options", options);
   return { connectionString: parsed.href };
 }

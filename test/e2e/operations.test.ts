@@ -14,6 +14,7 @@ import {
 import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { A2AService } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
+import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
 import { required_scope } from "../../gen/signalbox/v1/options_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
@@ -33,6 +34,7 @@ const SERVICES = [
   TaskService,
   RoutingService,
   RolloutService,
+  MessageService,
   CacheService,
   Health,
   ServerReflection,
