@@ -143,7 +143,7 @@ const keptMatches = (matches: Question["matches"]): TextMatch[] =>
   matches.map(({ capabilityId, score }) => ({ $typeName: "signalbox.v1.TextMatch", capabilityId, score }));
 
 const kept = (
-  { agentId, inFlight, latencyMs = 0, errorRate, costMicros, maxConcurrency = 0, reputation }: Candidate,
+  { agentId, inFlight, latencyMs = 0, errorRate, costMicros, maxConcurrency = 0, waiting = 0, reputation }: Candidate,
   score: number,
 ): RouteCandidate => ({
   $typeName: "signalbox.v1.RouteCandidate",
@@ -154,5 +154,6 @@ const kept = (
   errorRate,
   cost: costMicros === 0 ? "0" : decimalOf(costMicros),
   maxConcurrency,
+  waiting,
   reputation,
 });

@@ -120,6 +120,7 @@ const candidateOf = (kept: RouteCandidate): Candidate => ({
   agentId: kept.agentId,
   inFlight: kept.inFlight,
   maxConcurrency: kept.maxConcurrency || undefined,
+  waiting: kept.waiting,
   latencyMs: kept.latencyMs || undefined,
   errorRate: kept.errorRate,
   costMicros: costMicros(kept.cost) ?? 0,

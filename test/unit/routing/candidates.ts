@@ -33,6 +33,11 @@ export const anyCandidates = candidatesOf({
   reputation: orUnknown(anyShare),
 });
 
+/** The same, where tasks wait for the full ones. */
+export const anyQueues = fc
+  .tuple(anyCandidates, fc.array(anyCount, { minLength: 30, maxLength: 30 }))
+  .map(([candidates, waiting]) => candidates.map((each, i) => ({ ...each, waiting: waiting[i]! })));
+
 /** As they can never be: any number at all. */
 export const impossibleCandidates = candidatesOf({
   inFlight: fc.double(),

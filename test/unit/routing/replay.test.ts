@@ -16,7 +16,7 @@ import { decide } from "../../../src/services/routing/decide.ts";
 import type { Possible } from "../../../src/services/routing/offers.ts";
 import { createReplayRoutes } from "../../../src/services/routing/replay-routes.ts";
 import { systemRuntime } from "../../../src/services/runtime.ts";
-import { anyCandidates, anySeed, anyStrategy, candidate } from "./candidates.ts";
+import { anyQueues, anySeed, anyStrategy, candidate } from "./candidates.ts";
 
 const anyWeight = fc.oneof(fc.constant(0), fc.double({ min: 0, max: 1000, noNaN: true }));
 const anyWeights: fc.Arbitrary<Weights> = fc
@@ -26,7 +26,7 @@ const anyWeights: fc.Arbitrary<Weights> = fc
 /** A decision as the router makes it: by `choose`, from candidates in the order of their ids, of which the best are kept. */
 const anyDecision: fc.Arbitrary<RecordedDecision> = fc
   .record({
-    candidates: anyCandidates,
+    candidates: anyQueues,
     strategy: anyStrategy,
     key: fc.string(),
     turn: fc.nat(),
@@ -194,7 +194,7 @@ describe("what the router keeps", () => {
     const { decision } = decide(
       {
         runtime,
-        waitingAt: () => 0,
+        waitingAt: ({ agentId }) => loads.get(agentId)!.waiting ?? 0,
         loads: {
           of(_, agentId) {
             const { inFlight, latencyMs = -1, errorRate } = loads.get(agentId)!;
@@ -245,7 +245,7 @@ describe("what the router keeps", () => {
   }
 
   test("is enough to decide the same again, by every strategy", async () => {
-    const few = anyCandidates.map((candidates) => candidates.slice(0, 16));
+    const few = anyQueues.map((candidates) => candidates.slice(0, 16));
     await fc.assert(
       fc.asyncProperty(
         few,
