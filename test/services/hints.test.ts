@@ -5,6 +5,7 @@ import { MessageSchema, Role } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate } from "../../src/domain/agent-report.ts";
 import { MAX_WAITING } from "../../src/services/background/hint-payload.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
+import { REMOVED } from "../../src/services/update-hub.ts";
 import type { Database } from "../../src/store/database.ts";
 import { migrate } from "../../src/store/migrate.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
@@ -54,7 +55,10 @@ function publish(replica: HintingReplica, taskId: string, seq: number): void {
 /** The numbers that are hinted at one task. */
 function listenTo(replica: HintingReplica, taskId: string): Inbox<number> {
   const hints = createInbox<number>();
-  replica.hub.subscribe("default", taskId, { onHint: hints.put });
+  replica.hub.subscribe("default", taskId, {
+    // Tasks that are only spoken of here look as if they were removed.
+    onHint: (seq) => seq !== REMOVED && hints.put(seq),
+  });
   return hints;
 }
 
