@@ -10,9 +10,9 @@ import { up as concurrency } from "./0007-concurrency.ts";
 import { up as agentHealth } from "./0008-agent-health.ts";
 import { up as rollouts } from "./0009-rollouts.ts";
 import { up as cacheAndKeys } from "./0010-cache-and-keys.ts";
-import { up as exchanges } from "./0012-exchanges.ts";
-import { up as routingSettings } from "./0013-routing-settings.ts";
-import { up as reroutedTasks } from "./0014-rerouted-tasks.ts";
+import { up as exchanges } from "./0011-exchanges.ts";
+import { up as routingSettings } from "./0012-routing-settings.ts";
+import { up as reroutedTasks } from "./0013-rerouted-tasks.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
@@ -21,11 +21,11 @@ export const migrations: Record<string, Migration> = {
   "0004-lean-tasks": { up: leanTasks },
   "0005-capabilities": { up: capabilities },
   "0006-task-capability": { up: taskCapability },
-  "0009-rollouts": { up: rollouts },
-  "0012-exchanges": { up: exchanges },
-  "0010-cache-and-keys": { up: cacheAndKeys },
-  "0013-routing-settings": { up: routingSettings },
-  "0014-rerouted-tasks": { up: reroutedTasks },
-  "0008-agent-health": { up: agentHealth },
   "0007-concurrency": { up: concurrency },
+  "0008-agent-health": { up: agentHealth },
+  "0009-rollouts": { up: rollouts },
+  "0010-cache-and-keys": { up: cacheAndKeys },
+  "0011-exchanges": { up: exchanges },
+  "0012-routing-settings": { up: routingSettings },
+  "0013-rerouted-tasks": { up: reroutedTasks },
 };
