@@ -21,6 +21,7 @@ import type { CardSettings, PublicAddress } from "./domain/card.ts";
 import { SignalboxError } from "./domain/errors.ts";
 import { errorRateAt } from "./domain/routing/agent-signals.ts";
 import { stateName } from "./domain/task-state.ts";
+import { type Closing, closeAll } from "./engine/closing.ts";
 import { type Engine, startEngine } from "./engine.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import type { Alerts } from "./services/alerts.ts";
@@ -103,7 +104,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
   });
   const { rollouts, rolloutSettings, alerts, cachedResults } = engine;
   const { db, hub, directory, router, sender, tasks, routes, pushConfigs, registry } = engine;
-  const closing: (() => unknown)[] = [];
+  const closing: Closing = [];
   /** How long agents have to name the tasks that were just brought to them, before those are let go. */
   let patienceMs = 0;
   closing.push(() => engine.stop(patienceMs));
@@ -262,11 +263,6 @@ function createLog(level: string): Logger {
 
 /** How long the answers to what was given up may take to reach their clients. */
 const LAST_WORDS_MS = 500;
-
-/** The last that was opened is closed first. */
-async function closeAll(closing: readonly (() => unknown)[]): Promise<void> {
-  for (const close of [...closing].reverse()) await close();
-}
 
 async function settlesWithin(promise: Promise<unknown>, ms: number): Promise<boolean> {
   const timer = AbortSignal.timeout(ms);

@@ -5,6 +5,7 @@
 import { DEFAULT_ROLLOUT, type Rollout } from "../domain/rollout.ts";
 import { rolloutOf } from "../domain/rollout-rules.ts";
 import type { RolloutRecord, RolloutRepository } from "../store/rollout-repository.ts";
+import type { RolloutSource } from "./another-agent.ts";
 import type { Runtime } from "./runtime.ts";
 
 /** How long another replica's change may go unseen, in milliseconds. */
@@ -78,6 +79,16 @@ export function createRollouts(repository: Pick<RolloutRepository, "list">, runt
     },
   };
 }
+
+/** Rollouts for whoever carries a task: what was loaded may be old, because another replica may have routed it. */
+export const asOfNow = (rollouts: Pick<Rollouts, "load" | "of">): RolloutSource => ({
+  of(workspaceId, capabilityId) {
+    const loading = rollouts.load(workspaceId);
+    return loading
+      ? loading.then(() => rollouts.of(workspaceId, capabilityId))
+      : rollouts.of(workspaceId, capabilityId);
+  },
+});
 
 const isSame = (before: readonly RolloutRecord[], now: readonly RolloutRecord[]): boolean =>
   before.length === now.length &&
