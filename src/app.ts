@@ -1,8 +1,7 @@
 /** The composition root: the one place that builds everything, in the order in which things depend on each other. */
 import { EventEmitter, once } from "node:events";
 import { readFile } from "node:fs/promises";
-import { findPackageJSON } from "node:module";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { fromJsonString } from "@bufbuild/protobuf";
 import pino, { type Logger } from "pino";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
@@ -15,7 +14,8 @@ import { RegistryService } from "../gen/signalbox/v1/registry_pb.ts";
 import { type Alert, RolloutService } from "../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../gen/signalbox/v1/task_pb.ts";
-import { type Config, PACKAGE_VERSION } from "./config/settings.ts";
+import { PACKAGE_FOLDER, PACKAGE_VERSION } from "./config/package.ts";
+import type { Config } from "./config/settings.ts";
 import { withOldKeys } from "./domain/a2a-0-3-events.ts";
 import type { CardSettings, PublicAddress } from "./domain/card.ts";
 import { SignalboxError } from "./domain/errors.ts";
@@ -325,11 +325,7 @@ function cardSettings({ card }: Config, extended: AgentCard | undefined): CardSe
 }
 
 /** The OpenAPI document of our own routes, from the package's docs/. */
-async function readOpenapi(): Promise<string> {
-  const project = findPackageJSON(".", import.meta.url);
-  if (project === undefined) throw new Error("The package.json of Signalbox is missing.");
-  return readFile(join(dirname(project), "docs", "openapi.json"), "utf8");
-}
+const readOpenapi = (): Promise<string> => readFile(join(PACKAGE_FOLDER, "docs", "openapi.json"), "utf8");
 
 async function readExtendedCard(path: string | undefined): Promise<AgentCard | undefined> {
   if (path === undefined) return undefined;
