@@ -18,10 +18,10 @@ import { stateBrought } from "../domain/task-log.ts";
 import { isEngineState } from "../domain/task-state.ts";
 import type { EventFilter, EventPosition, EventRow, TaskEventReads } from "../store/task-event-reads.ts";
 import { createAlarm } from "./background/alarm.ts";
+import { whenDatabaseAnswers } from "./database-away.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
 import { shownCause, UPDATE_KIND } from "./task-executions.ts";
-import { whenDatabaseAnswers } from "./task-writer.ts";
 import { refuse } from "./tasks.ts";
 import type { UpdateHub } from "./update-hub.ts";
 

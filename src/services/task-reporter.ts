@@ -28,11 +28,12 @@ import { type NewUpdate, stateBrought, type TaskHeader, type TaskImage } from ".
 import { EngineState } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { AgentCallError } from "./agent-port.ts";
+import { whenDatabaseAnswers } from "./database-away.ts";
 import type { TaskLog } from "./late-log.ts";
 import { MAX_HELD_BYTES, weightOfChunk, weightOfStatus, weightOfTask } from "./report-weight.ts";
 import type { Runtime } from "./runtime.ts";
 import type { AppendOptions, MakeUpdates } from "./task-append.ts";
-import { LeaseLostError, type TaskWriter, whenDatabaseAnswers } from "./task-writer.ts";
+import { LeaseLostError, type TaskWriter } from "./task-writer.ts";
 
 /** Begins the `cause` of a failure whose raw answer the log keeps. */
 export const INVALID_ANSWER = "INVALID_AGENT_RESPONSE";
