@@ -16,8 +16,8 @@ import {
   type TaskUpdate,
 } from "../domain/task-log.ts";
 import { isLeased, isTerminal } from "../domain/task-state.ts";
+import type { Append, Appended, Reroute } from "../store/append-batch.ts";
 import type { TaskStore } from "../store/task-store.ts";
-import type { Append, Appended, Reroute } from "../store/task-writes.ts";
 import { isTransient, whenDatabaseAnswers } from "./database-away.ts";
 import { backoffMs, type Runtime } from "./runtime.ts";
 import {
