@@ -8,6 +8,7 @@ import {
   WhenNothingFits,
 } from "../../../gen/signalbox/v1/routing_pb.ts";
 import { clip, type FieldViolation, invalidArgument, SignalboxError } from "../../domain/errors.ts";
+import { refuse } from "../../domain/refusal.ts";
 import { DEFAULT_WEIGHTS } from "../../domain/routing/strategies.ts";
 import { STRATEGY_RULE, type StrategyName, strategyNamed, type Weights } from "../../domain/routing/strategy.ts";
 import { weightViolations } from "../../domain/routing/weights.ts";
@@ -15,7 +16,6 @@ import type { RoutingSettingsRepository, StoredRoutingSettings } from "../../sto
 import { holdBriefly } from "../held-briefly.ts";
 import type { RequestContext } from "../request-context.ts";
 import type { Runtime } from "../runtime.ts";
-import { refuse } from "../tasks.ts";
 
 /** How often an update without an etag is made anew because somebody else was faster. */
 const MOST_TRIES = 5;
