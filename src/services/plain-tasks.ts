@@ -26,7 +26,7 @@ import { inPlainWords, messageOf, submitViolations } from "./plain-submit.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
 import type { Sender } from "./send.ts";
-import { isTime, type Tasks } from "./tasks.ts";
+import { type Tasks, timeViolations } from "./tasks.ts";
 import type { UpdateHub } from "./update-hub.ts";
 import { watchTask } from "./watch.ts";
 
@@ -126,9 +126,7 @@ export function createPlainTasks(deps: PlainTasksDeps): PlainTasks {
         ...(isKnown || state === EngineState.UNSPECIFIED
           ? []
           : [{ field: "state", description: "is no state of a task" }]),
-        ...(statusFrom && !isTime(statusFrom)
-          ? [{ field: "since", description: "must be of the years 1 to 9999" }]
-          : []),
+        ...timeViolations("since", statusFrom),
       ]);
       const filter = {
         ...(agentId !== "" && { agentId }),

@@ -129,9 +129,7 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
         ...(stateName(request.status).startsWith("STATE_")
           ? [{ field: "status", description: "is no task state" }]
           : []),
-        ...(statusFrom && !isTime(statusFrom)
-          ? [{ field: "statusTimestampAfter", description: "must be of the years 1 to 9999" }]
-          : []),
+        ...timeViolations("statusTimestampAfter", statusFrom),
       ]);
       const limit = request.pageSize ?? DEFAULT_PAGE;
       const page = await pageOf(context, filter, limit, request.pageToken);
@@ -179,7 +177,10 @@ function isOf(target: ResolvedTarget | undefined, header: TaskHeader): boolean {
 const filterOf = (target: ResolvedTarget): TaskFilter =>
   target.kind === "agent" ? { agentId: target.agent.agentId } : { capabilityId: target.capabilityId };
 
-export const isTime = (date: Date): boolean => date.getTime() >= EARLIEST_MS && date.getTime() <= LATEST_MS;
+const isTime = (date: Date): boolean => date.getTime() >= EARLIEST_MS && date.getTime() <= LATEST_MS;
+
+export const timeViolations = (field: string, time: Date | undefined): FieldViolation[] =>
+  time && !isTime(time) ? [{ field, description: "must be of the years 1 to 9999" }] : [];
 
 function pageSizeViolations(pageSize: number | undefined): FieldViolation[] {
   if (pageSize === undefined || (pageSize >= 1 && pageSize <= MAX_PAGE)) return [];
