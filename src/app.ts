@@ -1,49 +1,29 @@
 /** The composition root: the one place that builds everything, in the order in which things depend on each other. */
-import { EventEmitter, once } from "node:events";
+import { once } from "node:events";
 import { readFile } from "node:fs/promises";
-import { findPackageJSON } from "node:module";
-import { dirname, join } from "node:path";
-import { fromJsonString } from "@bufbuild/protobuf";
+import { join } from "node:path";
 import pino, { type Logger } from "pino";
-import { Health } from "../gen/grpc/health/v1/health_pb.ts";
-import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
-import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
-import { A2AService, type AgentCard, AgentCardSchema } from "../gen/lf/a2a/v1/a2a_pb.ts";
-import { CacheService } from "../gen/signalbox/v1/cache_pb.ts";
-import { MessageService } from "../gen/signalbox/v1/message_pb.ts";
-import { RegistryService } from "../gen/signalbox/v1/registry_pb.ts";
-import { type Alert, RolloutService } from "../gen/signalbox/v1/rollout_pb.ts";
-import { RoutingService } from "../gen/signalbox/v1/routing_pb.ts";
-import { TaskService } from "../gen/signalbox/v1/task_pb.ts";
-import { type Config, PACKAGE_VERSION } from "./config/settings.ts";
-import { withOldKeys } from "./domain/a2a-0-3-events.ts";
-import type { CardSettings, PublicAddress } from "./domain/card.ts";
-import { SignalboxError } from "./domain/errors.ts";
+import type { Alert } from "../gen/signalbox/v1/rollout_pb.ts";
+import { readOwnCard } from "./app/own-card.ts";
+import { bindRpcs } from "./app/rpcs.ts";
+import { createServingState } from "./app/serving-state.ts";
+import { PACKAGE_FOLDER, PACKAGE_VERSION } from "./config/package.ts";
+import type { Config } from "./config/settings.ts";
+import type { PublicAddress } from "./domain/card.ts";
 import { errorRateAt } from "./domain/routing/agent-signals.ts";
 import { stateName } from "./domain/task-state.ts";
+import { type Closing, closeAll } from "./engine/closing.ts";
 import { type Engine, startEngine } from "./engine.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import type { Alerts } from "./services/alerts.ts";
 import { createCards } from "./services/cards.ts";
 import { draining } from "./services/dispatch-errors.ts";
-import { anonymousAuthenticator } from "./services/request-context.ts";
-import type { Rollouts } from "./services/rollouts.ts";
 import { type Runtime, systemRuntime } from "./services/runtime.ts";
 import { openGrpcListener } from "./transport/grpc/grpc-listener.ts";
 import { openHttpListener } from "./transport/http-listener.ts";
 import { createHttpRoutes } from "./transport/http-routes.ts";
 import { deepHealth } from "./transport/ops/deep-health.ts";
 import { createMetrics } from "./transport/ops/metrics.ts";
-import { createA2AService } from "./transport/rpc/a2a-service.ts";
-import { bindServices, register } from "./transport/rpc/bind.ts";
-import { createCacheService } from "./transport/rpc/cache-service.ts";
-import { createHealthService, type ServingState } from "./transport/rpc/health-service.ts";
-import { createMessageService } from "./transport/rpc/message-service.ts";
-import { createReflection } from "./transport/rpc/reflection-service.ts";
-import { createRegistryService } from "./transport/rpc/registry-service.ts";
-import { createRolloutService } from "./transport/rpc/rollout-service.ts";
-import { createRoutingService } from "./transport/rpc/routing-service.ts";
-import { createTaskService } from "./transport/rpc/task-service.ts";
 
 export interface AppOptions {
   /** Default: JSON lines on standard error at `log.level`. */
@@ -71,7 +51,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
   const log = options.log ?? createLog(config.log.level);
   const runtime = systemRuntime();
   const startedAt = runtime.now();
-  const extended = await readExtendedCard(config.card.extended);
+  const ownCard = await readOwnCard(config);
 
   const state = createServingState();
   const metrics = createMetrics({
@@ -101,9 +81,8 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onMirror: metrics.mirror,
     onCheck: metrics.healthCheck,
   });
-  const { rollouts, rolloutSettings, alerts, cachedResults } = engine;
-  const { db, hub, directory, router, sender, tasks, routes, pushConfigs, registry } = engine;
-  const closing: (() => unknown)[] = [];
+  const { db, hub, directory, router } = engine;
+  const closing: Closing = [];
   /** How long agents have to name the tasks that were just brought to them, before those are let go. */
   let patienceMs = 0;
   closing.push(() => engine.stop(patienceMs));
@@ -112,7 +91,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     const cards = createCards({
       directory,
       router,
-      settings: cardSettings(config, extended),
+      settings: ownCard,
       address: () => address,
       startedAt,
     });
@@ -125,38 +104,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       }
     });
     const giveUp = new AbortController();
-    const services = [
-      A2AService,
-      RegistryService,
-      TaskService,
-      RoutingService,
-      RolloutService,
-      MessageService,
-      CacheService,
-      Health,
-      ServerReflection,
-      ServerReflectionAlpha,
-    ];
-    const reflection = createReflection(services);
-    const serviceNames = services.map(({ typeName }) => typeName);
-    const rpcs = bindServices(
-      { authenticator: anonymousAuthenticator, runtime, log, onCall: metrics.call, drain: giveUp.signal },
-      [
-        register(
-          A2AService,
-          createA2AService({ sender, tasks, pushConfigs, cards, eventDialect: dialectBy(rollouts) }),
-        ),
-        register(RegistryService, createRegistryService(registry, engine.agentHealth)),
-        register(TaskService, createTaskService(engine)),
-        register(RoutingService, createRoutingService(routes)),
-        register(RolloutService, createRolloutService(rolloutSettings, alerts)),
-        register(MessageService, createMessageService(engine.exchanges)),
-        register(CacheService, createCacheService(cachedResults)),
-        register(Health, createHealthService(state, serviceNames)),
-        register(ServerReflection, reflection.v1),
-        register(ServerReflectionAlpha, reflection.v1alpha),
-      ],
-    );
+    const rpcs = bindRpcs(engine, { cards, state, runtime, log, onCall: metrics.call, drain: giveUp.signal });
     const onError = (error: unknown) => log.error({ err: error }, "a request failed in an unforeseen way");
     const maxBytes = config.limits.messageBytes;
     const http = await openHttpListener({
@@ -263,45 +211,10 @@ function createLog(level: string): Logger {
 /** How long the answers to what was given up may take to reach their clients. */
 const LAST_WORDS_MS = 500;
 
-/** The last that was opened is closed first. */
-async function closeAll(closing: readonly (() => unknown)[]): Promise<void> {
-  for (const close of [...closing].reverse()) await close();
-}
-
 async function settlesWithin(promise: Promise<unknown>, ms: number): Promise<boolean> {
   const timer = AbortSignal.timeout(ms);
   return Promise.race([promise.then(() => true), once(timer, "abort").then(() => false)]);
 }
-
-function createServingState(): ServingState & { start(): void; stop(): void } {
-  const changes = new EventEmitter().setMaxListeners(0);
-  const state = {
-    serving: false,
-    stopping: false,
-    onChange(listener: () => void) {
-      changes.on("change", listener);
-      return () => void changes.off("change", listener);
-    },
-    start() {
-      state.serving = true;
-      changes.emit("change");
-    },
-    stop() {
-      state.serving = false;
-      state.stopping = true;
-      changes.emit("change");
-    },
-  };
-  return state;
-}
-
-/** Old keys beside the standard ones, where a rollout wants them. */
-const dialectBy = (rollouts: Rollouts) => async (workspaceId: string, capabilityId: string | undefined) => {
-  // A stream that has something to show is not broken because the database is away: what was known before holds.
-  await rollouts.load(workspaceId)?.catch(() => {});
-  const { dualEventWrite, compatibilityMode } = rollouts.of(workspaceId, capabilityId);
-  return dualEventWrite && compatibilityMode === "A2A_0_3" ? withOldKeys : undefined;
-};
 
 /** Of each workspace that had tasks here. */
 async function alertsOfAll(alerts: Alerts): Promise<{ workspaceId: string; alert: Alert }[]> {
@@ -314,37 +227,5 @@ async function alertsOfAll(alerts: Alerts): Promise<{ workspaceId: string; alert
 
 const trimSlash = (url: string): string => url.replace(/\/+$/, "");
 
-function cardSettings({ card }: Config, extended: AgentCard | undefined): CardSettings {
-  const { name, description, version, documentationUrl, providerOrganization, providerUrl } = card;
-  return {
-    name,
-    description,
-    version,
-    ...(documentationUrl !== undefined && { documentationUrl }),
-    ...(providerOrganization !== undefined && {
-      provider: { organization: providerOrganization, url: providerUrl ?? "" },
-    }),
-    ...(extended && { extended }),
-  };
-}
-
 /** The OpenAPI document of our own routes, from the package's docs/. */
-async function readOpenapi(): Promise<string> {
-  const project = findPackageJSON(".", import.meta.url);
-  if (project === undefined) throw new Error("The package.json of Signalbox is missing.");
-  return readFile(join(dirname(project), "docs", "openapi.json"), "utf8");
-}
-
-async function readExtendedCard(path: string | undefined): Promise<AgentCard | undefined> {
-  if (path === undefined) return undefined;
-  try {
-    return fromJsonString(AgentCardSchema, await readFile(path, "utf8"), { ignoreUnknownFields: true });
-  } catch (error) {
-    throw new SignalboxError({
-      code: "FAILED_PRECONDITION",
-      reason: "EXTENDED_CARD_UNREADABLE",
-      message: `card.extended: ${path} cannot be read as an agent card: ${(error as Error).message}`,
-      cause: error,
-    });
-  }
-}
+const readOpenapi = (): Promise<string> => readFile(join(PACKAGE_FOLDER, "docs", "openapi.json"), "utf8");

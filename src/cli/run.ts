@@ -1,7 +1,7 @@
 /** Understands the command line and runs the command that it names. */
 import { Command, CommanderError } from "commander";
 import { ConfigError } from "../config/config-error.ts";
-import { PACKAGE_VERSION } from "../config/settings.ts";
+import { PACKAGE_VERSION } from "../config/package.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import { addAgentsCommands } from "./agents.ts";
 import { addApplyCommand } from "./apply.ts";

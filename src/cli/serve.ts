@@ -4,7 +4,8 @@ import { type Command, Option } from "commander";
 import type { RunningApp } from "../app.ts";
 import { type ConfigSources, loadConfig } from "../config/load.ts";
 import { maskedUrl } from "../config/masked-url.ts";
-import { type Config, defaultText, flagName, PACKAGE_VERSION, SETTING_KEYS, settingOf } from "../config/settings.ts";
+import { PACKAGE_VERSION } from "../config/package.ts";
+import { type Config, defaultText, flagName, SETTING_KEYS, settingOf } from "../config/settings.ts";
 import type { Io } from "./io.ts";
 import type { Cli } from "./run.ts";
 

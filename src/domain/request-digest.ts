@@ -1,12 +1,11 @@
 /** Digests by which requests are known again: SHA-256 over their canonical JSON (RFC 8785). Pure. */
-import { createHash } from "node:crypto";
-import { type JsonObject, type JsonValue, toJson } from "@bufbuild/protobuf";
+import { type JsonObject, toJson } from "@bufbuild/protobuf";
 import {
   MessageSchema,
   type SendMessageRequest,
   TaskPushNotificationConfigSchema,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { canonicalJson } from "./canonical-json.ts";
+import { canonicalDigest } from "./canonical-json.ts";
 import { ROUTING_EXTENSION } from "./routing-extension.ts";
 import { UPDATES_EXTENSION } from "./updates-extension.ts";
 
@@ -19,7 +18,7 @@ import { UPDATES_EXTENSION } from "./updates-extension.ts";
  */
 export function requestDigest(target: string, { message, metadata, configuration }: SendMessageRequest): Uint8Array {
   const push = configuration?.taskPushNotificationConfig;
-  return digestOf({
+  return canonicalDigest({
     target,
     message: message ? toJson(MessageSchema, message) : null,
     metadata: withoutWishes(metadata, ["idempotencyKey"]),
@@ -58,7 +57,7 @@ export function resultKey(
     contextId: ___,
     ...input
   } = message ? (toJson(MessageSchema, message) as JsonObject) : {};
-  return digestOf({
+  return canonicalDigest({
     workspaceId,
     capabilityId,
     generation,
@@ -77,5 +76,3 @@ function withoutWishes(metadata: JsonObject | undefined, left: readonly string[]
   const kept = Object.entries(said).filter(([key]) => !left.includes(key));
   return kept.length === 0 ? others : { ...others, [ROUTING_EXTENSION]: Object.fromEntries(kept) };
 }
-
-const digestOf = (value: JsonValue): Uint8Array => createHash("sha256").update(canonicalJson(value)).digest();

@@ -1,8 +1,7 @@
 /** What came of a message, in a form in which two agents' answers can be compared. Pure. */
-import { createHash } from "node:crypto";
 import { type JsonValue, toJson } from "@bufbuild/protobuf";
 import { type Message, type Part, PartSchema, type Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { canonicalJson } from "./canonical-json.ts";
+import { canonicalDigest } from "./canonical-json.ts";
 import { stateName } from "./task-state.ts";
 
 /** A task, or the bare Message with which an agent answered. */
@@ -21,7 +20,7 @@ export function resultDigest(result: TaskResult): string {
     artifacts: isTask ? result.task.artifacts.map(({ parts }) => wholeParts(parts)) : [],
     message: wholeParts(last?.parts ?? []),
   };
-  return createHash("sha256").update(canonicalJson(value)).digest("hex");
+  return canonicalDigest(value).toString("hex");
 }
 
 /** Parts as JSON. Texts that follow each other, and say nothing else of themselves, are one text. */

@@ -5,6 +5,7 @@ import { RouteDecisionSchema } from "../../gen/signalbox/v1/routing_pb.ts";
 import { encode } from "../domain/encode.ts";
 import { invalidArgument, unsupportedOperation } from "../domain/errors.ts";
 import { checkExtensions, checkMediaTypes, sendViolations } from "../domain/message-rules.ts";
+import { refuse } from "../domain/refusal.ts";
 import { missingFields } from "../domain/required-fields.ts";
 import { type Delivery, stateOf, type TaskImage } from "../domain/task-log.ts";
 import { isTerminal } from "../domain/task-state.ts";
@@ -25,7 +26,7 @@ import type { CacheAnswer, ResultCache } from "./result-cache.ts";
 import type { Route, Router } from "./router.ts";
 import { NoRouteError } from "./routing/no-route.ts";
 import type { Runtime } from "./runtime.ts";
-import { refuse, type Tasks } from "./tasks.ts";
+import type { Tasks } from "./tasks.ts";
 import type { UpdateHub } from "./update-hub.ts";
 import { type TaskWatch, watchTask } from "./watch.ts";
 

@@ -6,10 +6,9 @@ import { type Capability, capabilitiesOf } from "../domain/capability.ts";
 import type { AgentRecord, AgentRepository } from "../store/agent-repository.ts";
 import type { CapabilityKey, CapabilityRecord, CapabilityRepository } from "../store/capability-repository.ts";
 import { type CapabilitySearch, createSearchIndexes, type SearchIndexes } from "./capability-search.ts";
+import { holdBriefly } from "./held-briefly.ts";
 import type { Runtime } from "./runtime.ts";
 
-/** How long another replica's change may go unseen, in milliseconds. */
-const TTL_MS = 1000;
 const PAGE = 500;
 
 /** An agent that offers a capability. */
@@ -68,7 +67,7 @@ export function createAgentDirectory(
   /** Called with each load: what is read of agents as often as they are, without changing them. */
   onLoad: (workspaceId: string) => Promise<void> = async () => {},
 ): AgentDirectory {
-  const held = new Map<string, { until: number; loaded: Promise<WorkspaceAgents> }>();
+  const held = holdBriefly(runtime, load);
   const last = new Map<string, Loaded>();
   const onLimits = new Set<(workspaceId: string) => void>();
 
@@ -106,25 +105,13 @@ export function createAgentDirectory(
     }
   }
 
-  function all(workspaceId: string): Promise<WorkspaceAgents> {
-    const now = runtime.elapsedMs();
-    const current = held.get(workspaceId);
-    if (current && current.until > now) return current.loaded;
-    const loaded = load(workspaceId);
-    held.set(workspaceId, { until: now + TTL_MS, loaded });
-    loaded.catch(() => {
-      if (held.get(workspaceId)?.loaded === loaded) held.delete(workspaceId);
-    });
-    return loaded;
-  }
-
   return {
-    agents: all,
+    agents: held.get,
     agent: async (workspaceId, agentId) =>
-      (await all(workspaceId)).byId.get(agentId) ?? (await agents.get(workspaceId, agentId)),
+      (await held.get(workspaceId)).byId.get(agentId) ?? (await agents.get(workspaceId, agentId)),
     last: (workspaceId) => last.get(workspaceId)?.agents,
     onLimits: (listener) => void onLimits.add(listener),
-    changed: (workspaceId) => held.delete(workspaceId),
+    changed: held.forget,
   };
 }
 

@@ -9,6 +9,7 @@ import {
 } from "../../gen/signalbox/v1/registry_pb.ts";
 import { type FieldViolation, invalidArgument } from "../domain/errors.ts";
 import { isDnsLabel } from "../domain/identifiers.ts";
+import { refuse } from "../domain/refusal.ts";
 import { errorRateAt, latencyQuantileAt } from "../domain/routing/agent-signals.ts";
 import { circuitState } from "../domain/routing/breaker.ts";
 import type { AgentHealthRepository, HealthRecord } from "../store/agent-health-repository.ts";
@@ -20,7 +21,6 @@ import type { RequestContext } from "./request-context.ts";
 import type { AgentLoads } from "./routing/agent-load.ts";
 import type { AgentAvailability } from "./routing/availability.ts";
 import type { Runtime } from "./runtime.ts";
-import { refuse } from "./tasks.ts";
 
 const MIN_TTL_MS = 1_000;
 const MAX_TTL_MS = 86_400_000;

@@ -8,10 +8,10 @@ import type { ClaimedTask } from "../store/lease-repository.ts";
 import { type AgentKey, type Crowd, createAgentCrowds } from "./agent-crowds.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentPermits, Permit, PermitTask } from "./agent-permits.ts";
+import { whenDatabaseAnswers } from "./database-away.ts";
 import { agentQueueIsFull } from "./dispatch-errors.ts";
 import type { Slice } from "./limit-slice.ts";
 import type { Runtime } from "./runtime.ts";
-import { whenDatabaseAnswers } from "./task-writer.ts";
 
 /** When a client that was refused is told to come again, in milliseconds. */
 const RETRY_MIN_MS = 1_000;

@@ -5,8 +5,8 @@ import type { Capability } from "../domain/capability.ts";
 import { encode } from "../domain/encode.ts";
 import type { Rollout } from "../domain/rollout.ts";
 import { givenCapabilityId, type TaskHeader } from "../domain/task-log.ts";
+import type { Reroute } from "../store/append-batch.ts";
 import type { TaskStore } from "../store/task-store.ts";
-import type { Reroute } from "../store/task-writes.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
 
 /** What is said of the traffic of a workspace, or of one of its capabilities. What is known is given without a promise. */

@@ -3,12 +3,12 @@ import { equals } from "@bufbuild/protobuf";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { cardViolations } from "../domain/card-rules.ts";
 import { clip, invalidArgument } from "../domain/errors.ts";
+import { refuse } from "../domain/refusal.ts";
 import { missingFields } from "../domain/required-fields.ts";
 import type { AgentCardSource, AgentRecord, AgentRepository } from "../store/agent-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentConnector, CardFetcher } from "./agent-port.ts";
 import type { Runtime } from "./runtime.ts";
-import { refuse } from "./tasks.ts";
 
 /** How much of what others wrote a refusal repeats, in characters. */
 export const MAX_ECHO_LENGTH = 512;

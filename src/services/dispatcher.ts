@@ -6,13 +6,14 @@ import type { TakenTask } from "../store/lease-repository.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import type { AgentPermits, Permit } from "./agent-permits.ts";
 import type { AgentClient, AgentEndpoint } from "./agent-port.ts";
+import { whenDatabaseAnswers } from "./database-away.ts";
 import { createFurtherMessages, type ProceedWithTask } from "./further-messages.ts";
 import { createMirrors, type MirrorPorts } from "./mirrors.ts";
 import { type BeginTask, createNewTasks, type NewTasksDeps } from "./new-tasks.ts";
 import { createRunners, type RunnersDeps } from "./runners.ts";
 import { AGENT_LEFT, CANCELED_BY_CLIENT } from "./task-cancel.ts";
 import type { TaskRunner } from "./task-runner.ts";
-import { createTaskWriter, LeaseLostError, whenDatabaseAnswers } from "./task-writer.ts";
+import { createTaskWriter, LeaseLostError } from "./task-writer.ts";
 
 export interface DispatcherDeps extends RunnersDeps, Omit<NewTasksDeps, "mirror"> {
   /** The agent of a task as it is registered now. */

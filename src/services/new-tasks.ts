@@ -11,13 +11,13 @@ import type { TaskStore } from "../store/task-store.ts";
 import type { AgentPermits, Permit } from "./agent-permits.ts";
 import type { AgentClient } from "./agent-port.ts";
 import type { AgentQueue } from "./agent-queue.ts";
+import { whenDatabaseAnswers } from "./database-away.ts";
 import { draining, queueIsFull } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
 import type { MirrorTask } from "./mirrors.ts";
 import type { Runners } from "./runners.ts";
 import type { Runtime } from "./runtime.ts";
 import { type StandIn, standingIn } from "./stand-in.ts";
-import { whenDatabaseAnswers } from "./task-writer.ts";
 import type { UpdateHub } from "./update-hub.ts";
 
 export interface NewTasksDeps {

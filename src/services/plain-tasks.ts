@@ -17,15 +17,16 @@ import {
 import { type FieldViolation, internal, invalidArgument, SignalboxError } from "../domain/errors.ts";
 import { idViolations } from "../domain/message-rules.ts";
 import { plainSummary, plainTask } from "../domain/plain-task.ts";
+import { refuse } from "../domain/refusal.ts";
 import { applyUpdate, stateOf, type TaskImage } from "../domain/task-log.ts";
 import { isEngineState, isInterrupted, isTerminal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
+import { pageLimit } from "./paging.ts";
 import { inPlainWords, messageOf, submitViolations } from "./plain-submit.ts";
-import { pageLimit } from "./registry-views.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
 import type { Sender } from "./send.ts";
-import { isTime, refuse, type Tasks } from "./tasks.ts";
+import { type Tasks, timeViolations } from "./tasks.ts";
 import type { UpdateHub } from "./update-hub.ts";
 import { watchTask } from "./watch.ts";
 
@@ -125,9 +126,7 @@ export function createPlainTasks(deps: PlainTasksDeps): PlainTasks {
         ...(isKnown || state === EngineState.UNSPECIFIED
           ? []
           : [{ field: "state", description: "is no state of a task" }]),
-        ...(statusFrom && !isTime(statusFrom)
-          ? [{ field: "since", description: "must be of the years 1 to 9999" }]
-          : []),
+        ...timeViolations("since", statusFrom),
       ]);
       const filter = {
         ...(agentId !== "" && { agentId }),

@@ -11,11 +11,12 @@ import {
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type FieldViolation, invalidArgument, SignalboxError } from "../domain/errors.ts";
 import { idViolations } from "../domain/message-rules.ts";
+import { refuse } from "../domain/refusal.ts";
 import type { PushConfigRepository, PushFrom } from "../store/push-config-repository.ts";
 import type { WebhookSender } from "./agent-port.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
-import { refuse, type Tasks } from "./tasks.ts";
+import type { Tasks } from "./tasks.ts";
 
 const MAX_PAGE = 100;
 /** Webhooks of one task. */

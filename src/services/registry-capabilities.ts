@@ -14,13 +14,14 @@ import { capabilityViolations } from "../domain/capability-rules.ts";
 import { MAX_SKILLS } from "../domain/card-rules.ts";
 import { clip, invalidArgument, SignalboxError } from "../domain/errors.ts";
 import { isDnsLabel } from "../domain/identifiers.ts";
+import { refuse } from "../domain/refusal.ts";
 import type { AgentRepository } from "../store/agent-repository.ts";
 import type { CapabilityRepository } from "../store/capability-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
-import { agentNotFound, capabilityView, pageLimit, pageToken, readPageToken } from "./registry-views.ts";
+import { pageLimit, pageToken, readPageToken } from "./paging.ts";
+import { agentNotFound, capabilityView } from "./registry-views.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
-import { refuse } from "./tasks.ts";
 
 const DEFAULT_PAGE = 50;
 /** Most capabilities that an agent may be given: as many as a card may have skills. */

@@ -10,13 +10,14 @@ import type { Capability } from "../domain/capability.ts";
 import { MAX_LABELS, MAX_TAG_LENGTH, MAX_TAGS } from "../domain/capability-rules.ts";
 import type { FieldViolation } from "../domain/errors.ts";
 import { lengthViolations, listViolations } from "../domain/message-rules.ts";
+import { refuse } from "../domain/refusal.ts";
 import { MAX_QUERY_LENGTH } from "../domain/routing/text-match.ts";
 import type { AgentDirectory, WorkspaceAgents } from "./agent-directory.ts";
 import type { AgentHealthService } from "./agent-health.ts";
 import type { AgentConnector } from "./agent-port.ts";
-import { agentView, pageLimit } from "./registry-views.ts";
+import { pageLimit } from "./paging.ts";
+import { agentView } from "./registry-views.ts";
 import type { RequestContext } from "./request-context.ts";
-import { refuse } from "./tasks.ts";
 
 const DEFAULT_PAGE = 20;
 /** A key and a value of a label, and what is between them. */

@@ -12,6 +12,7 @@ import { concurrencyViolations } from "../domain/capability-rules.ts";
 import { clip, invalidArgument, SignalboxError } from "../domain/errors.ts";
 import { isDnsLabel, RESERVED_IDS, slug } from "../domain/identifiers.ts";
 import { lengthViolations, MAX_URI_LENGTH } from "../domain/message-rules.ts";
+import { refuse } from "../domain/refusal.ts";
 import type { AgentCardSource, AgentChange, AgentRecord, AgentRepository } from "../store/agent-repository.ts";
 import type { CapabilityRepository } from "../store/capability-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
@@ -19,12 +20,12 @@ import type { AgentHealthService } from "./agent-health.ts";
 import { heartbeatViolations } from "./agent-health.ts";
 import type { AgentConnector, CardFetcher } from "./agent-port.ts";
 import { type CardRefresh, MAX_ECHO_LENGTH } from "./card-refresh.ts";
+import { pageLimit, pageToken, readPageToken } from "./paging.ts";
 import { createRegistryCapabilities, type RegistryCapabilities } from "./registry-capabilities.ts";
 import { createRegistrySearch, type RegistrySearch } from "./registry-search.ts";
-import { agentNotFound, agentView, pageLimit, pageToken, readPageToken } from "./registry-views.ts";
+import { agentNotFound, agentView } from "./registry-views.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
-import { refuse } from "./tasks.ts";
 
 const DEFAULT_PAGE = 50;
 /** The largest revision that the database can hold. */

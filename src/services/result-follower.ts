@@ -6,8 +6,8 @@ import { foldTask, stateBrought } from "../domain/task-log.ts";
 import { isLeased } from "../domain/task-state.ts";
 import type { ResultCacheRepository, ResultTask } from "../store/result-cache-repository.ts";
 import type { TaskStore } from "../store/task-store.ts";
+import { whenDatabaseAnswers } from "./database-away.ts";
 import { backoffMs, type Runtime } from "./runtime.ts";
-import { whenDatabaseAnswers } from "./task-writer.ts";
 import type { UpdateHub } from "./update-hub.ts";
 import { watchTask } from "./watch.ts";
 

@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type Rollout, RolloutSchema, type UpdateRolloutRequest } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { clip, invalidArgument, SignalboxError } from "../domain/errors.ts";
+import { refuse } from "../domain/refusal.ts";
 import {
   chainCycle,
   changed,
@@ -16,7 +17,6 @@ import type { RolloutRecord, RolloutRepository } from "../store/rollout-reposito
 import type { RequestContext } from "./request-context.ts";
 import type { Rollouts } from "./rollouts.ts";
 import type { Runtime } from "./runtime.ts";
-import { refuse } from "./tasks.ts";
 
 /** Rollouts of a workspace at most: each server holds all of them. */
 const MOST_ROLLOUTS = 1000;

@@ -5,10 +5,9 @@
 import { DEFAULT_ROLLOUT, type Rollout } from "../domain/rollout.ts";
 import { rolloutOf } from "../domain/rollout-rules.ts";
 import type { RolloutRecord, RolloutRepository } from "../store/rollout-repository.ts";
+import type { RolloutSource } from "./another-agent.ts";
+import { HELD_MS } from "./held-briefly.ts";
 import type { Runtime } from "./runtime.ts";
-
-/** How long another replica's change may go unseen, in milliseconds. */
-const TTL_MS = 1000;
 
 export interface Rollouts {
   /** Sees to it that `of` tells what holds by now. Undefined when it does already: there is nothing to wait for. */
@@ -44,7 +43,7 @@ export function createRollouts(repository: Pick<RolloutRepository, "list">, runt
     if (last && last.until > now) return last.loading;
     const place = last ?? { until: 0, loading: undefined, ...NOTHING };
     if (!last) held.set(workspaceId, place);
-    place.until = now + TTL_MS;
+    place.until = now + HELD_MS;
     const loading = repository.list(workspaceId).then(
       (records) => {
         // One that was begun before a change must not end what was begun after it.
@@ -78,6 +77,16 @@ export function createRollouts(repository: Pick<RolloutRepository, "list">, runt
     },
   };
 }
+
+/** Rollouts for whoever carries a task: what was loaded may be old, because another replica may have routed it. */
+export const asOfNow = (rollouts: Pick<Rollouts, "load" | "of">): RolloutSource => ({
+  of(workspaceId, capabilityId) {
+    const loading = rollouts.load(workspaceId);
+    return loading
+      ? loading.then(() => rollouts.of(workspaceId, capabilityId))
+      : rollouts.of(workspaceId, capabilityId);
+  },
+});
 
 const isSame = (before: readonly RolloutRecord[], now: readonly RolloutRecord[]): boolean =>
   before.length === now.length &&

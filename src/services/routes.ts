@@ -9,12 +9,13 @@ import {
 } from "../../gen/signalbox/v1/routing_pb.ts";
 import { invalidArgument, SignalboxError } from "../domain/errors.ts";
 import { sendViolations } from "../domain/message-rules.ts";
+import { refuse } from "../domain/refusal.ts";
 import { missingFields } from "../domain/required-fields.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Router } from "./router.ts";
 import { createReplayRoutes, type ReplayDeps, type ReplayRoutes } from "./routing/replay-routes.ts";
 import type { WorkspaceSettings } from "./routing/workspace-settings.ts";
-import { refuse, type Tasks } from "./tasks.ts";
+import type { Tasks } from "./tasks.ts";
 
 export interface Routes {
   /** What would be decided of a message now. Nothing is stored, and no strategy's turn is taken. */

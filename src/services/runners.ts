@@ -9,6 +9,7 @@ import type { TaskKey } from "../store/task-reads.ts";
 import { createAbortGroup } from "./abort-group.ts";
 import type { AgentPermits } from "./agent-permits.ts";
 import { AgentCallError, type AgentClient, type AgentConnector, type AgentEndpoint } from "./agent-port.ts";
+import { whenDatabaseAnswers } from "./database-away.ts";
 import { agentUnavailable, draining } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
 import { createTurns } from "./in-turn.ts";
@@ -20,7 +21,7 @@ import { backoffMs } from "./runtime.ts";
 import { handOver } from "./task-handover.ts";
 import { createHedging, type HedgePorts } from "./task-hedge.ts";
 import { TaskRunner } from "./task-runner.ts";
-import { createTaskWriter, LeaseLostError, type WriterDeps, whenDatabaseAnswers } from "./task-writer.ts";
+import { createTaskWriter, LeaseLostError, type WriterDeps } from "./task-writer.ts";
 
 /** Bounds of the pause before something is tried again that another replica was faster with, in milliseconds. */
 const PAUSE_MIN_MS = 5;

@@ -7,7 +7,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { applyUpdate, type NewUpdate, stateBrought, type TaskImage, type TaskUpdate } from "../domain/task-log.ts";
 import { type EngineState, isLeased } from "../domain/task-state.ts";
-import type { Reroute } from "../store/task-writes.ts";
+import type { Reroute } from "../store/append-batch.ts";
 
 /**
  * How a piece of work may be written together with its neighbours; left out, it is written alone.

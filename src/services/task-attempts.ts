@@ -9,8 +9,8 @@ import { Role, StreamResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_p
 import { statusUpdate } from "../domain/agent-report.ts";
 import { agentsOf, type NewUpdate, stateOf, type TaskImage } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
+import type { Reroute } from "../store/append-batch.ts";
 import type { TaskStore } from "../store/task-store.ts";
-import type { Reroute } from "../store/task-writes.ts";
 import type { AgentCallError } from "./agent-port.ts";
 import { asGiven, type FindAnotherAgent, rerouteTo } from "./another-agent.ts";
 import type { TaskLog } from "./late-log.ts";

@@ -3,8 +3,8 @@ import type { Message, StreamResponse } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { Delivery, TaskHeader } from "../domain/task-log.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { AgentClient, AgentSendOptions } from "./agent-port.ts";
+import { whenDatabaseAnswers } from "./database-away.ts";
 import type { Runtime } from "./runtime.ts";
-import { whenDatabaseAnswers } from "./task-writer.ts";
 
 export interface DeliveryDeps {
   readonly store: TaskStore;

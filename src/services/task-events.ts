@@ -14,15 +14,15 @@ import {
 } from "../../gen/signalbox/v1/task_pb.ts";
 import { invalidArgument, SignalboxError } from "../domain/errors.ts";
 import { idViolations, MAX_ID_LENGTH } from "../domain/message-rules.ts";
+import { refuse } from "../domain/refusal.ts";
 import { stateBrought } from "../domain/task-log.ts";
 import { isEngineState } from "../domain/task-state.ts";
 import type { EventFilter, EventPosition, EventRow, TaskEventReads } from "../store/task-event-reads.ts";
 import { createAlarm } from "./background/alarm.ts";
+import { whenDatabaseAnswers } from "./database-away.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
 import { shownCause, UPDATE_KIND } from "./task-executions.ts";
-import { whenDatabaseAnswers } from "./task-writer.ts";
-import { refuse } from "./tasks.ts";
 import type { UpdateHub } from "./update-hub.ts";
 
 /** Watchers of one replica at once: each reads by itself. */

@@ -28,11 +28,13 @@ import { type NewUpdate, stateBrought, type TaskHeader, type TaskImage } from ".
 import { EngineState } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { AgentCallError } from "./agent-port.ts";
+import { whenDatabaseAnswers } from "./database-away.ts";
+import { HeldReports } from "./held-reports.ts";
 import type { TaskLog } from "./late-log.ts";
-import { MAX_HELD_BYTES, weightOfChunk, weightOfStatus, weightOfTask } from "./report-weight.ts";
+import { weightOfChunk, weightOfStatus, weightOfTask } from "./report-weight.ts";
 import type { Runtime } from "./runtime.ts";
 import type { AppendOptions, MakeUpdates } from "./task-append.ts";
-import { LeaseLostError, type TaskWriter, whenDatabaseAnswers } from "./task-writer.ts";
+import { LeaseLostError, type TaskWriter } from "./task-writer.ts";
 
 /** Begins the `cause` of a failure whose raw answer the log keeps. */
 export const INVALID_ANSWER = "INVALID_AGENT_RESPONSE";
@@ -99,21 +101,18 @@ class Reporter implements TaskReporter {
   readonly #signal: AbortSignal;
   /** Known here before it is stored. */
   name: string | undefined;
-  /** Reports that are held until they are stored, how heavy they are, and who waits until there is none. */
-  #held = 0;
-  #heldBytes = 0;
-  #settling: PromiseWithResolvers<void> | undefined;
-  /** How the storing of something held failed. */
-  #failure: { error: unknown } | undefined;
+  /** What is being stored while the agent is heard on. */
+  readonly #held: HeldReports;
 
   constructor(deps: ReporterDeps, writer: TaskWriter, signal: AbortSignal) {
     this.#deps = deps;
     this.#writer = writer;
     this.#signal = signal;
+    this.#held = new HeldReports(deps);
   }
 
   async report(answer: StreamResponse, first: boolean): Promise<void> {
-    if (this.#failure) await this.settled();
+    if (this.#held.hasFailed) await this.settled();
     const mentioned = mentionedTaskIds(answer);
     const known = mentioned.length === 0 ? NO_IDS : await this.#knownIds(mentioned);
     const { payload } = answer;
@@ -136,7 +135,7 @@ class Reporter implements TaskReporter {
         const make = (image: TaskImage) => updatesFromArtifact(image, event);
         const bytes = weightOfChunk(event);
         const written = this.#write(make, { ...this.#identify(event.taskId, event.contextId), gather: "chunk" });
-        return this.#hold(bytes, written);
+        return this.#held.hold(bytes, written);
       }
       case "message": {
         const message = payload.value;
@@ -148,19 +147,12 @@ class Reporter implements TaskReporter {
     }
   }
 
-  async settled(): Promise<void> {
-    if (this.#held > 0) {
-      this.#settling ??= Promise.withResolvers();
-      await this.#settling.promise;
-    }
-    if (!this.#failure) return;
-    const { error } = this.#failure;
-    this.#failure = undefined;
-    throw error;
+  settled(): Promise<void> {
+    return this.#held.settled();
   }
 
   async reportTask(task: Task, options?: AppendOptions): Promise<void> {
-    if (this.#failure) await this.settled();
+    if (this.#held.hasFailed) await this.settled();
     if (!options && task.status?.state === TaskState.FAILED && (await this.#goesElsewhere(task))) return;
     const mentioned = mentionedTaskIds({
       $typeName: "lf.a2a.v1.StreamResponse",
@@ -207,32 +199,9 @@ class Reporter implements TaskReporter {
 
   /** Holds what leaves the task at work, and waits for the storing of everything else. */
   async #hear(status: TaskStatus | undefined, bytes: number, written: Promise<void>): Promise<void> {
-    if (isAtWork(status?.state)) return this.#hold(bytes, written);
+    if (isAtWork(status?.state)) return this.#held.hold(bytes, written);
     await written;
     await this.settled();
-  }
-
-  /** More than is held at most is waited for. */
-  async #hold(bytes: number, written: Promise<void>): Promise<void> {
-    this.#held += 1;
-    this.#heldBytes += bytes;
-    written.then(
-      () => this.#letGo(bytes),
-      (error: unknown) => {
-        this.#failure ??= { error };
-        this.#letGo(bytes);
-        this.#deps.onFailure(error);
-      },
-    );
-    if (this.#heldBytes > MAX_HELD_BYTES) await this.settled();
-  }
-
-  #letGo(bytes: number): void {
-    this.#held -= 1;
-    this.#heldBytes -= bytes;
-    if (this.#held > 0) return;
-    this.#settling?.resolve();
-    this.#settling = undefined;
   }
 
   #task(task: Task, known: UpstreamIds, options?: AppendOptions): Promise<void> {

@@ -3,7 +3,7 @@ import { type Message, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ownText } from "../domain/agent-report.ts";
 import { type Delivery, stateOf } from "../domain/task-log.ts";
 import type { TaskResult } from "../domain/task-result.ts";
-import { EngineState, isClaimable, isTerminal } from "../domain/task-state.ts";
+import { isTerminal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { AgentCallError, type AgentCallOptions, type AgentClient, type AgentEndpoint } from "./agent-port.ts";
 import type { TaskLog } from "./late-log.ts";
@@ -17,16 +17,14 @@ import type { TaskHedge } from "./task-hedge.ts";
 import { armTimeLimit, endAtLimit, type LimitDeps, TimeLimitError } from "./task-limits.ts";
 import { type MessagesDeps, TaskMessages } from "./task-messages.ts";
 import { createTaskReporter, type ReporterDeps, type TaskReporter } from "./task-reporter.ts";
+import { type RunDeps, TaskRun } from "./task-run.ts";
 import { LeaseLostError, type TaskWriter } from "./task-writer.ts";
 
 /** Longest wait for the answer to a get or a cancel, in milliseconds. */
 const CONTROL_TIMEOUT_MS = 30_000;
 
-/** How far the clocks of the database and of this process may be apart before the reason that is given is the wrong one. */
-const CLOCK_SKEW_MS = 1_000;
-
 /** Carries one task for this replica: brings messages to its agent, and has written down what the agent says of it. */
-export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, MessagesDeps {
+export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, MessagesDeps, RunDeps {
   readonly writer: TaskWriter;
   readonly store: TaskStore;
   readonly runtime: Runtime;
@@ -43,6 +41,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   /** Ends the listening to the agent. */
   readonly #stop = new AbortController();
   readonly #follower: TaskFollower;
+  readonly #run: TaskRun;
   #attempts: TaskAttempts | undefined;
   #hedge: TaskHedge | undefined;
   #naming: PromiseWithResolvers<void> | undefined;
@@ -75,19 +74,17 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     this.reporter = createTaskReporter(this, writer, life.signal);
     this.delivery = new TaskDelivery(this, writer, client, this.ends);
     this.#follower = createTaskFollower(this, writer, client, this.reporter, this.ends);
+    this.#run = new TaskRun(this, client, this.#follower);
   }
 
   /** Delivers the first message, or one that continues an interrupted task, and follows the task to its next rest. */
   run(message: Message, delivery: Delivery): Promise<void> {
-    return this.#settle(() => this.#run(message, delivery));
+    return this.#settle(() => this.#run.begin(message, delivery));
   }
 
   /** Looks how the task stands at its agent, whatever is known of it, and follows it from there to its next rest. */
   resume(): Promise<void> {
-    return this.#settle(async () => {
-      await this.#resume();
-      await this.#carryOn();
-    });
+    return this.#settle(() => this.#run.resume());
   }
 
   /**
@@ -95,7 +92,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
    * `rescued`, because the replica that had it is gone, and nobody knows how far it came.
    */
   adopt(how: "claimed" | "rescued"): Promise<void> {
-    return this.#settle(() => this.#adopt(how));
+    return this.#settle(() => this.#run.adopt(how));
   }
 
   /**
@@ -143,15 +140,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
 
   /** Takes up a task that its agent has done already, when another was slow: this is what came of it. */
   take(answer: TaskResult): Promise<void> {
-    return this.#settle(async () => {
-      try {
-        if ("message" in answer) await this.reporter.reportReply(answer.message);
-        else await this.reporter.reportTask(answer.task);
-      } catch (error) {
-        return this.attempts().refused(this.asCallError(error));
-      }
-      await this.#carryOn();
-    });
+    return this.#settle(() => this.#run.take(answer));
   }
 
   /** Stops, because another agent was faster and has the task now: what this one's has begun is not wanted. */
@@ -175,6 +164,11 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   /** How many messages are on their way beside the run. */
   get pendingMessages(): number {
     return this.#messages?.pending ?? 0;
+  }
+
+  /** How many of those have reached the agent. */
+  get deliveredMessages(): number {
+    return this.#messages?.delivered ?? 0;
   }
 
   /** Lets go of the agent's client. */
@@ -201,6 +195,11 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     const deps = { runtime, log, rules, store, nextAgent, isWanted: () => !this.#isToBeCanceled, isHedged };
     this.#attempts = createTaskAttempts(deps, writer, this.reporter, this.#life.signal);
     return this.#attempts;
+  }
+
+  /** Asks a second agent when this one is slow, where that is wanted. */
+  hedge(message: Message, delivery: Delivery): void {
+    if (this.#agent.safeToRepeat) this.#hedge = this.#deps.hedging?.begin(this, message, delivery);
   }
 
   control(signal: AbortSignal = this.ends): AgentCallOptions {
@@ -265,65 +264,6 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   asCallError(error: unknown): AgentCallError {
     this.ends.throwIfAborted();
     return this.#asAgentError(error);
-  }
-
-  // --- telling the agent
-
-  async #run(message: Message, delivery: Delivery): Promise<void> {
-    const first = this.#upstreamTaskId === undefined;
-    if (first && this.#agent.safeToRepeat) this.#hedge = this.#deps.hedging?.begin(this, message, delivery);
-    try {
-      if (this.#client.streaming) {
-        await this.#follower.consume(await this.delivery.stream(message, delivery), first ? "first" : "further");
-      } else {
-        await this.reporter.report(await this.delivery[first ? "sendAndReturn" : "send"](message, delivery), first);
-        await this.reporter.settled();
-      }
-    } catch (error) {
-      const failure = this.asCallError(error);
-      const unheard = this.#upstreamTaskId === undefined;
-      // What breaks in the middle of a task is mostly healed: whether the agent is there shows when it is looked for.
-      if (unheard || failure.kind === "invalid") this.onUnanswered(failure);
-      if (unheard) return this.attempts().notBegun(failure);
-      if (failure.kind === "invalid") return this.attempts().refused(failure);
-      this.log.info({ err: failure }, "the message met trouble; looking what became of it");
-      if (!first && (await this.#follower.wasNotHeard(failure))) return;
-    }
-    await this.#carryOn();
-  }
-
-  /** Follows the task to its rest, and looks again when a message reached the agent while it came to rest. */
-  async #carryOn(): Promise<void> {
-    await this.#follower.follow();
-    // Those that are still on their way are looked after when they have arrived: an agent may keep them for long.
-    const delivered = () => this.#messages?.delivered ?? 0;
-    for (let seen = 0; delivered() > seen && !isTerminal(this.#state) && !isClaimable(this.writer.image.state); ) {
-      seen = delivered();
-      await this.#resume();
-    }
-  }
-
-  async #adopt(how: "claimed" | "rescued"): Promise<void> {
-    const { header, state, task } = this.writer.image;
-    const { deadlineAt } = header;
-    const leftMs = deadlineAt ? deadlineAt.getTime() - this.runtime.now().getTime() : Number.POSITIVE_INFINITY;
-    if (leftMs <= 0) throw new TimeLimitError("deadline");
-    // It was claimed by the database's clock, which may be a little ahead of ours.
-    if (state === EngineState.INPUT_REQUIRED) throw new TimeLimitError(leftMs < CLOCK_SKEW_MS ? "deadline" : "input");
-    if (header.upstreamTaskId !== undefined) return this.#resume().then(() => this.#carryOn());
-    const [message] = task.history;
-    if (how === "claimed" && message) return this.#run(message, header.delivery);
-    return this.attempts().ownerDied();
-  }
-
-  async #resume(): Promise<void> {
-    const upstreamTaskId = this.#upstreamTaskId;
-    if (upstreamTaskId !== undefined && !isTerminal(this.#state)) {
-      await this.#follower.look(upstreamTaskId).catch((error: unknown) => {
-        this.log.info({ err: this.asCallError(error) }, "the agent does not answer for its task");
-      });
-    }
-    await this.#follower.follow();
   }
 
   // --- ending it

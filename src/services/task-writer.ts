@@ -16,8 +16,9 @@ import {
   type TaskUpdate,
 } from "../domain/task-log.ts";
 import { isLeased, isTerminal } from "../domain/task-state.ts";
+import type { Append, Appended, Reroute } from "../store/append-batch.ts";
 import type { TaskStore } from "../store/task-store.ts";
-import type { Append, Appended, Reroute } from "../store/task-writes.ts";
+import { isTransient, whenDatabaseAnswers } from "./database-away.ts";
 import { backoffMs, type Runtime } from "./runtime.ts";
 import {
   AppendDraft,
@@ -309,27 +310,6 @@ function moveTo(header: TaskHeader, to: Reroute): void {
 
 function settle(works: readonly AppendWork[], outcome: AppendOutcome): void {
   for (const { resolve } of works) resolve(outcome);
-}
-
-/** Repeats what only reads until the database answers. */
-export async function whenDatabaseAnswers<T>(
-  runtime: Runtime,
-  signal: AbortSignal,
-  read: () => Promise<T>,
-): Promise<T> {
-  for (let attempt = 0; ; attempt++) {
-    try {
-      return await read();
-    } catch (error) {
-      if (!isTransient(error)) throw error;
-      await runtime.wait(backoffMs(attempt, 100, 5_000, runtime.random), signal);
-    }
-  }
-}
-
-/** The database is away, or has more to write than it can hold: trying again can help. */
-export function isTransient(error: unknown): boolean {
-  return error instanceof SignalboxError && (error.reason === "DATABASE_UNAVAILABLE" || error.reason === "QUEUE_FULL");
 }
 
 function exceptTransient(error: unknown): undefined {

@@ -13,8 +13,9 @@ import {
   TaskSchema,
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { clip, type FieldViolation, invalidArgument, taskNotCancelable, taskNotFound } from "../domain/errors.ts";
+import { type FieldViolation, invalidArgument, taskNotCancelable, taskNotFound } from "../domain/errors.ts";
 import { historyViolations, idViolations, MAX_ID_LENGTH } from "../domain/message-rules.ts";
+import { refuse } from "../domain/refusal.ts";
 import { foldTask, givenCapabilityId, stateOf, type TaskHeader, type TaskImage, viewTask } from "../domain/task-log.ts";
 import { isTerminal, stateName } from "../domain/task-state.ts";
 import type { ListedTask, StoredTask, TaskCursor, TaskFilter } from "../store/task-reads.ts";
@@ -31,9 +32,6 @@ const DEFAULT_PAGE = 50;
 /** The times that google.protobuf.Timestamp allows, years 1 to 9999, in milliseconds: any database can hold them. */
 const EARLIEST_MS = Date.parse("0001-01-01T00:00:00Z");
 const LATEST_MS = Date.parse("9999-12-31T23:59:59.999Z");
-
-/** What a refusal says at most, in characters: transports send it in headers, whose size is limited. */
-const MAX_REFUSAL = 2048;
 
 export interface Tasks {
   /** A task that the caller may see, through the target it names. Throws TaskNotFound. */
@@ -131,9 +129,7 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
         ...(stateName(request.status).startsWith("STATE_")
           ? [{ field: "status", description: "is no task state" }]
           : []),
-        ...(statusFrom && !isTime(statusFrom)
-          ? [{ field: "statusTimestampAfter", description: "must be of the years 1 to 9999" }]
-          : []),
+        ...timeViolations("statusTimestampAfter", statusFrom),
       ]);
       const limit = request.pageSize ?? DEFAULT_PAGE;
       const page = await pageOf(context, filter, limit, request.pageToken);
@@ -181,20 +177,10 @@ function isOf(target: ResolvedTarget | undefined, header: TaskHeader): boolean {
 const filterOf = (target: ResolvedTarget): TaskFilter =>
   target.kind === "agent" ? { agentId: target.agent.agentId } : { capabilityId: target.capabilityId };
 
-/** Throws INVALID_ARGUMENT when there is anything to refuse. Names as much of it as an answer can carry. */
-export function refuse(violations: readonly FieldViolation[]): void {
-  if (violations.length === 0) return;
-  let left = MAX_REFUSAL;
-  const told = violations
-    .map(({ field, description }) => ({ field: clip(field, 256), description: clip(description, 1024) }))
-    .filter(({ field, description }) => {
-      left -= field.length + description.length;
-      return left >= 0;
-    });
-  throw invalidArgument(told);
-}
+const isTime = (date: Date): boolean => date.getTime() >= EARLIEST_MS && date.getTime() <= LATEST_MS;
 
-export const isTime = (date: Date): boolean => date.getTime() >= EARLIEST_MS && date.getTime() <= LATEST_MS;
+export const timeViolations = (field: string, time: Date | undefined): FieldViolation[] =>
+  time && !isTime(time) ? [{ field, description: "must be of the years 1 to 9999" }] : [];
 
 function pageSizeViolations(pageSize: number | undefined): FieldViolation[] {
   if (pageSize === undefined || (pageSize >= 1 && pageSize <= MAX_PAGE)) return [];

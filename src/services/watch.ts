@@ -8,8 +8,8 @@
 import { taskNotFound } from "../domain/errors.ts";
 import type { TaskUpdate } from "../domain/task-log.ts";
 import type { TaskStore } from "../store/task-store.ts";
+import { whenDatabaseAnswers } from "./database-away.ts";
 import type { Runtime } from "./runtime.ts";
-import { whenDatabaseAnswers } from "./task-writer.ts";
 import { type Commit, REMOVED, type TaskListener, type UpdateHub } from "./update-hub.ts";
 
 /** Updates that one watcher holds at most. */

@@ -2,9 +2,11 @@
  * Tasks that wait for room at their agents, over all workspaces. They are queued, belong to nobody, and are due to be claimed
  * by anybody at their deadline only; until then whoever has room for one at its agent takes it from here.
  */
+
+import { compareKeys } from "./append-batch.ts";
 import type { Database, Statement } from "./database.ts";
 import { type ClaimedTask, claimed, type TakenTask, take } from "./lease-repository.ts";
-import { AT_DEADLINE, compareKeys } from "./task-writes.ts";
+import { AT_DEADLINE } from "./task-sql.ts";
 
 /** An agent for whose tasks there is room. */
 export interface AgentRoom {

@@ -2,8 +2,8 @@
 import { type Kysely, sql } from "kysely";
 import { type OtherSlices, type SliceAsk, sliceAfter } from "../domain/allotment.ts";
 import type { Database, Statement } from "./database.ts";
+import { replicaExpired } from "./database-errors.ts";
 import type { Schema } from "./schema.ts";
-import { replicaExpired } from "./task-writes.ts";
 
 /** A limit. */
 export interface LimitKey {

@@ -75,3 +75,13 @@ function isConnectionError(error: unknown): boolean {
 function field(error: unknown, name: string): unknown {
   return typeof error === "object" && error !== null ? (error as Record<string, unknown>)[name] : undefined;
 }
+
+/** This replica was silent for so long that the others took its tasks over. It registers anew within moments. */
+export const replicaExpired = (): SignalboxError =>
+  new SignalboxError({
+    code: "UNAVAILABLE",
+    reason: "REPLICA_EXPIRED",
+    message:
+      "This server was out of touch with its database for too long and is joining again. Nothing was stored; try again.",
+    retryAfterMs: 1000,
+  });

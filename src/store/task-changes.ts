@@ -27,7 +27,8 @@ export function changedBy(updates: readonly NewUpdate[]): Changes {
 }
 
 const ANY_STATE = -1;
-const NO_STATE = 0;
+/** A state that no task has. */
+export const NO_STATE = 0;
 
 /**
  * The states, as bits of a number, that a task may be in to take these in turn. The database looks at the step from what it

@@ -3,11 +3,8 @@
  * decision. States that end a task are final, so nobody writes to what is removed here.
  */
 import { uuidV7 } from "../domain/identifiers.ts";
-import { EngineState } from "../domain/task-state.ts";
 import type { Database, Statement } from "./database.ts";
-
-const { COMPLETED, FAILED, CANCELED, REJECTED } = EngineState;
-const ENDED = [COMPLETED, FAILED, CANCELED, REJECTED].join(", ");
+import { ENDED } from "./task-sql.ts";
 
 /**
  * Removes the tasks of the statement `locked`. Keys are given as arrays, so that no plan reads a whole table, whatever

@@ -1,8 +1,10 @@
 /** Tasks and their logs. Every method takes the workspace first, alone or in its argument. */
 
+import { type Append, type Appended, appendBatch } from "./append-batch.ts";
 import type { Database } from "./database.ts";
 import { isDataError } from "./database-errors.ts";
 import { createGroupCommit } from "./group-commit.ts";
+import { type NewTask, submitBatch } from "./submit-batch.ts";
 import {
   findUpstreamContext,
   type ListedTask,
@@ -18,7 +20,6 @@ import {
   type TaskNumber,
   type UpdatesPage,
 } from "./task-reads.ts";
-import { type Append, type Appended, appendBatch, type NewTask, submitBatch } from "./task-writes.ts";
 
 export interface TaskStore {
   /**

@@ -11,7 +11,7 @@ import { startTravelAgent } from "../../examples/agents/travel.ts";
 import { startWriterAgent } from "../../examples/agents/writer.ts";
 import { ROOT } from "../../scripts/run.ts";
 import { run } from "../../src/cli/run.ts";
-import { PACKAGE_VERSION } from "../../src/config/settings.ts";
+import { PACKAGE_VERSION } from "../../src/config/package.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;

@@ -8,7 +8,7 @@ import { PRIORITIES, type TaskHeader } from "../../src/domain/task-log.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
 import { type AgentQueueRepository, createAgentQueueRepository } from "../../src/store/agent-queue-repository.ts";
 import { createLeaseRepository, type LeaseRepository } from "../../src/store/lease-repository.ts";
-import { submitBatch } from "../../src/store/task-writes.ts";
+import { submitBatch } from "../../src/store/submit-batch.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
 import { describeEachBackend } from "./backends.ts";

@@ -7,7 +7,7 @@ import type { SliceAsk } from "../../src/domain/allotment.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
 import { type AllotmentRepository, createAllotmentRepository } from "../../src/store/allotment-repository.ts";
 import { createLeaseRepository } from "../../src/store/lease-repository.ts";
-import { submitBatch } from "../../src/store/task-writes.ts";
+import { submitBatch } from "../../src/store/submit-batch.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
 import { describeEachBackend } from "./backends.ts";

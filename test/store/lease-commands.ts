@@ -5,7 +5,7 @@ import { expect } from "vitest";
 import { MessageSchema, Role, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate } from "../../src/domain/agent-report.ts";
 import { type EngineState, INITIAL_STATES, isClaimable } from "../../src/domain/task-state.ts";
-import { submitBatch } from "../../src/store/task-writes.ts";
+import { submitBatch } from "../../src/store/submit-batch.ts";
 import { headerOf } from "../fixtures/task-header.ts";
 import {
   claimable,

@@ -9,9 +9,9 @@ import { StreamResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { statusUpdate } from "../../src/domain/agent-report.ts";
 import type { NewUpdate } from "../../src/domain/task-log.ts";
 import { EngineState, isClaimable, isLeased, mayGo } from "../../src/domain/task-state.ts";
+import { appendBatch } from "../../src/store/append-batch.ts";
 import type { Database } from "../../src/store/database.ts";
 import type { LeaseRepository, TakenTask } from "../../src/store/lease-repository.ts";
-import { appendBatch } from "../../src/store/task-writes.ts";
 import { type TaskRow, taskRows } from "./tables.ts";
 
 /** Later than any test ends. */

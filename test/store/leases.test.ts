@@ -7,8 +7,9 @@ import { MessageSchema, Role, StreamResponseSchema, TaskState } from "../../gen/
 import { messageUpdate, statusUpdate } from "../../src/domain/agent-report.ts";
 import type { NewUpdate } from "../../src/domain/task-log.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
+import { type Append, appendBatch } from "../../src/store/append-batch.ts";
 import { createLeaseRepository, type LeaseRepository } from "../../src/store/lease-repository.ts";
-import { type Append, appendBatch, submitBatch } from "../../src/store/task-writes.ts";
+import { submitBatch } from "../../src/store/submit-batch.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
 import { describeEachBackend } from "./backends.ts";

@@ -6,9 +6,9 @@ import { MessageSchema, Role, StreamResponseSchema, TaskState } from "../../gen/
 import { messageUpdate, statusUpdate } from "../../src/domain/agent-report.ts";
 import type { NewUpdate, TaskHeader } from "../../src/domain/task-log.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
+import type { Append } from "../../src/store/append-batch.ts";
 import { readDecision } from "../../src/store/route-reads.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
-import type { Append } from "../../src/store/task-writes.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
 import { describeEachBackend } from "./backends.ts";

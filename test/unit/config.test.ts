@@ -7,7 +7,8 @@ import { configurationPage } from "../../scripts/write-config-docs.ts";
 import { ConfigError } from "../../src/config/config-error.ts";
 import { type ConfigSources, loadConfig, serverUrl } from "../../src/config/load.ts";
 import { maskedUrl } from "../../src/config/masked-url.ts";
-import { environmentName, flagName, PACKAGE_VERSION, SETTING_KEYS } from "../../src/config/settings.ts";
+import { PACKAGE_VERSION } from "../../src/config/package.ts";
+import { environmentName, flagName, SETTING_KEYS } from "../../src/config/settings.ts";
 
 let cwd: string;
 

@@ -5,9 +5,9 @@ import { AgentCardSchema, MessageSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { capabilitiesOf } from "../../src/domain/capability.ts";
 import { SignalboxError } from "../../src/domain/errors.ts";
 import { checkExtensions, checkMediaTypes } from "../../src/domain/message-rules.ts";
+import { refuse } from "../../src/domain/refusal.ts";
 import type { WorkspaceAgents } from "../../src/services/agent-directory.ts";
 import { noRoute } from "../../src/services/routing/no-route.ts";
-import { refuse } from "../../src/services/tasks.ts";
 
 /** Header limits of common gRPC clients begin at 8 KiB; the message is in them, and in the details once more. */
 const ENOUGH = 3000;

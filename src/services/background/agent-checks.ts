@@ -7,8 +7,8 @@ import type { Logger } from "pino";
 import type { AgentHealthRepository } from "../../store/agent-health-repository.ts";
 import type { AgentRecord } from "../../store/agent-repository.ts";
 import type { AgentCheck } from "../agent-check.ts";
+import { whenDatabaseAnswers } from "../database-away.ts";
 import type { Runtime } from "../runtime.ts";
-import { whenDatabaseAnswers } from "../task-writer.ts";
 import { createAlarm } from "./alarm.ts";
 
 /** Agents that are checked at once. */

@@ -5,9 +5,9 @@
 import type { Logger } from "pino";
 import type { LeaseRepository, TakenTask } from "../../store/lease-repository.ts";
 import type { AgentQueue, PermittedTask } from "../agent-queue.ts";
+import { isTransient } from "../database-away.ts";
 import type { Dispatcher } from "../dispatcher.ts";
 import type { Runtime } from "../runtime.ts";
-import { isTransient } from "../task-writer.ts";
 
 /** Tasks that are taken at once at most. */
 const BATCH = 100;

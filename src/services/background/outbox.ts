@@ -16,8 +16,8 @@ import type {
   OutboxRow,
   OutboxTopic,
 } from "../../store/outbox-repository.ts";
+import { whenDatabaseAnswers } from "../database-away.ts";
 import { backoffMs, type Runtime } from "../runtime.ts";
-import { whenDatabaseAnswers } from "../task-writer.ts";
 import type { UpdateHub } from "../update-hub.ts";
 import { type Alarm, createAlarm } from "./alarm.ts";
 

@@ -1,8 +1,8 @@
 /** Removes keys of idempotency and cached results that are of no use any more. Every replica does, now and then. */
 import type { Logger } from "pino";
 import type { ExpiredRows } from "../../store/expired-rows.ts";
+import { isTransient } from "../database-away.ts";
 import type { Runtime } from "../runtime.ts";
-import { isTransient } from "../task-writer.ts";
 
 /** The mean pause between two sweeps, in milliseconds. Replicas do not keep step. */
 const EVERY_MS = 60_000;

@@ -25,10 +25,10 @@ import {
   withoutEnvelope,
 } from "../../domain/exchange-extension.ts";
 import { sendViolations } from "../../domain/message-rules.ts";
+import { refuse } from "../../domain/refusal.ts";
 import { missingFields } from "../../domain/required-fields.ts";
 import type { RequestContext } from "../request-context.ts";
 import type { Numbered, Sender } from "../send.ts";
-import { refuse } from "../tasks.ts";
 import type { Exchanges } from "./exchanges.ts";
 
 /** The way of messages, with exchanges before it. */

@@ -13,11 +13,12 @@ import { clip, internal, invalidArgument, SignalboxError, scopeMissing } from ".
 import { type ActResult, answerTo, taskIdOf } from "../../domain/exchange-answer.ts";
 import { type ActKind, completeEnvelope, kindName } from "../../domain/exchange-rules.ts";
 import { idViolations } from "../../domain/message-rules.ts";
+import { refuse } from "../../domain/refusal.ts";
 import type { ExchangeRecord, ExchangeRepository, RecentCursor } from "../../store/exchange-repository.ts";
 import type { RequestContext, StreamCursor } from "../request-context.ts";
 import type { Runtime } from "../runtime.ts";
 import type { Sender } from "../send.ts";
-import { refuse, type Tasks } from "../tasks.ts";
+import type { Tasks } from "../tasks.ts";
 import { type Act, limitTime } from "./act.ts";
 import { observed } from "./look-acts.ts";
 

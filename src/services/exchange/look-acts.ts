@@ -1,11 +1,10 @@
 /** OBSERVE, EXPLAIN and VERIFY: what is known of a task. */
-import { createHash } from "node:crypto";
 import { create, toJson } from "@bufbuild/protobuf";
 import { type Artifact, ArtifactSchema, SubscribeToTaskRequestSchema } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { Observe } from "../../../gen/signalbox/v1/message_pb.ts";
 import { GetRouteDecisionRequestSchema, type RouteDecision } from "../../../gen/signalbox/v1/routing_pb.ts";
 import { ListTaskTransitionsRequestSchema } from "../../../gen/signalbox/v1/task_pb.ts";
-import { canonicalJson } from "../../domain/canonical-json.ts";
+import { canonicalDigest } from "../../domain/canonical-json.ts";
 import { invalidArgument, SignalboxError } from "../../domain/errors.ts";
 import type { ActResult } from "../../domain/exchange-answer.ts";
 import { stateOf, viewTask } from "../../domain/task-log.ts";
@@ -90,9 +89,7 @@ export function verify(tasks: Tasks): Act<"verify"> {
 
 /** SHA-256 over the canonical JSON of a list of artifacts, in hexadecimal. */
 export const digestOf = (artifacts: readonly Artifact[]): string =>
-  createHash("sha256")
-    .update(canonicalJson(artifacts.map((artifact) => toJson(ArtifactSchema, artifact))))
-    .digest("hex");
+  canonicalDigest(artifacts.map((artifact) => toJson(ArtifactSchema, artifact))).toString("hex");
 
 function claimOf(artifacts: readonly Artifact[]): string {
   try {

@@ -15,6 +15,7 @@ import {
 import { type FieldViolation, queueFull } from "../../domain/errors.ts";
 import { isDnsLabel } from "../../domain/identifiers.ts";
 import { costMicros, decimalOf } from "../../domain/money.ts";
+import { refuse } from "../../domain/refusal.ts";
 import type { Candidate } from "../../domain/routing/candidate.ts";
 import {
   createReplay,
@@ -29,7 +30,6 @@ import { weightViolations } from "../../domain/routing/weights.ts";
 import type { DecidedTask, DecidedTasksQuery } from "../../store/route-reads.ts";
 import type { RequestContext } from "../request-context.ts";
 import type { Runtime } from "../runtime.ts";
-import { refuse } from "../tasks.ts";
 import type { WorkspaceSettings } from "./workspace-settings.ts";
 
 /** Decisions of one replay at most, and tasks that are read for them: those of other capabilities are read too. */

@@ -8,16 +8,15 @@ import {
   WhenNothingFits,
 } from "../../../gen/signalbox/v1/routing_pb.ts";
 import { clip, type FieldViolation, invalidArgument, SignalboxError } from "../../domain/errors.ts";
+import { refuse } from "../../domain/refusal.ts";
 import { DEFAULT_WEIGHTS } from "../../domain/routing/strategies.ts";
 import { STRATEGY_RULE, type StrategyName, strategyNamed, type Weights } from "../../domain/routing/strategy.ts";
 import { weightViolations } from "../../domain/routing/weights.ts";
 import type { RoutingSettingsRepository, StoredRoutingSettings } from "../../store/routing-settings-repository.ts";
+import { holdBriefly } from "../held-briefly.ts";
 import type { RequestContext } from "../request-context.ts";
 import type { Runtime } from "../runtime.ts";
-import { refuse } from "../tasks.ts";
 
-/** How long another replica's change may go unseen, in milliseconds. */
-const TTL_MS = 1000;
 /** How often an update without an etag is made anew because somebody else was faster. */
 const MOST_TRIES = 5;
 const CHANGEABLE: readonly string[] = ["strategy", "weights", "when_nothing_fits"];
@@ -49,20 +48,10 @@ const NOTHING_SAID: WorkspaceRouting = {
 };
 
 export function createWorkspaceSettings(repository: RoutingSettingsRepository, runtime: Runtime): WorkspaceSettings {
-  const held = new Map<string, { until: number; loaded: Promise<WorkspaceRouting> }>();
+  const held = holdBriefly(runtime, async (workspaceId) => routingOf(await repository.get(workspaceId)));
 
   return {
-    of(workspaceId) {
-      const now = runtime.elapsedMs();
-      const current = held.get(workspaceId);
-      if (current && current.until > now) return current.loaded;
-      const loaded = repository.get(workspaceId).then(routingOf);
-      held.set(workspaceId, { until: now + TTL_MS, loaded });
-      loaded.catch(() => {
-        if (held.get(workspaceId)?.loaded === loaded) held.delete(workspaceId);
-      });
-      return loaded;
-    },
+    of: held.get,
 
     get: async ({ workspaceId }) => viewOf(await repository.get(workspaceId)),
 
@@ -84,7 +73,7 @@ export function createWorkspaceSettings(repository: RoutingSettingsRepository, r
         });
         const updatedAt = runtime.now();
         if (await repository.put(workspaceId, said, revision, updatedAt)) {
-          held.delete(workspaceId);
+          held.forget(workspaceId);
           return viewOf({ said, revision: revision + 1, updatedAt });
         }
       }

@@ -1,35 +1,13 @@
-/** The two hot writes of the task tables: submit and append. Each batch is one statement and one commit. */
-import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { SignalboxError } from "../domain/errors.ts";
-import { type NewUpdate, PRIORITIES, stateBrought, type TaskHeader } from "../domain/task-log.ts";
-import { EngineState, INITIAL_STATES, mayGo } from "../domain/task-state.ts";
+/** The second of the two hot writes of the task tables: rows that are added to logs. Each batch is one statement and one commit. */
+import type { SignalboxError } from "../domain/errors.ts";
+import { type NewUpdate, stateBrought } from "../domain/task-log.ts";
 import type { Database, Row } from "./database.ts";
-import {
-  boolArray,
-  byteaArray,
-  float8Array,
-  int2Array,
-  int4Array,
-  int8Array,
-  textArray,
-  timestamptzArray,
-} from "./pg-arrays.ts";
+import { replicaExpired } from "./database-errors.ts";
+import { byteaArray, float8Array, int2Array, int4Array, int8Array, textArray, timestamptzArray } from "./pg-arrays.ts";
 import { changedBy, statesBefore, wakeByDefault } from "./task-changes.ts";
-import { encodeBody, encodeCause, encodeDelivery, encodeStatus, kindNumber } from "./task-codec.ts";
+import { encodeBody, encodeCause, encodeStatus, kindNumber } from "./task-codec.ts";
 import type { TaskKey } from "./task-reads.ts";
-
-/**
- * A task to be stored, with the first rows of its log; the last that brings a state brings its own. In ASSIGNED it is born leased
- * to the replica that stores it; in QUEUED or SCHEDULED it has no owner, and waits `wakeInMs`, or "at-agent": until its agent has
- * room for it, and to its deadline at most; it may also have ended already.
- */
-export interface NewTask {
-  header: TaskHeader;
-  updates: readonly NewUpdate[];
-  wakeInMs?: number | "at-agent";
-  /** How its agent was chosen, as bytes; `readDecision` gives them back. */
-  decision?: Uint8Array;
-}
+import { AT_AGENT, ENDED, LEASED, UNLEASED, WAKE_AT } from "./task-sql.ts";
 
 /** Rows to be added to a task's log, and what they change about the task. All or nothing. */
 export interface Append {
@@ -92,128 +70,6 @@ export interface Appended {
   attempt: number;
   leaseOwner: string | undefined;
 }
-
-const { COMPLETED, FAILED, CANCELED, REJECTED, QUEUED, SCHEDULED, INPUT_REQUIRED, ASSIGNED, WORKING, AUTH_REQUIRED } =
-  EngineState;
-const ENDED = [COMPLETED, FAILED, CANCELED, REJECTED].join(", ");
-const LEASED = [ASSIGNED, WORKING, AUTH_REQUIRED].join(", ");
-/** States in which an agent may get a task that another had. */
-const AT_AGENT = [ASSIGNED, WORKING, SCHEDULED].join(", ");
-/** Waiting states, in which `wake_at` counts. */
-const UNLEASED = [QUEUED, SCHEDULED, INPUT_REQUIRED].join(", ");
-/**
- * Counted from one moment for all of a batch: who asked for the shorter wait is due first. Truncated, because the column
- * would round it up: what waits for nothing must be due at once.
- */
-const WAKE_AT = `date_trunc('milliseconds', statement_timestamp() + i.wake_ms * interval '1 millisecond')`;
-
-/** `wake_at` of a task that waits for room at its agent: anybody may claim it then, to end it. The index of those knows them by it. */
-export const AT_DEADLINE = (deadline: string): string => `coalesce(${deadline}, timestamptz '9999-12-31 00:00:00Z')`;
-
-const SUBMIT = {
-  name: "task-submit-v5",
-  text: `
-    with input as (
-      select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::boolean[],
-                           $8::boolean[], $9::text[], $10::smallint[], $11::smallint[], $12::float8[], $13::timestamptz[],
-                           $14::bytea[], $15::integer[], $16::text[], $17::bytea[], $18::bytea[])
-      as i(workspace_id, task_id, context_id, agent_id, at, last_seq, disclosed, has_push, upstream_context_id,
-           state, priority, wake_ms, deadline_at, delivery, attempt, capability_id, route_decision, status)
-    ), writer as (
-      select replica_id from replicas where replica_id = $19 and died_at is null
-    ), stored as (
-      insert into tasks (workspace_id, task_id, context_id, agent_id, state, a2a_state, status, status_at, last_seq,
-                         disclosed, has_push, upstream_context_id, created_at, priority, deadline_at, delivery, attempt,
-                         capability_id, route_decision, lease_owner, wake_at)
-      select i.workspace_id, i.task_id, i.context_id, i.agent_id, i.state,
-             case when i.state in (${ENDED}) and i.last_seq > 1 then i.state else ${TaskState.SUBMITTED} end, i.status, i.at,
-             i.last_seq, i.disclosed, i.has_push, i.upstream_context_id, i.at, i.priority, i.deadline_at, i.delivery,
-             i.attempt, i.capability_id, i.route_decision,
-             case when i.state in (${LEASED}) then w.replica_id end,
-             case when i.state in (${UNLEASED})
-               then case when i.wake_ms is null then ${AT_DEADLINE("i.deadline_at")} else least(${WAKE_AT}, i.deadline_at) end end
-      from input i cross join writer w
-      on conflict do nothing
-      returning workspace_id, task_id, created_at, attempt, fence
-    ), logged as (
-      insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
-      select s.workspace_id, s.task_id, r.seq, r.kind, r.body, r.cause, r.state, s.created_at, s.fence, s.attempt, $19
-      from unnest($20::text[], $21::text[], $22::bigint[], $23::smallint[], $24::bytea[], $25::text[], $26::smallint[])
-        as r(workspace_id, task_id, seq, kind, body, cause, state)
-      join stored s on s.workspace_id = r.workspace_id and s.task_id = r.task_id
-    )
-    select 1 from writer`,
-};
-
-/**
- * Stores a batch of tasks. A task that is stored already stays as it is, so that a submit whose answer was lost can be
- * made again. Returns the replica that stored them, and has those that are born leased.
- *
- * @throws SignalboxError REPLICA_EXPIRED when this replica was declared dead: nothing was stored.
- */
-export async function submitBatch(db: Database, replicaId: string, tasks: readonly NewTask[]): Promise<string> {
-  const rows = tasks.flatMap(({ header, updates }) => updates.map((update, i) => ({ header, update, seq: i + 1 })));
-  const writer = await db.query(SUBMIT, [
-    textArray(tasks, (t) => t.header.workspaceId),
-    textArray(tasks, (t) => t.header.taskId),
-    textArray(tasks, (t) => t.header.contextId),
-    textArray(tasks, (t) => t.header.agentId),
-    timestamptzArray(tasks, (t) => t.header.createdAt),
-    int8Array(tasks, (t) => t.updates.length),
-    boolArray(tasks, (t) => t.header.disclosed),
-    boolArray(tasks, (t) => t.header.hasPush),
-    textArray(tasks, (t) => t.header.upstreamContextId),
-    int2Array(tasks, bornState),
-    int2Array(tasks, (t) => PRIORITIES.indexOf(t.header.priority)),
-    float8Array(tasks, ({ wakeInMs = 0 }) => (wakeInMs === "at-agent" ? undefined : wakeInMs)),
-    timestamptzArray(tasks, (t) => t.header.deadlineAt),
-    byteaArray(tasks, (t) => encodeDelivery(t.header.delivery)),
-    int4Array(tasks, (t) => t.header.attempt),
-    textArray(tasks, (t) => t.header.capabilityId),
-    byteaArray(tasks, (t) => t.decision),
-    byteaArray(tasks, bornStatus),
-    replicaId,
-    textArray(rows, (r) => r.header.workspaceId),
-    textArray(rows, (r) => r.header.taskId),
-    int8Array(rows, (r) => r.seq),
-    int2Array(rows, (r) => kindNumber(r.update.kind)),
-    byteaArray(rows, (r) => encodeBody(r.update)),
-    textArray(rows, (r) => encodeCause(r.update)),
-    int2Array(rows, (r) => stateBrought(r.update)),
-  ]);
-  if (writer.length === 0) throw replicaExpired();
-  return replicaId;
-}
-
-/** The state that follows from a task's first rows; one that no task has where these do not follow each other. */
-function bornState({ updates }: NewTask): EngineState | typeof NO_STATE {
-  const first = (updates[0] && stateBrought(updates[0])) ?? QUEUED;
-  let state: EngineState = first;
-  for (let i = 1; i < updates.length; i++) {
-    const next = stateBrought(updates[i]!) ?? state;
-    if (next !== state && !mayGo(state, next)) return NO_STATE;
-    state = next;
-  }
-  return state === first || INITIAL_STATES.includes(first) ? state : NO_STATE;
-}
-
-const NO_STATE = 0;
-
-/** What the task's own row says of its status, for one that has more than begun. */
-function bornStatus({ updates, header }: NewTask): Uint8Array | null {
-  const status = updates.length > 1 ? changedBy(updates).status : undefined;
-  return status ? encodeStatus(status, header.createdAt) : null;
-}
-
-/** This replica was silent for so long that the others took its tasks over. It registers anew within moments. */
-export const replicaExpired = (): SignalboxError =>
-  new SignalboxError({
-    code: "UNAVAILABLE",
-    reason: "REPLICA_EXPIRED",
-    message:
-      "This server was out of touch with its database for too long and is joining again. Nothing was stored; try again.",
-    retryAfterMs: 1000,
-  });
 
 /** What an append wants besides its rows, as bits of one number. */
 const DISCLOSE = 1;

@@ -1,0 +1,25 @@
+/** The ways out of this process: to agents, to their cards, and to webhooks. */
+import { createAgentConnector } from "../outbound/agent-connector.ts";
+import { createCardFetcher } from "../outbound/card-fetcher.ts";
+import { createWebhookSender } from "../outbound/webhook.ts";
+import type { AgentConnector, AgentProber, CardFetcher, WebhookSender } from "../services/agent-port.ts";
+import type { EngineBase } from "./options.ts";
+
+export interface Clients {
+  readonly connector: AgentConnector & AgentProber;
+  readonly webhooks: WebhookSender;
+  readonly cards: CardFetcher;
+}
+
+export function buildClients({ config, inProcess, closing }: EngineBase): Clients {
+  const { allowPrivateUrls } = config;
+  const connector = createAgentConnector({
+    allowPrivateUrls,
+    maxMessageBytes: config.limits.messageBytes,
+    ...(inProcess && { inProcess }),
+  });
+  const webhooks = createWebhookSender({ allowPrivateUrls });
+  const cards = createCardFetcher({ allowPrivateUrls });
+  for (const client of [connector, webhooks, cards]) closing.push(() => client.close());
+  return { connector, webhooks, cards };
+}

@@ -1,0 +1,42 @@
+/** What is done without being asked, beside carrying tasks: webhooks, the outbox, and forgetting what has had its time. */
+import { startExchangeSweep } from "../services/background/exchange-sweep.ts";
+import { type Outbox, startOutbox } from "../services/background/outbox.ts";
+import { startPushNotifications } from "../services/background/push-notifications.ts";
+import { startSweep } from "../services/background/sweep.ts";
+import { createExchangeRetention } from "../store/exchange-retention.ts";
+import { createExpiredRows } from "../store/expired-rows.ts";
+import { createOutboxRepository } from "../store/outbox-repository.ts";
+import { createPushQueue } from "../store/push-queue.ts";
+import type { Clients } from "./clients.ts";
+import type { Ground } from "./ground.ts";
+import type { EngineBase } from "./options.ts";
+
+export async function startDuties(base: EngineBase, { hub, replica }: Ground, { webhooks }: Clients): Promise<Outbox> {
+  const { db, config, log, runtime, closing } = base;
+  const push = startPushNotifications({
+    queue: createPushQueue(db),
+    webhooks,
+    runtime,
+    log,
+    replicaId: replica.id,
+    attempts: config.push.attempts,
+    timeoutMs: config.push.timeoutMs,
+    onDelivery: base.onDelivery,
+  });
+  closing.push(() => push.stop());
+  const outbox = await startOutbox({
+    duties: [push.duty],
+    repository: createOutboxRepository(db),
+    hub,
+    runtime,
+    log,
+    replicaId: replica.id,
+  });
+  closing.push(() => outbox.stop());
+  const retention = createExchangeRetention(db);
+  const exchangeSweep = startExchangeSweep({ retention, runtime, log, keepMs: config.exchange.keepMs });
+  closing.push(() => exchangeSweep.stop());
+  const sweep = startSweep({ rows: createExpiredRows(db), runtime, log, maxResults: config.cache.maxEntries });
+  closing.push(() => sweep.stop());
+  return outbox;
+}

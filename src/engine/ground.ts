@@ -1,0 +1,46 @@
+/** What the rest of the engine stands on: this replica among the others, the log of tasks, and what wakes its readers. */
+import { type Hints, startHints } from "../services/background/hints.ts";
+import { joinReplicas, type Replica } from "../services/background/replica.ts";
+import { startSlowPoll } from "../services/background/slow-poll.ts";
+import { createUpdateHub, type UpdateHub } from "../services/update-hub.ts";
+import { type AgentRepository, createAgentRepository } from "../store/agent-repository.ts";
+import { type CapabilityRepository, createCapabilityRepository } from "../store/capability-repository.ts";
+import { createLeaseRepository, type LeaseRepository } from "../store/lease-repository.ts";
+import { createRolloutRepository, type RolloutRepository } from "../store/rollout-repository.ts";
+import { createTaskStore, type TaskStore } from "../store/task-store.ts";
+import type { EngineBase } from "./options.ts";
+
+export interface Ground {
+  readonly leases: LeaseRepository;
+  readonly replica: Replica;
+  readonly hub: UpdateHub;
+  readonly store: TaskStore;
+  readonly hints: Hints;
+  /** The repositories that more than one part works with. */
+  readonly repositories: {
+    readonly agents: AgentRepository;
+    readonly capabilities: CapabilityRepository;
+    readonly rollouts: RolloutRepository;
+  };
+}
+
+export async function buildGround({ db, config, log, runtime, closing }: EngineBase): Promise<Ground> {
+  const leases = createLeaseRepository(db);
+  const alone = db.backend === "pglite";
+  const replica = await joinReplicas({ leases, runtime, log, leaseMs: config.lease.ms, alone });
+  const hub = createUpdateHub();
+  const store = createTaskStore(db, { maxWaiting: config.limits.queue, replicaId: replica.id });
+  const repositories = {
+    agents: createAgentRepository(db),
+    capabilities: createCapabilityRepository(db),
+    rollouts: createRolloutRepository(db),
+  };
+  const poll = startSlowPoll({ store, hub, runtime, log, everyMs: config.stream.pollMs });
+  const hints = startHints({ listen: db.listen, hub, poll, runtime, log });
+  // Once nothing writes any more, this replica's tasks are free, and the others hear of it.
+  closing.push(() => hints.stop());
+  closing.push(() => replica.stop().then(() => hub.announceWork()));
+  closing.push(() => store.close());
+  closing.push(() => poll.stop());
+  return { leases, replica, hub, store, hints, repositories };
+}

@@ -1,0 +1,47 @@
+/** What an engine is started with, and what each of its parts is built from. */
+import type { Logger } from "pino";
+import type { Config } from "../config/settings.ts";
+import type { AgentHandler } from "../outbound/in-process-channel.ts";
+import type { LookupOutcome } from "../services/lookup-counts.ts";
+import type { MirrorOutcome } from "../services/mirrors.ts";
+import type { Runtime } from "../services/runtime.ts";
+import type { HedgeOutcome } from "../services/task-hedge.ts";
+import type { Database } from "../store/database.ts";
+import type { Closing } from "./closing.ts";
+
+/** Who is told what happens, to count it. */
+export interface EngineListeners {
+  /** Told of push notifications. */
+  onDelivery(outcome: "delivered" | "failed"): void;
+  /** Told of tasks that this replica took, because they were due or their replica is gone. */
+  onTaken(how: "claimed" | "rescued", tasks: number): void;
+  /** Told of each attempt that failed and is followed by another. */
+  onAttemptFailed(): void;
+  /** Told how each lookup in the result cache ended. */
+  onCacheLookup(outcome: LookupOutcome): void;
+  /** Told how each second request, and each copy of a task, came out. */
+  onHedge(outcome: HedgeOutcome): void;
+  onMirror(outcome: MirrorOutcome): void;
+  /** Told of each check of an agent. */
+  onCheck(outcome: "passed" | "failed"): void;
+}
+
+interface EngineSetup {
+  config: Config;
+  log: Logger;
+  runtime: Runtime;
+  /** Agents that are functions in this process, by name. */
+  inProcess?: ReadonlyMap<string, AgentHandler> | undefined;
+}
+
+export interface EngineOptions extends EngineSetup, Partial<EngineListeners> {
+  /** Gives up the start, while the database is waited for. */
+  signal?: AbortSignal | undefined;
+}
+
+/** What every part is built from, beside the parts before it. */
+export interface EngineBase extends EngineSetup, EngineListeners {
+  db: Database;
+  /** Where each part that must be closed adds how. */
+  closing: Closing;
+}

@@ -1,0 +1,153 @@
+/** What clients and operators can ask for: tasks, in their own words or plain ones, routes, agents, rollouts and exchanges. */
+import { type CachedResults, createCachedResults } from "../services/cached-results.ts";
+import { buildExchanges } from "../services/exchange/build.ts";
+import { withExchanges } from "../services/exchange/exchange-sender.ts";
+import type { Exchanges } from "../services/exchange/exchanges.ts";
+import { createIdempotency } from "../services/idempotency.ts";
+import { createLookupCounter } from "../services/lookup-counts.ts";
+import { createPlainTasks, type PlainTasks } from "../services/plain-tasks.ts";
+import { allowAll } from "../services/policy.ts";
+import { createPushConfigs, type PushConfigs } from "../services/push-configs.ts";
+import { createRegistry, type Registry } from "../services/registry.ts";
+import { createResultCache } from "../services/result-cache.ts";
+import { createRolloutSettings, type RolloutSettings } from "../services/rollout-settings.ts";
+import { createRoutes, type Routes } from "../services/routes.ts";
+import { createSender, type Sender } from "../services/send.ts";
+import { createTaskCleanup, type TaskCleanup } from "../services/task-cleanup.ts";
+import { createTaskEvents, type TaskEvents } from "../services/task-events.ts";
+import { createTaskExecutions, type TaskExecutions } from "../services/task-executions.ts";
+import { createTasks, type Tasks } from "../services/tasks.ts";
+import { createExchangeRepository } from "../store/exchange-repository.ts";
+import { createIdempotencyRepository } from "../store/idempotency-repository.ts";
+import { createPushConfigRepository } from "../store/push-config-repository.ts";
+import { createResultCacheRepository } from "../store/result-cache-repository.ts";
+import { readDecidedTasks } from "../store/route-reads.ts";
+import { createTaskEventReads } from "../store/task-event-reads.ts";
+import { createTaskRemoval } from "../store/task-removal.ts";
+import { createTransitionReads } from "../store/transition-reads.ts";
+import type { Clients } from "./clients.ts";
+import type { DispatchParts } from "./dispatch.ts";
+import type { Ground } from "./ground.ts";
+import type { EngineBase } from "./options.ts";
+import type { RoutingParts } from "./routing.ts";
+
+export interface UseCases {
+  /** The way of every message. What carries an exchange goes through it. */
+  readonly sender: Sender;
+  readonly tasks: Tasks;
+  readonly taskExecutions: TaskExecutions;
+  readonly plainTasks: PlainTasks;
+  readonly taskCleanup: TaskCleanup;
+  readonly taskEvents: TaskEvents;
+  readonly routes: Routes;
+  readonly pushConfigs: PushConfigs;
+  readonly exchanges: Exchanges;
+  readonly registry: Registry;
+  readonly rolloutSettings: RolloutSettings;
+  readonly cachedResults: CachedResults;
+}
+
+export function buildUseCases(
+  base: EngineBase,
+  ground: Ground,
+  clients: Clients,
+  routing: RoutingParts,
+  { dispatcher }: DispatchParts,
+): UseCases {
+  const { db, config, log, runtime } = base;
+  const { replica, hub, store, repositories } = ground;
+  const { router, rollouts, settings, agentQueue, readDecision } = routing;
+  const { directory, loads, cardRefresh, health } = routing.watch;
+  const { connector, webhooks, cards } = clients;
+
+  const tasks: Tasks = createTasks({ store, router, dispatcher });
+  const routes = createRoutes({
+    router,
+    tasks,
+    settings,
+    readDecision,
+    readDecidedTasks: (workspaceId, query) => readDecidedTasks(db, workspaceId, query),
+    runtime,
+  });
+  const taskExecutions = createTaskExecutions({ reads: createTransitionReads(db), tasks });
+  const pushConfigs = createPushConfigs({ repository: createPushConfigRepository(db), tasks, webhooks, runtime });
+  const results = createResultCacheRepository(db);
+  const counter = createLookupCounter();
+  const cache = createResultCache({
+    repository: results,
+    directory,
+    rollouts,
+    store,
+    hub,
+    runtime,
+    log,
+    maxBytes: config.cache.maxBytes,
+    onLookup(workspaceId, capabilityId, outcome) {
+      counter.count(workspaceId, capabilityId, outcome);
+      base.onCacheLookup(outcome);
+    },
+  });
+  const idempotency = createIdempotency({
+    repository: createIdempotencyRepository(db),
+    store,
+    dispatcher,
+    runtime,
+    log,
+    replicaId: replica.id,
+    keepMs: config.idempotency.keepMs,
+    byMessageId: config.idempotency.messageId,
+  });
+  const sender = createSender({
+    store,
+    hub,
+    cache,
+    idempotency,
+    router,
+    policy: allowAll,
+    dispatcher,
+    tasks,
+    pushConfigs,
+    runtime,
+    silenceMs: config.task.silenceMs,
+    taskTimeoutMs: config.task.timeoutMs,
+  });
+  const registry = createRegistry({
+    repository: repositories.agents,
+    capabilities: repositories.capabilities,
+    directory,
+    connector,
+    cards,
+    cardRefresh,
+    health,
+    runtime,
+  });
+  const exchanges = buildExchanges({
+    records: createExchangeRepository(db),
+    registry,
+    directory,
+    connector,
+    sender,
+    tasks,
+    taskExecutions,
+    routes,
+    policy: allowAll,
+    runtime,
+    loads,
+    waitingAt: agentQueue.waitingAt,
+    settings,
+  });
+  return {
+    sender: withExchanges(sender, exchanges),
+    tasks,
+    taskExecutions,
+    plainTasks: createPlainTasks({ sender, tasks, store, hub, runtime }),
+    taskCleanup: createTaskCleanup({ tasks, removal: createTaskRemoval(db), hub, runtime }),
+    taskEvents: createTaskEvents({ reads: createTaskEventReads(db), hub, runtime }),
+    routes,
+    pushConfigs,
+    exchanges,
+    registry,
+    rolloutSettings: createRolloutSettings({ repository: repositories.rollouts, rollouts, runtime }),
+    cachedResults: createCachedResults({ repository: results, counter }),
+  };
+}

@@ -1,0 +1,21 @@
+/** What statements say of the states that tasks are in, and of when they are due. */
+import { EngineState } from "../domain/task-state.ts";
+
+const { COMPLETED, FAILED, CANCELED, REJECTED, QUEUED, SCHEDULED, INPUT_REQUIRED, ASSIGNED, WORKING, AUTH_REQUIRED } =
+  EngineState;
+/** States that end a task. */
+export const ENDED = [COMPLETED, FAILED, CANCELED, REJECTED].join(", ");
+/** States in which a replica has a task. */
+export const LEASED = [ASSIGNED, WORKING, AUTH_REQUIRED].join(", ");
+/** States in which an agent may get a task that another had. */
+export const AT_AGENT = [ASSIGNED, WORKING, SCHEDULED].join(", ");
+/** Waiting states, in which `wake_at` counts. */
+export const UNLEASED = [QUEUED, SCHEDULED, INPUT_REQUIRED].join(", ");
+/**
+ * Counted from one moment for all of a batch: who asked for the shorter wait is due first. Truncated, because the column
+ * would round it up: what waits for nothing must be due at once.
+ */
+export const WAKE_AT = `date_trunc('milliseconds', statement_timestamp() + i.wake_ms * interval '1 millisecond')`;
+
+/** `wake_at` of a task that waits for room at its agent: anybody may claim it then, to end it. The index of those knows them by it. */
+export const AT_DEADLINE = (deadline: string): string => `coalesce(${deadline}, timestamptz '9999-12-31 00:00:00Z')`;
