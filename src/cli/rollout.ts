@@ -40,12 +40,21 @@ export function addRolloutCommands(program: Command, cli: Cli): void {
     );
   });
 
-  withServer(rollout.command("list").description("list all rollouts that were ever changed")).action(
-    (options: ServerOptions) =>
-      callServer(cli, options, async ({ rollouts }) => {
-        const found = (await rollouts.listRollouts({})).rollouts;
-        io.out(options.json ? json({ rollouts: found.map((one) => toJson(RolloutSchema, one)) }) : rolloutTable(found));
-      }),
+  const remove = rollout
+    .command("delete [capability]")
+    .description("forget the rollout of a capability, which the workspace's steers again, or of the workspace");
+  withServer(remove).action((capabilityId: string | undefined, options: ServerOptions) =>
+    callServer(cli, options, async ({ rollouts }) => {
+      await rollouts.deleteRollout({ capabilityId: capabilityId ?? "" });
+      io.out(options.json ? json({}) : "Forgotten.\n");
+    }),
+  );
+
+  withServer(rollout.command("list").description("list all rollouts that there are")).action((options: ServerOptions) =>
+    callServer(cli, options, async ({ rollouts }) => {
+      const found = (await rollouts.listRollouts({})).rollouts;
+      io.out(options.json ? json({ rollouts: found.map((one) => toJson(RolloutSchema, one)) }) : rolloutTable(found));
+    }),
   );
 }
 

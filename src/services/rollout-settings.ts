@@ -25,6 +25,8 @@ export interface RolloutSettings {
   get(context: RequestContext, capabilityId: string): Promise<Rollout>;
   /** What changed is seen by the next request here, and by other replicas within a second. */
   update(context: RequestContext, request: UpdateRolloutRequest): Promise<Rollout>;
+  /** Throws NOT_FOUND with reason ROLLOUT_NOT_FOUND. What changed is seen as with an update. */
+  remove(context: RequestContext, capabilityId: string): Promise<void>;
   list(context: RequestContext): Promise<Rollout[]>;
 }
 
@@ -66,6 +68,12 @@ export function createRolloutSettings({ repository, rollouts, runtime }: Rollout
       return view(stored);
     },
 
+    async remove({ workspaceId }, capabilityId) {
+      refuse(rolloutIdViolations("capabilityId", capabilityId));
+      if (!(await repository.remove(workspaceId, capabilityId))) throw rolloutNotFound(capabilityId);
+      rollouts.changed(workspaceId);
+    },
+
     list: async ({ workspaceId }) => (await repository.list(workspaceId)).map(view),
   };
 }
@@ -89,11 +97,22 @@ function view(record: RolloutRecord): Rollout {
   return { ...withDefaults(record.given), etag: `"${record.revision}"`, updateTime };
 }
 
+const whose = (capabilityId: string): string =>
+  capabilityId === "" ? "the workspace" : `capability "${clip(capabilityId)}"`;
+
+const rolloutNotFound = (capabilityId: string) =>
+  new SignalboxError({
+    code: "NOT_FOUND",
+    reason: "ROLLOUT_NOT_FOUND",
+    message: `There is no rollout of ${whose(capabilityId)}: nothing was ever said of it.`,
+    metadata: { capabilityId },
+  });
+
 const etagMismatch = (capabilityId: string) =>
   new SignalboxError({
     code: "ABORTED",
     reason: "ETAG_MISMATCH",
-    message: `The rollout of ${capabilityId === "" ? "the workspace" : `capability "${capabilityId}"`} was changed by someone else meanwhile. Read it again and repeat the change.`,
+    message: `The rollout of ${whose(capabilityId)} was changed by someone else meanwhile. Read it again and repeat the change.`,
     metadata: { capabilityId },
   });
 

@@ -90,9 +90,11 @@ export const asOfNow = (rollouts: Pick<Rollouts, "load" | "of">): RolloutSource 
 
 const isSame = (before: readonly RolloutRecord[], now: readonly RolloutRecord[]): boolean =>
   before.length === now.length &&
-  now.every(({ capabilityId, revision }, i) => {
+  now.every(({ capabilityId, revision, updatedAt }, i) => {
     const old = before[i]!;
-    return capabilityId === old.capabilityId && revision === old.revision;
+    // One that was forgotten and made anew counts from 1 again.
+    const isOfSameTime = updatedAt.getTime() === old.updatedAt.getTime();
+    return capabilityId === old.capabilityId && revision === old.revision && isOfSameTime;
   });
 
 function assembled(records: readonly RolloutRecord[]): Pick<Held, "records" | "own" | "byCapability"> {

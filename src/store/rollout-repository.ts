@@ -28,6 +28,8 @@ export interface RolloutRepository {
     change: (current: RolloutRecord | undefined, all: readonly RolloutRecord[]) => Rollout,
     now: Date,
   ): Promise<RolloutRecord>;
+  /** Forgets one. False when there is none. */
+  remove(workspaceId: string, capabilityId: string): Promise<boolean>;
 }
 
 export function createRolloutRepository({ kysely }: Database): RolloutRepository {
@@ -67,6 +69,15 @@ export function createRolloutRepository({ kysely }: Database): RolloutRepository
           .execute();
         return record({ capability_id: capabilityId, body, revision, updated_at: now });
       });
+    },
+
+    async remove(workspaceId, capabilityId) {
+      const { numDeletedRows } = await kysely
+        .deleteFrom("rollouts")
+        .where("workspace_id", "=", workspaceId)
+        .where("capability_id", "=", capabilityId)
+        .executeTakeFirst();
+      return numDeletedRows > 0n;
     },
   };
 }

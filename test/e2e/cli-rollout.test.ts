@@ -66,6 +66,12 @@ test("rollout set changes what its flags name, and nothing else", async () => {
   expect((await signalbox("rollout", "list")).out).toMatch(
     /^OF +CANARY +ROLLED BACK +ROUTE MODE +FALLBACK\ntour +no +no +remote\n$/,
   );
+  expect((await signalbox("rollout", "delete", "tour")).out).toBe("Forgotten.\n");
+  expect((await signalbox("rollout", "list")).out).toMatch(/^No rollouts/);
+  expect(await signalbox("rollout", "delete", "tour")).toMatchObject({
+    code: 1,
+    err: expect.stringContaining("ROLLOUT_NOT_FOUND"),
+  });
 });
 
 test("rollout set takes a file: what it names, guarded by its etag if it has one", async () => {

@@ -7,7 +7,7 @@ import { DEFAULT_ROLLOUT } from "../../src/domain/rollout.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { createRolloutSettings } from "../../src/services/rollout-settings.ts";
 import { createRollouts } from "../../src/services/rollouts.ts";
-import { systemRuntime } from "../../src/services/runtime.ts";
+import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
 import { createRolloutRepository, type RolloutRecord } from "../../src/store/rollout-repository.ts";
 import { describeEachBackend } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
@@ -69,6 +69,27 @@ describeEachBackend("rollouts", (ctx) => {
     expect(rollouts.of("default", "swim")).toBe(DEFAULT_ROLLOUT);
     const whole = await update(context, request({ capabilityId: "fly" }));
     expect(whole).toMatchObject({ canaryPercent: 0, rollbackToLocal: false });
+  });
+
+  test("are forgotten, and what comes in their place is not taken for them", async () => {
+    const { update, remove, list, rollouts } = open();
+    const other = open().rollouts;
+    expect(await refusal(remove(context, "fly"))).toMatchObject({ reason: "ROLLOUT_NOT_FOUND" });
+    expect(await refusal(remove(context, "A.b"))).toMatchObject({ fields: ["capabilityId"] });
+    await update(context, request({ capabilityId: "fly", rollbackToLocal: true }));
+    for (const each of [rollouts, other]) await each.load("default");
+    await remove(context, "fly");
+    expect(await list(context)).toEqual([]);
+    await rollouts.load("default");
+    expect(rollouts.of("default", "fly")).toBe(DEFAULT_ROLLOUT);
+    // It has the same revision, but not the same time.
+    const later: Runtime = { ...runtime, now: () => new Date(Date.now() + 1000) };
+    const repository = createRolloutRepository(ctx.db);
+    const settings = createRolloutSettings({ repository, rollouts, runtime: later });
+    await settings.update(context, request({ capabilityId: "fly", dualEventWrite: true, compatibilityMode: 2 }));
+    other.changed("default");
+    await other.load("default");
+    expect(other.of("default", "fly")).toMatchObject({ rollbackToLocal: false, dualEventWrite: true });
   });
 
   test("are guarded by their etag", async () => {

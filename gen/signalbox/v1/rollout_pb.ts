@@ -8,8 +8,8 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_api_annotations } from "../../google/api/annotations_pb.ts";
 import { file_google_api_field_behavior } from "../../google/api/field_behavior_pb.ts";
-import type { FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_field_mask, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { EmptySchema, FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import { file_signalbox_v1_options } from "./options_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
@@ -17,7 +17,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file signalbox/v1/rollout.proto.
  */
 export const file_signalbox_v1_rollout: GenFile = /*@__PURE__*/
-  fileDesc("ChpzaWduYWxib3gvdjEvcm9sbG91dC5wcm90bxIMc2lnbmFsYm94LnYxIqkECgdSb2xsb3V0EhUKDWNhcGFiaWxpdHlfaWQYASABKAkSFgoOY2FuYXJ5X2VuYWJsZWQYAiABKAgSFgoOY2FuYXJ5X3BlcmNlbnQYAyABKAUSMQoNY2FuYXJ5X3RhcmdldBgEIAEoCzIaLnNpZ25hbGJveC52MS5DYW5hcnlUYXJnZXQSGQoRcm9sbGJhY2tfdG9fbG9jYWwYBSABKAgSOwoSY29tcGF0aWJpbGl0eV9tb2RlGAYgASgOMh8uc2lnbmFsYm94LnYxLkNvbXBhdGliaWxpdHlNb2RlEhgKEGR1YWxfZXZlbnRfd3JpdGUYByABKAgSMwoScm91dGVfbW9kZV9kZWZhdWx0GAggASgOMhcuc2lnbmFsYm94LnYxLlJvdXRlTW9kZRIyCg5mYWxsYmFja19jaGFpbhgJIAMoCzIaLnNpZ25hbGJveC52MS5GYWxsYmFja1N0ZXASNwoQYWxlcnRfdGhyZXNob2xkcxgKIAEoCzIdLnNpZ25hbGJveC52MS5BbGVydFRocmVzaG9sZHMSJAoGbWlycm9yGAsgASgLMhQuc2lnbmFsYm94LnYxLk1pcnJvchImCgdoZWRnaW5nGAwgASgLMhUuc2lnbmFsYm94LnYxLkhlZGdpbmcSDAoEZXRhZxgNIAEoCRI0Cgt1cGRhdGVfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBAyI/CgxDYW5hcnlUYXJnZXQSEgoIYWdlbnRfaWQYASABKAlIABIRCgd2ZXJzaW9uGAIgASgJSABCCAoGdGFyZ2V0InoKDEZhbGxiYWNrU3RlcBISCghhZ2VudF9pZBgBIAEoCUgAEhcKDWNhcGFiaWxpdHlfaWQYAiABKAlIABIzCgpjb25kaXRpb25zGAMgAygOMh8uc2lnbmFsYm94LnYxLkZhbGxiYWNrQ29uZGl0aW9uQggKBnRhcmdldCIrCgZNaXJyb3ISEAoIYWdlbnRfaWQYASABKAkSDwoHcGVyY2VudBgCIAEoBSJCCgdIZWRnaW5nEg8KB2VuYWJsZWQYASABKAgSEAoIcXVhbnRpbGUYAiABKAESFAoMbWluX2RlbGF5X21zGAMgASgDImQKD0FsZXJ0VGhyZXNob2xkcxISCgplcnJvcl9yYXRlGAEgASgBEg4KBnA5NV9tcxgCIAEoAxISCgpyZXRyeV9yYXRlGAMgASgBEhkKEWNpcmN1aXRfb3Blbl9yYXRlGAQgASgBInIKBUFsZXJ0EhUKDWNhcGFiaWxpdHlfaWQYASABKAkSDgoGc2lnbmFsGAIgASgJEg0KBXZhbHVlGAMgASgBEhEKCXRocmVzaG9sZBgEIAEoARIPCgdjcm9zc2VkGAUgASgIEg8KB3NhbXBsZXMYBiABKAMiKgoRR2V0Um9sbG91dFJlcXVlc3QSFQoNY2FwYWJpbGl0eV9pZBgBIAEoCSJ0ChRVcGRhdGVSb2xsb3V0UmVxdWVzdBIrCgdyb2xsb3V0GAEgASgLMhUuc2lnbmFsYm94LnYxLlJvbGxvdXRCA+BBAhIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siFQoTTGlzdFJvbGxvdXRzUmVxdWVzdCI/ChRMaXN0Um9sbG91dHNSZXNwb25zZRInCghyb2xsb3V0cxgBIAMoCzIVLnNpZ25hbGJveC52MS5Sb2xsb3V0IikKEUxpc3RBbGVydHNSZXF1ZXN0EhQKDGNyb3NzZWRfb25seRgBIAEoCCI5ChJMaXN0QWxlcnRzUmVzcG9uc2USIwoGYWxlcnRzGAEgAygLMhMuc2lnbmFsYm94LnYxLkFsZXJ0KmkKCVJvdXRlTW9kZRIaChZST1VURV9NT0RFX1VOU1BFQ0lGSUVEEAASEwoPUk9VVEVfTU9ERV9BVVRPEAESFAoQUk9VVEVfTU9ERV9MT0NBTBACEhUKEVJPVVRFX01PREVfUkVNT1RFEAMqdAoRQ29tcGF0aWJpbGl0eU1vZGUSIgoeQ09NUEFUSUJJTElUWV9NT0RFX1VOU1BFQ0lGSUVEEAASGwoXQ09NUEFUSUJJTElUWV9NT0RFX05PTkUQARIeChpDT01QQVRJQklMSVRZX01PREVfQTJBXzBfMxACKrwBChFGYWxsYmFja0NvbmRpdGlvbhIiCh5GQUxMQkFDS19DT05ESVRJT05fVU5TUEVDSUZJRUQQABIjCh9GQUxMQkFDS19DT05ESVRJT05fTk9fQ0FORElEQVRFEAESIgoeRkFMTEJBQ0tfQ09ORElUSU9OX1VOQVZBSUxBQkxFEAISGwoXRkFMTEJBQ0tfQ09ORElUSU9OX0ZVTEwQAxIdChlGQUxMQkFDS19DT05ESVRJT05fRkFJTEVEEAQy1wQKDlJvbGxvdXRTZXJ2aWNlEpYBCgpHZXRSb2xsb3V0Eh8uc2lnbmFsYm94LnYxLkdldFJvbGxvdXRSZXF1ZXN0GhUuc2lnbmFsYm94LnYxLlJvbGxvdXQiUJKCGQ1yb2xsb3V0cy5yZWFkgtPkkwI5WioSKC92MS9jYXBhYmlsaXRpZXMve2NhcGFiaWxpdHlfaWR9L3JvbGxvdXQSCy92MS9yb2xsb3V0ErcBCg1VcGRhdGVSb2xsb3V0EiIuc2lnbmFsYm94LnYxLlVwZGF0ZVJvbGxvdXRSZXF1ZXN0GhUuc2lnbmFsYm94LnYxLlJvbGxvdXQia5KCGQ5yb2xsb3V0cy53cml0ZYLT5JMCUzoHcm9sbG91dFo7Ogdyb2xsb3V0MjAvdjEvY2FwYWJpbGl0aWVzL3tyb2xsb3V0LmNhcGFiaWxpdHlfaWR9L3JvbGxvdXQyCy92MS9yb2xsb3V0EnwKDExpc3RSb2xsb3V0cxIhLnNpZ25hbGJveC52MS5MaXN0Um9sbG91dHNSZXF1ZXN0GiIuc2lnbmFsYm94LnYxLkxpc3RSb2xsb3V0c1Jlc3BvbnNlIiWSghkNcm9sbG91dHMucmVhZILT5JMCDhIML3YxL3JvbGxvdXRzEnQKCkxpc3RBbGVydHMSHy5zaWduYWxib3gudjEuTGlzdEFsZXJ0c1JlcXVlc3QaIC5zaWduYWxib3gudjEuTGlzdEFsZXJ0c1Jlc3BvbnNlIiOSghkNcm9sbG91dHMucmVhZILT5JMCDBIKL3YxL2FsZXJ0c2IGcHJvdG8z", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_signalbox_v1_options]);
+  fileDesc("ChpzaWduYWxib3gvdjEvcm9sbG91dC5wcm90bxIMc2lnbmFsYm94LnYxIqkECgdSb2xsb3V0EhUKDWNhcGFiaWxpdHlfaWQYASABKAkSFgoOY2FuYXJ5X2VuYWJsZWQYAiABKAgSFgoOY2FuYXJ5X3BlcmNlbnQYAyABKAUSMQoNY2FuYXJ5X3RhcmdldBgEIAEoCzIaLnNpZ25hbGJveC52MS5DYW5hcnlUYXJnZXQSGQoRcm9sbGJhY2tfdG9fbG9jYWwYBSABKAgSOwoSY29tcGF0aWJpbGl0eV9tb2RlGAYgASgOMh8uc2lnbmFsYm94LnYxLkNvbXBhdGliaWxpdHlNb2RlEhgKEGR1YWxfZXZlbnRfd3JpdGUYByABKAgSMwoScm91dGVfbW9kZV9kZWZhdWx0GAggASgOMhcuc2lnbmFsYm94LnYxLlJvdXRlTW9kZRIyCg5mYWxsYmFja19jaGFpbhgJIAMoCzIaLnNpZ25hbGJveC52MS5GYWxsYmFja1N0ZXASNwoQYWxlcnRfdGhyZXNob2xkcxgKIAEoCzIdLnNpZ25hbGJveC52MS5BbGVydFRocmVzaG9sZHMSJAoGbWlycm9yGAsgASgLMhQuc2lnbmFsYm94LnYxLk1pcnJvchImCgdoZWRnaW5nGAwgASgLMhUuc2lnbmFsYm94LnYxLkhlZGdpbmcSDAoEZXRhZxgNIAEoCRI0Cgt1cGRhdGVfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBAyI/CgxDYW5hcnlUYXJnZXQSEgoIYWdlbnRfaWQYASABKAlIABIRCgd2ZXJzaW9uGAIgASgJSABCCAoGdGFyZ2V0InoKDEZhbGxiYWNrU3RlcBISCghhZ2VudF9pZBgBIAEoCUgAEhcKDWNhcGFiaWxpdHlfaWQYAiABKAlIABIzCgpjb25kaXRpb25zGAMgAygOMh8uc2lnbmFsYm94LnYxLkZhbGxiYWNrQ29uZGl0aW9uQggKBnRhcmdldCIrCgZNaXJyb3ISEAoIYWdlbnRfaWQYASABKAkSDwoHcGVyY2VudBgCIAEoBSJCCgdIZWRnaW5nEg8KB2VuYWJsZWQYASABKAgSEAoIcXVhbnRpbGUYAiABKAESFAoMbWluX2RlbGF5X21zGAMgASgDImQKD0FsZXJ0VGhyZXNob2xkcxISCgplcnJvcl9yYXRlGAEgASgBEg4KBnA5NV9tcxgCIAEoAxISCgpyZXRyeV9yYXRlGAMgASgBEhkKEWNpcmN1aXRfb3Blbl9yYXRlGAQgASgBInIKBUFsZXJ0EhUKDWNhcGFiaWxpdHlfaWQYASABKAkSDgoGc2lnbmFsGAIgASgJEg0KBXZhbHVlGAMgASgBEhEKCXRocmVzaG9sZBgEIAEoARIPCgdjcm9zc2VkGAUgASgIEg8KB3NhbXBsZXMYBiABKAMiKgoRR2V0Um9sbG91dFJlcXVlc3QSFQoNY2FwYWJpbGl0eV9pZBgBIAEoCSJ0ChRVcGRhdGVSb2xsb3V0UmVxdWVzdBIrCgdyb2xsb3V0GAEgASgLMhUuc2lnbmFsYm94LnYxLlJvbGxvdXRCA+BBAhIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siLQoURGVsZXRlUm9sbG91dFJlcXVlc3QSFQoNY2FwYWJpbGl0eV9pZBgBIAEoCSIVChNMaXN0Um9sbG91dHNSZXF1ZXN0Ij8KFExpc3RSb2xsb3V0c1Jlc3BvbnNlEicKCHJvbGxvdXRzGAEgAygLMhUuc2lnbmFsYm94LnYxLlJvbGxvdXQiKQoRTGlzdEFsZXJ0c1JlcXVlc3QSFAoMY3Jvc3NlZF9vbmx5GAEgASgIIjkKEkxpc3RBbGVydHNSZXNwb25zZRIjCgZhbGVydHMYASADKAsyEy5zaWduYWxib3gudjEuQWxlcnQqaQoJUm91dGVNb2RlEhoKFlJPVVRFX01PREVfVU5TUEVDSUZJRUQQABITCg9ST1VURV9NT0RFX0FVVE8QARIUChBST1VURV9NT0RFX0xPQ0FMEAISFQoRUk9VVEVfTU9ERV9SRU1PVEUQAyp0ChFDb21wYXRpYmlsaXR5TW9kZRIiCh5DT01QQVRJQklMSVRZX01PREVfVU5TUEVDSUZJRUQQABIbChdDT01QQVRJQklMSVRZX01PREVfTk9ORRABEh4KGkNPTVBBVElCSUxJVFlfTU9ERV9BMkFfMF8zEAIqvAEKEUZhbGxiYWNrQ29uZGl0aW9uEiIKHkZBTExCQUNLX0NPTkRJVElPTl9VTlNQRUNJRklFRBAAEiMKH0ZBTExCQUNLX0NPTkRJVElPTl9OT19DQU5ESURBVEUQARIiCh5GQUxMQkFDS19DT05ESVRJT05fVU5BVkFJTEFCTEUQAhIbChdGQUxMQkFDS19DT05ESVRJT05fRlVMTBADEh0KGUZBTExCQUNLX0NPTkRJVElPTl9GQUlMRUQQBDL4BQoOUm9sbG91dFNlcnZpY2USlgEKCkdldFJvbGxvdXQSHy5zaWduYWxib3gudjEuR2V0Um9sbG91dFJlcXVlc3QaFS5zaWduYWxib3gudjEuUm9sbG91dCJQkoIZDXJvbGxvdXRzLnJlYWSC0+STAjlaKhIoL3YxL2NhcGFiaWxpdGllcy97Y2FwYWJpbGl0eV9pZH0vcm9sbG91dBILL3YxL3JvbGxvdXQStwEKDVVwZGF0ZVJvbGxvdXQSIi5zaWduYWxib3gudjEuVXBkYXRlUm9sbG91dFJlcXVlc3QaFS5zaWduYWxib3gudjEuUm9sbG91dCJrkoIZDnJvbGxvdXRzLndyaXRlgtPkkwJTOgdyb2xsb3V0Wjs6B3JvbGxvdXQyMC92MS9jYXBhYmlsaXRpZXMve3JvbGxvdXQuY2FwYWJpbGl0eV9pZH0vcm9sbG91dDILL3YxL3JvbGxvdXQSngEKDURlbGV0ZVJvbGxvdXQSIi5zaWduYWxib3gudjEuRGVsZXRlUm9sbG91dFJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkiUZKCGQ5yb2xsb3V0cy53cml0ZYLT5JMCOVoqKigvdjEvY2FwYWJpbGl0aWVzL3tjYXBhYmlsaXR5X2lkfS9yb2xsb3V0KgsvdjEvcm9sbG91dBJ8CgxMaXN0Um9sbG91dHMSIS5zaWduYWxib3gudjEuTGlzdFJvbGxvdXRzUmVxdWVzdBoiLnNpZ25hbGJveC52MS5MaXN0Um9sbG91dHNSZXNwb25zZSIlkoIZDXJvbGxvdXRzLnJlYWSC0+STAg4SDC92MS9yb2xsb3V0cxJ0CgpMaXN0QWxlcnRzEh8uc2lnbmFsYm94LnYxLkxpc3RBbGVydHNSZXF1ZXN0GiAuc2lnbmFsYm94LnYxLkxpc3RBbGVydHNSZXNwb25zZSIjkoIZDXJvbGxvdXRzLnJlYWSC0+STAgwSCi92MS9hbGVydHNiBnByb3RvMw", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_signalbox_v1_options]);
 
 /**
  * How traffic is steered.
@@ -403,6 +403,25 @@ export const UpdateRolloutRequestSchema: GenMessage<UpdateRolloutRequest> = /*@_
   messageDesc(file_signalbox_v1_rollout, 8);
 
 /**
+ * @generated from message signalbox.v1.DeleteRolloutRequest
+ */
+export type DeleteRolloutRequest = Message<"signalbox.v1.DeleteRolloutRequest"> & {
+  /**
+   * Empty for the workspace's.
+   *
+   * @generated from field: string capability_id = 1;
+   */
+  capabilityId: string;
+};
+
+/**
+ * Describes the message signalbox.v1.DeleteRolloutRequest.
+ * Use `create(DeleteRolloutRequestSchema)` to create a new message.
+ */
+export const DeleteRolloutRequestSchema: GenMessage<DeleteRolloutRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_rollout, 9);
+
+/**
  * @generated from message signalbox.v1.ListRolloutsRequest
  */
 export type ListRolloutsRequest = Message<"signalbox.v1.ListRolloutsRequest"> & {
@@ -413,7 +432,7 @@ export type ListRolloutsRequest = Message<"signalbox.v1.ListRolloutsRequest"> & 
  * Use `create(ListRolloutsRequestSchema)` to create a new message.
  */
 export const ListRolloutsRequestSchema: GenMessage<ListRolloutsRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_rollout, 9);
+  messageDesc(file_signalbox_v1_rollout, 10);
 
 /**
  * @generated from message signalbox.v1.ListRolloutsResponse
@@ -430,7 +449,7 @@ export type ListRolloutsResponse = Message<"signalbox.v1.ListRolloutsResponse"> 
  * Use `create(ListRolloutsResponseSchema)` to create a new message.
  */
 export const ListRolloutsResponseSchema: GenMessage<ListRolloutsResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_rollout, 10);
+  messageDesc(file_signalbox_v1_rollout, 11);
 
 /**
  * @generated from message signalbox.v1.ListAlertsRequest
@@ -449,7 +468,7 @@ export type ListAlertsRequest = Message<"signalbox.v1.ListAlertsRequest"> & {
  * Use `create(ListAlertsRequestSchema)` to create a new message.
  */
 export const ListAlertsRequestSchema: GenMessage<ListAlertsRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_rollout, 11);
+  messageDesc(file_signalbox_v1_rollout, 12);
 
 /**
  * @generated from message signalbox.v1.ListAlertsResponse
@@ -466,7 +485,7 @@ export type ListAlertsResponse = Message<"signalbox.v1.ListAlertsResponse"> & {
  * Use `create(ListAlertsResponseSchema)` to create a new message.
  */
 export const ListAlertsResponseSchema: GenMessage<ListAlertsResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_rollout, 12);
+  messageDesc(file_signalbox_v1_rollout, 13);
 
 /**
  * Where agents may be that take a task.
@@ -641,7 +660,19 @@ export const RolloutService: GenService<{
     output: typeof RolloutSchema;
   },
   /**
-   * Lists all rollouts that were ever updated: the workspace's first, then by capability.
+   * Forgets a rollout: a capability is steered by the workspace's again, the workspace by the defaults.
+   *
+   * Errors: INVALID_ARGUMENT for a capability id that is no DNS label, NOT_FOUND with reason ROLLOUT_NOT_FOUND when there is none.
+   *
+   * @generated from rpc signalbox.v1.RolloutService.DeleteRollout
+   */
+  deleteRollout: {
+    methodKind: "unary";
+    input: typeof DeleteRolloutRequestSchema;
+    output: typeof EmptySchema;
+  },
+  /**
+   * Lists all rollouts there are: the workspace's first, then by capability.
    *
    * @generated from rpc signalbox.v1.RolloutService.ListRollouts
    */

@@ -12,6 +12,10 @@ export function createRolloutService(
   return {
     getRollout: (request, context) => settings.get(requestContextOf(context), request.capabilityId),
     updateRollout: (request, context) => settings.update(requestContextOf(context), request),
+    deleteRollout: async (request, context) => {
+      await settings.remove(requestContextOf(context), request.capabilityId);
+      return {};
+    },
     listRollouts: async (_, context) => ({ rollouts: await settings.list(requestContextOf(context)) }),
     listAlerts: async ({ crossedOnly }, context) => {
       const found = await alerts.list(requestContextOf(context).workspaceId);
