@@ -54,7 +54,7 @@ describe("with a second agent", () => {
     );
     const refused = router!.sendMessage(say("complete"));
     await expect(refused).rejects.toBeInstanceOf(A2AError);
-    await expect(refused).rejects.toThrow(/Behave \(a\.lone\), Other \(a\.other\)/);
+    await expect(refused).rejects.toThrow(/Behave \(c\.behave\), Other \(c\.other\)/);
 
     const { id, contextId } = asTask(await second!.sendMessage(say("complete")));
     const unseen = lone!.getTask({ tenant: "", id });
