@@ -209,4 +209,27 @@ describeEachBackend("exchanges", (backend) => {
     const left = await records().recent("default", { limit: 99 });
     expect(left.map(({ message }) => message.correlationId)).toEqual(["x"]);
   });
+
+  it("a sweep that fails says so, unless the database was only away", async () => {
+    const faults = [
+      new SignalboxError({ code: "UNAVAILABLE", reason: "DATABASE_UNAVAILABLE", message: "Away." }),
+      new Error("a bug"),
+    ];
+    const said: unknown[] = [];
+    const looked = Promise.withResolvers<void>();
+    const retention = { sweep: async () => Promise.reject(faults.shift()) };
+    const clock: Runtime = {
+      ...runtime,
+      wait: async (_, signal) => {
+        if (faults.length > 0) return;
+        looked.resolve();
+        await hang(signal);
+      },
+    };
+    const log = { ...silent, error: (told: unknown) => said.push(told) } as unknown as typeof silent;
+    const sweep = startExchangeSweep({ retention, runtime: clock, log, keepMs: 1 });
+    await looked.promise;
+    await sweep.stop();
+    expect(said).toEqual([{ err: expect.objectContaining({ message: "a bug" }) }]);
+  });
 });
