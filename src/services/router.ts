@@ -90,10 +90,12 @@ export interface RouterDeps extends DecideDeps, FallbackDeps {
 
 /** So many, and they are counted from 0 again: what the record can hold. */
 const TURNS = 2 ** 32;
+/** Capabilities whose turns are remembered. One that is forgotten begins anew with its first agent. */
+const MOST_TURNS = 10_000;
 
 export function createRouter(deps: RouterDeps): Router {
   const { directory, rollouts } = deps;
-  /** How many decisions were made of each capability: for strategies that take turns. */
+  /** How many decisions were made of each capability, for strategies that take turns; the one that was longest without comes first. */
   const turns = new Map<string, number>();
   const breathe = createBreather(deps.runtime);
 
@@ -202,7 +204,11 @@ export function createRouter(deps: RouterDeps): Router {
 
   function turnOf(name: string, isTaken: boolean): number {
     const turn = turns.get(name) ?? 0;
-    if (isTaken) turns.set(name, (turn + 1) % TURNS);
+    if (isTaken) {
+      turns.delete(name);
+      turns.set(name, (turn + 1) % TURNS);
+      if (turns.size > MOST_TURNS) turns.delete(turns.keys().next().value!);
+    }
     return turn;
   }
 
