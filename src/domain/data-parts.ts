@@ -3,7 +3,7 @@ import { type JsonObject, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import type { Part } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { FieldViolation } from "./errors.ts";
-import { compileSchema } from "./json-schema.ts";
+import { type CheckBudget, compileSchema } from "./json-schema.ts";
 
 /** A part with data, and where it stands among the parts. */
 export interface DataPart {
@@ -17,10 +17,18 @@ export function dataParts(parts: readonly Part[]): DataPart[] {
   );
 }
 
-/** What is wrong with data, with paths below `at`, as `message.parts[0].data.city` below `message`. */
-export function dataViolations(schema: JsonObject, parts: readonly DataPart[], at: string): FieldViolation[] {
+/** What is wrong with data, with paths below `at`, as `message.parts[0].data.city` below `message`. Takes from the budget. */
+export function dataViolations(
+  schema: JsonObject,
+  parts: readonly DataPart[],
+  at: string,
+  budget: CheckBudget,
+): FieldViolation[] {
   const violationsOf = compileSchema(schema);
   return parts.flatMap(({ index, data }) =>
-    violationsOf(data).map(({ field, description }) => ({ field: `${at}.parts[${index}].data${field}`, description })),
+    violationsOf(data, budget).map(({ field, description }) => ({
+      field: `${at}.parts[${index}].data${field}`,
+      description,
+    })),
   );
 }

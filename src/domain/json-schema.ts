@@ -4,13 +4,17 @@
  * checked, and every check has a budget.
  */
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
+import { _, Name } from "ajv";
 import { Ajv2020, type ErrorObject, type ValidateFunction } from "ajv/dist/2020.js";
 import { clip, type FieldViolation } from "./errors.ts";
 import { linearPattern } from "./linear-pattern.ts";
 import { COST_KEYWORD, isDeeper, MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH, step, walkSchema } from "./schema-walk.ts";
 
-/** What checking one value may cost: a schema applied once to a small value is 1 or a little more. Some tenths of a second. */
-const MAX_COST = 2_000_000;
+/**
+ * What checks may cost together: a schema applied once to a small value is 1 or a little more, some 50 nanoseconds. In all some
+ * 50 milliseconds, for which nothing else goes on.
+ */
+const MAX_COST = 1_000_000;
 /** The same for finding all violations after the first: large data that are wrong everywhere are not worth more. */
 const MAX_COST_OF_ALL = 10_000;
 /** Violations told at most. */
@@ -18,18 +22,36 @@ const MAX_VIOLATIONS = 16;
 /** What a violation repeats of a schema or of data, in characters. */
 const MAX_ECHO_LENGTH = 256;
 
-/** What is left of the budget of the check that runs: checks are synchronous, so there is one at a time. */
-let left = Number.POSITIVE_INFINITY;
+/** What it takes to see one property of an object, of a small one and of one that is kept as a table. */
+const COST_OF_PROPERTY = 4;
+const COST_IN_TABLE = 10;
+const LEAST_TABLE = 1_000;
+/** What it takes to make the text of one value. */
+const COST_OF_TEXT = 5;
+
+/** What checks may still cost. */
+export interface CheckBudget {
+  left: number;
+}
+
+/** What the checks of one message, or of one answer, may cost together. */
+export const checkBudget = (): CheckBudget => ({ left: MAX_COST });
+
+/** The budget of the check that runs: checks are synchronous, so there is one at a time. */
+let budget: CheckBudget = { left: Number.POSITIVE_INFINITY };
 
 class BudgetSpent extends Error {}
 
 function spend(cost: number): void {
-  left -= cost;
-  if (left < 0) throw new BudgetSpent();
+  budget.left -= cost;
+  if (budget.left < 0) throw new BudgetSpent();
 }
 
-/** Tells which violations data have; none when they fit. Paths begin at the data: `.city`, `.stops[0]["the name"]`, or empty. */
-export type SchemaCheck = (data: JsonValue) => FieldViolation[];
+/**
+ * Tells which violations data have; none when they fit. Paths begin at the data: `.city`, `.stops[0]["the name"]`, or empty.
+ * Takes what it costs from the budget; without one it has one of its own.
+ */
+export type SchemaCheck = (data: JsonValue, budget?: CheckBudget) => FieldViolation[];
 
 /**
  * What keeps a schema from being used, with paths below `field`: it is larger than 64 KiB, nests deeper than 32 levels, holds
@@ -50,7 +72,7 @@ function faultsOf(schema: JsonObject): readonly FieldViolation[] {
   const { violations, copy } = walkSchema(schema);
   if (violations.length > 0) return violations.slice(0, MAX_VIOLATIONS);
   dialect ??= new Ajv2020({ ...OPTIONS, meta: true });
-  left = Number.POSITIVE_INFINITY;
+  budget = { left: Number.POSITIVE_INFINITY };
   if (!dialect.validateSchema(schema)) return violationsOf(dialect.errors ?? [], schema).slice(0, 1);
   try {
     compile(copy, false);
@@ -78,21 +100,21 @@ export function compileSchema(schema: JsonObject): SchemaCheck {
 function createCheck(copy: JsonValue): SchemaCheck {
   const first = compile(copy, false);
   let all: ValidateFunction | undefined;
-  return (data) => {
-    const found = run(first, data, MAX_COST);
+  return (data, from = checkBudget()) => {
+    const found = run(first, data, from);
     if (found === undefined) {
       return [{ field: "", description: "takes too much to check against the schema; send less at a time" }];
     }
     if (found.length === 0) return [];
     // Only who is wrong pays for a complete list, and only a short one is worth making.
     all ??= compile(copy, true);
-    return violationsOf(run(all, data, MAX_COST_OF_ALL) ?? found, data);
+    return violationsOf(run(all, data, { left: MAX_COST_OF_ALL }) ?? found, data);
   };
 }
 
 /** The errors of one check; undefined when its budget was spent, or the schema goes round without end. */
-function run(validate: ValidateFunction, data: JsonValue, budget: number): readonly ErrorObject[] | undefined {
-  left = budget;
+function run(validate: ValidateFunction, data: JsonValue, from: CheckBudget): readonly ErrorObject[] | undefined {
+  budget = from;
   try {
     return validate(data) ? [] : (validate.errors ?? []);
   } catch (error) {
@@ -153,7 +175,31 @@ function compile(copy: JsonValue, allErrors: boolean): ValidateFunction {
     error: { message: "must NOT have duplicate items" },
     validate: (unique: boolean, items: JsonValue[]) => !unique || new Set(items.map(canonical)).size === items.length,
   });
+  // Ajv lists the properties of data anew for each value that it compares them with.
+  replace(ajv, "enum", "allowedValues", (allowed: JsonValue[], data) => allowed.some((value) => isEqual(value, data)));
+  replace(ajv, "const", "allowedValue", isEqual);
   return ajv.compile(copy as JsonObject);
+}
+
+/** Puts our own check in the place of one of Ajv's. `param` is what its errors call the keyword's value. */
+function replace<T>(ajv: Ajv2020, keyword: string, param: string, validate: (value: T, data: JsonValue) => boolean) {
+  ajv.removeKeyword(keyword);
+  const params = ({ schemaCode }: { schemaCode: unknown }) => _`{${new Name(param)}: ${schemaCode as Name}}`;
+  ajv.addKeyword({ keyword, error: { message: "must be an allowed value", params }, validate });
+}
+
+/** Whether a value of a schema and data are equal as JSON. */
+function isEqual(value: JsonValue, data: JsonValue): boolean {
+  if (typeof value !== "object" || value === null || typeof data !== "object" || data === null) return value === data;
+  if (Array.isArray(value) || Array.isArray(data)) {
+    if (!Array.isArray(value) || !Array.isArray(data) || value.length !== data.length) return false;
+    spend(value.length);
+    return value.every((item, i) => isEqual(item, data[i]!));
+  }
+  spend(1 + sizeOf(data));
+  const names = Object.keys(value);
+  if (names.length !== Object.keys(data).length) return false;
+  return names.every((name) => Object.hasOwn(data, name) && isEqual(value[name]!, data[name]!));
 }
 
 /** Lets a schema pay before it is applied: Ajv would come to our keyword after those that apply further schemas. */
@@ -168,12 +214,14 @@ function payFirst({ RULES }: Ajv2020): void {
 function sizeOf(data: JsonValue): number {
   if (typeof data === "string") return data.length >> 6;
   if (typeof data !== "object" || data === null) return 0;
-  return (Array.isArray(data) ? data : Object.keys(data)).length;
+  if (Array.isArray(data)) return data.length;
+  const properties = Object.keys(data).length;
+  return properties * (properties < LEAST_TABLE ? COST_OF_PROPERTY : COST_IN_TABLE);
 }
 
 /** A text that is the same for equal values and for no others. */
 function canonical(value: JsonValue): string {
-  spend(1 + sizeOf(value));
+  spend(COST_OF_TEXT + sizeOf(value));
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
   if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
   const keys = Object.keys(value).sort();

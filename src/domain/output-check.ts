@@ -6,6 +6,7 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import type { Message, Part, Task } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { dataParts, dataViolations } from "./data-parts.ts";
 import { clip } from "./errors.ts";
+import { type CheckBudget, checkBudget } from "./json-schema.ts";
 import { applyArtifact, copyImage, type NewUpdate, stateBrought, type TaskImage } from "./task-log.ts";
 import type { TaskResult } from "./task-result.ts";
 import { EngineState } from "./task-state.ts";
@@ -36,8 +37,9 @@ export const misfitOfResult = (schema: JsonObject, result: TaskResult): Misfit |
   "task" in result ? misfitOfArtifacts(schema, result.task) : misfitOfMessage(schema, result.message);
 
 function misfitOfArtifacts(schema: JsonObject, { artifacts }: Task): Misfit | undefined {
+  const budget = checkBudget();
   for (const [i, { parts }] of artifacts.entries()) {
-    const misfit = misfitOf(schema, parts, `artifacts[${i}]`);
+    const misfit = misfitOf(schema, parts, `artifacts[${i}]`, budget);
     if (misfit) return misfit;
   }
   return undefined;
@@ -45,12 +47,12 @@ function misfitOfArtifacts(schema: JsonObject, { artifacts }: Task): Misfit | un
 
 /** What does not fit of a bare Message. */
 export const misfitOfMessage = (schema: JsonObject, { parts }: Message): Misfit | undefined =>
-  misfitOf(schema, parts, "message");
+  misfitOf(schema, parts, "message", checkBudget());
 
 /** The first part that does not fit is told, and those after it are not looked at. */
-function misfitOf(schema: JsonObject, parts: readonly Part[], at: string): Misfit | undefined {
+function misfitOf(schema: JsonObject, parts: readonly Part[], at: string, budget: CheckBudget): Misfit | undefined {
   for (const part of dataParts(parts)) {
-    const violations = dataViolations(schema, [part], at);
+    const violations = dataViolations(schema, [part], at, budget);
     if (violations.length === 0) continue;
     const why = violations.map(({ field, description }) => `${field}: ${description}`).join("; ");
     return {

@@ -49,6 +49,8 @@ export interface AgentDirectory {
   last(workspaceId: string): WorkspaceAgents | undefined;
   /** Calls the listener when limits, or what else is known of the agents of a workspace with limits, were loaded anew. */
   onLimits(listener: (workspaceId: string) => void): void;
+  /** Calls the listener with each agent that has gone, or has been registered anew, since the load before. */
+  onGone(listener: (workspaceId: string, agentId: string) => void): void;
   /** Forgets what is held, after a change. */
   changed(workspaceId: string): void;
 }
@@ -70,6 +72,7 @@ export function createAgentDirectory(
   const held = holdBriefly(runtime, load);
   const last = new Map<string, Loaded>();
   const onLimits = new Set<(workspaceId: string) => void>();
+  const onGone = new Set<(workspaceId: string, agentId: string) => void>();
 
   async function load(workspaceId: string): Promise<WorkspaceAgents> {
     const records = await allAgents(workspaceId);
@@ -79,6 +82,11 @@ export function createAgentDirectory(
     const before = last.get(workspaceId);
     const loaded = assemble(records, given, defaultId, before);
     last.set(workspaceId, loaded);
+    for (const [agentId, agent] of before?.agents.byId ?? []) {
+      const now = loaded.agents.byId.get(agentId);
+      if (now === agent || now?.createdAt.getTime() === agent.createdAt.getTime()) continue;
+      for (const listener of onGone) listener(workspaceId, agentId);
+    }
     const { limits } = loaded.agents;
     if (limits.size > 0 && limits !== before?.agents.limits) for (const listener of onLimits) listener(workspaceId);
     return loaded.agents;
@@ -111,6 +119,7 @@ export function createAgentDirectory(
       (await held.get(workspaceId)).byId.get(agentId) ?? (await agents.get(workspaceId, agentId)),
     last: (workspaceId) => last.get(workspaceId)?.agents,
     onLimits: (listener) => void onLimits.add(listener),
+    onGone: (listener) => void onGone.add(listener),
     changed: held.forget,
   };
 }

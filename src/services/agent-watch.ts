@@ -60,6 +60,10 @@ export function createAgentWatch(deps: AgentWatchDeps): AgentWatch {
     rules: circuit.failures > 0 ? circuit : undefined,
     onCircuit: availability.circuitMoved,
   });
+  directory.onGone((workspaceId, agentId) => {
+    loads.forget({ workspaceId, agentId });
+    availability.forget({ workspaceId, agentId });
+  });
   const cardRefresh = createCardRefresh({ repository: agents, directory, connector, cards: deps.cards, runtime });
   const check = createAgentCheck({
     repository: deps.health,

@@ -20,6 +20,7 @@ import type { AgentHealthService } from "./agent-health.ts";
 import { heartbeatViolations } from "./agent-health.ts";
 import type { AgentConnector, CardFetcher } from "./agent-port.ts";
 import { type CardRefresh, MAX_ECHO_LENGTH } from "./card-refresh.ts";
+import { etagMismatch, revisionIn } from "./etag.ts";
 import { pageLimit, pageToken, readPageToken } from "./paging.ts";
 import { createRegistryCapabilities, type RegistryCapabilities } from "./registry-capabilities.ts";
 import { createRegistrySearch, type RegistrySearch } from "./registry-search.ts";
@@ -129,7 +130,9 @@ export function createRegistry(deps: RegistryDeps): Registry {
       const change = await changeOf(agent, paths, context.signal);
       const outcome = await repository.update(context.workspaceId, current.agentId, change, runtime.now(), revision);
       if (outcome === "missing") throw agentNotFound(current.agentId);
-      if (outcome === "changed") throw etagMismatch(current.agentId);
+      if (outcome === "changed") {
+        throw etagMismatch(`Agent "${current.agentId}" was`, { agentId: current.agentId });
+      }
       cardRefresh.changed(current, change.source?.card ?? current.card);
       if (change.source) await health.recheck(context.workspaceId, current.agentId);
       return show(context, current.agentId);
@@ -221,7 +224,7 @@ function agentIdViolations(agentId: string) {
 }
 
 function revisionOf(etag: string): number {
-  const revision = Number(etag.replace(/^W\//, "").replaceAll('"', ""));
+  const revision = Number(revisionIn(etag));
   if (Number.isInteger(revision) && revision >= 0 && revision <= MAX_REVISION) return revision;
   throw invalidArgument([{ field: "agent.etag", description: "is not an etag of this agent; read the agent again" }]);
 }
@@ -231,14 +234,6 @@ const agentExists = (agentId: string) =>
     code: "ALREADY_EXISTS",
     reason: "AGENT_EXISTS",
     message: `Agent "${agentId}" is registered already. Update it, remove it first, or register under another id.`,
-    metadata: { agentId },
-  });
-
-const etagMismatch = (agentId: string) =>
-  new SignalboxError({
-    code: "ABORTED",
-    reason: "ETAG_MISMATCH",
-    message: `Agent "${agentId}" was changed by someone else meanwhile. Read it again and repeat the change.`,
     metadata: { agentId },
   });
 

@@ -14,6 +14,7 @@ import {
   withDefaults,
 } from "../domain/rollout-rules.ts";
 import type { RolloutRecord, RolloutRepository } from "../store/rollout-repository.ts";
+import { etagMismatch, etagOf, revisionIn } from "./etag.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Rollouts } from "./rollouts.ts";
 import type { Runtime } from "./runtime.ts";
@@ -56,7 +57,9 @@ export function createRolloutSettings({ repository, rollouts, runtime }: Rollout
         })),
       ]);
       const change = (current: RolloutRecord | undefined, all: readonly RolloutRecord[]): Rollout => {
-        if (etag !== "" && revisionIn(etag) !== String(current?.revision)) throw etagMismatch(capabilityId);
+        if (etag !== "" && revisionIn(etag) !== String(current?.revision)) {
+          throw etagMismatch(`The rollout of ${whose(capabilityId)} was`, { capabilityId });
+        }
         if (!current && all.length >= MOST_ROLLOUTS) throw tooManyRollouts();
         const next = changed(current?.given ?? create(RolloutSchema, { capabilityId }), rollout, paths);
         refuse(rolloutViolations(next));
@@ -89,12 +92,9 @@ function refuseCycle(next: Rollout, all: readonly RolloutRecord[]): void {
   throw invalidArgument([{ field: "rollout.fallbackChain", description }]);
 }
 
-/** Etags are opaque to clients, but proxies weaken and unquote them. */
-const revisionIn = (etag: string): string => etag.replace(/^W\//, "").replaceAll('"', "");
-
 function view(record: RolloutRecord): Rollout {
   const updateTime = timestampFromDate(record.updatedAt);
-  return { ...withDefaults(record.given), etag: `"${record.revision}"`, updateTime };
+  return { ...withDefaults(record.given), etag: etagOf(record.revision), updateTime };
 }
 
 const whose = (capabilityId: string): string =>
@@ -105,14 +105,6 @@ const rolloutNotFound = (capabilityId: string) =>
     code: "NOT_FOUND",
     reason: "ROLLOUT_NOT_FOUND",
     message: `There is no rollout of ${whose(capabilityId)}: nothing was ever said of it.`,
-    metadata: { capabilityId },
-  });
-
-const etagMismatch = (capabilityId: string) =>
-  new SignalboxError({
-    code: "ABORTED",
-    reason: "ETAG_MISMATCH",
-    message: `The rollout of ${whose(capabilityId)} was changed by someone else meanwhile. Read it again and repeat the change.`,
     metadata: { capabilityId },
   });
 

@@ -19,6 +19,7 @@ import type { AgentEndpoint } from "./agent-port.ts";
 import { endpointOf } from "./another-agent.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { AgentAvailability } from "./routing/availability.ts";
+import { createBreather } from "./routing/breather.ts";
 import { type DecideDeps, decide, undecided } from "./routing/decide.ts";
 import { type FallbackDeps, type Found, findWithFallback, nextInChain, type Quest } from "./routing/fallback.ts";
 import { NoRouteError, noRoute, nothingFits } from "./routing/no-route.ts";
@@ -89,11 +90,14 @@ export interface RouterDeps extends DecideDeps, FallbackDeps {
 
 /** So many, and they are counted from 0 again: what the record can hold. */
 const TURNS = 2 ** 32;
+/** Capabilities whose turns are remembered. One that is forgotten begins anew with its first agent. */
+const MOST_TURNS = 10_000;
 
 export function createRouter(deps: RouterDeps): Router {
   const { directory, rollouts } = deps;
-  /** How many decisions were made of each capability: for strategies that take turns. */
+  /** How many decisions were made of each capability, for strategies that take turns; the one that was longest without comes first. */
   const turns = new Map<string, number>();
+  const breathe = createBreather(deps.runtime);
 
   async function target(context: RequestContext, tenant: string): Promise<ResolvedTarget | undefined> {
     const { addressTarget, workspaceId } = context;
@@ -132,10 +136,14 @@ export function createRouter(deps: RouterDeps): Router {
     const ask: Ask = { message, extensions, wishes, troubles: deps.availability?.troubles(workspaceId) };
     // A preview that names no context is of any one: a canary's share of previews shows the canary.
     const quest: Quest = { workspaceId, agents, ask, key: key || deps.runtime.newId() };
+    // Checking data against schemas is what can take long.
+    const hasData = message.parts.some(({ content }) => content.case === "data");
     // Where nothing fits anywhere, what was looked for first is what the client hears of.
     let nothing: { search: Search; cuts: readonly Cut[] } | undefined;
     for (const search of await searchesFor(context, named, quest)) {
-      const found = findWithFallback(deps, quest, search);
+      const found = hasData
+        ? await breathe(() => findWithFallback(deps, quest, search))
+        : findWithFallback(deps, quest, search);
       if (found.steered.fit.length > 0) return { ...settle(quest, settings, search, found, isPreview), wishes };
       nothing ??= { search, cuts: found.steered.cuts };
     }
@@ -196,7 +204,11 @@ export function createRouter(deps: RouterDeps): Router {
 
   function turnOf(name: string, isTaken: boolean): number {
     const turn = turns.get(name) ?? 0;
-    if (isTaken) turns.set(name, (turn + 1) % TURNS);
+    if (isTaken) {
+      turns.delete(name);
+      turns.set(name, (turn + 1) % TURNS);
+      if (turns.size > MOST_TURNS) turns.delete(turns.keys().next().value!);
+    }
     return turn;
   }
 

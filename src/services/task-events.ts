@@ -27,6 +27,8 @@ import type { UpdateHub } from "./update-hub.ts";
 
 /** Watchers of one replica at once: each reads by itself. */
 const MOST_WATCHERS = 64;
+/** Of one principal. */
+const MOST_OF_ONE = 16;
 /** How often a watcher looks although nothing was heard, in milliseconds. */
 const POLL_MS = 1_000;
 /** Shortest pause between two looks, unless there is more: what is committed meanwhile is read together. */
@@ -48,6 +50,24 @@ export interface TaskEventsDeps {
 
 export function createTaskEvents({ reads, hub, runtime }: TaskEventsDeps): TaskEvents {
   let watchers = 0;
+  /** By workspace and principal, of those who have any. */
+  const byPrincipal = new Map<string, number>();
+
+  /** Takes a place, and returns what gives it back. */
+  function takePlace({ workspaceId, principal }: RequestContext): () => void {
+    const who = `${workspaceId} ${principal.id}`;
+    const own = byPrincipal.get(who) ?? 0;
+    if (own >= MOST_OF_ONE) throw tooManyWatchers(MOST_OF_ONE, "of this principal ");
+    if (watchers >= MOST_WATCHERS) throw tooManyWatchers(MOST_WATCHERS, "");
+    watchers += 1;
+    byPrincipal.set(who, own + 1);
+    return () => {
+      watchers -= 1;
+      const left = byPrincipal.get(who)! - 1;
+      if (left > 0) byPrincipal.set(who, left);
+      else byPrincipal.delete(who);
+    };
+  }
 
   async function* read(context: RequestContext, filter: EventFilter, from: string) {
     const { workspaceId, signal } = context;
@@ -83,12 +103,11 @@ export function createTaskEvents({ reads, hub, runtime }: TaskEventsDeps): TaskE
   return {
     async *watch(context, request, cursor) {
       const filter = filterOf(request);
-      if (watchers >= MOST_WATCHERS) throw tooManyWatchers();
-      watchers += 1;
+      const leave = takePlace(context);
       try {
         yield* read(context, filter, cursor);
       } finally {
-        watchers -= 1;
+        leave();
       }
     },
   };
@@ -150,11 +169,11 @@ const noCursor = () =>
     },
   ]);
 
-const tooManyWatchers = () =>
+const tooManyWatchers = (most: number, whose: string) =>
   new SignalboxError({
     code: "RESOURCE_EXHAUSTED",
     reason: "TOO_MANY_WATCHERS",
-    message: `${MOST_WATCHERS} streams of all tasks are open at this server, which is the most. Close one, or ask another server.`,
-    metadata: { limit: String(MOST_WATCHERS) },
+    message: `${most} streams of all tasks ${whose}are open at this server, which is the most. Close one, or ask another server.`,
+    metadata: { limit: String(most) },
     retryAfterMs: 5_000,
   });

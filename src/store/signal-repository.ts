@@ -31,7 +31,10 @@ export interface Heard {
 export interface SignalRepository {
   /** Tells the others. An agent has one entry at most. `nowMs` is the moment at which the entries are true. */
   tell(replicaId: string, entries: readonly SharedSignals[], nowMs: number): Promise<void>;
-  /** What living replicas other than `replicaId` have told since the cursor, at most `limit` rows, the oldest first. */
+  /**
+   * What living replicas other than `replicaId` have told since the cursor, at most `limit` rows, the oldest first. Not what was
+   * told of an agent that has gone, or before it was registered anew.
+   */
   hear(replicaId: string, cursor: Date | undefined, limit: number, nowMs: () => number): Promise<Heard>;
   /** Deletes what replicas have told that are dead, and what is older than `olderMs`. */
   sweep(olderMs: number): Promise<void>;
@@ -57,13 +60,18 @@ const TELL: Statement = {
 };
 
 const HEAR: Statement = {
-  name: "signals-hear-v1",
+  name: "signals-hear-v2",
   text: `
     with living as (select replica_id from replicas where died_at is null)
     select l.ids as living, s.*, (extract(epoch from clock_timestamp() - s.updated_at) * 1000)::float8 as ms_ago
     from (select array_agg(replica_id) as ids from living) l left join lateral (
       select * from agent_signals
       where replica_id <> $1 and replica_id in (select replica_id from living)
+        and exists (
+          select from agents a
+          where a.workspace_id = agent_signals.workspace_id and a.agent_id = agent_signals.agent_id
+            and a.created_at <= agent_signals.updated_at
+        )
         and ($2::timestamptz is null or updated_at > $2::timestamptz - interval '${OVERLAP_MS} milliseconds')
       order by updated_at limit $3
     ) s on true`,

@@ -330,6 +330,41 @@ describeEachBackend("the watch over agents", (backend) => {
     expect(await lab.health.of("default", "one")).toBeUndefined();
   });
 
+  test("of an agent that is registered anew, or has gone, no replica holds anything against it", async () => {
+    await raw(backend.db, "truncate agent_signals, replicas cascade");
+    const one = await open(["worker", "other"]);
+    const two = await openWatch(backend.db);
+    for (const lab of [one, two]) lab.exchange.setPeers(1);
+    const exchange = async () => {
+      for (const lab of [one, two, one]) await lab.exchange.turn();
+    };
+    for (const lab of [one, two]) lab.task("worker", TaskState.COMPLETED);
+    fails(two, "worker");
+    await exchange();
+    expect(await one.fitting()).toEqual(["other"]);
+    expect(one.loads.of("default", "worker")?.signals.succeeded).toBe(2);
+
+    await raw(backend.db, "delete from agents where agent_id = 'worker'");
+    await insert("worker");
+    // One of them is asked for a route; the other hears of it.
+    expect(await one.fitting()).toEqual(["other", "worker"]);
+    two.now.ms += 1_000;
+    await exchange();
+    expect(two.availability.troubles("default")).toBeUndefined();
+    await exchange();
+    for (const lab of [one, two]) {
+      expect(lab.loads.of("default", "worker")?.signals).toMatchObject({ succeeded: 0, failed: 0 });
+      expect(await lab.fitting()).toEqual(["other", "worker"]);
+    }
+
+    fails(one, "worker");
+    expect(one.availability.known()).toEqual([ofTask("worker")]);
+    await raw(backend.db, "delete from agents where agent_id = 'worker'");
+    expect(await one.fitting()).toEqual(["other"]);
+    expect(one.availability.known()).toEqual([]);
+    expect(one.loads.breaker("default", "worker")).toBeUndefined();
+  });
+
   test("two replicas know of an agent what both have seen, as long as both live", async () => {
     await raw(backend.db, "truncate agent_signals, replicas cascade");
     const one = await open(["worker", "other"]);

@@ -78,6 +78,38 @@ describeEachBackend("exchanges", (backend) => {
     ]);
   });
 
+  it("refuses page tokens that nobody was given, and takes those at the edge of what can be", async () => {
+    const { exchange, list } = exchangesDoing(nothing);
+    await exchange(contextOf(), discover());
+    const ask = (token: unknown, correlationId = "") => {
+      const pageToken = Buffer.from(JSON.stringify(token)).toString("base64url");
+      return list(contextOf(), create(ListExchangesRequestSchema, { correlationId, pageToken }));
+    };
+    const id = String.fromCharCode;
+    const madeUp: unknown[][] = [
+      ["", 0, "x", 3e9],
+      ["", 0, "x", -1],
+      ["", 0, "x", 1.5],
+      ["", -8.64e15, "x", 1],
+      ["", 8.65e15, "x", 1],
+      ["", "0", "x", 1],
+      ["", 0, `a${id(0)}b`, 1],
+      ["", 0, "x".repeat(2000), 1],
+      ["", 0, null, 1],
+      ["x", 0, "x", 3e9],
+      ["x", 0, "x", -1],
+    ];
+    for (const token of madeUp) {
+      await expect(ask(token, String(token[0])), JSON.stringify(token).slice(0, 60)).rejects.toMatchObject({
+        code: "INVALID_ARGUMENT",
+        violations: [{ field: "pageToken" }],
+      });
+    }
+    expect((await ask(["", 0, "x", 2 ** 31 - 1])).messages).toEqual([]);
+    expect((await ask(["", 8.64e15, `${id(0xd800)}x`, 0])).messages).toHaveLength(2);
+    expect((await ask(["x", 0, "x", 2 ** 31 - 1], "x")).messages).toEqual([]);
+  });
+
   it("an act that takes too long is DEADLINE_EXCEEDED, and is told to end", async () => {
     let ended: unknown;
     const { exchange } = exchangesDoing(async (_, { context }) => {
@@ -176,5 +208,28 @@ describeEachBackend("exchanges", (backend) => {
     expect(waits).toEqual([50, 50, 60_000]);
     const left = await records().recent("default", { limit: 99 });
     expect(left.map(({ message }) => message.correlationId)).toEqual(["x"]);
+  });
+
+  it("a sweep that fails says so, unless the database was only away", async () => {
+    const faults = [
+      new SignalboxError({ code: "UNAVAILABLE", reason: "DATABASE_UNAVAILABLE", message: "Away." }),
+      new Error("a bug"),
+    ];
+    const said: unknown[] = [];
+    const looked = Promise.withResolvers<void>();
+    const retention = { sweep: async () => Promise.reject(faults.shift()) };
+    const clock: Runtime = {
+      ...runtime,
+      wait: async (_, signal) => {
+        if (faults.length > 0) return;
+        looked.resolve();
+        await hang(signal);
+      },
+    };
+    const log = { ...silent, error: (told: unknown) => said.push(told) } as unknown as typeof silent;
+    const sweep = startExchangeSweep({ retention, runtime: clock, log, keepMs: 1 });
+    await looked.promise;
+    await sweep.stop();
+    expect(said).toEqual([{ err: expect.objectContaining({ message: "a bug" }) }]);
   });
 });

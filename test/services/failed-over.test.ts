@@ -50,6 +50,7 @@ function open(before: Before | undefined, fallbackChain = steps) {
       changed() {},
       last: () => agents,
       onLimits() {},
+      onGone() {},
     },
     rollouts: {
       load: () => undefined,

@@ -109,6 +109,9 @@ describeEachBackend("routing settings", (ctx) => {
     expect(await update({ strategy: "AFFINITY", etag: '"0"' })).toMatchObject({ revision: 1 });
     await expect(update({ strategy: "LEAST_LOAD", etag: '"0"' })).rejects.toMatchObject({ code: "ABORTED" });
     expect(await update({ strategy: "LEAST_LOAD", etag: '"1"' })).toMatchObject({ revision: 2 });
+    // Proxies weaken and unquote etags.
+    expect(await update({ strategy: "AFFINITY", etag: 'W/"2"' })).toMatchObject({ revision: 3 });
+    expect(await update({ strategy: "LEAST_LOAD", etag: "3" })).toMatchObject({ revision: 4 });
   });
 
   test("of two updates at once both are kept, where their masks differ", async () => {

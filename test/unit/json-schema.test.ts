@@ -1,8 +1,9 @@
 /** What is a schema, what is refused as one, and what is said of data that break it. */
+import { isDeepStrictEqual } from "node:util";
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
-import { compileSchema, schemaViolations } from "../../src/domain/json-schema.ts";
+import { describe, expect, test, vi } from "vitest";
+import { checkBudget, compileSchema, schemaViolations } from "../../src/domain/json-schema.ts";
 import { linearPattern } from "../../src/domain/linear-pattern.ts";
 
 const fieldsOf = (schema: JsonObject) => schemaViolations(schema, "capability.inputSchema").map(({ field }) => field);
@@ -187,6 +188,44 @@ describe("data", () => {
   test("that would be compared each with each are compared once", () => {
     const items = Array.from({ length: 50_000 }, (_, i) => ({ i }));
     expect(compileSchema({ uniqueItems: true })(items)).toEqual([]);
+  });
+
+  test("of very many properties are given up before they have been listed often", () => {
+    const data = Object.fromEntries(Array.from({ length: 100_000 }, (_, i) => [`k${i}`, i]));
+    const objects = Array.from({ length: 10 }, (_, i) => ({ [`a${i}`]: 1 }));
+    const anyOf = Array.from({ length: 22 }, () => ({ enum: objects }));
+    const nested = Array.from({ length: 22 }, () => ({ enum: objects.map((below) => ({ below })) }));
+    const seen = vi.spyOn(Object, "keys");
+    try {
+      expect(compileSchema({ anyOf })(data)).toEqual(tooMuch);
+      expect(compileSchema({ anyOf: nested })({ below: data })).toEqual(tooMuch);
+      const listed = seen.mock.calls.filter(([value]) => value === data).length;
+      expect(listed).toBeLessThan(12);
+    } finally {
+      seen.mockRestore();
+    }
+  });
+
+  test("are equal to allowed values as JSON is equal", () => {
+    const value = fc.jsonValue({ maxDepth: 2 });
+    fc.assert(
+      fc.property(fc.array(value, { minLength: 1, maxLength: 4 }), value, fc.boolean(), (allowed, other, isOne) => {
+        const data = JSON.parse(JSON.stringify(isOne ? allowed[0] : other)) as JsonValue;
+        const fits = allowed.some((each) => isDeepStrictEqual(JSON.parse(JSON.stringify(each)), data));
+        expect(broken({ enum: allowed } as JsonObject, data)).toEqual(fits ? [] : [""]);
+        expect(broken({ anyOf: allowed.map((each) => ({ const: each })) } as JsonObject, data).length === 0).toBe(fits);
+      }),
+    );
+  });
+
+  test("of one message share what their checks may cost", () => {
+    const check = compileSchema({ items: { type: "integer" } });
+    const data = Array.from({ length: 100_000 }, (_, i) => i);
+    const budget = checkBudget();
+    const found = Array.from({ length: 20 }, () => check(data, budget));
+    expect(found[0]).toEqual([]);
+    expect(found.at(-1)).toEqual(tooMuch);
+    expect(check(data)).toEqual([]);
   });
 });
 

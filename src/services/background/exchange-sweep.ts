@@ -1,6 +1,7 @@
 /** Forgets old exchanges, a bounded number in each statement. Every replica looks; no two delete the same. */
 import type { Logger } from "pino";
 import type { ExchangeRetention } from "../../store/exchange-retention.ts";
+import { isTransient } from "../database-away.ts";
 import type { Runtime } from "../runtime.ts";
 
 /** Exchanges that one statement deletes. Each has at most a few hundred messages. */
@@ -26,8 +27,8 @@ export function startExchangeSweep({ retention, runtime, log, keepMs }: Exchange
   async function sweep(): Promise<number> {
     try {
       return await retention.sweep(new Date(runtime.now().getTime() - keepMs), BATCH);
-    } catch (error) {
-      log.debug({ err: error }, "old exchanges could not be swept");
+    } catch (err) {
+      if (!isTransient(err)) log.error({ err }, "old exchanges could not be swept; trying again later");
       return 0;
     }
   }

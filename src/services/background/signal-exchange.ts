@@ -64,6 +64,8 @@ export function createSignalExchange(deps: SignalExchangeDeps): SignalExchange {
 
   async function hear(): Promise<void> {
     const heard = await signals.hear(replicaId(), cursor, MOST_HEARD, runtime.elapsedMs);
+    // Who has gone is forgotten before what is told of whoever is there now is taken in, also where no task comes.
+    for (const workspaceId of new Set(heard.rows.map((row) => row.workspaceId))) await directory.agents(workspaceId);
     loads.hear(heard.rows, heard.living);
     cursor = heard.cursor;
     heardAtMs = runtime.elapsedMs();

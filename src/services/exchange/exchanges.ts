@@ -231,8 +231,8 @@ const writeToken = ({ message, seq }: ExchangeRecord, listed: string): string =>
 
 function readToken(token: string, listed: string): RecentCursor {
   const [list, ms, correlationId, seq] = parsed(token);
-  const isToken = list === listed && isDateMs(ms) && typeof correlationId === "string" && Number.isInteger(seq);
-  if (isToken) return { at: new Date(ms), correlationId, seq: seq as number };
+  const isToken = list === listed && isDateMs(ms) && isId(correlationId) && isSequence(seq);
+  if (isToken) return { at: new Date(ms), correlationId, seq };
   throw invalidArgument([
     { field: "pageToken", description: "is not a nextPageToken of ListExchanges with the same correlationId" },
   ]);
@@ -247,4 +247,9 @@ function parsed(token: string): unknown[] {
   }
 }
 
-const isDateMs = (value: unknown): value is number => typeof value === "number" && Math.abs(value) <= 8.64e15;
+// What PostgreSQL can hold, and more than any message has.
+const isDateMs = (value: unknown): value is number => typeof value === "number" && value >= 0 && value <= 8.64e15;
+const isId = (value: unknown): value is string =>
+  typeof value === "string" && idViolations("correlationId", value).length === 0;
+const isSequence = (value: unknown): value is number =>
+  Number.isInteger(value) && (value as number) >= 0 && (value as number) <= NO_LIMIT;

@@ -44,6 +44,8 @@ export interface AgentLoads {
   answered(task: OfTask): void;
   /** It could not be had, or what it answered is no A2A. What it refuses is an answer. */
   failedCall(task: OfTask, failure: AgentCallError): void;
+  /** What was seen of an agent that has gone, or was registered anew, is forgotten, and the others are told. Its tasks run on. */
+  forget(agent: OfTask): void;
   /** Takes out at most `limit` agents of which the others do not know what this replica knows. */
   takeChanged(limit: number): SharedSignals[];
   /** Has these agents told to the others once more; all that have tasks here, where none are given. */
@@ -65,7 +67,7 @@ export interface LoadEvents {
 
 /** Of one agent. */
 interface Known extends OfTask {
-  readonly own: { inFlight: number; readonly signals: Signals };
+  readonly own: { inFlight: number; signals: Signals };
   breaker: Breaker | undefined;
   /** By replica; undefined when there is none. */
   others: Map<string, HeardSignals> | undefined;
@@ -175,6 +177,16 @@ export function createAgentLoads(runtime: Runtime, { rules, onCircuit = () => {}
       const openUntilMs = load.breaker.openUntilMs;
       callFailed(load.breaker, rules, runtime.elapsedMs(), runtime.random());
       if (load.breaker.openUntilMs !== openUntilMs) circuitMoved(load, load.breaker);
+    },
+    forget({ workspaceId, agentId }) {
+      const load = loads.get(keyOf(workspaceId, agentId));
+      if (!load) return;
+      load.own.signals = newSignals();
+      load.breaker = undefined;
+      load.others = undefined;
+      load.merged = undefined;
+      failing.delete(load);
+      changed.add(load);
     },
     takeChanged(limit) {
       const taken: SharedSignals[] = [];

@@ -34,6 +34,8 @@ export interface AgentAvailability {
   chosen(workspaceId: string, agentId: string): void;
   /** The circuit of an agent has opened; undefined when it has closed. */
   circuitMoved(agent: AgentKey, breaker: Breaker | undefined): void;
+  /** Forgets the circuit and the ejections of an agent that has gone, or was registered anew. */
+  forget(agent: AgentKey): void;
   /** Reads what checks and heartbeats say. */
   refresh(workspaceId: string): Promise<void>;
   /** Ejects from the capabilities of these agents who fails far more than the others there. Returns who was ejected. */
@@ -82,6 +84,7 @@ export function createAvailability({ runtime, health, heedsChecks, rules }: Avai
       if (breaker) of(workspaceId).circuits.set(agentId, breaker);
       else of(workspaceId).circuits.delete(agentId);
     },
+    forget: ({ workspaceId, agentId }) => workspaces.get(workspaceId)?.forget(agentId),
     async refresh(workspaceId) {
       const records = await health.troubled(workspaceId);
       if (records.length > 0 || workspaces.has(workspaceId)) of(workspaceId).setHealth(records, heedsChecks);
@@ -206,6 +209,14 @@ class WorkspaceTroubles implements Troubles {
     if (past.size > 0) this.#ejections.set(capabilityId, past);
     else this.#ejections.delete(capabilityId);
     return found;
+  }
+
+  forget(agentId: string): void {
+    this.circuits.delete(agentId);
+    for (const [capabilityId, ejections] of this.#ejections) {
+      ejections.delete(agentId);
+      if (ejections.size === 0) this.#ejections.delete(capabilityId);
+    }
   }
 
   agentIds(): Set<string> {

@@ -3,6 +3,7 @@ import type { Message } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { Capability } from "../../domain/capability.ts";
 import { type DataPart, dataParts, dataViolations } from "../../domain/data-parts.ts";
 import { invalidArgument, SignalboxError } from "../../domain/errors.ts";
+import { type CheckBudget, checkBudget } from "../../domain/json-schema.ts";
 import { checkExtensions, checkInputModes, checkMediaTypes } from "../../domain/message-rules.ts";
 import type { RoutingWishes } from "../../domain/routing-extension.ts";
 import type { AgentRecord } from "../../store/agent-repository.ts";
@@ -61,9 +62,11 @@ export interface Sifted {
 export function sift(offers: readonly Possible[], ask: Ask): Sifted {
   const cuts = new Map<CutReason, Cut>();
   const data = dataParts(ask.message.parts);
+  // One message is one price, however many agents it is held against.
+  const budget = checkBudget();
   const ejected: Possible[] = [];
   const fit = offers.filter((offer) => {
-    const fault = faultOf(offer, ask, data) ?? troubleOf(offer, ask);
+    const fault = faultOf(offer, ask, data, budget) ?? troubleOf(offer, ask);
     if (!fault) return true;
     if (fault.reason === "EJECTED") ejected.push(offer);
     const known = cuts.get(fault.reason);
@@ -94,7 +97,12 @@ function troubleOf({ agent, capability }: Possible, { troubles }: Ask): Fault | 
  */
 export const isUnavailable = (cuts: readonly Cut[]): boolean => cuts.some(({ retryInMs }) => retryInMs !== undefined);
 
-function faultOf({ agent, capability }: Possible, ask: Ask, data: readonly DataPart[]): Fault | undefined {
+function faultOf(
+  { agent, capability }: Possible,
+  ask: Ask,
+  data: readonly DataPart[],
+  budget: CheckBudget,
+): Fault | undefined {
   if (ask.isInPlace && !ask.isInPlace(agent)) return { reason: "ROUTE_MODE", refusal: undefined };
   const { labels, maxCostMicros } = ask.wishes;
   if (labels && !hasLabels(capability, labels)) return { reason: "LABELS", refusal: undefined };
@@ -107,7 +115,7 @@ function faultOf({ agent, capability }: Possible, ask: Ask, data: readonly DataP
   );
   if (mediaType) return { reason: "MEDIA_TYPE", refusal: mediaType };
   const violations =
-    data.length > 0 && capability?.inputSchema ? dataViolations(capability.inputSchema, data, "message") : [];
+    data.length > 0 && capability?.inputSchema ? dataViolations(capability.inputSchema, data, "message", budget) : [];
   if (violations.length > 0) return { reason: "INPUT_SCHEMA", refusal: invalidArgument(violations) };
   return undefined;
 }

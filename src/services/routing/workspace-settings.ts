@@ -7,12 +7,13 @@ import {
   type UpdateRoutingSettingsRequest,
   WhenNothingFits,
 } from "../../../gen/signalbox/v1/routing_pb.ts";
-import { clip, type FieldViolation, invalidArgument, SignalboxError } from "../../domain/errors.ts";
+import { clip, type FieldViolation, invalidArgument } from "../../domain/errors.ts";
 import { refuse } from "../../domain/refusal.ts";
 import { DEFAULT_WEIGHTS } from "../../domain/routing/strategies.ts";
 import { STRATEGY_RULE, type StrategyName, strategyNamed, type Weights } from "../../domain/routing/strategy.ts";
 import { weightViolations } from "../../domain/routing/weights.ts";
 import type { RoutingSettingsRepository, StoredRoutingSettings } from "../../store/routing-settings-repository.ts";
+import { etagMismatch, etagOf, revisionIn } from "../etag.ts";
 import { holdBriefly } from "../held-briefly.ts";
 import type { RequestContext } from "../request-context.ts";
 import type { Runtime } from "../runtime.ts";
@@ -63,7 +64,7 @@ export function createWorkspaceSettings(repository: RoutingSettingsRepository, r
       for (let tries = 0; tries < MOST_TRIES; tries++) {
         const stored = await repository.get(workspaceId);
         const revision = stored?.revision ?? 0;
-        if (given.etag !== "" && given.etag !== etagOf(revision)) throw etagMismatch();
+        if (given.etag !== "" && revisionIn(given.etag) !== String(revision)) throw changedMeanwhile();
         const base = stored?.said ?? EMPTY;
         const weights = names("weights") ? given.weights : base.weights;
         const said = create(RoutingSettingsSchema, {
@@ -77,10 +78,12 @@ export function createWorkspaceSettings(repository: RoutingSettingsRepository, r
           return viewOf({ said, revision: revision + 1, updatedAt });
         }
       }
-      throw etagMismatch();
+      throw changedMeanwhile();
     },
   };
 }
+
+const changedMeanwhile = () => etagMismatch("The routing settings were");
 
 const EMPTY = create(RoutingSettingsSchema);
 const KNOWN: readonly number[] = Object.values(WhenNothingFits);
@@ -126,12 +129,3 @@ function viewOf(stored: StoredRoutingSettings | undefined): RoutingSettings {
     ...(stored && { updateTime: timestampFromDate(stored.updatedAt) }),
   });
 }
-
-const etagOf = (revision: number): string => `"${revision}"`;
-
-const etagMismatch = () =>
-  new SignalboxError({
-    code: "ABORTED",
-    reason: "ETAG_MISMATCH",
-    message: "The routing settings were changed by someone else meanwhile. Read them again and repeat the change.",
-  });

@@ -41,6 +41,9 @@ export interface MetricsSources {
 /** Alerts that a page shows at most: those that are crossed first, then those of the most tasks. */
 const MOST_ALERTS = 400;
 
+/** Agents whose transitions a page shows at most: those that were longest without one go first. */
+const MOST_AGENTS = 1_000;
+
 /** How long a page waits for the database. Without its answer it shows the rest. */
 const DATABASE_TIMEOUT_MS = 1_000;
 
@@ -60,18 +63,31 @@ export function createMetrics(sources: MetricsSources): Metrics {
    * would feel.
    */
   const newTransitions = new Map<string, Map<string, number>>();
-  new Counter({
+  /** The states that are counted of each agent; the agent that was longest without a transition comes first. */
+  const counted = new Map<string, Set<string>>();
+  const transitions = new Counter({
     name: "signalbox_task_transitions_total",
     help: "Status updates of tasks by agent and state.",
     labelNames: ["agent", "state"],
     registers,
     collect() {
-      for (const [agent, states] of newTransitions) {
-        for (const [state, count] of states) this.inc({ agent, state }, count);
-      }
-      newTransitions.clear();
+      countTransitions();
     },
   });
+  function countTransitions(): void {
+    for (const [agent, states] of newTransitions) {
+      const before = counted.get(agent);
+      counted.delete(agent);
+      counted.set(agent, new Set([...(before ?? []), ...states.keys()]));
+      for (const [state, count] of states) transitions.inc({ agent, state }, count);
+    }
+    newTransitions.clear();
+    for (const [agent, states] of counted) {
+      if (counted.size <= MOST_AGENTS) break;
+      counted.delete(agent);
+      for (const state of states) transitions.remove({ agent, state });
+    }
+  }
   const deliveries = new Counter({
     name: "signalbox_push_deliveries_total",
     help: "Push notifications by outcome.",
@@ -245,6 +261,8 @@ export function createMetrics(sources: MetricsSources): Metrics {
     transition(agent, state) {
       let states = newTransitions.get(agent);
       if (!states) {
+        // Perhaps nobody asks for pages.
+        if (newTransitions.size >= MOST_AGENTS) countTransitions();
         states = new Map();
         newTransitions.set(agent, states);
       }

@@ -1,0 +1,46 @@
+/** What a page of metrics shows of agents stays bounded. */
+import { expect, test } from "vitest";
+import { createMetrics } from "../../src/transport/ops/metrics.ts";
+
+const open = () =>
+  createMetrics({
+    version: "1",
+    backend: "pglite",
+    runningTasks: () => 0,
+    ready: () => true,
+    replicas: () => 1,
+    waitingTasks: async () => 0,
+    waitingAtAgents: () => 0,
+    allotted: () => ({ granted: 0, held: 0 }),
+    outboxLag: async () => [],
+    alerts: async () => [],
+    agents: () => [],
+  });
+const transitionsOn = (page: string) =>
+  new Map(
+    [...page.matchAll(/^signalbox_task_transitions_total\{agent="([^"]*)",state="([^"]*)"\} (\d+)$/gm)].map(
+      ([, agent, state, count]) => [`${agent} ${state}`, Number(count)],
+    ),
+  );
+
+test("the agents that were longest without a transition are shown no more", async () => {
+  const metrics = open();
+  metrics.transition("first", "working");
+  metrics.transition("steady", "working");
+  expect(transitionsOn(await metrics.render()).size).toBe(2);
+  for (let i = 0; i < 999; i++) metrics.transition(`agent-${i}`, "working");
+  metrics.transition("steady", "completed");
+  const shown = transitionsOn(await metrics.render());
+  expect(shown.size).toBe(1001);
+  expect(shown.get("steady working")).toBe(1);
+  expect(shown.get("steady completed")).toBe(1);
+  expect(shown.has("first working")).toBe(false);
+});
+
+test("transitions are counted right, also of more agents than are shown, where nobody asks for pages", async () => {
+  const metrics = open();
+  for (let i = 0; i < 5_000; i++) for (let n = 0; n < 2; n++) metrics.transition(`agent-${i}`, "working");
+  const shown = transitionsOn(await metrics.render());
+  expect(shown.size).toBe(1000);
+  expect(shown.get("agent-4999 working")).toBe(2);
+});
