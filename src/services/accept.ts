@@ -104,8 +104,10 @@ export function createAccept(deps: AcceptDeps): Accept {
       route = cached?.route ?? (await router.route(context, request, message, contextId));
     } catch (error) {
       if (!(error instanceof NoRouteError) || !error.rejection) throw error;
-      const given = { message, contextId, why: error.message, decision: error.rejection };
+      checkTime?.();
+      const given = { taskId, message, contextId, why: error.message, decision: error.rejection };
       const image = await reject(context, request, given);
+      await cached?.withdraw();
       return { image, updates: watch(context, image.header.taskId, image.seq, true) };
     }
     const { agent, wishes, decision } = route;

@@ -29,6 +29,8 @@ export interface RejectDeps {
 
 /** A message that no agent can take. */
 export interface Unroutable {
+  /** What the task is to be called. */
+  readonly taskId: string;
   readonly message: Message;
   readonly contextId: string;
   /** What its client is told. */
@@ -46,7 +48,7 @@ export type RejectTask = (
 
 export const createRejectTask =
   ({ store, hub, router, pushConfigs, runtime }: RejectDeps): RejectTask =>
-  async (context, request, { message, contextId, why, decision }) => {
+  async (context, request, { taskId, message, contextId, why, decision }) => {
     const { workspaceId } = context;
     const pushConfig = request.configuration?.taskPushNotificationConfig;
     const pushing = pushConfig && (await pushConfigs.prepare(pushConfig));
@@ -54,7 +56,7 @@ export const createRejectTask =
     const target = await router.target(context, request.tenant);
     const header: TaskHeader = {
       workspaceId,
-      taskId: runtime.newId(),
+      taskId,
       contextId,
       agentId: target?.kind === "agent" ? target.agent.agentId : NO_AGENT,
       capabilityId: target?.kind === "capability" ? target.capabilityId : undefined,
@@ -82,7 +84,7 @@ export const createRejectTask =
     await store.submit({ header, updates, decision: encode(RouteDecisionSchema, decision) });
     await pushing?.store(workspaceId, header.taskId, "start");
     const rows = updates.map((update, i) => ({ ...update, seq: i + 1 }));
-    const { taskId, agentId, hasPush } = header;
+    const { agentId, hasPush } = header;
     hub.publish({ workspaceId, taskId, agentId, updates: rows, hasPush });
     return foldTask(header, rows);
   };
