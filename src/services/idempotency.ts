@@ -53,6 +53,14 @@ export interface Place {
   afterSeq: number;
 }
 
+/** A key that is reserved for a request. */
+export interface Hold {
+  /** The replica that has reserved it. A task that is stored by another one, or by this one under another id, is too late. */
+  readonly replicaId: string;
+  /** Throws when the key may be another request's by now. */
+  check(): void;
+}
+
 export interface Idempotency {
   /**
    * The key of a request; undefined when it has none.
@@ -61,8 +69,8 @@ export interface Idempotency {
    */
   keyOf(context: RequestContext, request: SendMessageRequest): string | undefined;
   /**
-   * Does a piece of work for the first request with a key. `first` is given a function that throws when it is too late to
-   * begin. For any other request returns the first one's task as that request's caller may see it.
+   * Does a piece of work for the first request with a key. `first` is given the hold on the key, and checks it before
+   * it begins. For any other request returns the first one's task as that request's caller may see it.
    *
    * @throws SignalboxError ALREADY_EXISTS, reason IDEMPOTENCY_CONFLICT, when the first request was another; UNAVAILABLE,
    * reason IDEMPOTENCY_IN_PROGRESS, when nothing has come of the first one for too long; and what `first` throws.
@@ -72,7 +80,7 @@ export interface Idempotency {
     request: SendMessageRequest,
     key: string,
     place: Place,
-    first: (checkTime: () => void) => Promise<T>,
+    first: (hold: Hold) => Promise<T>,
   ): Promise<{ first: T } | { image: TaskImage }>;
 }
 
@@ -104,15 +112,16 @@ export function createIdempotency(deps: IdempotencyDeps): Idempotency {
     }
   }
 
-  async function lead<T>(
-    workspaceId: string,
-    reservation: Reservation,
-    first: (checkTime: () => void) => Promise<T>,
-  ): Promise<T> {
+  async function lead<T>(workspaceId: string, reservation: Reservation, first: (hold: Hold) => Promise<T>): Promise<T> {
     const began = runtime.elapsedMs();
+    const { replicaId } = reservation;
     try {
-      return await first(() => {
-        if (runtime.elapsedMs() - began > MOST_DELAY_MS) throw tooLate();
+      return await first({
+        replicaId,
+        check() {
+          // What a dead replica reserved is another's at once.
+          if (runtime.elapsedMs() - began > MOST_DELAY_MS || deps.replicaId() !== replicaId) throw tooLate();
+        },
       });
     } catch (error) {
       // A message that may be stored must not be sent again; a task that may be stored was not acknowledged and will end.

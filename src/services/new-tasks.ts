@@ -49,6 +49,8 @@ export type BeginTask = (request: TaskRequest, work: Work, options?: BeginOption
 export interface BeginOptions {
   /** How its agent was chosen, to be stored with it: signalbox.v1.RouteDecision. */
   decision?: Uint8Array;
+  /** The replica that has reserved its key; under another id this one must not store it any more. */
+  reservedBy?: string;
   beforeStart?: () => Promise<void>;
   /** Answers in the agent's place, if it can. Forgotten when the task has to wait for a replica. */
   standIn?: StandIn;
@@ -92,7 +94,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
   async function begin(
     request: TaskRequest,
     work: Work,
-    { decision, beforeStart, standIn }: BeginOptions = {},
+    { decision, reservedBy, beforeStart, standIn }: BeginOptions = {},
   ): Promise<TaskImage> {
     if (runners.stopping) throw draining();
     const isFull = !standIn?.isReady && (running.size + starting >= deps.maxRunning || deps.queue.busy());
@@ -123,6 +125,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
         updates: [update],
         ...(waitsAtAgent && { wakeInMs: "at-agent" }),
         ...(decision && { decision }),
+        ...(reservedBy !== undefined && { reservedBy }),
       });
       // This replica may have joined anew, under another id, while the task waited to be stored.
       if (header.leaseOwner !== undefined) header.leaseOwner = storedBy;

@@ -10,6 +10,7 @@ import { encode } from "../domain/encode.ts";
 import { foldTask, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
+import type { Hold } from "./idempotency.ts";
 import type { PushConfigs } from "./push-configs.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Router } from "./router.ts";
@@ -37,6 +38,8 @@ export interface Unroutable {
   readonly why: string;
   /** What is kept of where an agent was looked for. */
   readonly decision: RouteDecision;
+  /** On its key, if it has one. */
+  readonly hold: Hold | undefined;
 }
 
 /** Resolves with the task, which has ended, when it is durable. */
@@ -48,7 +51,7 @@ export type RejectTask = (
 
 export const createRejectTask =
   ({ store, hub, router, pushConfigs, runtime }: RejectDeps): RejectTask =>
-  async (context, request, { taskId, message, contextId, why, decision }) => {
+  async (context, request, { taskId, message, contextId, why, decision, hold }) => {
     const { workspaceId } = context;
     const pushConfig = request.configuration?.taskPushNotificationConfig;
     const pushing = pushConfig && (await pushConfigs.prepare(pushConfig));
@@ -81,7 +84,12 @@ export const createRejectTask =
       { ...messageUpdate({ ...message, taskId: header.taskId, contextId }), state: EngineState.QUEUED },
       statusUpdate(header, status, "no agent can take it"),
     ];
-    await store.submit({ header, updates, decision: encode(RouteDecisionSchema, decision) });
+    await store.submit({
+      header,
+      updates,
+      decision: encode(RouteDecisionSchema, decision),
+      ...(hold && { reservedBy: hold.replicaId }),
+    });
     await pushing?.store(workspaceId, header.taskId, "start");
     const rows = updates.map((update, i) => ({ ...update, seq: i + 1 }));
     const { agentId, hasPush } = header;

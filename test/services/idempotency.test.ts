@@ -173,11 +173,31 @@ describeEachBackend("requests with a key", (ctx) => {
 
   test("who was first must not begin when the key may be another's by then", async () => {
     const place = { taskId: system.newId(), afterSeq: 0 };
-    const call = idempotency.once(contextOf(), saying("a"), KEY, place, async (checkTime) => {
+    const call = idempotency.once(contextOf(), saying("a"), KEY, place, async (hold) => {
       clock += 59_000;
-      checkTime();
+      hold.check();
     });
     expect(await failure(call)).toEqual(["UNAVAILABLE", "IDEMPOTENCY_EXPIRED"]);
+  });
+
+  test("who was declared dead meanwhile makes no second task", async () => {
+    const request = saying("a");
+    for (const isChecked of [true, false]) {
+      const place = { taskId: system.newId(), afterSeq: 0 };
+      const call = idempotency.once(contextOf(), request, `${KEY}-${isChecked}`, place, async (hold) => {
+        await raw(ctx.db, "update replicas set died_at = now() where replica_id = $1", [hold.replicaId]);
+        replicaId = await registerReplica(ctx.db);
+        // One that needs no key, in the same batch, is stored.
+        const other = submit(taskOf(system.newId()), request.message!);
+        if (isChecked) hold.check();
+        const updates = [{ ...messageUpdate(request.message!), state: EngineState.ASSIGNED }];
+        const late = store.submit({ header: taskOf(place.taskId), updates, reservedBy: hold.replicaId });
+        await Promise.all([late, other]);
+      });
+      expect(await failure(call)).toEqual(["UNAVAILABLE", isChecked ? "IDEMPOTENCY_EXPIRED" : "REPLICA_EXPIRED"]);
+      expect(await store.load("default", place.taskId)).toBeUndefined();
+    }
+    await expect.poll(() => raw(ctx.db, "select 1 from tasks")).toHaveLength(2);
   });
 
   test("a task that was not acknowledged counts as none", async () => {
