@@ -150,15 +150,18 @@ export function createIdempotency(deps: IdempotencyDeps): Idempotency {
     return row && { stored, seq: row.seq };
   }
 
+  /** The task, as who repeats its request may see it; undefined when it was removed at this moment. */
   async function repeated(
     { workspaceId }: RequestContext,
     { configuration }: SendMessageRequest,
     outcome: { stored: StoredTask; seq: number },
-  ): Promise<TaskImage> {
+  ): Promise<TaskImage | undefined> {
     let { header, updates } = outcome.stored;
     if (!header.disclosed && configuration?.returnImmediately) {
       await dispatcher.disclose(workspaceId, header.taskId);
-      ({ header, updates } = (await store.load(workspaceId, header.taskId))!);
+      const disclosed = await store.load(workspaceId, header.taskId);
+      if (!disclosed) return undefined;
+      ({ header, updates } = disclosed);
     }
     // As long as nobody may see it, everyone waits for its agent's answer as the first one does.
     return foldTask(header, header.disclosed ? updates : updates.slice(0, outcome.seq));
@@ -180,7 +183,11 @@ export function createIdempotency(deps: IdempotencyDeps): Idempotency {
         if (!known) return { first: await lead(workspaceId, reservation, first) };
         const isSame = Buffer.compare(known.digest, digest) === 0;
         const outcome = await outcomeOf(workspaceId, known, isSame ? request.message : undefined);
-        if (outcome && isSame) return { image: await repeated(context, request, outcome) };
+        if (outcome && isSame) {
+          const image = await repeated(context, request, outcome);
+          if (image) return { image };
+          continue;
+        }
         const ageMs = createdAt.getTime() - known.createdAt.getTime();
         if (outcome || (!isSame && known.alive && ageMs < ABANDONED_MS)) throw conflict(known.taskId);
         if (!known.alive || ageMs >= ABANDONED_MS) {
