@@ -144,7 +144,7 @@ export function createAccept(deps: AcceptDeps): Accept {
         decision: encode(RouteDecisionSchema, decision),
         ...(hold && { reservedBy: hold.replicaId }),
         ...(cached?.standIn && { standIn: cached.standIn }),
-        ...(pushing && { beforeStart: () => pushing.store(workspaceId, header.taskId, "start") }),
+        ...(pushing && { beforeStart: (held) => pushing.store(workspaceId, header.taskId, "start", held) }),
       });
       updates.taskIsStored();
       return { image, updates };
