@@ -6,12 +6,14 @@ import {
   TaskPushNotificationConfigSchema,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { canonicalDigest } from "./canonical-json.ts";
+import { EXCHANGE_EXTENSION } from "./exchange-extension.ts";
 import { ROUTING_EXTENSION } from "./routing-extension.ts";
 import { UPDATES_EXTENSION } from "./updates-extension.ts";
 
 /**
  * Of a whole request: whether it is the same one, sent again. Everything that says what is to be done counts; how the answer
- * is to come (`historyLength`, `returnImmediately`, stream or not) does not, nor does where its key was said.
+ * is to come (`historyLength`, `returnImmediately`, stream or not) does not, nor does where its key was said, or
+ * in which exchange: that may be a new one each time.
  *
  * @param target What the address or the tenant names.
  * @throws RangeError, or Error of protobuf-es, for a request that JSON cannot hold.
@@ -21,7 +23,7 @@ export function requestDigest(target: string, { message, metadata, configuration
   return canonicalDigest({
     target,
     message: message ? toJson(MessageSchema, message) : null,
-    metadata: withoutWishes(metadata, ["idempotencyKey"]),
+    metadata: without(without(metadata, ROUTING_EXTENSION, ["idempotencyKey"]), EXCHANGE_EXTENSION, ["correlationId"]),
     acceptedOutputModes: configuration?.acceptedOutputModes ?? [],
     push: push ? toJson(TaskPushNotificationConfigSchema, push) : null,
   });
@@ -63,16 +65,16 @@ export function resultKey(
     generation,
     principalId: principalId ?? null,
     input,
-    metadata: withoutWishes(metadata, CARRIAGE),
+    metadata: without(metadata, ROUTING_EXTENSION, CARRIAGE),
     acceptedOutputModes: configuration?.acceptedOutputModes ?? [],
     extensions: [...new Set(extensions)].filter((uri) => uri !== UPDATES_EXTENSION).sort(),
   });
 }
 
-/** Metadata without some keys of our extension; without the extension when it says nothing else. */
-function withoutWishes(metadata: JsonObject | undefined, left: readonly string[]): JsonObject {
-  const { [ROUTING_EXTENSION]: said, ...others } = metadata ?? {};
+/** Metadata without some keys of an extension; without the extension when it says nothing else. */
+function without(metadata: JsonObject | undefined, extension: string, left: readonly string[]): JsonObject {
+  const { [extension]: said, ...others } = metadata ?? {};
   if (typeof said !== "object" || said === null || Array.isArray(said)) return metadata ?? {};
   const kept = Object.entries(said).filter(([key]) => !left.includes(key));
-  return kept.length === 0 ? others : { ...others, [ROUTING_EXTENSION]: Object.fromEntries(kept) };
+  return kept.length === 0 ? others : { ...others, [extension]: Object.fromEntries(kept) };
 }

@@ -16,7 +16,7 @@ import { endpointOf } from "./another-agent.ts";
 import { messageToEnded } from "./dispatch-errors.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { Work } from "./further-messages.ts";
-import type { Idempotency } from "./idempotency.ts";
+import type { Hold, Idempotency } from "./idempotency.ts";
 import type { TaskRequest } from "./new-tasks.ts";
 import type { Policy } from "./policy.ts";
 import type { PushConfigs } from "./push-configs.ts";
@@ -65,8 +65,8 @@ export function createAccept(deps: AcceptDeps): Accept {
     const { taskId } = messageIn(request);
     const known = taskId === "" ? undefined : await tasks.visible(context, request.tenant, taskId);
     const place = { taskId: known?.header.taskId ?? runtime.newId(), afterSeq: known?.seq ?? 0 };
-    const done = await deps.idempotency.once(context, request, key, place, (checkTime) =>
-      known ? proceed(context, request, checkTime) : begin(context, request, place.taskId, checkTime),
+    const done = await deps.idempotency.once(context, request, key, place, (hold) =>
+      known ? proceed(context, request, hold) : begin(context, request, place.taskId, hold),
     );
     if ("first" in done) return done.first;
     const { image } = done;
@@ -77,12 +77,12 @@ export function createAccept(deps: AcceptDeps): Accept {
     context: RequestContext,
     request: SendMessageRequest,
     taskId = runtime.newId(),
-    checkTime?: () => void,
+    hold?: Hold,
   ): Promise<Accepted> {
     const message = messageIn(request);
     const cached = await deps.cache.lookup(context, request, taskId);
     try {
-      return await admit(context, request, message, taskId, cached, checkTime);
+      return await admit(context, request, message, taskId, cached, hold);
     } catch (error) {
       await cached?.withdraw();
       throw error;
@@ -95,7 +95,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     message: Message,
     taskId: string,
     cached: CacheAnswer | undefined,
-    checkTime?: () => void,
+    hold?: Hold,
   ): Promise<Accepted> {
     const known = message.contextId !== "";
     const contextId = known ? message.contextId : runtime.newId();
@@ -104,8 +104,10 @@ export function createAccept(deps: AcceptDeps): Accept {
       route = cached?.route ?? (await router.route(context, request, message, contextId));
     } catch (error) {
       if (!(error instanceof NoRouteError) || !error.rejection) throw error;
-      const given = { message, contextId, why: error.message, decision: error.rejection };
+      hold?.check();
+      const given = { taskId, message, contextId, why: error.message, decision: error.rejection, hold };
       const image = await reject(context, request, given);
+      await cached?.withdraw();
       return { image, updates: watch(context, image.header.taskId, image.seq, true) };
     }
     const { agent, wishes, decision } = route;
@@ -133,15 +135,16 @@ export function createAccept(deps: AcceptDeps): Accept {
         : undefined,
     };
     const stored = { ...message, taskId: header.taskId, contextId: header.contextId };
-    checkTime?.();
+    hold?.check();
     // Listening begins before the task does, so that its first update is heard.
     const updates = watch(context, header.taskId, 1, true);
     try {
       const work = new AcceptedWork(context, request, endpointOf(route), stored);
       const image = await dispatcher.begin(header, work, {
         decision: encode(RouteDecisionSchema, decision),
+        ...(hold && { reservedBy: hold.replicaId }),
         ...(cached?.standIn && { standIn: cached.standIn }),
-        ...(pushing && { beforeStart: () => pushing.store(workspaceId, header.taskId, "start") }),
+        ...(pushing && { beforeStart: (held) => pushing.store(workspaceId, header.taskId, "start", held) }),
       });
       updates.taskIsStored();
       return { image, updates };
@@ -151,11 +154,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     }
   }
 
-  async function proceed(
-    context: RequestContext,
-    request: SendMessageRequest,
-    checkTime?: () => void,
-  ): Promise<Accepted> {
+  async function proceed(context: RequestContext, request: SendMessageRequest, hold?: Hold): Promise<Accepted> {
     const message = messageIn(request);
     const image = await tasks.visible(context, request.tenant, message.taskId);
     const { header } = image;
@@ -180,7 +179,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     );
     const stored = { ...message, contextId: header.contextId };
     const work = new AcceptedWork(context, request, agent, stored);
-    checkTime?.();
+    hold?.check();
     const accepted = await dispatcher.proceed(image, work, context.signal);
     return { image: accepted, updates: watch(context, header.taskId, accepted.seq, false) };
   }

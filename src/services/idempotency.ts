@@ -53,6 +53,14 @@ export interface Place {
   afterSeq: number;
 }
 
+/** A key that is reserved for a request. */
+export interface Hold {
+  /** The replica that has reserved it. A task that is stored by another one, or by this one under another id, is too late. */
+  readonly replicaId: string;
+  /** Throws when the key may be another request's by now. */
+  check(): void;
+}
+
 export interface Idempotency {
   /**
    * The key of a request; undefined when it has none.
@@ -61,8 +69,8 @@ export interface Idempotency {
    */
   keyOf(context: RequestContext, request: SendMessageRequest): string | undefined;
   /**
-   * Does a piece of work for the first request with a key. `first` is given a function that throws when it is too late to
-   * begin. For any other request returns the first one's task as that request's caller may see it.
+   * Does a piece of work for the first request with a key. `first` is given the hold on the key, and checks it before
+   * it begins. For any other request returns the first one's task as that request's caller may see it.
    *
    * @throws SignalboxError ALREADY_EXISTS, reason IDEMPOTENCY_CONFLICT, when the first request was another; UNAVAILABLE,
    * reason IDEMPOTENCY_IN_PROGRESS, when nothing has come of the first one for too long; and what `first` throws.
@@ -72,7 +80,7 @@ export interface Idempotency {
     request: SendMessageRequest,
     key: string,
     place: Place,
-    first: (checkTime: () => void) => Promise<T>,
+    first: (hold: Hold) => Promise<T>,
   ): Promise<{ first: T } | { image: TaskImage }>;
 }
 
@@ -104,15 +112,16 @@ export function createIdempotency(deps: IdempotencyDeps): Idempotency {
     }
   }
 
-  async function lead<T>(
-    workspaceId: string,
-    reservation: Reservation,
-    first: (checkTime: () => void) => Promise<T>,
-  ): Promise<T> {
+  async function lead<T>(workspaceId: string, reservation: Reservation, first: (hold: Hold) => Promise<T>): Promise<T> {
     const began = runtime.elapsedMs();
+    const { replicaId } = reservation;
     try {
-      return await first(() => {
-        if (runtime.elapsedMs() - began > MOST_DELAY_MS) throw tooLate();
+      return await first({
+        replicaId,
+        check() {
+          // What a dead replica reserved is another's at once.
+          if (runtime.elapsedMs() - began > MOST_DELAY_MS || deps.replicaId() !== replicaId) throw tooLate();
+        },
       });
     } catch (error) {
       // A message that may be stored must not be sent again; a task that may be stored was not acknowledged and will end.
@@ -141,15 +150,18 @@ export function createIdempotency(deps: IdempotencyDeps): Idempotency {
     return row && { stored, seq: row.seq };
   }
 
+  /** The task, as who repeats its request may see it; undefined when it was removed at this moment. */
   async function repeated(
     { workspaceId }: RequestContext,
     { configuration }: SendMessageRequest,
     outcome: { stored: StoredTask; seq: number },
-  ): Promise<TaskImage> {
+  ): Promise<TaskImage | undefined> {
     let { header, updates } = outcome.stored;
     if (!header.disclosed && configuration?.returnImmediately) {
       await dispatcher.disclose(workspaceId, header.taskId);
-      ({ header, updates } = (await store.load(workspaceId, header.taskId))!);
+      const disclosed = await store.load(workspaceId, header.taskId);
+      if (!disclosed) return undefined;
+      ({ header, updates } = disclosed);
     }
     // As long as nobody may see it, everyone waits for its agent's answer as the first one does.
     return foldTask(header, header.disclosed ? updates : updates.slice(0, outcome.seq));
@@ -171,7 +183,11 @@ export function createIdempotency(deps: IdempotencyDeps): Idempotency {
         if (!known) return { first: await lead(workspaceId, reservation, first) };
         const isSame = Buffer.compare(known.digest, digest) === 0;
         const outcome = await outcomeOf(workspaceId, known, isSame ? request.message : undefined);
-        if (outcome && isSame) return { image: await repeated(context, request, outcome) };
+        if (outcome && isSame) {
+          const image = await repeated(context, request, outcome);
+          if (image) return { image };
+          continue;
+        }
         const ageMs = createdAt.getTime() - known.createdAt.getTime();
         if (outcome || (!isSame && known.alive && ageMs < ABANDONED_MS)) throw conflict(known.taskId);
         if (!known.alive || ageMs >= ABANDONED_MS) {

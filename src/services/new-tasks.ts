@@ -7,6 +7,7 @@ import { copyImage, foldTask, type TaskHeader, type TaskImage } from "../domain/
 import { EngineState } from "../domain/task-state.ts";
 import { atAgent } from "../store/agent-queue-repository.ts";
 import { isOutcomeUnknown } from "../store/database-errors.ts";
+import type { HeldFor } from "../store/push-config-repository.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { AgentPermits, Permit } from "./agent-permits.ts";
 import type { AgentClient } from "./agent-port.ts";
@@ -42,17 +43,26 @@ export type TaskRequest = Omit<TaskHeader, "fence" | "leaseOwner" | "attempt" | 
 
 /**
  * Stores a new task and starts it, or lets it wait for a replica, or its agent, that has room. Resolves when it is durable. `beforeStart`
- * runs between the two.
+ * runs between the two: nobody has the task before it has ended.
  */
 export type BeginTask = (request: TaskRequest, work: Work, options?: BeginOptions) => Promise<TaskImage>;
 
 export interface BeginOptions {
   /** How its agent was chosen, to be stored with it: signalbox.v1.RouteDecision. */
   decision?: Uint8Array;
-  beforeStart?: () => Promise<void>;
+  /** The replica that has reserved its key; under another id this one must not store it any more. */
+  reservedBy?: string;
+  /** Lets a task go that has to wait, for which it is told what for: until then it is held back. */
+  beforeStart?: (held: HeldFor | undefined) => Promise<void>;
   /** Answers in the agent's place, if it can. Forgotten when the task has to wait for a replica. */
   standIn?: StandIn;
 }
+
+/**
+ * So long a task that waits is nobody's, unless `beforeStart` lets it go, in milliseconds: the time to end one for which that
+ * failed. What a replica leaves that dies meanwhile is taken then.
+ */
+const HELD_MS = 60_000;
 
 /** The cause of the end of a task that was stored and that nobody was told of. */
 export const NOT_ACKNOWLEDGED = "not acknowledged";
@@ -92,7 +102,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
   async function begin(
     request: TaskRequest,
     work: Work,
-    { decision, beforeStart, standIn }: BeginOptions = {},
+    { decision, reservedBy, beforeStart, standIn }: BeginOptions = {},
   ): Promise<TaskImage> {
     if (runners.stopping) throw draining();
     const isFull = !standIn?.isReady && (running.size + starting >= deps.maxRunning || deps.queue.busy());
@@ -115,19 +125,22 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
       state: waits ? EngineState.QUEUED : EngineState.ASSIGNED,
       cause: `accepted by replica ${owner}${whyItWaits}`,
     };
+    const waitsFor = waitsAtAgent ? "at-agent" : waits ? "replica" : undefined;
+    const isHeld = waits && beforeStart !== undefined;
     let stored = false;
     starting += 1;
     try {
       const storedBy = await store.submit({
         header,
         updates: [update],
-        ...(waitsAtAgent && { wakeInMs: "at-agent" }),
+        ...(isHeld ? { wakeInMs: HELD_MS } : waitsAtAgent && { wakeInMs: "at-agent" }),
         ...(decision && { decision }),
+        ...(reservedBy !== undefined && { reservedBy }),
       });
       // This replica may have joined anew, under another id, while the task waited to be stored.
       if (header.leaseOwner !== undefined) header.leaseOwner = storedBy;
       stored = true;
-      await beforeStart?.();
+      await beforeStart?.(waitsFor);
     } catch (error) {
       client?.release();
       permit?.release();

@@ -63,7 +63,9 @@ export function createPlainTasks(deps: PlainTasksDeps): PlainTasks {
 
   async function submit(context: RequestContext, request: SubmitTaskRequest): Promise<Task> {
     refuse([...submitViolations(request), ...timeoutViolations(request.timeoutMs)]);
-    const { payload } = await sender.send(context, messageOf(request, runtime.newId())).catch((error: unknown) => {
+    // Under its key it is the same message, however often it is sent.
+    const messageId = request.idempotencyKey || context.idempotencyKey || runtime.newId();
+    const { payload } = await sender.send(context, messageOf(request, messageId)).catch((error: unknown) => {
       throw inPlainWords(error);
     });
     // It was to be shown at once, so it is a task.
@@ -102,6 +104,10 @@ export function createPlainTasks(deps: PlainTasksDeps): PlainTasks {
     async submitAll(context, { requests }) {
       if (requests.length === 0 || requests.length > MOST_IN_BATCH) {
         throw invalidArgument([{ field: "requests", description: `must be 1 to ${MOST_IN_BATCH} tasks` }]);
+      }
+      if (context.idempotencyKey !== undefined) {
+        const description = "would be one key for all tasks; leave it out, and give each its own idempotencyKey";
+        throw invalidArgument([{ field: "Idempotency-Key", description }]);
       }
       return Promise.all(
         requests.map((request) =>

@@ -12,7 +12,7 @@ import {
 import { type FieldViolation, invalidArgument, SignalboxError } from "../domain/errors.ts";
 import { idViolations } from "../domain/message-rules.ts";
 import { refuse } from "../domain/refusal.ts";
-import type { PushConfigRepository, PushFrom } from "../store/push-config-repository.ts";
+import type { HeldFor, PushConfigRepository, PushFrom } from "../store/push-config-repository.ts";
 import type { WebhookSender } from "./agent-port.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
@@ -40,8 +40,8 @@ export interface PushConfigs {
 
 /** An inline config that may be stored. */
 export interface PreparedPushConfig {
-  /** Stores it under a task: one that begins with it, "start", or one that goes on, "now". */
-  store(workspaceId: string, taskId: string, from: PushFrom): Promise<void>;
+  /** Stores it under a task: one that begins with it, "start", or one that goes on, "now". `release`: what that was held back for. */
+  store(workspaceId: string, taskId: string, from: PushFrom, release?: HeldFor): Promise<void>;
 }
 
 interface PushConfigDeps {
@@ -65,8 +65,13 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
   const stored = (config: TaskPushNotificationConfig, taskId: string): TaskPushNotificationConfig =>
     create(TaskPushNotificationConfigSchema, { ...config, tenant: "", taskId, id: config.id || runtime.newId() });
 
-  async function put(workspaceId: string, config: TaskPushNotificationConfig, from: PushFrom): Promise<void> {
-    if (await repository.put(workspaceId, config, { now: runtime.now(), most: MAX_CONFIGS, from })) return;
+  async function put(
+    workspaceId: string,
+    config: TaskPushNotificationConfig,
+    from: PushFrom,
+    release?: HeldFor,
+  ): Promise<void> {
+    if (await repository.put(workspaceId, config, { now: runtime.now(), most: MAX_CONFIGS, from, release })) return;
     throw new SignalboxError({
       code: "RESOURCE_EXHAUSTED",
       reason: "TOO_MANY_PUSH_CONFIGS",
@@ -79,7 +84,7 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
     async prepare(config) {
       await check(config, "configuration.taskPushNotificationConfig.");
       return {
-        store: (workspaceId, taskId, from) => put(workspaceId, stored(config, taskId), from),
+        store: (workspaceId, taskId, from, release) => put(workspaceId, stored(config, taskId), from, release),
       };
     },
 

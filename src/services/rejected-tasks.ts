@@ -10,6 +10,7 @@ import { encode } from "../domain/encode.ts";
 import { foldTask, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
+import type { Hold } from "./idempotency.ts";
 import type { PushConfigs } from "./push-configs.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Router } from "./router.ts";
@@ -29,12 +30,16 @@ export interface RejectDeps {
 
 /** A message that no agent can take. */
 export interface Unroutable {
+  /** What the task is to be called. */
+  readonly taskId: string;
   readonly message: Message;
   readonly contextId: string;
   /** What its client is told. */
   readonly why: string;
   /** What is kept of where an agent was looked for. */
   readonly decision: RouteDecision;
+  /** On its key, if it has one. */
+  readonly hold: Hold | undefined;
 }
 
 /** Resolves with the task, which has ended, when it is durable. */
@@ -46,7 +51,7 @@ export type RejectTask = (
 
 export const createRejectTask =
   ({ store, hub, router, pushConfigs, runtime }: RejectDeps): RejectTask =>
-  async (context, request, { message, contextId, why, decision }) => {
+  async (context, request, { taskId, message, contextId, why, decision, hold }) => {
     const { workspaceId } = context;
     const pushConfig = request.configuration?.taskPushNotificationConfig;
     const pushing = pushConfig && (await pushConfigs.prepare(pushConfig));
@@ -54,7 +59,7 @@ export const createRejectTask =
     const target = await router.target(context, request.tenant);
     const header: TaskHeader = {
       workspaceId,
-      taskId: runtime.newId(),
+      taskId,
       contextId,
       agentId: target?.kind === "agent" ? target.agent.agentId : NO_AGENT,
       capabilityId: target?.kind === "capability" ? target.capabilityId : undefined,
@@ -79,10 +84,15 @@ export const createRejectTask =
       { ...messageUpdate({ ...message, taskId: header.taskId, contextId }), state: EngineState.QUEUED },
       statusUpdate(header, status, "no agent can take it"),
     ];
-    await store.submit({ header, updates, decision: encode(RouteDecisionSchema, decision) });
+    await store.submit({
+      header,
+      updates,
+      decision: encode(RouteDecisionSchema, decision),
+      ...(hold && { reservedBy: hold.replicaId }),
+    });
     await pushing?.store(workspaceId, header.taskId, "start");
     const rows = updates.map((update, i) => ({ ...update, seq: i + 1 }));
-    const { taskId, agentId, hasPush } = header;
+    const { agentId, hasPush } = header;
     hub.publish({ workspaceId, taskId, agentId, updates: rows, hasPush });
     return foldTask(header, rows);
   };

@@ -3,7 +3,9 @@ import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { sql } from "kysely";
 import { type TaskPushNotificationConfig, TaskPushNotificationConfigSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { taskNotFound } from "../domain/errors.ts";
+import { EngineState } from "../domain/task-state.ts";
 import type { Database } from "./database.ts";
+import { AT_DEADLINE } from "./task-sql.ts";
 
 /**
  * What a new config gets.
@@ -17,7 +19,12 @@ export interface PutOptions {
   /** How many configs a task may have. */
   most: number;
   from: PushFrom;
+  /** From when on its task, which was held back until it is stored, may be taken. */
+  release?: HeldFor | undefined;
 }
+
+/** What a task that is held back waits for: a replica, or its agent. */
+export type HeldFor = "replica" | "at-agent";
 
 export interface PushConfigRepository {
   /**
@@ -36,6 +43,12 @@ export interface PushConfigRepository {
   remove(workspaceId: string, taskId: string, id: string): Promise<void>;
 }
 
+const released = (heldFor: HeldFor): string => {
+  const due = "least(date_trunc('milliseconds', statement_timestamp()), deadline_at)";
+  const wakeAt = heldFor === "replica" ? due : AT_DEADLINE("deadline_at");
+  return `case when state = ${EngineState.QUEUED} and lease_owner is null then ${wakeAt} else wake_at end`;
+};
+
 export function createPushConfigRepository(db: Database): PushConfigRepository {
   const { kysely } = db;
   const ofTask = (workspaceId: string, taskId: string) =>
@@ -47,7 +60,7 @@ export function createPushConfigRepository(db: Database): PushConfigRepository {
   const decode = (row: { body: Uint8Array }) => fromBinary(TaskPushNotificationConfigSchema, row.body);
 
   return {
-    async put(workspaceId, config, { now, most, from }) {
+    async put(workspaceId, config, { now, most, from, release }) {
       const { taskId, id } = config;
       const body = toBinary(TaskPushNotificationConfigSchema, config);
       return kysely.transaction().execute(async (tx) => {
@@ -55,7 +68,7 @@ export function createPushConfigRepository(db: Database): PushConfigRepository {
         // follows `last_seq` is committed after this, so the outbox reads it when the config is there.
         const { last_seq: reach } = await tx
           .updateTable("tasks")
-          .set({ has_push: true })
+          .set({ has_push: true, ...(release && { wake_at: sql.raw<Date>(released(release)) }) })
           .where("workspace_id", "=", workspaceId)
           .where("task_id", "=", taskId)
           .returning("last_seq")

@@ -29,6 +29,8 @@ export interface NewTask {
   wakeInMs?: number | "at-agent";
   /** How its agent was chosen, as bytes; `readDecision` gives them back. */
   decision?: Uint8Array;
+  /** The replica that has reserved its key: only that one may store it. Undefined: whichever does. */
+  reservedBy?: string;
 }
 
 const SUBMIT = {

@@ -2,7 +2,7 @@
 
 import { type Append, type Appended, appendBatch } from "./append-batch.ts";
 import type { Database } from "./database.ts";
-import { isDataError } from "./database-errors.ts";
+import { isDataError, replicaExpired } from "./database-errors.ts";
 import { createGroupCommit } from "./group-commit.ts";
 import { type NewTask, submitBatch } from "./submit-batch.ts";
 import {
@@ -25,6 +25,9 @@ export interface TaskStore {
   /**
    * Resolves, with the id of the replica that stored it, when the task is durable. Making the same submit again changes
    * nothing.
+   *
+   * @throws SignalboxError REPLICA_EXPIRED when this replica was declared dead, or after that where the key of the task was
+   * reserved before it: nothing was stored.
    */
   submit(task: NewTask): Promise<string>;
   /**
@@ -69,8 +72,12 @@ export function createTaskStore(db: Database, { maxWaiting, replicaId }: TaskSto
     maxWaiting,
     isolate: isDataError,
     flush: async (tasks) => {
-      const owner = await submitBatch(db, replicaId(), tasks);
-      return tasks.map(() => owner);
+      const owner = replicaId();
+      // A key that was reserved under the id of before, when this replica was declared dead, may be another's by now.
+      const isInTime = ({ reservedBy = owner }: NewTask) => reservedBy === owner;
+      const inTime = tasks.filter(isInTime);
+      if (inTime.length > 0) await submitBatch(db, owner, inTime);
+      return tasks.map((task) => (isInTime(task) ? owner : replicaExpired()));
     },
   });
   const appends = createGroupCommit<Append | (() => Append), Appended | undefined>({

@@ -274,6 +274,62 @@ describe("a request that is sent again", () => {
     expect((await refusal(client.send("complete", { metadata }))).code).toBe(Code.InvalidArgument);
   });
 
+  describe.each<[string, (text: string) => Promise<{ taskId: string }>]>([
+    ["a plain task with the key in its field", (text) => post("/v1/tasks", { text, idempotencyKey: key })],
+    ["a plain task with the key in the header", (text) => post("/v1/tasks", { text }, key)],
+    ["task.send over JSON-RPC", (text) => rpc("task.send", { text, idempotencyKey: key })],
+    ["a batch of plain tasks", (text) => batchOf(text)],
+    ["DELEGATE", (text) => exchanged({ receiver: "a.worker", delegate: { returnImmediately: true, input: { text } } })],
+  ])("as %s", (_, submit) => {
+    test("is answered with the first one's task, and with another text refused", async () => {
+      const { taskId } = await submit("complete");
+      expect(taskId).toBeTruthy();
+      expect((await submit("complete")).taskId).toBe(taskId);
+      await expect.poll(() => given).toEqual(["complete"]);
+      await expect(submit("echo")).rejects.toThrow("Another request was sent with this key");
+    });
+  });
+
+  async function post(path: string, body: object, header?: string) {
+    const headers = { "content-type": "application/json", ...(header !== undefined && { "Idempotency-Key": header }) };
+    const response = await fetch(app.httpUrl + path, { method: "POST", headers, body: JSON.stringify(body) });
+    // biome-ignore lint/suspicious/noExplicitAny: tests look into JSON as it comes
+    const json: any = await response.json();
+    if (!response.ok) throw new Error(JSON.stringify(json));
+    return json;
+  }
+  async function rpc(method: string, params: object) {
+    const { error, result } = await post("/rpc", { jsonrpc: "2.0", id: 1, method, params });
+    if (error) throw new Error(error.message);
+    return result.task ?? result;
+  }
+
+  async function batchOf(text: string) {
+    const { results } = await post("/v1/tasks:batchSubmit", { requests: [{ text, idempotencyKey: key }] });
+    if (!results[0].task) throw new Error(JSON.stringify(results[0]));
+    return results[0].task;
+  }
+
+  async function exchanged(message: object) {
+    const { error, result } = await post("/v1/messages:exchange", message, key);
+    if (error) throw new Error(error.message);
+    return { taskId: (result.delegate ?? result.revise).task.id };
+  }
+
+  test("as REVISE is delivered once", async () => {
+    const asked = await taskOf(client.send("ask"));
+    const message = { revise: { taskId: asked.id, text: "Lisbon" } };
+    expect(await exchanged(message)).toEqual({ taskId: asked.id });
+    expect(await exchanged(message)).toEqual({ taskId: asked.id });
+    expect(given).toEqual(["ask", "Lisbon"]);
+  });
+
+  test("has no key in the header where it is a batch: that would be one key for all", async () => {
+    const requests = [{ text: "complete" }, { text: "complete" }];
+    await expect(post("/v1/tasks:batchSubmit", { requests }, key)).rejects.toThrow("Idempotency-Key");
+    expect(given).toEqual([]);
+  });
+
   test("must not have two keys", async () => {
     const metadata = { [ROUTING_EXTENSION]: { idempotencyKey: "one" } };
     const refused = await refusal(client.send("complete", { idempotencyKey: "two", metadata }));

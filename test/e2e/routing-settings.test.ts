@@ -105,6 +105,25 @@ describe("on one server", () => {
     });
   });
 
+  test("sent again under its key, it is the same one", async () => {
+    await whenNothingFits(REJECT);
+    const options = { idempotencyKey: crypto.randomUUID(), metadata: mars.metadata as JsonObject };
+    const task = await client.send("xyzzy", options);
+    expect(await client.send("xyzzy", options)).toEqual(task);
+    expect(await client.send("xyzzy", { ...options, wait: false })).toEqual(task);
+    expect((await refusal(client.send("plugh", options))).code).toBe(Code.AlreadyExists);
+  });
+
+  test("it leaves nothing in the result cache", async () => {
+    await whenNothingFits(REJECT);
+    const capability = { capabilityId: "translate", costPerTask: "1", cacheTtlMs: 60_000n };
+    await client.registry.addCapability({ agentId: "ann", capability });
+    const task = await client.send("Hello", { capability: "translate", routing: { maxCost: "0" } });
+    expect("id" in task && task.status?.state).toBe(TaskState.REJECTED);
+    expect((await client.cache.getCacheStats({})).entries).toBe(0n);
+    await client.registry.removeCapability({ agentId: "ann", capabilityId: "translate" });
+  });
+
   test("its decision says what cut the agents; it takes no message, no cancel, and shows in its log", async () => {
     await whenNothingFits(REJECT);
     const task = await client.send("xyzzy", { metadata: mars.metadata as JsonObject });

@@ -5,6 +5,7 @@ import {
   type Message,
   MessageSchema,
   Role,
+  SendMessageConfigurationSchema,
   type SendMessageRequest,
   SendMessageRequestSchema,
   TaskState,
@@ -19,6 +20,7 @@ import type { RequestContext } from "../../src/services/request-context.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
 import { createExpiredRows } from "../../src/store/expired-rows.ts";
 import { createIdempotencyRepository } from "../../src/store/idempotency-repository.ts";
+import { createTaskRemoval } from "../../src/store/task-removal.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
@@ -33,11 +35,13 @@ describeEachBackend("requests with a key", (ctx) => {
   let replicaId: string;
   let clock: number;
   let idempotency: Idempotency;
+  let onDisclose: () => Promise<void>;
   const system = systemRuntime();
 
   beforeEach(async () => {
     await raw(ctx.db, "truncate idempotency_keys, replicas, tasks, task_updates cascade");
     replicaId = await registerReplica(ctx.db);
+    onDisclose = async () => {};
     clock = Date.parse("2026-01-01T00:00:00Z");
     store = createTaskStore(ctx.db, { maxWaiting: 1000, replicaId: () => replicaId });
     const runtime: Runtime = {
@@ -53,7 +57,12 @@ describeEachBackend("requests with a key", (ctx) => {
     idempotency = createIdempotency({
       repository: createIdempotencyRepository(ctx.db),
       store,
-      dispatcher: { disclose: async () => true },
+      dispatcher: {
+        async disclose() {
+          await onDisclose();
+          return true;
+        },
+      },
       runtime,
       log: silent,
       replicaId: () => replicaId,
@@ -88,8 +97,9 @@ describeEachBackend("requests with a key", (ctx) => {
   }
 
   /** Sends a request that begins a task; tells whether it was the first, and which task it has. */
-  async function send(text = "a", context = contextOf()): Promise<{ isFirst: boolean; taskId: string }> {
+  async function send(text = "a", context = contextOf(), returnImmediately = false) {
     const request = saying(text);
+    request.configuration = create(SendMessageConfigurationSchema, { returnImmediately });
     const place = { taskId: system.newId(), afterSeq: 0 };
     const done = await idempotency.once(context, request, KEY, place, async () => {
       await submit(taskOf(place.taskId, context.workspaceId), request.message!);
@@ -173,11 +183,47 @@ describeEachBackend("requests with a key", (ctx) => {
 
   test("who was first must not begin when the key may be another's by then", async () => {
     const place = { taskId: system.newId(), afterSeq: 0 };
-    const call = idempotency.once(contextOf(), saying("a"), KEY, place, async (checkTime) => {
+    const call = idempotency.once(contextOf(), saying("a"), KEY, place, async (hold) => {
       clock += 59_000;
-      checkTime();
+      hold.check();
     });
     expect(await failure(call)).toEqual(["UNAVAILABLE", "IDEMPOTENCY_EXPIRED"]);
+  });
+
+  test("who was declared dead meanwhile makes no second task", async () => {
+    const request = saying("a");
+    for (const isChecked of [true, false]) {
+      const place = { taskId: system.newId(), afterSeq: 0 };
+      const call = idempotency.once(contextOf(), request, `${KEY}-${isChecked}`, place, async (hold) => {
+        await raw(ctx.db, "update replicas set died_at = now() where replica_id = $1", [hold.replicaId]);
+        replicaId = await registerReplica(ctx.db);
+        // One that needs no key, in the same batch, is stored.
+        const other = submit(taskOf(system.newId()), request.message!);
+        if (isChecked) hold.check();
+        const updates = [{ ...messageUpdate(request.message!), state: EngineState.ASSIGNED }];
+        const late = store.submit({ header: taskOf(place.taskId), updates, reservedBy: hold.replicaId });
+        await Promise.all([late, other]);
+      });
+      expect(await failure(call)).toEqual(["UNAVAILABLE", isChecked ? "IDEMPOTENCY_EXPIRED" : "REPLICA_EXPIRED"]);
+      expect(await store.load("default", place.taskId)).toBeUndefined();
+    }
+    await expect.poll(() => raw(ctx.db, "select 1 from tasks")).toHaveLength(2);
+  });
+
+  test("the key of a task that was removed is free, also at the moment of its removal", async () => {
+    const removal = createTaskRemoval(ctx.db);
+    const remove = async (taskId: string) => {
+      await raw(ctx.db, "update tasks set state = 3, a2a_state = 3, lease_owner = null where task_id = $1", [taskId]);
+      expect(await removal.remove("default", taskId)).toBe(true);
+    };
+    const first = await send("a");
+    await remove(first.taskId);
+    expect(await raw(ctx.db, "select 1 from idempotency_keys")).toHaveLength(0);
+    const second = await send("b");
+    expect(second.isFirst).toBe(true);
+    onDisclose = () => remove(second.taskId);
+    await raw(ctx.db, "update tasks set disclosed = false");
+    expect((await send("b", contextOf(), true)).isFirst).toBe(true);
   });
 
   test("a task that was not acknowledged counts as none", async () => {

@@ -3,6 +3,7 @@ import { create, type JsonObject, type MessageInitShape } from "@bufbuild/protob
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { MessageSchema, Role, type SendMessageRequest, SendMessageRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { EXCHANGE_EXTENSION } from "../../src/domain/exchange-extension.ts";
 import { type ResultScope, requestDigest, resultKey } from "../../src/domain/request-digest.ts";
 import { ROUTING_EXTENSION } from "../../src/domain/routing-extension.ts";
 import { UPDATES_EXTENSION } from "../../src/domain/updates-extension.ts";
@@ -28,6 +29,7 @@ describe("the digest of a request", () => {
     ["how much history is shown", { configuration: { historyLength: 3 } }],
     ["whether it returns at once", { configuration: { returnImmediately: true } }],
     ["where its key is said", wishing({ idempotencyKey: "k" })],
+    ["which exchange it belongs to", { metadata: { [EXCHANGE_EXTENSION]: { correlationId: "x" } } }],
   ])("is the same whatever %s", (_, init) => {
     expect(digest(saying("a", init))).toBe(digest(saying("a")));
   });
@@ -38,6 +40,7 @@ describe("the digest of a request", () => {
     ["another target", saying("a"), "a.agent"],
     ["a priority", saying("a", wishing({ priority: "HIGH" }))],
     ["metadata", saying("a", { metadata: { x: 1 } })],
+    ["what else is said to an exchange", saying("a", { metadata: { [EXCHANGE_EXTENSION]: { discover: {} } } })],
     ["output modes", saying("a", { configuration: { acceptedOutputModes: ["text/plain"] } })],
     ["a webhook", saying("a", { configuration: { taskPushNotificationConfig: { url: "https://x.example" } } })],
   ])("differs for %s", (_, request, target) => {

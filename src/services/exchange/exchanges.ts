@@ -72,10 +72,13 @@ export function createExchanges(deps: ExchangesDeps): Exchanges {
   const { acts, records, runtime } = deps;
 
   /** The envelope as it is kept. Throws for one that is none, and for a caller who may not send it. */
-  function completed({ principal }: RequestContext, given: ExchangeMessage | undefined): ExchangeMessage {
+  function completed(context: RequestContext, given: ExchangeMessage | undefined): ExchangeMessage {
+    const { principal, idempotencyKey = "" } = context;
     if (!given) throw invalidArgument([{ field: "message", description: "is required: the envelope" }]);
     const { newId } = runtime;
-    const message = completeEnvelope(given, { newId, sender: principal.id, now: runtime.now() });
+    // Under its key it is the same message, however often it is sent.
+    const named = { ...given, messageId: given.messageId || idempotencyKey };
+    const message = completeEnvelope(named, { newId, sender: principal.id, now: runtime.now() });
     const { case: kind } = message.payload;
     const needed = kind === "result" || kind === "error" ? [] : SCOPES[kind!];
     for (const scope of [OWN_SCOPE, ...needed]) {

@@ -16,6 +16,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       primary key (workspace_id, principal_id, key)
     )`.execute(db);
   await sql`create index idempotency_keys_by_expiry on idempotency_keys (expires_at)`.execute(db);
+  await sql`create index idempotency_keys_by_task on idempotency_keys (workspace_id, task_id)`.execute(db);
 
   await sql`
     create table cached_results (
