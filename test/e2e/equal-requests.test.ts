@@ -113,8 +113,9 @@ test.each(["before", "while"])("that wait in vain keep to a limit that was set %
   const client = clients[1]!;
   const limit = async () => {
     const agent = { agentId: "puppet", maxConcurrency: 1 };
-    // Through both, so that both know at once.
-    for (const each of clients) await each.registry.updateAgent({ agent, updateMask: { paths: ["max_concurrency"] } });
+    // While they wait through both, so that both know at once.
+    for (const each of when === "while" ? clients : [client])
+      await each.registry.updateAgent({ agent, updateMask: { paths: ["max_concurrency"] } });
   };
   if (when === "before") await limit();
   const { leads, ids } = await followed(client, 4);
