@@ -1,5 +1,5 @@
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { stateOf, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
+import { stateOf, type TaskImage } from "../domain/task-log.ts";
 import { isLeased, isTerminal } from "../domain/task-state.ts";
 import { isOutcomeUnknown } from "../store/database-errors.ts";
 import type { TakenTask } from "../store/lease-repository.ts";
@@ -16,8 +16,6 @@ import type { TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError } from "./task-writer.ts";
 
 export interface DispatcherDeps extends RunnersDeps, Omit<NewTasksDeps, "mirror"> {
-  /** The agent of a task as it is registered now. */
-  findAgent: (task: TaskHeader) => Promise<AgentEndpoint | undefined>;
   /** What decides about copies of tasks; left out where there are none. */
   mirrors?: MirrorPorts | undefined;
   permits: Pick<AgentPermits, "isNeeded" | "force">;

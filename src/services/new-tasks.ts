@@ -10,12 +10,13 @@ import { isOutcomeUnknown } from "../store/database-errors.ts";
 import type { HeldFor } from "../store/push-config-repository.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { AgentPermits, Permit } from "./agent-permits.ts";
-import type { AgentClient } from "./agent-port.ts";
+import type { AgentClient, AgentEndpoint } from "./agent-port.ts";
 import type { AgentQueue } from "./agent-queue.ts";
 import { whenDatabaseAnswers } from "./database-away.ts";
 import { draining, queueIsFull } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
 import type { MirrorTask } from "./mirrors.ts";
+import { putBack } from "./put-back.ts";
 import type { Runners } from "./runners.ts";
 import type { Runtime } from "./runtime.ts";
 import { type StandIn, standingIn } from "./stand-in.ts";
@@ -34,6 +35,8 @@ export interface NewTasksDeps {
   /** Told of each task that is durable and on its way. */
   mirror?: MirrorTask | undefined;
   permits: Pick<AgentPermits, "isNeeded">;
+  /** The agent of a task as it is registered now. */
+  findAgent: (task: TaskHeader) => Promise<AgentEndpoint | undefined>;
   /** Where those wait that could run here, but not yet at their agents. */
   agentQueue: Pick<AgentQueue, "admit" | "added" | "withdrawn">;
 }
@@ -90,6 +93,37 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     }
   }
 
+  /**
+   * A place at its agent for a task of this replica that nobody has answered in the agent's place. False when it has ended, or
+   * waits for its agent by now. As long as that one's queue is full, it waits here.
+   */
+  async function makeRoom(task: TaskRequest, signal: AbortSignal): Promise<boolean> {
+    const entry = running.get(task);
+    if (!entry) return false;
+    // Limits may have been set while it waited.
+    await whenDatabaseAnswers(runtime, signal, () => deps.findAgent(entry.runner.writer.image.header));
+    if (!deps.permits.isNeeded(task)) return true;
+    const permit = await whenDatabaseAnswers(runtime, signal, () => deps.agentQueue.admit(task));
+    if (signal.aborted) {
+      permit?.release();
+      if (!permit) deps.agentQueue.withdrawn(task);
+      throw signal.reason;
+    }
+    if (permit) {
+      entry.admit(permit);
+      return true;
+    }
+    let became: Awaited<ReturnType<typeof putBack>> | undefined;
+    try {
+      became = await putBack(entry.runner.writer, atAgent(task.agentId), runners.signal);
+    } finally {
+      if (became === "put-back") deps.agentQueue.added(task);
+      else deps.agentQueue.withdrawn(task);
+    }
+    if (became === "kept") entry.admit();
+    return became === "kept";
+  }
+
   function connectWith(permit: Permit | undefined, { agent }: Work): AgentClient {
     try {
       return connect(agent);
@@ -113,7 +147,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     const waitsAtAgent = isLimited && !standIn && !permit;
     const waits = isFull || waitsAtAgent;
     const agent = waits ? undefined : connectWith(permit, work);
-    const client = agent && standIn ? standingIn(standIn, agent, !isLimited) : agent;
+    const client = agent && standIn ? standingIn(standIn, agent, (signal) => makeRoom(request, signal)) : agent;
     const whyItWaits = waitsAtAgent ? `; ${atAgent(request.agentId)}` : waits ? ", which had no room" : "";
     const { delivery } = work;
     const owner = deps.replicaId();

@@ -14,6 +14,7 @@ import { agentUnavailable, draining } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
 import { createTurns } from "./in-turn.ts";
 import { LateLog } from "./late-log.ts";
+import { putBack } from "./put-back.ts";
 import type { AgentLoads } from "./routing/agent-load.ts";
 import type { Life, RunnerDeps } from "./runner-deps.ts";
 import { createRunningTasks, type RunningTasks, type TaskTimes } from "./running-tasks.ts";
@@ -26,6 +27,9 @@ import { createTaskWriter, LeaseLostError, type WriterDeps } from "./task-writer
 /** Bounds of the pause before something is tried again that another replica was faster with, in milliseconds. */
 const PAUSE_MIN_MS = 5;
 const PAUSE_MAX_MS = 1_000;
+
+/** How long an orderly stop may take at least to put back what no agent was asked, in milliseconds. */
+const PUT_BACK_MS = 1_000;
 
 export interface RunnersDeps extends RunnerDeps, WriterDeps {
   log: Logger;
@@ -60,7 +64,10 @@ export interface Runners {
   inBackground(what: string, taskId: string, work: () => Promise<void>): void;
   /** Lets every task go at once, and begins another life. */
   abandon(): void;
-  /** Waits up to `patienceMs` for agents to name their tasks, then lets every task go without ending any. */
+  /**
+   * Puts back what waits for another task's result, waits up to `patienceMs` for agents to name their tasks, then lets every task
+   * go without ending any.
+   */
   stop(patienceMs: number): Promise<void>;
 }
 
@@ -126,6 +133,29 @@ export function createRunners(deps: RunnersDeps): Runners {
     await createTaskWriter(deps, image).append(status, { take: true }, life.signal);
   }
 
+  /** No agent has heard of these: whoever takes this replica's tasks over could not know that. */
+  async function putBackStoodIn(): Promise<void> {
+    const stoodIn = running.runners().filter((runner) => runner.isStoodIn);
+    const each = stoodIn.map(async (runner) => {
+      const { header } = runner.writer.image;
+      const done = running.get(header)?.done;
+      // It ends first: then nobody else writes what its result would be.
+      runner.letGo();
+      await done;
+      await putBack(runner.writer, "its replica stops, and its agent was not asked", life.signal);
+    });
+    for (const answer of await Promise.allSettled(each)) {
+      if (answer.status === "rejected") log.warn({ err: answer.reason }, "a task could not be put back");
+    }
+  }
+
+  /** Waits for something, but not for longer than that. */
+  async function atMost(timeoutMs: number, work: Promise<unknown>): Promise<void> {
+    const impatient = new AbortController();
+    await Promise.race([work, runtime.wait(timeoutMs, impatient.signal).catch(() => {})]);
+    impatient.abort();
+  }
+
   const runnerDeps: RunnerDeps = { ...deps, hedging: undefined };
   const runners: Runners = {
     running,
@@ -152,9 +182,7 @@ export function createRunners(deps: RunnersDeps): Runners {
     async stop(patienceMs) {
       stopping = true;
       const named = Promise.all(running.runners().map((runner) => runner.named));
-      const impatient = new AbortController();
-      await Promise.race([named, runtime.wait(patienceMs, impatient.signal).catch(() => {})]);
-      impatient.abort();
+      await Promise.all([atMost(patienceMs, named), atMost(Math.max(patienceMs, PUT_BACK_MS), putBackStoodIn())]);
       life.end(draining());
       await Promise.allSettled([running.settled(), ...beside]);
     },

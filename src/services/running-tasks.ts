@@ -15,6 +15,8 @@ export interface RunningTask {
   readonly runner: TaskRunner;
   /** Resolves when the runner rests. */
   readonly done: Promise<void>;
+  /** It goes to its agent after all, though it was to be answered by another task's result: with this permit, or with what it needs. */
+  admit(permit?: Permit): void;
 }
 
 export interface RunningTasks {
@@ -164,8 +166,11 @@ class Entry implements RunningTask, TaskListener {
 
   /** Sees to it that it has what it needs. Whoever is answered by another task's result is not at its agent. */
   permit(): void {
-    if (this.runner.isStoodIn) return;
-    this.#permit = this.#deps.permits.force(this.runner.writer.image.header, this.#permit);
+    if (!this.runner.isStoodIn) this.admit();
+  }
+
+  admit(permit = this.#permit): void {
+    this.#permit = this.#deps.permits.force(this.runner.writer.image.header, permit);
   }
 
   begin(work: (runner: TaskRunner) => Promise<void>, forget: () => void): void {

@@ -13,30 +13,38 @@ export interface StandIn {
 const unknownToAgent = () =>
   new AgentCallError("refused", "The agent was never given this task.", { reason: "TASK_NOT_FOUND" });
 
-/** The agent was not asked, so the task may be tried again. */
-const cameToNothing = () => new AgentCallError("unreachable", "The task whose result was waited for has none.");
+/** The agent was not asked, and is not asked in this run: the task waits elsewhere by now, or has ended. */
+export class NotAskedError extends Error {
+  constructor() {
+    super("the agent is not asked now");
+    this.name = "NotAskedError";
+  }
+}
+
+/** Makes room at the agent for a task that nobody has answered. False: it must not go there now. */
+export type MakeRoom = (signal: AbortSignal) => Promise<boolean>;
 
 /**
- * A client that asks `standIn` first, and otherwise is the agent's own, which it releases. `hasRoom`: the agent may be asked
- * at once where nobody knows its answer. Else the attempt ends, as with an agent out of reach, and the next one waits its turn.
+ * A client that asks `standIn` first, and otherwise is the agent's own, which it releases. Where nobody knows the answer, and
+ * there is no room, it throws NotAskedError. Once the signal of a call has aborted, that call does not go on to the agent.
  */
-export const standingIn = (standIn: StandIn, agent: AgentClient, hasRoom = true): AgentClient =>
-  new StandInClient(standIn, agent, hasRoom);
+export const standingIn = (standIn: StandIn, agent: AgentClient, makeRoom: MakeRoom): AgentClient =>
+  new StandInClient(standIn, agent, makeRoom);
 
 class StandInClient implements AgentClient {
   standsIn = true;
   readonly #standIn: StandIn;
   readonly #agent: AgentClient;
-  readonly #hasRoom: boolean;
+  readonly #makeRoom: MakeRoom;
   readonly subscribe: AgentClient["subscribe"];
   readonly get: AgentClient["get"];
   readonly cancel: AgentClient["cancel"];
   readonly release: AgentClient["release"];
 
-  constructor(standIn: StandIn, agent: AgentClient, hasRoom: boolean) {
+  constructor(standIn: StandIn, agent: AgentClient, makeRoom: MakeRoom) {
     this.#standIn = standIn;
     this.#agent = agent;
-    this.#hasRoom = hasRoom;
+    this.#makeRoom = makeRoom;
     this.subscribe = (taskId, options) => agent.subscribe(taskId, options);
     this.get = (taskId, options) => agent.get(taskId, options);
     this.cancel = async (taskId, options) => {
@@ -63,9 +71,14 @@ class StandInClient implements AgentClient {
 
   /** Once: what is sent later goes on with what the agent has. */
   async #ask(options: AgentSendOptions): Promise<StreamResponse | undefined> {
-    const answer = this.standsIn ? await this.#standIn.answer(options) : undefined;
+    if (!this.standsIn) return undefined;
+    const { signal } = options;
+    const answer = await this.#standIn.answer(options);
     if (answer) return answer;
-    if (this.standsIn && !this.#hasRoom) throw cameToNothing();
+    signal.throwIfAborted();
+    const hasRoom = await this.#makeRoom(signal);
+    signal.throwIfAborted();
+    if (!hasRoom) throw new NotAskedError();
     this.standsIn = false;
     return undefined;
   }

@@ -27,8 +27,8 @@ export interface AppendOptions {
   once?: boolean;
   /** Takes the task over from whoever has it. Without it, an append to a task that another has taken throws LeaseLostError. */
   take?: boolean;
-  /** For a state in which nobody has the task: when a replica should claim it, in milliseconds from now. */
-  wakeInMs?: number;
+  /** For a state in which nobody has the task: when a replica should claim it, in milliseconds from now, or "at-agent": as of Append. */
+  wakeInMs?: number | "at-agent";
   upstreamTaskId?: string;
   upstreamContextId?: string;
   /** Forgets what the agent calls the task, because it will be asked anew. */

@@ -6,6 +6,7 @@ import { EngineState, isClaimable, isTerminal } from "../domain/task-state.ts";
 import type { AgentCallError, AgentClient } from "./agent-port.ts";
 import type { TaskLog } from "./late-log.ts";
 import type { Runtime } from "./runtime.ts";
+import { NotAskedError } from "./stand-in.ts";
 import type { TaskAttempts } from "./task-attempts.ts";
 import type { TaskDelivery } from "./task-delivery.ts";
 import type { TaskFollower } from "./task-follower.ts";
@@ -57,6 +58,7 @@ export class TaskRun {
         await deps.reporter.settled();
       }
     } catch (error) {
+      if (error instanceof NotAskedError) return;
       const failure = deps.asCallError(error);
       const unheard = this.#upstreamTaskId === undefined;
       // What breaks in the middle of a task is mostly healed: whether the agent is there shows when it is looked for.

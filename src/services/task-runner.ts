@@ -121,7 +121,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
       this.reporter,
     );
     await cancel(AbortSignal.any([signal, this.#life.signal]));
-    if (isTerminal(this.#state) && this.#upstreamTaskId !== undefined) this.#stop.abort();
+    if (isTerminal(this.#state) && this.#owesNothing) this.#stop.abort();
   }
 
   /** Reads what another replica may have written, and stops when the task is no longer this one's to carry. */
@@ -129,12 +129,12 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     try {
       await this.writer.refresh(this.#life.signal);
       // Who ended it has told the agent, if the agent had named it.
-      if (isTerminal(this.#state) && this.#upstreamTaskId !== undefined) this.#stop.abort();
+      if (isTerminal(this.#state) && this.#owesNothing) this.#stop.abort();
     } catch (error) {
       if (!(error instanceof LeaseLostError)) throw error;
       if (!this.#knowsLoss) this.log.info("another replica has taken the task over");
       this.#knowsLoss = true;
-      if (this.#upstreamTaskId !== undefined) this.#stop.abort(error);
+      if (this.#owesNothing) this.#stop.abort(error);
     }
   }
 
@@ -147,6 +147,11 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   giveWay(): void {
     this.hasGivenWay = true;
     this.#stop.abort(new GivenWayError());
+  }
+
+  /** Stops a task that somebody answers in its agent's place: from here on the agent is not asked. */
+  letGo(): void {
+    this.#stop.abort();
   }
 
   /** Resolves when the agent has named the task, or no longer will. */
@@ -340,6 +345,11 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   /** Whom it tells of: the task may be with another agent by now. */
   get #ofAgent(): { workspaceId: string; agentId: string } {
     return { workspaceId: this.writer.image.header.workspaceId, agentId: this.#agent.agentId };
+  }
+
+  /** Whether there is nothing to wait for that the agent would have to be told: it is named, or was never begun. */
+  get #owesNothing(): boolean {
+    return this.#upstreamTaskId !== undefined || this.isStoodIn;
   }
 
   get #upstreamTaskId(): string | undefined {

@@ -1,13 +1,14 @@
 /** The second of the two hot writes of the task tables: rows that are added to logs. Each batch is one statement and one commit. */
 import type { SignalboxError } from "../domain/errors.ts";
 import { type NewUpdate, stateBrought } from "../domain/task-log.ts";
+import { EngineState } from "../domain/task-state.ts";
 import type { Database, Row } from "./database.ts";
 import { replicaExpired } from "./database-errors.ts";
 import { byteaArray, float8Array, int2Array, int4Array, int8Array, textArray, timestamptzArray } from "./pg-arrays.ts";
 import { changedBy, statesBefore, wakeByDefault } from "./task-changes.ts";
 import { encodeBody, encodeCause, encodeStatus, kindNumber } from "./task-codec.ts";
 import type { TaskKey } from "./task-reads.ts";
-import { AT_AGENT, ENDED, LEASED, UNLEASED, WAKE_AT } from "./task-sql.ts";
+import { AT_AGENT, AT_DEADLINE, ENDED, LEASED, UNLEASED, WAKE_AT } from "./task-sql.ts";
 
 /** Rows to be added to a task's log, and what they change about the task. All or nothing. */
 export interface Append {
@@ -31,10 +32,10 @@ export interface Append {
    */
   whateverSeq?: boolean;
   /**
-   * For a state in which nobody has the task: when a replica should claim it. Left out: at once in QUEUED and SCHEDULED; in
-   * INPUT_REQUIRED at its deadline, or never.
+   * For a state in which nobody has the task: when a replica should claim it. "at-agent", for QUEUED: when its agent has room.
+   * Left out: at once in QUEUED and SCHEDULED; in INPUT_REQUIRED at its deadline, or never.
    */
-  wakeInMs?: number;
+  wakeInMs?: number | "at-agent";
   /** Makes the task visible to Get and List. */
   disclose?: boolean;
   /** Refuses the append when the task was disclosed meanwhile. */
@@ -84,7 +85,7 @@ const wants = (flag: number): string => `(i.flags & ${flag} <> 0)`;
 const TAKES = `(${wants(TAKE)} or (t.lease_owner is null and coalesce(i.state, 0) in (${LEASED})))`;
 
 const APPEND = {
-  name: "task-append-v5",
+  name: "task-append-v6",
   text: `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::int[], $7::timestamptz[],
@@ -119,6 +120,7 @@ const APPEND = {
                          -- Whoever had claimed it, because it was due, has lost it.
                          then coalesce(t.wake_at, date_trunc('milliseconds', clock_timestamp()))
                        when i.state is null then t.wake_at
+                       when i.state = ${EngineState.QUEUED} and i.wake_ms is null then ${AT_DEADLINE("t.deadline_at")}
                        when i.state in (${UNLEASED})
                          then least(${WAKE_AT}, t.deadline_at) end
       from input i cross join writer w
@@ -170,7 +172,7 @@ export async function appendBatch(
     int2Array(after, (a) => a.states.at(-1)),
     int2Array(after, (a) => a.status?.state),
     byteaArray(after, ({ status }, i) => status && encodeStatus(status, sorted[i]!.at)),
-    float8Array(sorted, (a, i) => a.wakeInMs ?? wakeByDefault(after[i]!.states.at(-1))),
+    float8Array(sorted, (a, i) => wakeMs(a, after[i]!.states.at(-1))),
     byteaArray(after, (a) => a.metadata),
     textArray(sorted, ({ reroute, upstreamTaskId }) => (reroute ? reroute.upstreamTaskId : upstreamTaskId)),
     textArray(sorted, ({ reroute, upstreamContextId }) => (reroute ? reroute.upstreamContextId : upstreamContextId)),
@@ -192,6 +194,10 @@ export async function appendBatch(
   for (const row of stored) if (row.ord !== null) answers[order[(row.ord as number) - 1]!] = appended(row);
   return answers;
 }
+
+/** Null for QUEUED: it waits at its agent. */
+const wakeMs = ({ wakeInMs }: Append, state: EngineState | undefined): number | null =>
+  wakeInMs === "at-agent" ? null : (wakeInMs ?? wakeByDefault(state));
 
 const flagsOf = ({ disclose, onlyIfHidden, take, forgetUpstream, whateverSeq }: Append): number =>
   (disclose ? DISCLOSE : 0) |

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { MessageSchema, type StreamResponse, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { AgentClient } from "../../src/services/agent-port.ts";
 import { createRunningTasks } from "../../src/services/running-tasks.ts";
-import { standingIn } from "../../src/services/stand-in.ts";
+import { NotAskedError, standingIn } from "../../src/services/stand-in.ts";
 import type { TaskRunner } from "../../src/services/task-runner.ts";
 import { createUpdateHub } from "../../src/services/update-hub.ts";
 import { headerOf } from "../fixtures/task-header.ts";
@@ -39,7 +39,7 @@ function lab(answer: StreamResponse | undefined, hasRoom = true) {
       return answer;
     },
   };
-  return { asked, client: standingIn(standIn, agent, hasRoom) };
+  return { asked, client: standingIn(standIn, agent, async () => hasRoom) };
 }
 
 async function streamed(client: AgentClient): Promise<StreamResponse[]> {
@@ -58,12 +58,19 @@ test("who knows the answer gives it, and the agent hears nothing", async () => {
   expect(asked).toEqual(["stand-in", "stand-in", "release"]);
 });
 
-test("where nobody does, and the agent has no room, the attempt ends without the agent", async () => {
+test("where nobody does, and the agent has no room, the agent hears nothing", async () => {
   const { client, asked } = lab(undefined, false);
-  await expect(streamed(client)).rejects.toMatchObject({ kind: "unreachable" });
-  await expect(client.send(message, options)).rejects.toMatchObject({ kind: "unreachable" });
+  await expect(streamed(client)).rejects.toBeInstanceOf(NotAskedError);
+  await expect(client.send(message, options)).rejects.toBeInstanceOf(NotAskedError);
   expect(client.standsIn).toBe(true);
   expect(asked).toEqual(["stand-in", "stand-in"]);
+});
+
+test("who is stopped does not go on to the agent", async () => {
+  const { client } = lab(undefined);
+  const stopped = { ...options, signal: AbortSignal.abort(new Error("stopped")) };
+  await expect(streamed({ ...client, sendStream: (m) => client.sendStream(m, stopped) })).rejects.toThrow("stopped");
+  expect(client.standsIn).toBe(true);
 });
 
 test("where nobody does, the agent has the task from there on", async () => {
