@@ -230,6 +230,22 @@ describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
       expect(await reaches(client, id, "COMPLETED")).toBe("COMPLETED");
   });
 
+  test("a task that waits for its capability's limit is claimed once, however many others wait for it", async () => {
+    const { client, puppet } = await start({}, 0);
+    await client.registry.addCapability({
+      agentId: "puppet",
+      capability: { capabilityId: "one", maxConcurrency: 2 },
+    });
+    const ids = await Promise.all(Array.from({ length: 20 }, (_, n) => begin(client, `${n}`, { capability: "one" })));
+    for (const _ of ids) end(await puppet.turn());
+    const paths = [];
+    for (const id of ids) {
+      expect(await reaches(client, id, "COMPLETED")).toBe("COMPLETED");
+      paths.push((await pathOf(client, id)).filter((step) => /^(QUEUED|ASSIGNED)/.test(step)).join(", "));
+    }
+    expect(new Set(paths)).toEqual(new Set(["ASSIGNED 1", "QUEUED 0, ASSIGNED 1"]));
+  });
+
   test("another attempt waits for room as well, and is the same attempt when it has it", async () => {
     const { client, puppet } = await start({ "task.retry-min-ms": "1" }, 1);
     await client.registry.updateAgent({ agent: { agentId: "puppet", safeToRepeat: true } });
