@@ -62,11 +62,11 @@ export const PRIORITIES = ["BACKGROUND", "LOW", "NORMAL", "HIGH", "CRITICAL"] as
 
 export type Priority = (typeof PRIORITIES)[number];
 
-/** Who had a task before it went to another agent. */
+/** Who had a task before it went to another agent, and what its client asked for. */
 export interface TaskOrigin {
-  /** All of them, the first one first. */
+  /** All of them, the first one first. None where the first agent has it for something else than was asked for. */
   agentIds: readonly string[];
-  /** The capability that it was given to by its client; undefined when it was given to the first agent itself. */
+  /** The capability that it was given to by its client; undefined when it was given to the first agent itself. Never so without earlier agents. */
   capabilityId: string | undefined;
 }
 
@@ -79,7 +79,7 @@ export interface TaskHeader {
   agentId: string;
   /** The capability for which its agent has it; undefined when it was given to the agent itself. */
   capabilityId: string | undefined;
-  /** Undefined as long as the task is with its first agent. */
+  /** Undefined as long as the task is with its first agent for what its client asked for. */
   origin?: TaskOrigin | undefined;
   createdAt: Date;
   /** Whether a client may have seen the task's id. Until then it is hidden from Get and List. */

@@ -122,8 +122,7 @@ export function createAccept(deps: AcceptDeps): Accept {
       taskId,
       contextId,
       agentId: agent.agentId,
-      // What was asked for, also when somebody else has taken it: through it the task is found.
-      capabilityId: decision.capabilityId || undefined,
+      ...capabilityOf(route),
       createdAt,
       deadlineAt: new Date(createdAt.getTime() + lifeMs),
       priority: wishes.priority ?? "NORMAL",
@@ -189,6 +188,13 @@ export function createAccept(deps: AcceptDeps): Accept {
     if (key !== undefined) return once(context, request, key);
     return request.message?.taskId ? proceed(context, request) : begin(context, request);
   };
+}
+
+/** For what its agent has a task, and what was asked for where that is something else: through it the task is found. */
+function capabilityOf({ capability, decision }: Route): Pick<TaskRequest, "capabilityId" | "origin"> {
+  const asked = decision.capabilityId || undefined;
+  const capabilityId = capability?.capabilityId;
+  return capabilityId === asked ? { capabilityId } : { capabilityId, origin: { agentIds: [], capabilityId: asked } };
 }
 
 /** The message of a request in which nothing is wrong. */

@@ -75,10 +75,12 @@ export interface AgentQueue {
   readonly waiting: number;
 }
 
-/** What may be taken at one agent, of whose own limit as many units were taken for it. */
+/** What may be taken at one agent. As many units were taken for it of the agent's limit, and of those of its capabilities. */
 interface Offer extends AgentRoom {
   readonly crowd: Crowd;
   readonly slice: Slice | undefined;
+  /** Of each capability in `capabilities`. */
+  readonly slices: ReadonlyMap<string, Slice>;
   /** `added` of the crowd as it was. */
   readonly added: number;
 }
@@ -109,42 +111,53 @@ export function createAgentQueue(deps: AgentQueueDeps): AgentQueue {
 
   // --- taking
 
+  /** Takes at most `most` units; asks the database for one at most. Where it cannot be asked, there is none. */
+  async function hold(slice: Slice, most: number): Promise<number> {
+    if (!(await slice.ask(1).catch(() => false))) return 0;
+    const further = Math.min(most - 1, slice.idle);
+    return slice.take(further) ? 1 + further : 1;
+  }
+
   async function offerOf(crowd: Crowd, room: number): Promise<Offer> {
     const { workspaceId, agentId, added } = crowd;
     await directory.agents(workspaceId);
-    const closed: string[] = [];
-    const look = async (capabilityId: string) => {
-      const slice = permits.ofCapability({ workspaceId, agentId, capabilityId });
-      if (!slice) return;
-      if (await slice.ask(1)) slice.giveBack(1);
-      else closed.push(capabilityId);
-    };
-    await Promise.all([...crowd.capabilityIds].map(look));
     const slice = permits.ofAgent(workspaceId, agentId);
     const wanted = Math.min(room, Math.max(1, crowd.count));
-    let units = wanted;
-    if (slice) {
-      units = (await slice.ask(1)) ? 1 : 0;
-      const further = Math.min(wanted - units, slice.idle);
-      if (units > 0 && slice.take(further)) units += further;
+    const units = slice ? await hold(slice, wanted) : wanted;
+    const slices = new Map<string, Slice>();
+    const capabilities = new Map<string, number>();
+    const holdOf = async (capabilityId: string) => {
+      const ofCapability = permits.ofCapability({ workspaceId, agentId, capabilityId });
+      if (!ofCapability) return;
+      slices.set(capabilityId, ofCapability);
+      capabilities.set(capabilityId, await hold(ofCapability, units));
+    };
+    if (units > 0) await Promise.all([...crowd.capabilityIds].map(holdOf));
+    return { workspaceId, agentId, units, capabilities, crowd, slice, slices, added };
+  }
+
+  /** Gives back what is left of an offer of which tasks were taken, by their capabilities. */
+  function giveBack({ slice, slices, units, capabilities }: Offer, taken: readonly PermitTask[] = []): void {
+    slice?.giveBack(units - taken.length);
+    for (const [capabilityId, ofCapability] of slices) {
+      const used = taken.filter((task) => task.capabilityId === capabilityId).length;
+      ofCapability.giveBack(capabilities.get(capabilityId)! - used);
     }
-    return { workspaceId, agentId, units, closed, crowd, slice, added };
   }
 
   /** What may be taken now: of no more tasks than there is room for. */
   async function offers(room: number): Promise<Offer[]> {
     const asked = await Promise.allSettled(crowds.takeHopeful().map((crowd) => offerOf(crowd, room)));
     let left = room;
-    // Where the database could not be asked, it is counted again within a second.
+    // Where the agents could not be read, it is counted again within a second.
     return asked.flatMap((answer) => {
       if (answer.status === "rejected" || answer.value.units === 0) return [];
       const { value: offer } = answer;
       const units = Math.min(offer.units, left);
-      if (units < offer.units) {
-        offer.slice?.giveBack(offer.units - units);
-        crowds.hope(offer.crowd);
-      }
+      if (units < offer.units) crowds.hope(offer.crowd);
       left -= units;
+      if (units === 0) giveBack(offer);
+      else offer.slice?.giveBack(offer.units - units);
       return units > 0 ? [{ ...offer, units }] : [];
     });
   }
@@ -154,30 +167,36 @@ export function createAgentQueue(deps: AgentQueueDeps): AgentQueue {
     const open = await offers(room);
     if (open.length === 0) return { taken: [], more: false };
     const claimed = await repository.claim(replicaId(), open).catch((error: unknown) => {
-      for (const { slice, units } of open) slice?.giveBack(units);
+      for (const offer of open) giveBack(offer);
       throw error;
     });
     const byAgent = Map.groupBy(claimed, nameOf);
     const taken: PermittedTask[] = [];
     const refused: ClaimedTask[] = [];
     for (const offer of open) {
-      const { crowd, slice, units } = offer;
+      const { crowd, slice, slices, capabilities, units } = offer;
       const own = byAgent.get(nameOf(offer)) ?? [];
-      let unused = units;
+      const kept: ClaimedTask[] = [];
       for (const task of own) {
-        const ofCapability = permits.ofCapability(task);
-        if (ofCapability && !(await ofCapability.ask(1).catch(() => false))) {
+        const held = slices.get(task.capabilityId ?? "");
+        // It was not known that tasks of this capability wait, or that it has a limit.
+        const further = held ? undefined : permits.ofCapability(task);
+        if (further && !(await further.ask(1).catch(() => false))) {
           refused.push(task);
           continue;
         }
-        unused -= 1;
-        const slices = [slice, ofCapability].filter((each) => each !== undefined);
-        taken.push({ task, permit: slices.length > 0 ? permits.from(task, slices) : undefined });
+        kept.push(task);
+        const parts = [slice, held ?? further].filter((each) => each !== undefined);
+        taken.push({ task, permit: parts.length > 0 ? permits.from(task, parts) : undefined });
       }
-      slice?.giveBack(unused);
+      giveBack(offer, kept);
       crowds.subtract(crowd, own.length);
-      if (own.length === units) crowds.hope(crowd);
-      else if (offer.closed.length === 0 && crowd.added === offer.added) crowds.forget(crowd);
+      const isUsedUp = ([capabilityId, most]: [string, number]) =>
+        own.filter((task) => task.capabilityId === capabilityId).length === most;
+      const usedUp = [...capabilities].filter(isUsedUp);
+      // There may be more units than were idle; where there were none, somebody has yet to give one back.
+      if (own.length === units || usedUp.some(([, most]) => most > 0)) crowds.hope(crowd);
+      else if (usedUp.length === 0 && crowd.added === offer.added) crowds.forget(crowd);
     }
     await park(refused, signal);
     return { taken, more: crowds.hasHopeful };

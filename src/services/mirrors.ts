@@ -9,6 +9,7 @@ import {
   agentsOf,
   type Delivery,
   foldTask,
+  givenCapabilityId,
   stateBrought,
   stateOf,
   type TaskHeader,
@@ -99,7 +100,9 @@ export function createMirrors(deps: MirrorDeps): MirrorTask {
       log.info(facts, "the mirror is not registered");
       return "failed";
     }
-    const leavePlace = await ports.tryReserve(asCopied);
+    // It is copied for what its client asked for, and takes a place of that capability too, if the mirror has it.
+    const capabilityId = givenCapabilityId(header);
+    const leavePlace = await ports.tryReserve({ workspaceId, agentId: mirrorId, capabilityId });
     if (!leavePlace) return "dropped";
     let client: AgentClient;
     try {
@@ -159,7 +162,7 @@ export function createMirrors(deps: MirrorDeps): MirrorTask {
   }
 
   return (header, message, delivery) => {
-    const rollout = ports.rollouts.of(header.workspaceId, header.capabilityId);
+    const rollout = ports.rollouts.of(header.workspaceId, givenCapabilityId(header));
     if (!(rollout instanceof Promise)) return mirror(rollout, header, message, delivery);
     deps.inBackground("a task could not be mirrored", header.taskId, async () =>
       mirror(await rollout, header, message, delivery),

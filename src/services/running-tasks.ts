@@ -152,7 +152,7 @@ class Entry implements RunningTask, TaskListener {
     this.#deps = deps;
     this.#agentId = agentId;
     // What passed with the agents before is not this one's.
-    this.#since = since ?? (origin && deps.now());
+    this.#since = since ?? (origin?.agentIds.length ? deps.now() : undefined);
     this.#places = places;
     this.workspaceId = workspaceId;
     this.runner = runner;

@@ -9,7 +9,14 @@ import {
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { invalidAgentResponse, unsupportedOperation } from "../domain/errors.ts";
-import { applyUpdate, stateOf, type TaskImage, type TaskUpdate, viewTask } from "../domain/task-log.ts";
+import {
+  applyUpdate,
+  givenCapabilityId,
+  stateOf,
+  type TaskImage,
+  type TaskUpdate,
+  viewTask,
+} from "../domain/task-log.ts";
 import { isInterrupted, isTerminal, stateName } from "../domain/task-state.ts";
 import { type AcceptDeps, createAccept } from "./accept.ts";
 import type { RequestContext, StreamCursor } from "./request-context.ts";
@@ -82,7 +89,8 @@ export function createSender(deps: SendDeps): Sender {
 
     async *stream(context, request) {
       const { image, updates } = await accept(context, request);
-      const { taskId, capabilityId } = image.header;
+      const { taskId } = image.header;
+      const capabilityId = givenCapabilityId(image.header);
       let shown = false;
       try {
         // The task of an earlier request, which has come to a rest.
@@ -132,7 +140,7 @@ export function createSender(deps: SendDeps): Sender {
           { taskId: request.id },
         );
       }
-      const { capabilityId } = image.header;
+      const capabilityId = givenCapabilityId(image.header);
       const updates = watchTask(deps, {
         workspaceId: context.workspaceId,
         taskId: request.id,
@@ -158,7 +166,7 @@ function showTask(image: TaskImage, historyLength?: number): Numbered {
   return {
     sequence: image.seq,
     response: create(StreamResponseSchema, { payload: { case: "task", value: task } }),
-    capabilityId: image.header.capabilityId,
+    capabilityId: givenCapabilityId(image.header),
   };
 }
 

@@ -9,6 +9,7 @@ import type { Rollout } from "../domain/rollout.ts";
 import {
   agentsOf,
   type Delivery,
+  givenCapabilityId,
   stateBrought,
   type TaskHeader,
   type TaskImage,
@@ -82,7 +83,7 @@ export interface Hedging {
 /** Whether another agent's answer may still become the task's: nothing but statuses was shown, and nothing is asked. */
 export function mayBeHedged({ state, header, task }: TaskImage): boolean {
   const isAtWork = state === EngineState.ASSIGNED || state === EngineState.WORKING;
-  const isFirst = header.attempt === 1 && !header.origin;
+  const isFirst = header.attempt === 1 && agentsOf(header).length === 1;
   return isAtWork && isFirst && task.artifacts.length === 0 && said(task.history) === 1;
 }
 
@@ -107,9 +108,9 @@ export function createHedging(deps: HedgeDeps): Hedging {
 
   return {
     begin(attempt, message, delivery) {
-      const { workspaceId, capabilityId } = attempt.writer.image.header;
+      const { header } = attempt.writer.image;
       if (!mayBeHedged(attempt.writer.image)) return undefined;
-      const rollout = ports.rollouts.of(workspaceId, capabilityId);
+      const rollout = ports.rollouts.of(header.workspaceId, givenCapabilityId(header));
       if (!(rollout instanceof Promise) && !rollout.hedging) return undefined;
       return new TaskHedge({ ...deps, take }, attempt, { message, delivery, rollout });
     },

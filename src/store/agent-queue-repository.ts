@@ -14,8 +14,8 @@ export interface AgentRoom {
   agentId: string;
   /** Tasks that may be taken. */
   units: number;
-  /** Capabilities of which none may be taken. */
-  closed: readonly string[];
+  /** Capabilities of which no more than so many of them may be; of all others, as many. */
+  capabilities: ReadonlyMap<string, number>;
 }
 
 /** An agent at which tasks wait. */
@@ -45,23 +45,29 @@ export interface AgentQueueRepository {
 /** What the index `tasks_at_agent` holds. */
 const WAITS = `t.state = 1 and t.lease_owner is null and t.wake_at = ${AT_DEADLINE("t.deadline_at")}`;
 
-// A task that was claimed before, and had to wait for its agent, is still in the attempt that began then.
+// Each room is looked at in parts: one for each capability of which some may be taken, one for all that have no bound of their
+// own. A task that was claimed before, and had to wait for its agent, is still in the attempt that began then.
 const CLAIM: Statement = {
-  name: "agent-queue-claim-v1",
+  name: "agent-queue-claim-v2",
   text: take(
     `
     with chosen as (
-      select t.*, 'claimed: its agent has room' as cause, row_number() over () as rank
-      from unnest($2::text[], $3::text[], $4::int[], $5::text[]) as i(workspace_id, agent_id, units, closed)
-      cross join lateral (
-        select t.workspace_id, t.task_id, t.last_seq
-        from generate_series(4, 0, -1) as p(priority) cross join lateral (
-          select t.workspace_id, t.task_id, t.last_seq from tasks t
-          where t.workspace_id = i.workspace_id and t.agent_id = i.agent_id and t.priority = p.priority::smallint and ${WAITS}
-            and (t.capability_id is null or t.capability_id <> all (string_to_array(i.closed, ',')))
-          order by t.created_at limit i.units for update skip locked
-        ) t limit i.units
-      ) t
+      select * from (
+        select t.workspace_id, t.task_id, t.last_seq, i.units, 'claimed: its agent has room' as cause,
+               row_number() over (partition by i.workspace_id, i.agent_id order by t.priority desc, t.created_at) as rank
+        from unnest($2::text[], $3::text[], $4::int[], $5::text[], $6::int[], $7::text[])
+          as i(workspace_id, agent_id, units, capability_id, most, bounded)
+        cross join lateral (
+          select t.* from generate_series(4, 0, -1) as p(priority) cross join lateral (
+            select t.workspace_id, t.task_id, t.last_seq, t.priority, t.created_at from tasks t
+            where t.workspace_id = i.workspace_id and t.agent_id = i.agent_id and t.priority = p.priority::smallint and ${WAITS}
+              and (t.capability_id = i.capability_id
+                   or (i.capability_id is null
+                       and (t.capability_id is null or t.capability_id <> all (string_to_array(i.bounded, ',')))))
+            order by t.created_at limit i.most for update skip locked
+          ) t limit i.most
+        ) t
+      ) t where t.rank <= t.units
     )`,
     "greatest(t.attempt, 1)",
   ),
@@ -109,12 +115,15 @@ const CROWDED: Statement = {
 export function createAgentQueueRepository(db: Database): AgentQueueRepository {
   return {
     async claim(replicaId, rooms) {
+      const parts = rooms.flatMap(partsOf);
       const rows = await db.query(CLAIM, [
         replicaId,
-        rooms.map(({ workspaceId }) => workspaceId),
-        rooms.map(({ agentId }) => agentId),
-        rooms.map(({ units }) => units),
-        rooms.map(({ closed }) => closed.join(",")),
+        parts.map(({ workspaceId }) => workspaceId),
+        parts.map(({ agentId }) => agentId),
+        parts.map(({ units }) => units),
+        parts.map(({ capabilityId }) => capabilityId),
+        parts.map(({ most }) => most),
+        parts.map(({ bounded }) => bounded),
       ]);
       return rows.map(claimed);
     },
@@ -139,6 +148,27 @@ export function createAgentQueueRepository(db: Database): AgentQueueRepository {
       }));
     },
   };
+}
+
+/** Some of the tasks at an agent: those of a capability, or with null those of none that is `bounded`. */
+interface RoomPart {
+  workspaceId: string;
+  agentId: string;
+  units: number;
+  capabilityId: string | null;
+  /** Tasks of this part that may be taken. */
+  most: number;
+  /** Ids, with commas. */
+  bounded: string;
+}
+
+function partsOf({ workspaceId, agentId, units, capabilities }: AgentRoom): RoomPart[] {
+  const part = { workspaceId, agentId, units, bounded: [...capabilities.keys()].join(",") };
+  const open = [...capabilities].filter(([, most]) => most > 0);
+  return [
+    { ...part, capabilityId: null, most: units },
+    ...open.map(([capabilityId, most]) => ({ ...part, capabilityId, most: Math.min(most, units) })),
+  ];
 }
 
 /** Why a task waits, as its log says it. */

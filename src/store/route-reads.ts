@@ -1,6 +1,7 @@
 /** How the agents of tasks were chosen: seldom asked for, and so not read with the tasks. */
 import { firstUuidV7 } from "../domain/identifiers.ts";
 import type { Database } from "./database.ts";
+import { GIVEN_CAPABILITY } from "./task-sql.ts";
 
 const DECISION = {
   name: "task-decision-v1",
@@ -39,10 +40,10 @@ export interface DecidedTasksQuery {
 // Ids begin with the time at which they were made, and so the key has the tasks in the order in which they were accepted: there
 // is no index that every submit would have to keep. Decisions of other capabilities are not sent, but counted as read.
 const DECIDED = {
-  name: "tasks-decided-v1",
+  name: "tasks-decided-v2",
   text: `
     select task_id, context_id, created_at, a2a_state, status_at, disclosed,
-           case when $4::text is null or capability_id = $4 then route_decision end as route_decision
+           case when $4::text is null or ${GIVEN_CAPABILITY} = $4 then route_decision end as route_decision
     from tasks where workspace_id = $1 and task_id >= $2 and task_id < $3
     order by task_id desc limit $5`,
 };

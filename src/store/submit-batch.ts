@@ -34,24 +34,26 @@ export interface NewTask {
 }
 
 const SUBMIT = {
-  name: "task-submit-v5",
+  name: "task-submit-v6",
   text: `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::boolean[],
                            $8::boolean[], $9::text[], $10::smallint[], $11::smallint[], $12::float8[], $13::timestamptz[],
-                           $14::bytea[], $15::integer[], $16::text[], $17::bytea[], $18::bytea[])
+                           $14::bytea[], $15::integer[], $16::text[], $17::bytea[], $18::bytea[], $27::text[])
       as i(workspace_id, task_id, context_id, agent_id, at, last_seq, disclosed, has_push, upstream_context_id,
-           state, priority, wake_ms, deadline_at, delivery, attempt, capability_id, route_decision, status)
+           state, priority, wake_ms, deadline_at, delivery, attempt, capability_id, route_decision, status,
+           given_capability_id)
     ), writer as (
       select replica_id from replicas where replica_id = $19 and died_at is null
     ), stored as (
       insert into tasks (workspace_id, task_id, context_id, agent_id, state, a2a_state, status, status_at, last_seq,
                          disclosed, has_push, upstream_context_id, created_at, priority, deadline_at, delivery, attempt,
-                         capability_id, route_decision, lease_owner, wake_at)
+                         capability_id, given_capability_id, earlier_agent_ids, route_decision, lease_owner, wake_at)
       select i.workspace_id, i.task_id, i.context_id, i.agent_id, i.state,
              case when i.state in (${ENDED}) and i.last_seq > 1 then i.state else ${TaskState.SUBMITTED} end, i.status, i.at,
              i.last_seq, i.disclosed, i.has_push, i.upstream_context_id, i.at, i.priority, i.deadline_at, i.delivery,
-             i.attempt, i.capability_id, i.route_decision,
+             i.attempt, i.capability_id, i.given_capability_id,
+             case when i.given_capability_id is not null then '{}'::text[] end, i.route_decision,
              case when i.state in (${LEASED}) then w.replica_id end,
              case when i.state in (${UNLEASED})
                then case when i.wake_ms is null then ${AT_DEADLINE("i.deadline_at")} else least(${WAKE_AT}, i.deadline_at) end end
@@ -103,6 +105,7 @@ export async function submitBatch(db: Database, replicaId: string, tasks: readon
     byteaArray(rows, (r) => encodeBody(r.update)),
     textArray(rows, (r) => encodeCause(r.update)),
     int2Array(rows, (r) => stateBrought(r.update)),
+    textArray(tasks, (t) => t.header.origin?.capabilityId),
   ]);
   if (writer.length === 0) throw replicaExpired();
   return replicaId;

@@ -7,6 +7,7 @@ import type { EngineState } from "../domain/task-state.ts";
 import type { Database, Row, Statement } from "./database.ts";
 import { FOLLOWS, HELD } from "./outbox-repository.ts";
 import { decodeUpdate, kindNumber } from "./task-codec.ts";
+import { GIVEN_CAPABILITY } from "./task-sql.ts";
 
 /** A place in the order of a workspace's rows: after the row that it names. */
 export interface EventPosition {
@@ -78,7 +79,7 @@ const HAS_BEGUN: Statement = {
 // As the outbox reads: see there how the page is found. The row without a kind says where the page ends. The limit of one
 // keeps the planner from joining the page with the whole table.
 const READ: Statement = {
-  name: "event-read-v1",
+  name: "event-read-v2",
   text: `
     with page as materialized (
       select u.xid, u.workspace_id, u.task_id, u.seq, u.kind, u.state, u.cause, u.attempt, u.created_at, u.body
@@ -91,10 +92,10 @@ const READ: Statement = {
       select p.*, t.context_id, t.agent_id, t.capability_id, coalesce(octet_length(p.body), 0) * t.wanted::int as bytes,
              t.wanted
       from page p left join lateral (
-        select t.context_id, t.agent_id, t.capability_id, true as wanted from tasks t
+        select t.context_id, t.agent_id, ${GIVEN_CAPABILITY} as capability_id, true as wanted from tasks t
         where p.workspace_id = $2 and t.workspace_id = p.workspace_id and t.task_id = p.task_id and t.disclosed
           and (p.state is not null or p.kind in (${kindNumber("status")}, ${kindNumber("artifact")}))
-          and ($7::text is null or t.agent_id = $7) and ($8::text is null or t.capability_id = $8)
+          and ($7::text is null or t.agent_id = $7) and ($8::text is null or ${GIVEN_CAPABILITY} = $8)
           and ($9::text is null or t.context_id = $9) and ($10::smallint[] is null or p.state = any($10))
         limit 1
       ) t on true

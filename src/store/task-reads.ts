@@ -7,6 +7,7 @@ import type { TaskHeader, TaskUpdate } from "../domain/task-log.ts";
 import type { EngineState } from "../domain/task-state.ts";
 import type { Database, Row } from "./database.ts";
 import { decodeHeader, decodeStatus, decodeUpdate } from "./task-codec.ts";
+import { GIVEN_CAPABILITY } from "./task-sql.ts";
 
 export interface TaskKey {
   workspaceId: string;
@@ -172,9 +173,7 @@ export async function listTasks(
       q.where(sql<SqlBool>`(agent_id = ${filter.agentId!} or ${filter.agentId!} = any(earlier_agent_ids))`),
     )
     .$if(filter.capabilityId !== undefined, (q) =>
-      q.where(
-        sql<SqlBool>`case when earlier_agent_ids is null then capability_id else given_capability_id end = ${filter.capabilityId!}`,
-      ),
+      q.where(sql<SqlBool>`${sql.raw(GIVEN_CAPABILITY)} = ${filter.capabilityId!}`),
     )
     .$if(filter.state !== undefined, (q) => q.where("a2a_state", "=", filter.state!))
     .$if(filter.engineState !== undefined, (q) => q.where("state", "=", filter.engineState!))

@@ -17,5 +17,8 @@ export const UNLEASED = [QUEUED, SCHEDULED, INPUT_REQUIRED].join(", ");
  */
 export const WAKE_AT = `date_trunc('milliseconds', statement_timestamp() + i.wake_ms * interval '1 millisecond')`;
 
+/** The capability that a task's client gave it to, by the row of the task. */
+export const GIVEN_CAPABILITY = "case when earlier_agent_ids is null then capability_id else given_capability_id end";
+
 /** `wake_at` of a task that waits for room at its agent: anybody may claim it then, to end it. The index of those knows them by it. */
 export const AT_DEADLINE = (deadline: string): string => `coalesce(${deadline}, timestamptz '9999-12-31 00:00:00Z')`;

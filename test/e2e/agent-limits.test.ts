@@ -230,6 +230,49 @@ describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
       expect(await reaches(client, id, "COMPLETED")).toBe("COMPLETED");
   });
 
+  test("a task that waits for its capability's limit is claimed once, however many others wait for it", async () => {
+    const { client, puppet } = await start({}, 0);
+    await client.registry.addCapability({
+      agentId: "puppet",
+      capability: { capabilityId: "one", maxConcurrency: 2 },
+    });
+    const ids = await Promise.all(Array.from({ length: 20 }, (_, n) => begin(client, `${n}`, { capability: "one" })));
+    for (const _ of ids) end(await puppet.turn());
+    const paths = [];
+    for (const id of ids) {
+      expect(await reaches(client, id, "COMPLETED")).toBe("COMPLETED");
+      paths.push((await pathOf(client, id)).filter((step) => /^(QUEUED|ASSIGNED)/.test(step)).join(", "));
+    }
+    expect(new Set(paths)).toEqual(new Set(["ASSIGNED 1", "QUEUED 0, ASSIGNED 1"]));
+  });
+
+  test("a task that comes by a fallback step is of the capability that the step names, and found at the one that was asked", async () => {
+    const { client, puppet } = await start({ "task.retry-min-ms": "1" }, 0);
+    await client.registry.addCapability({
+      agentId: "puppet",
+      capability: { capabilityId: "one", maxConcurrency: 1, safeToRepeat: true },
+    });
+    const target = { case: "capabilityId", value: "one" } as const;
+    await client.rollouts.updateRollout({ rollout: { capabilityId: "ghost", fallbackChain: [{ target }] } });
+    const ids = [await begin(client, "0", { capability: "ghost" })];
+    const first = await puppet.turn();
+    for (const text of ["1", "2"]) ids.push(await begin(client, text, { capability: "ghost" }));
+    for (const id of ids.slice(1)) expect(await standOf(client, id)).toBe("QUEUED");
+    // It may be repeated, because that capability may; and waits behind the others then.
+    first.hangUp();
+    for (let heard = 0; heard < ids.length; heard++) {
+      const turn = await puppet.turn();
+      expect(puppet.heard).toHaveLength(heard + 2);
+      end(turn);
+    }
+    for (const id of ids) {
+      expect(await reaches(client, id, "COMPLETED")).toBe("COMPLETED");
+      expect(asTask(await client.a2a.getTask({ id, tenant: "c.ghost" })).id).toBe(id);
+    }
+    expect((await client.a2a.listTasks({ tenant: "c.ghost" })).totalSize).toBe(3);
+    expect((await client.a2a.listTasks({ tenant: "c.one" })).totalSize).toBe(0);
+  });
+
   test("another attempt waits for room as well, and is the same attempt when it has it", async () => {
     const { client, puppet } = await start({ "task.retry-min-ms": "1" }, 1);
     await client.registry.updateAgent({ agent: { agentId: "puppet", safeToRepeat: true } });

@@ -4,6 +4,7 @@ import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { DEFAULT_ROLLOUT } from "../../src/domain/rollout.ts";
 import { stateOf } from "../../src/domain/task-log.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
+import type { PermitTask } from "../../src/services/agent-permits.ts";
 import type { DispatcherDeps } from "../../src/services/dispatcher.ts";
 import type { MirrorOutcome } from "../../src/services/mirrors.ts";
 import { startTestAgent } from "../agents/test-agent.ts";
@@ -20,9 +21,13 @@ function mirroring(percent = 100, promised = false, hasRoom = true) {
   const outcomes = createInbox<MirrorOutcome>();
   const rollout = { ...DEFAULT_ROLLOUT, mirror: { agentId: "mirror", percent } };
   const rollouts = { of: () => (promised ? Promise.resolve(rollout) : rollout) };
-  const tryReserve = async () => (hasRoom ? () => {} : undefined);
+  const reserved: PermitTask[] = [];
+  const tryReserve = async (task: PermitTask) => {
+    reserved.push(task);
+    return hasRoom ? () => {} : undefined;
+  };
   const more = (): Partial<DispatcherDeps> => ({ mirrors: { rollouts, tryReserve, onOutcome: outcomes.put } });
-  return { outcomes, more };
+  return { outcomes, more, reserved };
 }
 
 async function realAgent(options: { streaming?: boolean } = {}) {
@@ -116,10 +121,12 @@ describeEachBackend("a mirrored task", (context) => {
 
   it("is not copied to a mirror that has no room", async () => {
     const [first, mirror] = [createPuppet(), createPuppet()];
-    const { outcomes, more } = mirroring(100, false, false);
+    const { outcomes, more, reserved } = mirroring(100, false, false);
     const replica = await start({ first: { handler: first.handler }, mirror: { handler: mirror.handler } }, more);
-    await replica.begin();
+    await replica.begin("hello", { capabilityId: "translate" });
     expect(await outcomes.next()).toBe("dropped");
+    // The limit of the capability counts as the agent's does.
+    expect(reserved).toMatchObject([{ agentId: "mirror", capabilityId: "translate" }]);
   });
 
   it("has 64 companions at most, and the 65th has no copy", async () => {

@@ -41,11 +41,11 @@ describeEachBackend("tasks that wait for their agents", (context) => {
         wakeInMs: "at-agent",
       })),
     );
-  const room = (units: number, closed: string[] = [], agentId = "agent") => ({
+  const room = (units: number, capabilities: Record<string, number> = {}, agentId = "agent") => ({
     workspaceId: "default",
     agentId,
     units,
-    closed,
+    capabilities: new Map(Object.entries(capabilities)),
   });
   const crowded = (limit = 10, most = 10, agentId = "") =>
     queue.crowded({ workspaceId: "default", agentId }, limit, most);
@@ -95,7 +95,11 @@ describeEachBackend("tasks that wait for their agents", (context) => {
     ]);
     expect(await crowded(1, 2)).toMatchObject([{ agentId: "agent", waiting: 2 }]);
     expect(await crowded(9, 9, "agent")).toMatchObject([{ agentId: "other" }, { agentId: "third" }]);
-    const taken = await queue.claim(replica, [room(5, ["one", "three"]), room(1, [], "third"), room(1, [], "none")]);
+    const taken = await queue.claim(replica, [
+      room(5, { one: 0, three: 0 }),
+      room(1, {}, "third"),
+      room(1, {}, "none"),
+    ]);
     expect(idsOf(taken).sort()).toEqual(["plain", "third", "two"]);
     expect(taken.find(({ taskId }) => taskId === "two")).toMatchObject({
       agentId: "agent",
@@ -103,6 +107,38 @@ describeEachBackend("tasks that wait for their agents", (context) => {
       begins: true,
     });
     expect(await crowded()).toMatchObject([{ agentId: "agent", capabilityIds: ["one"] }, { agentId: "other" }]);
+  });
+
+  it("are taken of a capability as far as its own bound, and in one order with all others", async () => {
+    const capabilities = fc.constantFrom("one", "two", "free", undefined);
+    const tasks = fc.array(fc.record({ priority: fc.nat(4), capabilityId: capabilities }), { maxLength: 20 });
+    const bounds = fc.record({ units: fc.integer({ min: 1, max: 12 }), one: fc.nat(4), two: fc.nat(12) });
+    await fc.assert(
+      fc.asyncProperty(tasks, bounds, async (waiting, { units, one, two }) => {
+        await emptyTables(context.db);
+        replica = await registerReplica(context.db);
+        const headers = waiting.map(({ priority, capabilityId }, i) => ({
+          taskId: `${i}`,
+          priority: PRIORITIES[priority]!,
+          capabilityId,
+          createdAt: new Date(Date.now() - 10_000 + i),
+        }));
+        if (headers.length > 0) await wait(...headers);
+        const left = new Map([
+          ["one", one],
+          ["two", two],
+        ]);
+        const expected = headers
+          .toSorted((a, b) => PRIORITIES.indexOf(b.priority) - PRIORITIES.indexOf(a.priority))
+          .filter(({ capabilityId = "" }) => {
+            const most = left.get(capabilityId) ?? Number.POSITIVE_INFINITY;
+            if (most > 0) left.set(capabilityId, most - 1);
+            return most > 0;
+          });
+        expect(idsOf(await queue.claim(replica, [room(units, { one, two })]))).toEqual(idsOf(expected.slice(0, units)));
+      }),
+      { numRuns: 25 },
+    );
   });
 
   it("are not taken by those who take what waits for a replica, nor counted as that, until their deadline", async () => {

@@ -104,8 +104,16 @@ async function useEngine(engine: Database, living: string): Promise<void> {
     await leases.waiting(size);
     await leases.held(living);
     const agentQueue = createAgentQueueRepository(engine);
-    const room = { workspaceId: "w2", agentId: "agent", units: size, closed: ["one", "two"] };
-    await agentQueue.claim(living, [room, { ...room, workspaceId: "w3", closed: [] }]);
+    const room = {
+      workspaceId: "w2",
+      agentId: "agent",
+      units: size,
+      capabilities: new Map([
+        ["one", 0],
+        ["two", 1],
+      ]),
+    };
+    await agentQueue.claim(living, [room, { ...room, workspaceId: "w3", capabilities: new Map() }]);
     await agentQueue.park(
       living,
       headers.map(({ workspaceId, taskId, fence, agentId }) => ({ workspaceId, taskId, fence, agentId })),
