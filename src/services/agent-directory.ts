@@ -60,12 +60,18 @@ interface Loaded {
   readonly indexes: SearchIndexes;
 }
 
+export interface DirectoryEvents {
+  /** Called with each load: what is read of agents as often as they are, without changing them. */
+  onLoad?: (workspaceId: string) => Promise<void>;
+  /** Told of each agent that is another than when it was loaded last. */
+  onChange?: (before: AgentRecord, now: AgentRecord) => void;
+}
+
 export function createAgentDirectory(
   agents: AgentRepository,
   capabilities: CapabilityRepository,
   runtime: Runtime,
-  /** Called with each load: what is read of agents as often as they are, without changing them. */
-  onLoad: (workspaceId: string) => Promise<void> = async () => {},
+  { onLoad = async () => {}, onChange = () => {} }: DirectoryEvents = {},
 ): AgentDirectory {
   const held = holdBriefly(runtime, load);
   const last = new Map<string, Loaded>();
@@ -79,9 +85,17 @@ export function createAgentDirectory(
     const before = last.get(workspaceId);
     const loaded = assemble(records, given, defaultId, before);
     last.set(workspaceId, loaded);
+    if (before && loaded.agents.byId !== before.agents.byId) tellChanges(before.agents.byId, loaded.agents.byId);
     const { limits } = loaded.agents;
     if (limits.size > 0 && limits !== before?.agents.limits) for (const listener of onLimits) listener(workspaceId);
     return loaded.agents;
+  }
+
+  function tellChanges(before: WorkspaceAgents["byId"], now: WorkspaceAgents["byId"]): void {
+    for (const [agentId, agent] of now) {
+      const old = before.get(agentId);
+      if (old && old !== agent) onChange(old, agent);
+    }
   }
 
   async function allAgents(workspaceId: string): Promise<AgentRecord[]> {

@@ -130,7 +130,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
       const outcome = await repository.update(context.workspaceId, current.agentId, change, runtime.now(), revision);
       if (outcome === "missing") throw agentNotFound(current.agentId);
       if (outcome === "changed") throw etagMismatch(current.agentId);
-      cardRefresh.changed(current, change.source?.card ?? current.card);
+      await cardRefresh.changed(current, change.source?.card ?? current.card);
       if (change.source) await health.recheck(context.workspaceId, current.agentId);
       return show(context, current.agentId);
     },
@@ -163,8 +163,8 @@ export function createRegistry(deps: RegistryDeps): Registry {
     async refreshCard(context, agentId) {
       const agent = await existing(context, agentId);
       if (agent.cardUrl === undefined) throw cardHasNoUrl(agentId);
-      const outcome = await cardRefresh.refresh({ ...agent, cardUrl: agent.cardUrl }, context.signal);
-      if (outcome === "unchanged") await repository.touch(context.workspaceId, agentId, runtime.now());
+      const card = await cardRefresh.refresh({ ...agent, cardUrl: agent.cardUrl }, context.signal);
+      if (card === agent.card) await repository.touch(context.workspaceId, agentId, runtime.now());
       changed(context);
       return show(context, agentId);
     },

@@ -245,6 +245,53 @@ describeEachBackend("the watch over agents", (backend) => {
     expect(await lab.check("one")).toMatchObject({ failureCount: 1, reason: "Nobody there." });
   });
 
+  it("checks an agent where its new card says that it is, and forgets what the old address failed", async () => {
+    const lab = await open([]);
+    await insert("one", { cardUrl: "http://cards.test/one.json", cardEtag: "old" });
+    lab.down.add("one");
+    for (let i = 0; i < 3; i++) await lab.check("one");
+    fails(lab, "one");
+    expect(await lab.fitting()).toEqual([]);
+    const peer = await openWatch(backend.db);
+    expect(await peer.fitting()).toEqual([]);
+    fails(peer, "one");
+
+    const moved = { ...cardOf("one"), name: "moved" };
+    moved.supportedInterfaces = cardOf("moved").supportedInterfaces;
+    lab.served = { card: moved, etag: "new" };
+    expect(await lab.check("one")).toMatchObject({ healthy: true, failureCount: 0, reason: "" });
+    for (const each of [lab, peer]) {
+      expect(await each.fitting()).toEqual(["one"]);
+      expect(await each.health.of("default", "one")).toMatchObject({ circuitState: CircuitState.CLOSED });
+    }
+    // A card that says something else of the same address changes nothing of what is known of it.
+    fails(lab, "one");
+    lab.served = { card: { ...moved, description: "Does more." }, etag: "newer" };
+    await lab.check("one");
+    expect(await lab.fitting()).toEqual([]);
+  });
+
+  it("does not hear of a circuit of an address that an agent has left", async () => {
+    await raw(backend.db, "truncate agent_signals, replicas cascade");
+    const one = await open(["one"]);
+    const two = await openWatch(backend.db);
+    for (const lab of [one, two]) {
+      lab.exchange.setPeers(1);
+      await lab.fitting();
+    }
+    fails(two, "one");
+    one.task("one", TaskState.COMPLETED);
+    const before = (await one.directory.agents("default")).byId.get("one")!;
+    const source = { card: cardOf("elsewhere"), cardUrl: undefined, cardEtag: undefined };
+    await createAgentRepository(backend.db).update("default", "one", { source }, new Date());
+    await one.cardRefresh.changed(before, source.card);
+    expect(await one.fitting()).toEqual(["one"]);
+    await two.exchange.turn();
+    await one.exchange.turn();
+    expect(await one.fitting()).toEqual(["one"]);
+    expect(await two.fitting()).toEqual(["one"]);
+  });
+
   it("gives each check that is due to one replica", async () => {
     const lab = await open(["one", "two", "three"]);
     await openWatch(backend.db);
