@@ -181,8 +181,8 @@ describeEachBackend("the watch over agents", (backend) => {
 
   it("cuts who owes a heartbeat until it beats again", async () => {
     const lab = await open(["one"]);
-    const beat = (agentId: string, ttlMs: number) => lab.health.beat(context, { agentId, ttlMs } as never);
-    await expect(beat("one", 0)).rejects.toMatchObject({ violations: [{ field: "ttlMs" }] });
+    const beat = (agentId: string, ttlMs?: number) => lab.health.beat(context, { agentId, ttlMs } as never);
+    await expect(beat("one")).rejects.toMatchObject({ violations: [{ field: "ttlMs" }] });
     await expect(beat("one", 999)).rejects.toMatchObject({ violations: [{ field: "ttlMs" }] });
     await expect(beat("one", 86_400_001)).rejects.toMatchObject({ violations: [{ field: "ttlMs" }] });
     await expect(beat("nobody", 1_000)).rejects.toMatchObject({ reason: "AGENT_NOT_FOUND" });
@@ -199,8 +199,17 @@ describeEachBackend("the watch over agents", (backend) => {
       healthy: false,
       reason: "its heartbeat has expired",
     });
-    expect(await beat("one", 0)).toMatchObject({ healthy: true, heartbeatTtlMs: 60_000 });
+    expect(await beat("one")).toMatchObject({ healthy: true, heartbeatTtlMs: 60_000 });
     expect(await lab.fitting()).toEqual(["one"]);
+
+    // It is over: none is owed, however late it is.
+    const ended = await beat("one", 0);
+    expect(ended).toMatchObject({ healthy: true, heartbeatTtlMs: 0 });
+    expect(ended.heartbeatExpireTime).toBeUndefined();
+    expect(await beat("one", 0)).toMatchObject({ heartbeatTtlMs: 0 });
+    lab.now.ms += 86_400_000;
+    expect(await lab.fitting()).toEqual(["one"]);
+    await expect(beat("one")).rejects.toMatchObject({ violations: [{ field: "ttlMs" }] });
 
     await insert("two", {}, 5_000);
     expect(await lab.health.of("default", "two")).toMatchObject({ healthy: true, heartbeatTtlMs: 5_000 });
