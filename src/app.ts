@@ -22,7 +22,7 @@ import { type Runtime, systemRuntime } from "./services/runtime.ts";
 import { openGrpcListener } from "./transport/grpc/grpc-listener.ts";
 import { openHttpListener } from "./transport/http-listener.ts";
 import { createHttpRoutes } from "./transport/http-routes.ts";
-import { deepHealth } from "./transport/ops/deep-health.ts";
+import { type AgentsHealth, deepHealth } from "./transport/ops/deep-health.ts";
 import { createMetrics } from "./transport/ops/metrics.ts";
 
 export interface AppOptions {
@@ -182,21 +182,24 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
   }
 }
 
-/** How many agents a workspace has, and which of them failed most of their tasks of late, more than one at least. */
+/** How many agents a workspace has, and which of them are not well. */
 async function agentHealth(
   { directory, loads, agentGauges }: Engine,
   { elapsedMs }: Runtime,
   workspaceId: string,
-): Promise<{ registered: number; failing: string[] }> {
+): Promise<AgentsHealth> {
   const { byId } = await directory.agents(workspaceId);
-  const troubled = new Set(
-    agentGauges().flatMap(({ agentId, healthy, circuitOpen }) => (healthy && !circuitOpen ? [] : agentId)),
-  );
+  const gauges = agentGauges().filter(({ agentId }) => byId.has(agentId));
   const failing = [...byId.keys()].filter((agentId) => {
     const load = loads.of(workspaceId, agentId);
-    return troubled.has(agentId) || (load !== undefined && errorRateAt(load.signals, elapsedMs()) > 0.5);
+    return load !== undefined && errorRateAt(load.signals, elapsedMs()) > 0.5;
   });
-  return { registered: byId.size, failing };
+  return {
+    registered: byId.size,
+    unhealthy: gauges.flatMap(({ agentId, healthy }) => (healthy ? [] : agentId)),
+    circuitOpen: gauges.flatMap(({ agentId, circuitOpen }) => (circuitOpen ? agentId : [])),
+    failing,
+  };
 }
 
 /** JSON lines on standard error, with names of levels and readable times. */

@@ -31,8 +31,10 @@ export function healthFacts(health: AgentHealth | undefined): [name: string, val
   const { latencyP50Ms, latencyP95Ms, errorRate, heartbeatTtlMs } = health;
   const until = (time: Timestamp | undefined) => (time ? ` until ${timeText(time)}` : "");
   return [
-    ["Healthy", `${healthy ? "yes" : "no"}${reason === "" ? "" : `: ${reason}`}`],
+    ["Healthy", healthy ? "yes" : `no${reason && `: ${reason}`}`],
     ["Failed checks", failureCount > 0 ? `${failureCount} in a row` : ""],
+    // Of one that is healthy still it is no reason for that, but what its last check has found.
+    [failureCount > 0 ? "Last failure" : "Note", healthy ? reason : ""],
     ["Last check", timeText(health.lastCheckTime)],
     ["Last success", timeText(health.lastSuccessTime)],
     ["Heartbeat", heartbeatTtlMs > 0 ? `every ${heartbeatTtlMs / 1000} s,${until(health.heartbeatExpireTime)}` : ""],

@@ -107,11 +107,15 @@ export function addAgentsCommands(program: Command, cli: Cli): void {
   const heartbeat = agents
     .command("heartbeat <id>")
     .description("say that an agent lives; without one more in time it gets no new tasks")
-    .option("--ttl <seconds>", "for how long, 1 to 86400 (default: as said last)");
+    .option(
+      "--ttl <seconds>",
+      "for how long, 1 to 86400 (default: as said last); 0 ends it: none is owed from then on",
+    );
   withServer(heartbeat).action((agentId: string, options: HeartbeatFlags) => {
-    const ttlMs = millisecondsOf(heartbeat, "--ttl", options.ttl);
+    const { ttl } = options;
+    const said = ttl !== undefined && { ttlMs: ttl === "0" ? 0 : millisecondsOf(heartbeat, "--ttl", ttl) };
     return callServer(cli, options, async ({ registry }) =>
-      showHealth(cli, await registry.heartbeat({ agentId, ttlMs }), options),
+      showHealth(cli, await registry.heartbeat({ agentId, ...said }), options),
     );
   });
 

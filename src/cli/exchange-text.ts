@@ -9,7 +9,7 @@ import {
   type RecordedMessage,
   type VerifyResult,
 } from "../../gen/signalbox/v1/message_pb.ts";
-import { facts, printable, table } from "./printable.ts";
+import { facts, latencyText, printable, table } from "./printable.ts";
 import { decisionText } from "./route.ts";
 import { transitionTable } from "./task-log.ts";
 import { taskText } from "./task-text.ts";
@@ -61,7 +61,7 @@ function negotiationText({ quotes, bestQuoteId, reasons, strategy }: NegotiateRe
     quote.quoteId === bestQuoteId ? "*" : "",
     quote.agentId,
     quote.cost,
-    quote.latencyMs > 0 ? String(Math.round(quote.latencyMs)) : "-",
+    latencyText(quote.latencyMs),
     quote.source === QuoteSource.AGENT ? "agent" : "registry",
     quote.expireTime ? timestampDate(quote.expireTime).toISOString() : "",
     quote.quoteId,

@@ -34,3 +34,7 @@ export const json = (value: unknown): string => `${JSON.stringify(value, null, 2
 
 /** One item of a stream: JSON on a line of its own. */
 export const jsonLine = (value: unknown): string => `${JSON.stringify(value)}\n`;
+
+/** A latency in whole milliseconds; one that is known is never 0. */
+export const latencyText = (latencyMs: number): string =>
+  latencyMs <= 0 ? "-" : latencyMs < 0.5 ? "<1" : String(Math.round(latencyMs));

@@ -13,6 +13,7 @@ import {
 } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { facts, json, table } from "./printable.ts";
 import { addRolloutFlags, changeOf, type RolloutFlags } from "./rollout-flags.ts";
+import { missingTargets } from "./rollout-targets.ts";
 import type { Cli } from "./run.ts";
 import { callServer, type ServerOptions, withServer } from "./server-call.ts";
 
@@ -35,9 +36,11 @@ export function addRolloutCommands(program: Command, cli: Cli): void {
   withServer(addRolloutFlags(set)).action((capabilityId: string | undefined, options: RolloutFlags & ServerOptions) => {
     const { change, paths } = changeOf(set, options);
     const named = { ...change, capabilityId: capabilityId ?? "" };
-    return callServer(cli, options, async ({ rollouts }) =>
-      show(await rollouts.updateRollout({ rollout: named, updateMask: { paths } }), options),
-    );
+    return callServer(cli, options, async (client) => {
+      const updated = await client.rollouts.updateRollout({ rollout: named, updateMask: { paths } });
+      show(updated, options);
+      io.err(await missingTargets(client, updated));
+    });
   });
 
   const remove = rollout

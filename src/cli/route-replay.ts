@@ -29,7 +29,7 @@ export function addRouteReplayCommand(route: Command, cli: Cli): void {
     .option("--since <time>", "how far back, such as 30m, 12h or 7d", "1h")
     .option("--capability <id>", "only decisions of this capability")
     .option("--strategy <name>", "the strategy to try, such as lowest-cost (default: each decision keeps its own)")
-    .option("--weights <list>", "the weights to try, such as load=1,cost=2; the others weigh nothing");
+    .option("--weights <list>", "the weights to try, such as load=1,cost=2; a weight that is not named is 0");
   withServer(replay).action((flags: ReplayFlags) => {
     const { since, capability = "", strategy = "", weights } = flags;
     const nowMs = Date.now();

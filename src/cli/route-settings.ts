@@ -35,7 +35,7 @@ export function addRouteSettingsCommands(route: Command, cli: Cli): void {
     .option("--strategy <name>", 'what chooses where a message does not say, such as least-load; "" for the server\'s')
     .option(
       "--weights <list>",
-      'of WEIGHTED_SCORE, such as load=1,cost=2; the others weigh nothing; "" for the default ones',
+      'of WEIGHTED_SCORE, such as load=1,cost=2; a weight that is not named is 0; "" for the default ones',
     )
     .option("--when-nothing-fits <what>", "refuse the message, or reject: store a task that is REJECTED");
   withServer(set).action((flags: SetFlags) => {

@@ -10,7 +10,7 @@ import {
   RouteSource,
 } from "../../gen/signalbox/v1/routing_pb.ts";
 import { sendRequest } from "../sdk/client.ts";
-import { facts, json, table } from "./printable.ts";
+import { facts, json, latencyText, table } from "./printable.ts";
 import { stepText, word } from "./rollout.ts";
 import { addRouteReplayCommand } from "./route-replay.ts";
 import { addRouteSettingsCommands } from "./route-settings.ts";
@@ -28,7 +28,13 @@ export function addRouteCommands(program: Command, cli: Cli): void {
     .description("say which agent would take a message, without sending it");
   withServer(withRouting(preview)).action((words: string[], flags: RoutingFlags & ServerOptions) => {
     const request = sendRequest(words.join(" "), sendOptionsOf(preview, flags));
-    return callServer(cli, flags, async ({ routes }) => show(await routes.previewRoute({ request }), flags));
+    return callServer(cli, flags, async ({ routes }) => {
+      const decision = await routes.previewRoute({ request });
+      show(decision, flags);
+      if (decision.agentId !== "") return;
+      cli.io.err("No agent could take it.\n");
+      cli.exitCode = 1;
+    });
   });
 
   const explain = route.command("explain <task>").description("say why a task was given to its agent");
@@ -77,7 +83,7 @@ export function decisionText(decision: RouteDecision): string {
     agentId,
     Number.isFinite(score) ? String(Number(score.toPrecision(4))) : "-",
     String(inFlight),
-    latencyMs > 0 ? String(Math.round(latencyMs)) : "-",
+    latencyText(latencyMs),
     `${Math.round(errorRate * 100)}%`,
     cost || "0",
   ]);

@@ -29,7 +29,8 @@ export function addTaskEventsCommand(task: Command, cli: Cli): void {
     callServer(cli, flags, async ({ tasks }) => {
       const { agent = "", capability = "", context = "", after = "" } = flags;
       const request = { agentId: agent, capabilityId: capability, contextId: context, states: flags.state };
-      let last = after;
+      // Not the cursor that was given, which the server may refuse.
+      let last = "";
       try {
         for await (const item of tasks.watchTasks({ ...request, cursor: after })) {
           last = item.cursor;

@@ -10,6 +10,7 @@ import {
   TaskState,
   type TaskStatus,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { cachedFrom } from "../domain/cached-result.ts";
 import { stateName } from "../domain/task-state.ts";
 import { facts, printable } from "./printable.ts";
 
@@ -22,6 +23,7 @@ export function taskText(task: Task): string {
     ["State", status && stateName(status.state)],
     ["Updated", status?.timestamp && timestampDate(status.timestamp).toISOString()],
     ["Message", status?.message && partsText(status.message.parts)],
+    ["Result of", cachedFrom(task.metadata)],
   ]);
   return (
     summary + task.artifacts.map((artifact) => `\n${artifactTitle(artifact)}\n${artifactText(artifact)}\n`).join("")

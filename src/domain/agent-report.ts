@@ -17,6 +17,7 @@ import {
   type TaskStatus,
   type TaskStatusUpdateEvent,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { cachedFrom } from "./cached-result.ts";
 import { holdsArtifact, type NewUpdate, stateOf, type TaskHeader, type TaskImage } from "./task-log.ts";
 import { EngineState, isInterrupted, isTerminal, stateAfterReport } from "./task-state.ts";
 
@@ -72,7 +73,11 @@ export function updatesFromSnapshot(image: TaskImage, upstream: Task, known: Ups
   const messages = missedMessages(image, upstream, known, now);
   const updates = messages.updates;
   const status = upstream.status && newStatus(messages.status, header, upstream.status, known, now);
-  const news = status ? reportedStatus(header, status, undefined) : takenUp(image, upstream.status?.state);
+  // What the cache gives is called as our task is; an agent may have its results from a cache of its own.
+  const from = upstream.id === header.taskId ? cachedFrom(upstream.metadata) : "";
+  const news = status
+    ? reportedStatus(header, status, undefined, causeOf(from))
+    : takenUp(image, upstream.status?.state);
   // That it works comes before what it has made by now, as in a stream; that it rests, after it.
   const works = upstream.status?.state === TaskState.WORKING;
   if (news && works) updates.push(news);
@@ -219,9 +224,18 @@ function statusEvent({ taskId, contextId }: Ids, status: TaskStatus, metadata: S
   };
 }
 
-function reportedStatus(ids: Ids, status: TaskStatus, metadata: Struct | undefined): NewUpdate {
-  return { kind: "status", body: response(statusEvent(ids, status, metadata)), cause: REPORTED_BY_AGENT };
+function reportedStatus(
+  ids: Ids,
+  status: TaskStatus,
+  metadata: Struct | undefined,
+  cause = REPORTED_BY_AGENT,
+): NewUpdate {
+  return { kind: "status", body: response(statusEvent(ids, status, metadata)), cause };
 }
+
+/** The cause of what is the result of another task; undefined where it is of none. */
+export const causeOf = (cachedFrom: string): string | undefined =>
+  cachedFrom === "" ? undefined : `the result of task ${cachedFrom}`;
 
 function artifactUpdate(
   { taskId, contextId }: Ids,

@@ -1,5 +1,5 @@
 /** What may be given again of a task's log, and as what. Pure. */
-import type { JsonObject } from "@bufbuild/protobuf";
+import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { type Message, Role, type StreamResponse } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ROUTING_EXTENSION } from "./routing-extension.ts";
 import type { TaskImage } from "./task-log.ts";
@@ -36,4 +36,11 @@ function marked(metadata: JsonObject | undefined, cachedFrom: string): JsonObjec
   const said = metadata?.[ROUTING_EXTENSION];
   const own = typeof said === "object" && said !== null && !Array.isArray(said) ? said : {};
   return { ...metadata, [ROUTING_EXTENSION]: { ...own, cachedFrom } };
+}
+
+/** What was answered from the result cache names, under our extension, the task that the result is of; else empty. */
+export function cachedFrom(metadata: JsonObject | undefined): string {
+  const said: JsonValue | undefined = metadata?.[ROUTING_EXTENSION];
+  if (typeof said !== "object" || said === null || Array.isArray(said)) return "";
+  return typeof said.cachedFrom === "string" ? said.cachedFrom : "";
 }

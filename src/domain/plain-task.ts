@@ -1,5 +1,4 @@
 /** A task in plain words: what its parts hold, without messages and parts. Pure. */
-import type { JsonValue } from "@bufbuild/protobuf";
 import { timestampFromDate, type Value } from "@bufbuild/protobuf/wkt";
 import {
   type Task as A2ATask,
@@ -9,7 +8,7 @@ import {
   type TaskStatus,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type Task, TaskPriority } from "../../gen/signalbox/v1/task_pb.ts";
-import { ROUTING_EXTENSION } from "./routing-extension.ts";
+import { cachedFrom } from "./cached-result.ts";
 import { PRIORITIES, type Priority, type TaskHeader, type TaskImage } from "./task-log.ts";
 import { type EngineState, isTerminal } from "./task-state.ts";
 
@@ -89,10 +88,3 @@ const asValue = (kind: Value["kind"]): Value => ({ $typeName: "google.protobuf.V
 /** Agents that stream cut their text where it happens to be: pieces follow each other without a break. */
 const textOf = (parts: readonly Part[]): string =>
   parts.map(({ content }) => (content.case === "text" ? content.value : "")).join("");
-
-/** A task that was answered from the result cache names, under our extension, the task that the result is of. */
-function cachedFrom(metadata: A2ATask["metadata"]): string {
-  const said: JsonValue | undefined = metadata?.[ROUTING_EXTENSION];
-  if (typeof said !== "object" || said === null || Array.isArray(said)) return "";
-  return typeof said.cachedFrom === "string" ? said.cachedFrom : "";
-}

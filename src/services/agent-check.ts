@@ -32,23 +32,25 @@ export type AgentCheck = (agent: AgentRecord, signal: AbortSignal) => Promise<vo
 export function createAgentCheck(deps: AgentCheckDeps): AgentCheck {
   const { repository, cardRefresh, connector, log, timeoutMs, onCheck } = deps;
 
-  /** What was odd about the card; empty when nothing was. Throws when its server cannot be had. */
-  async function refresh(agent: AgentRecord & { cardUrl: string }, signal: AbortSignal): Promise<string> {
+  /** The card that holds now, and what was odd about it; empty when nothing was. Throws when its server cannot be had. */
+  async function refresh(agent: AgentRecord & { cardUrl: string }, signal: AbortSignal) {
     try {
-      const outcome = await cardRefresh.refresh(agent, signal);
-      if (outcome === "changed") log.info({ agentId: agent.agentId }, "an agent has another card");
-      return "";
+      const card = await cardRefresh.refresh(agent, signal);
+      if (card !== agent.card) log.info({ agentId: agent.agentId }, "an agent has another card");
+      return { card, odd: "" };
     } catch (error) {
       if (!(error instanceof SignalboxError) || error.code !== "INVALID_ARGUMENT") throw error;
       // Somebody is there, and was fit for tasks as it said before. That its new card will not do is for its operator.
       log.warn({ err: error, agentId: agent.agentId }, "the card of an agent is not one that can be taken");
-      return `its card is not taken, and the one before stays: ${error.message}`;
+      return { card: agent.card, odd: `its card is not taken, and the one before stays: ${error.message}` };
     }
   }
 
   async function look(agent: AgentRecord, signal: AbortSignal): Promise<string> {
-    const { card, cardUrl } = agent;
-    const odd = cardUrl === undefined ? "" : await refresh({ ...agent, cardUrl }, signal);
+    const { cardUrl } = agent;
+    // Where its card has changed, tasks go to what the new one says.
+    const { card, odd } =
+      cardUrl === undefined ? { card: agent.card, odd: "" } : await refresh({ ...agent, cardUrl }, signal);
     const used = connector.pick(card);
     if (cardUrl === undefined || URL.parse(cardUrl)?.origin !== (used && URL.parse(used.url)?.origin))
       await connector.probe(card, { signal, timeoutMs });

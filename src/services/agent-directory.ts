@@ -62,12 +62,18 @@ interface Loaded {
   readonly indexes: SearchIndexes;
 }
 
+export interface DirectoryEvents {
+  /** Called with each load: what is read of agents as often as they are, without changing them. */
+  onLoad?: (workspaceId: string) => Promise<void>;
+  /** Told of each agent that is another than when it was loaded last. */
+  onChange?: (before: AgentRecord, now: AgentRecord) => void;
+}
+
 export function createAgentDirectory(
   agents: AgentRepository,
   capabilities: CapabilityRepository,
   runtime: Runtime,
-  /** Called with each load: what is read of agents as often as they are, without changing them. */
-  onLoad: (workspaceId: string) => Promise<void> = async () => {},
+  { onLoad = async () => {}, onChange = () => {} }: DirectoryEvents = {},
 ): AgentDirectory {
   const held = holdBriefly(runtime, load);
   const last = new Map<string, Loaded>();
@@ -82,14 +88,21 @@ export function createAgentDirectory(
     const before = last.get(workspaceId);
     const loaded = assemble(records, given, defaultId, before);
     last.set(workspaceId, loaded);
-    for (const [agentId, agent] of before?.agents.byId ?? []) {
-      const now = loaded.agents.byId.get(agentId);
-      if (now === agent || now?.createdAt.getTime() === agent.createdAt.getTime()) continue;
-      for (const listener of onGone) listener(workspaceId, agentId);
+    if (before && loaded.agents.byId !== before.agents.byId) {
+      tellChanges(workspaceId, before.agents.byId, loaded.agents.byId);
     }
     const { limits } = loaded.agents;
     if (limits.size > 0 && limits !== before?.agents.limits) for (const listener of onLimits) listener(workspaceId);
     return loaded.agents;
+  }
+
+  function tellChanges(workspaceId: string, before: WorkspaceAgents["byId"], now: WorkspaceAgents["byId"]): void {
+    for (const [agentId, old] of before) {
+      const agent = now.get(agentId);
+      if (agent === old) continue;
+      if (agent?.createdAt.getTime() === old.createdAt.getTime()) onChange(old, agent);
+      else for (const listener of onGone) listener(workspaceId, agentId);
+    }
   }
 
   async function allAgents(workspaceId: string): Promise<AgentRecord[]> {

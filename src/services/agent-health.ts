@@ -51,7 +51,7 @@ export interface AgentHealthDeps {
   heedsChecks: boolean;
 }
 
-/** What is wrong with how long a heartbeat shall last. 0 says nothing. */
+/** What is wrong with how long a heartbeat shall last. 0 is for one that is none. */
 export function heartbeatViolations(ttlMs: number, field = "heartbeatTtlMs"): FieldViolation[] {
   if (ttlMs === 0 || (ttlMs >= MIN_TTL_MS && ttlMs <= MAX_TTL_MS)) return [];
   return [{ field, description: `must be from ${MIN_TTL_MS} to ${MAX_TTL_MS} milliseconds` }];
@@ -106,13 +106,11 @@ export function createAgentHealth(deps: AgentHealthDeps): AgentHealthService {
     of,
     ofAll,
     async beat({ workspaceId }, { agentId, ttlMs }) {
-      refuse(heartbeatViolations(ttlMs, "ttlMs"));
-      const outcome = isDnsLabel(agentId)
-        ? await repository.beat(workspaceId, agentId, ttlMs === 0 ? undefined : ttlMs)
-        : "missing";
+      if (ttlMs !== undefined) refuse(heartbeatViolations(ttlMs, "ttlMs"));
+      const outcome = isDnsLabel(agentId) ? await repository.beat(workspaceId, agentId, ttlMs) : "missing";
       if (outcome === "missing") throw agentNotFound(agentId);
       if (outcome === "no-ttl") {
-        const description = "is required: the agent has never said how long a heartbeat lasts";
+        const description = "is required: the agent gives no heartbeats, so nothing says how long one lasts";
         throw invalidArgument([{ field: "ttlMs", description }]);
       }
       return shown(workspaceId, agentId);

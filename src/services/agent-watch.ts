@@ -12,7 +12,7 @@ import { type AgentHealthService, createAgentHealth } from "./agent-health.ts";
 import type { AgentConnector, AgentProber, CardFetcher } from "./agent-port.ts";
 import { type AgentChecks, startAgentChecks } from "./background/agent-checks.ts";
 import { createSignalExchange, type SignalExchange } from "./background/signal-exchange.ts";
-import { type CardRefresh, createCardRefresh } from "./card-refresh.ts";
+import { type CardRefresh, createCardRefresh, isMoved } from "./card-refresh.ts";
 import { type AgentGauge, agentGauges } from "./routing/agent-gauges.ts";
 import { type AgentLoads, createAgentLoads } from "./routing/agent-load.ts";
 import { type AgentAvailability, createAvailability } from "./routing/availability.ts";
@@ -55,16 +55,28 @@ export function createAgentWatch(deps: AgentWatchDeps): AgentWatch {
   const { agents, runtime, log, connector, checks, circuit } = deps;
   const heedsChecks = checks.intervalMs > 0;
   const availability = createAvailability({ runtime, health: deps.health, heedsChecks, rules: deps.outlier });
-  const directory = createAgentDirectory(agents, deps.capabilities, runtime, availability.refresh);
   const loads = createAgentLoads(runtime, {
     rules: circuit.failures > 0 ? circuit : undefined,
     onCircuit: availability.circuitMoved,
+  });
+  const directory = createAgentDirectory(agents, deps.capabilities, runtime, {
+    onLoad: availability.refresh,
+    onChange: (before, now) => {
+      if (isMoved(connector, before.card, now.card)) loads.moved(now);
+    },
   });
   directory.onGone((workspaceId, agentId) => {
     loads.forget({ workspaceId, agentId });
     availability.forget({ workspaceId, agentId });
   });
-  const cardRefresh = createCardRefresh({ repository: agents, directory, connector, cards: deps.cards, runtime });
+  const cardRefresh = createCardRefresh({
+    repository: agents,
+    health: deps.health,
+    directory,
+    connector,
+    cards: deps.cards,
+    runtime,
+  });
   const check = createAgentCheck({
     repository: deps.health,
     cardRefresh,

@@ -1,10 +1,11 @@
 /** Keeps the cards of agents as their servers have them. */
 import { equals } from "@bufbuild/protobuf";
-import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { type AgentCard, AgentCardSchema, AgentInterfaceSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { cardViolations } from "../domain/card-rules.ts";
 import { clip, invalidArgument } from "../domain/errors.ts";
 import { refuse } from "../domain/refusal.ts";
 import { missingFields } from "../domain/required-fields.ts";
+import type { AgentHealthRepository } from "../store/agent-health-repository.ts";
 import type { AgentCardSource, AgentRecord, AgentRepository } from "../store/agent-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentConnector, CardFetcher } from "./agent-port.ts";
@@ -18,22 +19,35 @@ export interface CardRefresh {
   checked(source: AgentCardSource, at: string): AgentCardSource;
   /**
    * Fetches the card of an agent that has a URL, if it is another one than before, and stores it if it says something else.
-   * Throws what CardFetcher and `checked` throw; the stored card stays then.
+   * Resolves with the card that holds then: the agent's own one where nothing changed. Throws what CardFetcher and `checked`
+   * throw; the stored card stays then.
    */
-  refresh(agent: AgentRecord & { cardUrl: string }, signal: AbortSignal): Promise<"changed" | "unchanged">;
-  /** What an agent's card says is another: it is seen by the next request, and by other replicas within a second. */
-  changed(agent: AgentRecord, next: AgentCard): void;
+  refresh(agent: AgentRecord & { cardUrl: string }, signal: AbortSignal): Promise<AgentCard>;
+  /**
+   * What an agent's card says is another: it is seen by the next request, and by other replicas within a second. Where its
+   * tasks go elsewhere now, the checks that it failed are forgotten.
+   */
+  changed(agent: AgentRecord, next: AgentCard): Promise<void>;
 }
 
 export interface CardRefreshDeps {
   repository: AgentRepository;
+  health: Pick<AgentHealthRepository, "moved">;
   directory: AgentDirectory;
   connector: AgentConnector;
   cards: CardFetcher;
   runtime: Runtime;
 }
 
-export function createCardRefresh({ repository, directory, connector, cards, runtime }: CardRefreshDeps): CardRefresh {
+/** Whether tasks go elsewhere by the one card than by the other. */
+export function isMoved(connector: Pick<AgentConnector, "pick">, before: AgentCard, now: AgentCard): boolean {
+  const [from, to] = [connector.pick(before), connector.pick(now)];
+  return from === undefined || to === undefined ? from !== to : !equals(AgentInterfaceSchema, from, to);
+}
+
+export function createCardRefresh(deps: CardRefreshDeps): CardRefresh {
+  const { repository, health, directory, connector, cards, runtime } = deps;
+
   function checked(source: AgentCardSource, at: string): AgentCardSource {
     const { card } = source;
     const violations = [...missingFields(AgentCardSchema, card), ...cardViolations(card)];
@@ -51,7 +65,8 @@ export function createCardRefresh({ repository, directory, connector, cards, run
   }
 
   /** Connections are kept as long as the card says what it said. */
-  function changed({ workspaceId, agentId, card }: AgentRecord, next: AgentCard): void {
+  async function changed({ workspaceId, agentId, card }: AgentRecord, next: AgentCard): Promise<void> {
+    if (isMoved(connector, card, next)) await health.moved(workspaceId, agentId);
     directory.changed(workspaceId);
     if (!equals(AgentCardSchema, card, next)) connector.forget(workspaceId, agentId);
   }
@@ -62,17 +77,19 @@ export function createCardRefresh({ repository, directory, connector, cards, run
     async refresh(agent, signal) {
       const { workspaceId, agentId, cardUrl, cardEtag, cardModified, revision } = agent;
       const fetched = await cards.fetch(cardUrl, { signal, etag: cardEtag, modified: cardModified });
-      if (!fetched) return "unchanged";
+      if (!fetched) return agent.card;
       const served = { cardUrl, cardEtag: fetched.etag, cardModified: fetched.modified };
       if (equals(AgentCardSchema, agent.card, fetched.card)) {
         const isSameVersion = served.cardEtag === cardEtag && served.cardModified === cardModified;
         if (!isSameVersion) await repository.touch(workspaceId, agentId, runtime.now(), served);
-        return "unchanged";
+        return agent.card;
       }
       const source = checked({ card: fetched.card, ...served }, "the card's ");
-      await repository.update(workspaceId, agentId, { source }, runtime.now(), revision);
-      changed(agent, source.card);
-      return "changed";
+      const outcome = await repository.update(workspaceId, agentId, { source }, runtime.now(), revision);
+      // Somebody else was faster, and has told so.
+      if (outcome !== "updated") return (await repository.get(workspaceId, agentId))?.card ?? agent.card;
+      await changed(agent, source.card);
+      return source.card;
     },
   };
 }

@@ -133,7 +133,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
       if (outcome === "changed") {
         throw etagMismatch(`Agent "${current.agentId}" was`, { agentId: current.agentId });
       }
-      cardRefresh.changed(current, change.source?.card ?? current.card);
+      await cardRefresh.changed(current, change.source?.card ?? current.card);
       if (change.source) await health.recheck(context.workspaceId, current.agentId);
       return show(context, current.agentId);
     },
@@ -166,8 +166,8 @@ export function createRegistry(deps: RegistryDeps): Registry {
     async refreshCard(context, agentId) {
       const agent = await existing(context, agentId);
       if (agent.cardUrl === undefined) throw cardHasNoUrl(agentId);
-      const outcome = await cardRefresh.refresh({ ...agent, cardUrl: agent.cardUrl }, context.signal);
-      if (outcome === "unchanged") await repository.touch(context.workspaceId, agentId, runtime.now());
+      const card = await cardRefresh.refresh({ ...agent, cardUrl: agent.cardUrl }, context.signal);
+      if (card === agent.card) await repository.touch(context.workspaceId, agentId, runtime.now());
       changed(context);
       return show(context, agentId);
     },

@@ -7,7 +7,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import type { Message, SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type RouteDecision, RouteDecisionSchema, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { Capability } from "../domain/capability.ts";
-import { invalidArgument } from "../domain/errors.ts";
+import { invalidArgument, type SignalboxError } from "../domain/errors.ts";
 import type { FallbackCondition } from "../domain/rollout.ts";
 import { givenCondition } from "../domain/rollout-rules.ts";
 import type { StrategyName } from "../domain/routing/strategy.ts";
@@ -47,19 +47,17 @@ export interface Router {
    */
   target(context: RequestContext, tenant: string): Promise<ResolvedTarget | undefined>;
   /**
-   * The agent that takes a new task. `key` is what should stay with one agent: the task's context. A preview takes nobody's
-   * turn.
+   * The agent that takes a new task. `key` is what should stay with one agent: the task's context.
    *
    * @throws SignalboxError INVALID_ARGUMENT (the extension's values, or what contradicts the target), TARGET_NOT_FOUND,
    * NO_ROUTE (a NoRouteError), AGENT_UNAVAILABLE, or what the only agent in question answers to such a message.
    */
-  route(
-    context: RequestContext,
-    request: SendMessageRequest,
-    message: Message,
-    key: string,
-    isPreview?: boolean,
-  ): Promise<Route>;
+  route(context: RequestContext, request: SendMessageRequest, message: Message, key: string): Promise<Route>;
+  /**
+   * What `route` would decide, without taking anybody's turn. Where some were in question and none can take the task, that is
+   * the decision, with what cut them; where nobody was, it throws what `route` throws.
+   */
+  preview(context: RequestContext, request: SendMessageRequest, message: Message): Promise<RouteDecision>;
   /**
    * Who is asked next, by the fallback chain, for a task that was given to an agent and cannot stay there. Those of `exclude`
    * and the agent that has it are passed over. Undefined when there is nobody, or when the client has named the agent: nobody
@@ -86,6 +84,17 @@ export interface RouterDeps extends DecideDeps, FallbackDeps {
   readDecision: (workspaceId: string, taskId: string) => Promise<Uint8Array | undefined>;
   /** Which agents take no new tasks; left out, all do. */
   availability?: Pick<AgentAvailability, "troubles" | "chosen">;
+}
+
+/** No agent takes a task. */
+interface Nowhere {
+  readonly error: SignalboxError;
+  /** What is kept of where an agent was looked for. */
+  readonly decision: RouteDecision;
+  /** Whether anything said where to look. */
+  readonly wasNamed: boolean;
+  /** Whether the workspace wants a task that is REJECTED. */
+  readonly rejects: boolean;
 }
 
 /** So many, and they are counted from 0 again: what the record can hold. */
@@ -118,13 +127,27 @@ export function createRouter(deps: RouterDeps): Router {
     return { kind: "capability", capabilityId, offers: [] };
   }
 
-  async function route(
+  async function route(...asked: Parameters<Router["route"]>): Promise<Route> {
+    const found = await look(...asked, false);
+    if (!("error" in found)) return found;
+    const { error, decision, rejects } = found;
+    if (rejects && error instanceof NoRouteError) error.rejection = decision;
+    throw error;
+  }
+
+  async function preview(...[context, request, message]: Parameters<Router["preview"]>): Promise<RouteDecision> {
+    const found = await look(context, request, message, message.contextId, true);
+    if ("error" in found && !found.wasNamed) throw found.error;
+    return found.decision;
+  }
+
+  async function look(
     context: RequestContext,
     request: SendMessageRequest,
     message: Message,
     key: string,
-    isPreview = false,
-  ): Promise<Route> {
+    isPreview: boolean,
+  ): Promise<Route | Nowhere> {
     const wishes = routingWishes(request.metadata);
     if (Array.isArray(wishes)) throw invalidArgument(wishes);
     const { workspaceId, extensions } = context;
@@ -149,11 +172,9 @@ export function createRouter(deps: RouterDeps): Router {
     }
     const text = textOf(message);
     const error = nothing ? nothingFits(nothing.cuts, agents, text) : noRoute(agents, text);
-    if (settings.rejects && error instanceof NoRouteError) {
-      const { source, matches = [], capabilityId } = nothing?.search ?? { source: RouteSource.UNSPECIFIED };
-      error.rejection = undecided(deps, { source, capabilityId, settings, cuts: nothing?.cuts ?? [], matches });
-    }
-    throw error;
+    const { source, matches = [], capabilityId } = nothing?.search ?? { source: RouteSource.UNSPECIFIED };
+    const decision = undecided(deps, { source, capabilityId, settings, cuts: nothing?.cuts ?? [], matches });
+    return { error, decision, wasNamed: nothing !== undefined, rejects: settings.rejects };
   }
 
   async function searchesFor(
@@ -254,6 +275,7 @@ export function createRouter(deps: RouterDeps): Router {
   return {
     target,
     route,
+    preview,
     reroute,
     async endpoint(task) {
       const agent = await directory.agent(task.workspaceId, task.agentId);

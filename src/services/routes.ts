@@ -52,8 +52,7 @@ export function createRoutes(deps: RoutesDeps): Routes {
         const description = "names a task, which stays with its agent; leave it out";
         throw invalidArgument([{ field: "request.message.taskId", description }]);
       }
-      const { decision } = await router.route(context, request, message, message.contextId, true);
-      return decision;
+      return router.preview(context, request, message);
     },
 
     async decision(context, { taskId }) {

@@ -11,6 +11,7 @@ import {
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
   agentText,
+  causeOf,
   mentionedTaskIds,
   messageUpdate,
   ownMessage,
@@ -22,6 +23,7 @@ import {
   updatesFromSnapshot,
   updatesFromStatus,
 } from "../domain/agent-report.ts";
+import { cachedFrom } from "../domain/cached-result.ts";
 import { idViolations } from "../domain/message-rules.ts";
 import { type Misfit, misfitOfMessage, misfitOfTask } from "../domain/output-check.ts";
 import { type NewUpdate, stateBrought, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
@@ -220,7 +222,9 @@ class Reporter implements TaskReporter {
     const completed = ({ header }: TaskImage) => {
       const own = ownMessage(header, message, known);
       const status = { state: TaskState.COMPLETED, timestamp: this.#now(), message: own };
-      return [statusUpdate(header, status, "the agent answered with a message")];
+      // The cache gives a message without a context.
+      const cause = message.contextId === "" ? causeOf(cachedFrom(message.metadata)) : undefined;
+      return [statusUpdate(header, status, cause ?? "the agent answered with a message")];
     };
     await this.#writer.append(completed, ids, this.#signal);
   }

@@ -55,9 +55,11 @@ export interface AgentHealthRepository {
   get(workspaceId: string, agentIds: readonly string[]): Promise<HealthRecord[]>;
   /** Makes an agent's check due now: it has another address. */
   due(workspaceId: string, agentId: string): Promise<void>;
+  /** Forgets the checks that an agent failed: they were of another address. */
+  moved(workspaceId: string, agentId: string): Promise<void>;
   /**
-   * An agent says that it lives, for `ttlMs`, or for as long as it said last. "missing": there is no such agent; "no-ttl": it
-   * has never said for how long.
+   * An agent says that it lives, for `ttlMs`, or for as long as it said last; with 0 it gives no heartbeats from then on.
+   * "missing": there is no such agent; "no-ttl": it has never said for how long, or gives none.
    */
   beat(workspaceId: string, agentId: string, ttlMs: number | undefined): Promise<"beaten" | "missing" | "no-ttl">;
   /** Waits for what is under way. */
@@ -126,12 +128,17 @@ const DUE: Statement = {
   text: "update agent_health set next_check_at = now() where workspace_id = $1 and agent_id = $2",
 };
 
+const MOVED: Statement = {
+  name: "health-moved-v1",
+  text: "update agent_health set failures = 0, healthy = true, reason = '' where workspace_id = $1 and agent_id = $2",
+};
+
 const BEAT: Statement = {
-  name: "health-beat-v1",
+  name: "health-beat-v2",
   text: `
     update agent_health set
-      heartbeat_ttl_ms = coalesce($3::int, heartbeat_ttl_ms),
-      heartbeat_expires_at = clock_timestamp() + ${ms("coalesce($3::int, heartbeat_ttl_ms)")}
+      heartbeat_ttl_ms = nullif(coalesce($3::int, heartbeat_ttl_ms), 0),
+      heartbeat_expires_at = clock_timestamp() + ${ms("nullif(coalesce($3::int, heartbeat_ttl_ms), 0)")}
     where workspace_id = $1 and agent_id = $2
     returning heartbeat_ttl_ms`,
 };
@@ -180,11 +187,12 @@ export function createAgentHealthRepository(db: Database, { failures }: { failur
     record: (result) => results.submit(result),
     troubled: async (workspaceId) => (await db.query(TROUBLED, [workspaceId])).map(record),
     get: async (workspaceId, agentIds) => (await db.query(GET, [workspaceId, agentIds])).map(record),
+    moved: async (workspaceId, agentId) => void (await db.query(MOVED, [workspaceId, agentId])),
     due: async (workspaceId, agentId) => void (await db.query(DUE, [workspaceId, agentId])),
     async beat(workspaceId, agentId, ttlMs) {
       const [row] = await db.query(BEAT, [workspaceId, agentId, ttlMs ?? null]);
       if (!row) return "missing";
-      return row.heartbeat_ttl_ms === null ? "no-ttl" : "beaten";
+      return row.heartbeat_ttl_ms === null && ttlMs !== 0 ? "no-ttl" : "beaten";
     },
     close: () => results.close(),
   };

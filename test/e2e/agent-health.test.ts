@@ -216,6 +216,14 @@ describe("the command line", () => {
     }
     await app.register("gone", { card: { ...inProcessCard("tour"), name: "Gone" }, heartbeatTtlMs: 5_000 });
     expect((await signalbox("agents", "show", "gone")).out).toContain("every 5 s");
+    const ended = await signalbox("agents", "heartbeat", "gone", "--ttl", "0");
+    expect(ended).toMatchObject({ code: 0, err: "" });
+    expect(ended.out).not.toContain("Heartbeat");
+    const port = await freePort();
+    await app.register("dead", { card: { ...workerAt(port), name: "Dead" } });
+    const failed = await signalbox("agents", "check", "dead");
+    expect(failed.code).toBe(1);
+    expect(failed.out).toMatch(/^Healthy +yes\nFailed checks +\d in a row\nLast failure +\S/);
     expect((await signalbox("agents", "check", "nobody")).code).toBe(1);
   });
 });

@@ -3,6 +3,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { type Message, type StreamResponse, type Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
+import { EngineState } from "../../gen/signalbox/v1/task_pb.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
 import {
   createSignalboxClient,
@@ -83,6 +84,11 @@ describe("a result", () => {
     expect(await client.a2a.getTask({ id: again.id })).toEqual(again);
     const decision = await client.routes.getRouteDecision({ taskId: again.id });
     expect(decision).toMatchObject({ source: RouteSource.CACHE, agentId: "worker", capabilityId: "work" });
+    const { transitions } = await client.tasks.listTaskTransitions({ taskId: again.id });
+    expect(transitions.at(-1)).toMatchObject({
+      state: EngineState.COMPLETED,
+      cause: `the result of task ${first.id}`,
+    });
     const stats = await client.cache.getCacheStats({});
     expect(stats).toMatchObject({ entries: 1n, capabilities: [{ capabilityId: "work", entries: 1n }] });
   });

@@ -61,3 +61,13 @@ test("send --idempotency-key sends once", async () => {
   expect(other).toMatchObject({ code: 1, out: "" });
   expect(JSON.parse(other.err).error).toMatchObject({ code: "ALREADY_EXISTS", reason: "IDEMPOTENCY_CONFLICT" });
 });
+
+test("what was answered from the cache says whose result it is", async () => {
+  const send = ["send", "--capability", "work"];
+  const first = idOf(await signalbox(...send, "--json", "complete"));
+  const again = await signalbox(...send, "complete");
+  expect(again.out).toMatch(new RegExp(`\\nResult of +${first}\\n`));
+  const id = /^Task +(\S+)/.exec(again.out)![1]!;
+  expect((await signalbox("task", "get", id)).out).toMatch(new RegExp(`\\nResult of +${first}\\n`));
+  expect((await signalbox("task", "log", id)).out).toContain(`the result of task ${first}\n`);
+});

@@ -52,6 +52,13 @@ test("rollout set changes what its flags name, and nothing else", async () => {
   expect(first.out).toMatch(/^Of +tour\nCanary +10 % to agent next\n/);
   const chain = ["--fallback", "a.next:full,no-candidate", "--fallback", "c.tour2"];
   const second = await signalbox("rollout", "set", "tour", "--rollback-to-local", "--route-mode", "remote", ...chain);
+  expect(second).toMatchObject({
+    code: 0,
+    err: "Nobody offers the capability tour2: the rollout names it in vain so far.\n",
+  });
+  const lost = await signalbox("rollout", "set", "--fallback", "a.nowhere");
+  expect(lost.err).toBe("No agent is registered as nowhere: the rollout names it in vain so far.\n");
+  await signalbox("rollout", "delete");
   expect(second.out).toMatch(
     /\nCanary +10 % to agent next\nRolled back to local +yes\nRoute mode +remote\nFallback +a\.next:full,no-candidate, c\.tour2\n/,
   );

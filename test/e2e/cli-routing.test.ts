@@ -47,7 +47,8 @@ describe("route", () => {
     expect((await signalbox("send", "--label", "region", "Hello")).err).toContain("write it as key=value");
     expect((await signalbox("send", "--deadline", "soon", "Hello")).err).toContain("--deadline takes seconds");
     const nothing = await signalbox("route", "preview", "--max-cost", "0", "--label", "region=mars", "xyzzy");
-    expect(nothing.err).toContain("None of the 2 agents in question can take the task");
+    expect(nothing).toMatchObject({ code: 1, err: "No agent could take it.\n" });
+    expect(nothing.out).toMatch(/^Agent +none could take it\n[\s\S]*CUT BY +AGENTS +NAMES\nLABELS +2 +\S+, \S+\n/);
   });
 });
 

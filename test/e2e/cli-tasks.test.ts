@@ -61,6 +61,8 @@ test("events are followed, and gone on with", async () => {
   expect(lines.at(-1)).toMatch(new RegExp(`^\\S+Z   ${id}   actor   COMPLETED   reported by the agent$`));
   expect(text.out).toContain(`   ${id}   actor   artifact result\n`);
   expect(text.err).toMatch(/^Go on with: signalbox task events --after \S+\n/);
+  const refused = await signalbox(["task", "events", "--after", "zzz"]);
+  expect(refused).toMatchObject({ code: 1, out: "", err: expect.stringMatching(/^error: /) });
   const json = await signalbox(["task", "events", "--after", cursor, "--state", "completed", "--json"], /COMPLETED/);
   expect(JSON.parse(json.out.trimEnd().split("\n").at(-1)!)).toMatchObject({ event: { taskId: id } });
 });

@@ -9,7 +9,7 @@ test("a change is seen here at once, and there soon", async () => {
     const request = sendRequest("hello", { agent: "puppet" });
     const routeMode = async ({ client }: typeof a) =>
       client.routes.previewRoute({ request }).then(
-        ({ agentId }) => agentId,
+        ({ agentId }) => agentId || "refused",
         () => "refused",
       );
     expect(await Promise.all([a, b].map(routeMode))).toEqual(["puppet", "puppet"]);

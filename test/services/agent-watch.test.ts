@@ -181,8 +181,8 @@ describeEachBackend("the watch over agents", (backend) => {
 
   it("cuts who owes a heartbeat until it beats again", async () => {
     const lab = await open(["one"]);
-    const beat = (agentId: string, ttlMs: number) => lab.health.beat(context, { agentId, ttlMs } as never);
-    await expect(beat("one", 0)).rejects.toMatchObject({ violations: [{ field: "ttlMs" }] });
+    const beat = (agentId: string, ttlMs?: number) => lab.health.beat(context, { agentId, ttlMs } as never);
+    await expect(beat("one")).rejects.toMatchObject({ violations: [{ field: "ttlMs" }] });
     await expect(beat("one", 999)).rejects.toMatchObject({ violations: [{ field: "ttlMs" }] });
     await expect(beat("one", 86_400_001)).rejects.toMatchObject({ violations: [{ field: "ttlMs" }] });
     await expect(beat("nobody", 1_000)).rejects.toMatchObject({ reason: "AGENT_NOT_FOUND" });
@@ -199,8 +199,17 @@ describeEachBackend("the watch over agents", (backend) => {
       healthy: false,
       reason: "its heartbeat has expired",
     });
-    expect(await beat("one", 0)).toMatchObject({ healthy: true, heartbeatTtlMs: 60_000 });
+    expect(await beat("one")).toMatchObject({ healthy: true, heartbeatTtlMs: 60_000 });
     expect(await lab.fitting()).toEqual(["one"]);
+
+    // It is over: none is owed, however late it is.
+    const ended = await beat("one", 0);
+    expect(ended).toMatchObject({ healthy: true, heartbeatTtlMs: 0 });
+    expect(ended.heartbeatExpireTime).toBeUndefined();
+    expect(await beat("one", 0)).toMatchObject({ heartbeatTtlMs: 0 });
+    lab.now.ms += 86_400_000;
+    expect(await lab.fitting()).toEqual(["one"]);
+    await expect(beat("one")).rejects.toMatchObject({ violations: [{ field: "ttlMs" }] });
 
     await insert("two", {}, 5_000);
     expect(await lab.health.of("default", "two")).toMatchObject({ healthy: true, heartbeatTtlMs: 5_000 });
@@ -243,6 +252,53 @@ describeEachBackend("the watch over agents", (backend) => {
     await insert("one", { cardUrl: "http://cards.test/one.json", cardEtag: "old" });
     lab.down.add("one");
     expect(await lab.check("one")).toMatchObject({ failureCount: 1, reason: "Nobody there." });
+  });
+
+  it("checks an agent where its new card says that it is, and forgets what the old address failed", async () => {
+    const lab = await open([]);
+    await insert("one", { cardUrl: "http://cards.test/one.json", cardEtag: "old" });
+    lab.down.add("one");
+    for (let i = 0; i < 3; i++) await lab.check("one");
+    fails(lab, "one");
+    expect(await lab.fitting()).toEqual([]);
+    const peer = await openWatch(backend.db);
+    expect(await peer.fitting()).toEqual([]);
+    fails(peer, "one");
+
+    const moved = { ...cardOf("one"), name: "moved" };
+    moved.supportedInterfaces = cardOf("moved").supportedInterfaces;
+    lab.served = { card: moved, etag: "new" };
+    expect(await lab.check("one")).toMatchObject({ healthy: true, failureCount: 0, reason: "" });
+    for (const each of [lab, peer]) {
+      expect(await each.fitting()).toEqual(["one"]);
+      expect(await each.health.of("default", "one")).toMatchObject({ circuitState: CircuitState.CLOSED });
+    }
+    // A card that says something else of the same address changes nothing of what is known of it.
+    fails(lab, "one");
+    lab.served = { card: { ...moved, description: "Does more." }, etag: "newer" };
+    await lab.check("one");
+    expect(await lab.fitting()).toEqual([]);
+  });
+
+  it("does not hear of a circuit of an address that an agent has left", async () => {
+    await raw(backend.db, "truncate agent_signals, replicas cascade");
+    const one = await open(["one"]);
+    const two = await openWatch(backend.db);
+    for (const lab of [one, two]) {
+      lab.exchange.setPeers(1);
+      await lab.fitting();
+    }
+    fails(two, "one");
+    one.task("one", TaskState.COMPLETED);
+    const before = (await one.directory.agents("default")).byId.get("one")!;
+    const source = { card: cardOf("elsewhere"), cardUrl: undefined, cardEtag: undefined };
+    await createAgentRepository(backend.db).update("default", "one", { source }, new Date());
+    await one.cardRefresh.changed(before, source.card);
+    expect(await one.fitting()).toEqual(["one"]);
+    await two.exchange.turn();
+    await one.exchange.turn();
+    expect(await one.fitting()).toEqual(["one"]);
+    expect(await two.fitting()).toEqual(["one"]);
   });
 
   it("gives each check that is due to one replica", async () => {

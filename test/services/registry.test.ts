@@ -37,7 +37,8 @@ function registryOn(db: Database, connector: AgentConnector, cards: CardFetcher)
   const directory = createAgentDirectory(repository, capabilities, runtime);
   const cardDeps = { repository, directory, connector, cards, runtime };
   const health = { of: async () => undefined, ofAll: async () => new Map(), recheck: async () => {} };
-  const registry = createRegistry({ ...cardDeps, capabilities, cardRefresh: createCardRefresh(cardDeps), health });
+  const cardRefresh = createCardRefresh({ ...cardDeps, health: { moved: async () => {} } });
+  const registry = createRegistry({ ...cardDeps, capabilities, cardRefresh, health });
   return { registry, directory };
 }
 

@@ -32,7 +32,7 @@ it.each<["replica" | "at-agent", boolean]>([
   });
   const claim = async () => {
     const due = await createLeaseRepository(db).claim(replica.id(), 10, { running: new Map(), last: "" });
-    const rooms = [{ workspaceId: "default", agentId: agent.agentId, units: 10, closed: [] }];
+    const rooms = [{ workspaceId: "default", agentId: agent.agentId, units: 10, capabilities: new Map() }];
     const atAgent = await createAgentQueueRepository(db).claim(replica.id(), rooms);
     return [due, atAgent].map((tasks) => (Array.isArray(tasks) ? tasks.length : -1));
   };

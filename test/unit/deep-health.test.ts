@@ -18,7 +18,7 @@ const well = (): HealthSources => ({
   grpc: () => ({ host: "127.0.0.1", port }),
   lease: () => ({ replicaId: "r1", leftMs: 7_000.4 }),
   outboxLag: async () => [{ duty: "push", rows: 3, seconds: 1 }],
-  agents: async () => ({ registered: 2, failing: [] }),
+  agents: async () => ({ registered: 2, unhealthy: [], circuitOpen: [], failing: [] }),
 });
 
 test("all is well", async () => {
@@ -62,8 +62,19 @@ test.each<[string, Partial<HealthSources>, object]>([
   ],
   [
     "an agent that fails",
-    { agents: async () => ({ registered: 2, failing: ["a"] }) },
-    { agents: { status: "degraded", failing: ["a"] } },
+    { agents: async () => ({ registered: 2, unhealthy: [], circuitOpen: [], failing: ["a"] }) },
+    { agents: { status: "degraded", reason: "some fail most of their tasks", failing: ["a"] } },
+  ],
+  [
+    "agents that fail their checks and cannot be reached",
+    { agents: async () => ({ registered: 2, unhealthy: ["a"], circuitOpen: ["b"], failing: [] }) },
+    {
+      agents: {
+        reason: "some fail their checks or owe a heartbeat; some could not be reached of late",
+        unhealthy: ["a"],
+        circuitOpen: ["b"],
+      },
+    },
   ],
 ])("%s degrades it", async (_, bad, components) => {
   expect(await deepHealth({ ...well(), ...bad })).toMatchObject({ status: "degraded", components });

@@ -898,9 +898,10 @@ export const RouteSourceSchema: GenEnum<RouteSource> = /*@__PURE__*/
 export const RoutingService: GenService<{
   /**
    * Says which agent would take a message now, and why, without sending it. The answer changes nothing, but chance and
-   * load may decide otherwise in the next moment.
+   * load may decide otherwise in the next moment. Where there are agents in question and none can take it, `agent_id` is empty,
+   * and `cuts` says why.
    *
-   * Errors: those of SendMessage up to the choice of an agent.
+   * Errors: those of SendMessage up to the choice of an agent; also where nothing says where to look.
    *
    * @generated from rpc signalbox.v1.RoutingService.PreviewRoute
    */

@@ -14,6 +14,7 @@ import { selectOffer } from "../../domain/best-offer.ts";
 import { receiverId, strategyOf } from "../../domain/exchange-rules.ts";
 import { costMicros, decimalOf } from "../../domain/money.ts";
 import { type AgentQuote, givesQuotes, QUOTE_EXTENSION } from "../../domain/quote-extension.ts";
+import { latencyQuantileAt } from "../../domain/routing/agent-signals.ts";
 import type { Candidate } from "../../domain/routing/candidate.ts";
 import { best, choose } from "../../domain/routing/choose.ts";
 import type { Weights } from "../../domain/routing/strategy.ts";
@@ -64,7 +65,7 @@ export function negotiate(deps: NegotiateDeps): Act<"negotiate"> {
     const weights = weightsOf(asked) ?? (await deps.settings.of(workspaceId)).weights;
     const options = { key: correlationId, turn: 0, seed, weights };
     // What the registry says decides who is quoted where there are more than can be.
-    const known = fit.map((offer) => candidateOf(deps, workspaceId, offer));
+    const known = fit.map((offer) => quotable(workspaceId, offer));
     const nearest =
       known.length <= MOST_QUOTES
         ? known.map((_, i) => i)
@@ -97,6 +98,17 @@ export function negotiate(deps: NegotiateDeps): Act<"negotiate"> {
       },
     };
   };
+
+  /** What is known of an offer. Its latency is one to count on: what routing goes by fades while no task ends. */
+  function quotable(workspaceId: string, offer: Offer): Candidate {
+    const nowMs = runtime.elapsedMs();
+    const load = deps.loads.of(workspaceId, offer.agent.agentId);
+    const median = load && latencyQuantileAt(load.signals, 0.5, nowMs);
+    return {
+      ...candidateOf(deps, workspaceId, offer, nowMs),
+      latencyMs: median ?? offer.capability.averageLatencyMs,
+    };
+  }
 
   /** The offers in question that could take the message, and what cut the others. */
   async function possible(asked: Negotiate, { context, message }: ActContext) {

@@ -23,6 +23,9 @@ const MOST_AGENTS = 20_000;
 /** Answers of what stands before an agent, that say that the agent is not there. */
 const NOT_THERE = new Set(["UNAVAILABLE", "HTTP_502", "HTTP_503", "HTTP_504"]);
 
+/** After so long every replica knows that an agent has moved, in milliseconds. */
+const MOVE_KNOWN_MS = 3_000;
+
 /** What is known of one agent. */
 export interface AgentLoad {
   readonly inFlight: number;
@@ -46,6 +49,8 @@ export interface AgentLoads {
   failedCall(task: OfTask, failure: AgentCallError): void;
   /** What was seen of an agent that has gone, or was registered anew, is forgotten, and the others are told. Its tasks run on. */
   forget(agent: OfTask): void;
+  /** The agent has another address: of whether it can be reached, nothing is known any more. */
+  moved(agent: OfTask): void;
   /** Takes out at most `limit` agents of which the others do not know what this replica knows. */
   takeChanged(limit: number): SharedSignals[];
   /** Has these agents told to the others once more; all that have tasks here, where none are given. */
@@ -69,6 +74,8 @@ export interface LoadEvents {
 interface Known extends OfTask {
   readonly own: { inFlight: number; signals: Signals };
   breaker: Breaker | undefined;
+  /** When it came to another address; undefined when it never did. */
+  movedAtMs: number | undefined;
   /** By replica; undefined when there is none. */
   others: Map<string, HeardSignals> | undefined;
   /** All together, as long as it is true. */
@@ -86,7 +93,8 @@ export function createAgentLoads(runtime: Runtime, { rules, onCircuit = () => {}
     const known = loads.get(key);
     if (known) return known;
     const own = { inFlight: 0, signals: newSignals() };
-    const load: Known = { workspaceId, agentId, own, breaker: undefined, others: undefined, merged: undefined };
+    const nothing = { breaker: undefined, movedAtMs: undefined, others: undefined, merged: undefined };
+    const load: Known = { workspaceId, agentId, own, ...nothing };
     loads.set(key, load);
     if (loads.size > MOST_AGENTS) forgetOne(load);
     return load;
@@ -188,6 +196,16 @@ export function createAgentLoads(runtime: Runtime, { rules, onCircuit = () => {}
       failing.delete(load);
       changed.add(load);
     },
+    moved(agent) {
+      const load = loads.get(keyOf(agent.workspaceId, agent.agentId));
+      if (!load) return;
+      load.movedAtMs = runtime.elapsedMs();
+      const wasOpen = load.breaker?.openUntilMs !== undefined;
+      load.breaker = undefined;
+      if (!wasOpen) return;
+      changed.add(load);
+      onCircuit(load, undefined);
+    },
     takeChanged(limit) {
       const taken: SharedSignals[] = [];
       for (const load of changed) {
@@ -225,6 +243,8 @@ export function createAgentLoads(runtime: Runtime, { rules, onCircuit = () => {}
         load.others.set(row.replicaId, row);
         load.merged = undefined;
         if (!rules || row.openUntilMs === undefined || row.openUntilMs <= nowMs) continue;
+        // Whoever tells it may not know yet that the agent has moved.
+        if (load.movedAtMs !== undefined && nowMs - load.movedAtMs < MOVE_KNOWN_MS) continue;
         load.breaker ??= newBreaker();
         const openUntilMs = load.breaker.openUntilMs;
         openAsWell(load.breaker, row.openUntilMs, row.openings, nowMs);

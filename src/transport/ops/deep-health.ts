@@ -28,15 +28,26 @@ export interface HealthSources {
   lease: () => { replicaId: string; leftMs: number };
   /** How far the duties of the outbox are behind. Rejects when the database does not answer. */
   outboxLag: () => Promise<{ duty: string; rows: number; seconds: number }[]>;
-  /** How many agents there are, and which of them fail most of their tasks of late. */
-  agents: () => Promise<{ registered: number; failing: readonly string[] }>;
+  /** How many agents there are, and which of them are not well. */
+  agents: () => Promise<AgentsHealth>;
+}
+
+/** Agents that are not well, by what is the matter with them; one agent may be in several of the lists. */
+export interface AgentsHealth {
+  registered: number;
+  /** Those that fail their checks, or owe a heartbeat. */
+  unhealthy: readonly string[];
+  /** Those that could not be reached of late. */
+  circuitOpen: readonly string[];
+  /** Those that failed most of their tasks of late. */
+  failing: readonly string[];
 }
 
 /** What a part may take to answer, in milliseconds. */
 const TIMEOUT_MS = 2_000;
 /** A duty that is so far behind should be looked at, in seconds. */
 const LATE_S = 60;
-/** Failing agents that are named at most. */
+/** Agents that are named at most of each kind of trouble. */
 const NAMED_AGENTS = 16;
 
 const RANK: readonly HealthStatus[] = ["ok", "degraded", "unhealthy"];
@@ -78,10 +89,22 @@ function outboxHealth(duties: readonly { duty: string; rows: number; seconds: nu
   return { status: "degraded", reason: `behind by more than ${LATE_S} s: ${late.join(", ")}`, duties };
 }
 
-function agentsHealth({ registered, failing }: { registered: number; failing: readonly string[] }): ComponentHealth {
-  if (failing.length === 0) return { status: "ok", registered };
-  const named = failing.slice(0, NAMED_AGENTS);
-  return { status: "degraded", reason: "some fail most of their tasks", registered, failing: named };
+const AGENT_TROUBLES = [
+  ["unhealthy", "some fail their checks or owe a heartbeat"],
+  ["circuitOpen", "some could not be reached of late"],
+  ["failing", "some fail most of their tasks"],
+] as const;
+
+function agentsHealth(agents: AgentsHealth): ComponentHealth {
+  const { registered } = agents;
+  const found = AGENT_TROUBLES.filter(([kind]) => agents[kind].length > 0);
+  if (found.length === 0) return { status: "ok", registered };
+  return {
+    status: "degraded",
+    reason: found.map(([, reason]) => reason).join("; "),
+    registered,
+    ...Object.fromEntries(found.map(([kind]) => [kind, agents[kind].slice(0, NAMED_AGENTS)])),
+  };
 }
 
 async function inTime(check: () => Promise<ComponentHealth> | ComponentHealth): Promise<ComponentHealth> {
