@@ -1,6 +1,7 @@
 /**
- * ProtoJSON in and out, for the JSON bindings. Unknown fields are ignored (A2A specification, section 5.7); anything else
- * that does not fit is INVALID_ARGUMENT and names the field by its path.
+ * ProtoJSON in and out, for the JSON bindings. Unknown fields of A2A's messages are ignored (A2A specification, section
+ * 5.7), those of our own are refused: whoever misspells a filter must not get everything. Whatever does not fit is
+ * INVALID_ARGUMENT and names the field by its path.
  */
 import {
   create,
@@ -16,8 +17,9 @@ import {
 } from "@bufbuild/protobuf";
 import { FieldBehavior, field_behavior } from "../../gen/google/api/field_behavior_pb.ts";
 import { detailRegistry } from "../domain/error-details.ts";
-import { clip, invalidArgument } from "../domain/errors.ts";
+import { clip, invalidArgument, type SignalboxError } from "../domain/errors.ts";
 import { withMilliseconds } from "../domain/json-times.ts";
+import { suggestion } from "../domain/nearest.ts";
 import { MAX_JSON_MESSAGE_DEPTH } from "../domain/nesting.ts";
 
 /** How deep objects and arrays may nest in JSON text, read or not. */
@@ -102,7 +104,10 @@ export function messageFromJson(desc: DescMessage, json: JsonValue): Message {
   }
 }
 
-/** The same object without the fields that `desc` does not know. Throws INVALID_ARGUMENT at the first bad value. */
+/** Whether a message, or a service, is ours: what it does not know is refused. */
+export const isOurs = ({ typeName }: { typeName: string }): boolean => typeName.startsWith("signalbox.v1.");
+
+/** The same object without the fields that A2A's messages do not know. Throws INVALID_ARGUMENT at the first bad value. */
 function knownObject(desc: DescMessage, json: JsonValue, path: string): JsonObject {
   if (!isObject(json)) {
     throw invalidArgument([{ field: path, description: `expected a JSON object for ${desc.name}` }]);
@@ -110,11 +115,19 @@ function knownObject(desc: DescMessage, json: JsonValue, path: string): JsonObje
   const known: JsonObject = {};
   for (const [key, value] of Object.entries(json)) {
     const field = fieldOf(desc, key);
-    if (field !== undefined) {
+    if (field === undefined) {
+      if (isOurs(desc)) throw unknownField(desc, key, path);
+    } else {
       known[key] = knownValue(desc, field, key, value, path === "" ? field.jsonName : `${path}.${field.jsonName}`);
     }
   }
   return known;
+}
+
+function unknownField(desc: DescMessage, key: string, path: string): SignalboxError {
+  const names = desc.fields.map(({ jsonName }) => jsonName);
+  const description = `is no field of ${desc.name}. ${suggestion(clip(key), names)}`;
+  return invalidArgument([{ field: path === "" ? clip(key) : `${path}.${clip(key)}`, description }]);
 }
 
 function knownValue(desc: DescMessage, field: DescField, key: string, value: JsonValue, path: string): JsonValue {

@@ -68,7 +68,7 @@ describe.each(PROTOCOLS)("HTTP+JSON over %s", (protocol) => {
     test("a body that is one field, a mask in the query, and an id in the path", async () => {
       const reply = await server.send({
         method: "PATCH",
-        path: "/v1/agents/echo?update_mask=card_url,card&agent.etag=nobody-asked",
+        path: "/v1/agents/echo?update_mask=card_url,card&A2A-Version=1.0",
         body: JSON.stringify({ agent_id: "other", cardUrl: "http://x" }),
         headers: JSON_HEADERS,
       });
@@ -77,6 +77,32 @@ describe.each(PROTOCOLS)("HTTP+JSON over %s", (protocol) => {
         agent: { agentId: "echo", cardUrl: "http://x" },
         updateMask: "cardUrl,card",
       });
+    });
+
+    test.each([
+      ["POST", "/v1/tasks", { capability: "write", text: "x" }, "capability", "Did you mean capabilityId?"],
+      ["POST", "/v1/tasks:cleanup", { olderThan: 604800 }, "olderThan", "There are olderThanSeconds."],
+      ["POST", "/v1/tasks:batchSubmit", { requests: [{ txt: "x" }] }, "requests[0].txt", "Did you mean text?"],
+      ["GET", "/v1/tasks?agent=writer", undefined, "agent", "Did you mean agentId?"],
+      ["GET", "/v1/tasks?agentId.x=writer", undefined, "agentId.x", "is no query parameter"],
+      ["GET", "/v1/tasks/t1:wait?taskId=t2", undefined, "taskId", "is said by the path"],
+      ["POST", "/v1/tasks?agentId=writer", { text: "x" }, "agentId", "from the body"],
+      ["PATCH", "/v1/agents/echo?agent.etag=x", { cardUrl: "http://x" }, "agent.etag", "give agent as the body"],
+      ["PATCH", "/v1/agents/echo", { cardURI: "http://x" }, "agent.cardURI", "Did you mean cardUrl?"],
+    ])("our own %s %s refuses what it does not know in %j", async (method, path, body, field, remedy) => {
+      const text = body && { body: JSON.stringify(body), headers: JSON_HEADERS };
+      const reply = await server.send({ method, path, ...text });
+      expectViolation(reply, field);
+      expect(reply.json.error.message).toContain(remedy);
+      expect(server.service.seen).toEqual([]);
+    });
+
+    test("what A2A defines stays lenient within our own requests, and any request may name the version", async () => {
+      const card = { name: "n", nobodyKnows: 1, skills: [{ id: "s", novel: true }] };
+      const path = "/v1/agents/echo?A2A-Version=1.0";
+      const reply = await server.send({ method: "PATCH", path, body: JSON.stringify({ card }), headers: JSON_HEADERS });
+      expect(reply.status).toBe(200);
+      expect(server.lastRequest()).toMatchObject({ agent: { card: { name: "n", skills: [{ id: "s" }] } } });
     });
 
     test("ids are percent-decoded, a path field in the query is not heeded", async () => {

@@ -11,6 +11,13 @@ export function nearest(name: string, candidates: Iterable<string>, most: number
   return best;
 }
 
+/** What to do about a name that is none of the candidates: the nearest that is, or which there are. */
+export function suggestion(name: string, candidates: readonly string[]): string {
+  const near = nearest(name, candidates, Math.max(2, Math.floor(name.length / 3)));
+  if (near) return `Did you mean ${near}?`;
+  return candidates.length > 0 ? `There are ${candidates.join(", ")}.` : "There is none.";
+}
+
 /** How many characters must be added, dropped, changed, or swapped with their neighbor. */
 function editDistance(a: string, b: string): number {
   let before: number[] = [];
