@@ -5,6 +5,7 @@
  */
 import {
   create,
+  type DescEnum,
   type DescField,
   type DescMessage,
   fromJson,
@@ -142,12 +143,25 @@ function knownValue(desc: DescMessage, field: DescField, key: string, value: Jso
       return Object.fromEntries(entries.map(([k, v]) => [k, knownObject(inner, v, `${path}["${clip(k)}"]`)]));
     }
   }
+  const full = field.enum && isOurs(field.enum) ? withPrefix(field.enum, value, path) : value;
   try {
-    fromJson(desc, { [key]: value }, readOptions);
+    fromJson(desc, { [key]: full }, readOptions);
   } catch (error) {
     throw badField(path, error);
   }
-  return value;
+  return full;
+}
+
+/** The value of one of our enums, or a list of them, by its whole name where it was given without what all names begin with. */
+function withPrefix(desc: DescEnum, value: JsonValue, path: string): JsonValue {
+  if (Array.isArray(value)) return value.map((item, index) => withPrefix(desc, item, `${path}[${index}]`));
+  if (typeof value !== "string") return value;
+  const prefix = (desc.sharedPrefix ?? "").toUpperCase();
+  const named = desc.values.find(({ name }) => name === value || name === prefix + value);
+  if (named) return named.name;
+  const choices = desc.values.filter(({ number }) => number !== 0).map(({ name }) => name.slice(prefix.length));
+  const description = `"${clip(value)}" is no ${desc.name}. There are ${choices.join(", ")}.`;
+  throw invalidArgument([{ field: path, description }]);
 }
 
 const fieldTables = new WeakMap<DescMessage, Map<string, DescField>>();
@@ -186,14 +200,16 @@ function describe(path: string, message: string): string {
 /**
  * Makes the writer for the answers of one RPC. The answer's own fields that the contract marks REQUIRED are always
  * there, empty or zero too: a page of ListTasks says `"tasks": []` and `"nextPageToken": ""` (section 3.1.4). Within the
- * answer, empty fields are left out as ProtoJSON does. Timestamps always have milliseconds.
+ * answer, empty fields are left out as ProtoJSON does; but one of our own of which all is REQUIRED tells counts, and has
+ * each 0 within it. Timestamps always have milliseconds.
  */
 export function responseWriter(desc: DescMessage): (message: Message) => JsonValue {
   const names = desc.fields.filter(isRequired).map((field) => field.jsonName);
   const empty = names.length === 0 ? {} : toJson(desc, create(desc), { alwaysEmitImplicit: true });
   const required = Object.entries(empty as JsonObject).filter(([name]) => names.includes(name));
+  const options = { registry: detailRegistry, alwaysEmitImplicit: isOurs(desc) && names.length === desc.fields.length };
   return (message) => {
-    const json = withMilliseconds(desc, toJson(desc, message, { registry: detailRegistry }));
+    const json = withMilliseconds(desc, toJson(desc, message, options));
     if (required.length > 0 && isObject(json)) {
       for (const [name, value] of required) json[name] ??= value;
     }

@@ -2,12 +2,13 @@
  * Puts a request together from path, query and body, as one ProtoJSON object. The decoder of that object then checks
  * all three alike.
  */
-import { type DescField, type JsonObject, type JsonValue, ScalarType } from "@bufbuild/protobuf";
+import { type DescField, getOption, hasOption, type JsonObject, type JsonValue, ScalarType } from "@bufbuild/protobuf";
 import { isWrapperDesc } from "@bufbuild/protobuf/wkt";
+import { FieldBehavior, field_behavior } from "../../../gen/google/api/field_behavior_pb.ts";
 import { clip, invalidArgument, type SignalboxError } from "../../domain/errors.ts";
 import { suggestion } from "../../domain/nearest.ts";
 import { VERSION_PARAMETER } from "../http-call.ts";
-import { isObject, isOurs, MAX_JSON_DEPTH } from "../proto-json.ts";
+import { fieldOf, isObject, isOurs, MAX_JSON_DEPTH } from "../proto-json.ts";
 import { type FieldPath, type Route, resolveFieldPath } from "./routes.ts";
 
 /**
@@ -26,11 +27,32 @@ export function requestJson(
   }
   const json: JsonObject = route.body === "request" ? ((body as JsonObject | undefined) ?? {}) : {};
   if (query.size > 0) addQuery(json, route, query);
-  if (typeof route.body === "object") json[route.body.jsonName] = body ?? {};
+  if (typeof route.body === "object") {
+    json[route.body.jsonName] = body ?? {};
+    // Who names no mask changes what the body names (AIP-134), and not the rest.
+    if (route.httpMethod === "PATCH" && !json.updateMask) json.updateMask = maskOf(route.body, body);
+  }
   route.pathFields.forEach((fields, index) => {
     setField(json, fields, jsonOf(fields, [decodeSegment(fields, pathValues[index]!)]));
   });
   return json;
+}
+
+/** Names the fields that a body holds, but for those that no update can change. Throws when there are none. */
+function maskOf(resource: DescField, body: JsonValue | undefined): string {
+  const desc = resource.message!;
+  const named = isObject(body) ? Object.keys(body).flatMap((key) => fieldOf(desc, key) ?? []) : [];
+  const paths = named.filter(isChangeable).map(({ jsonName }) => jsonName);
+  // What is no object, or misspelled, the decoder refuses with its own words.
+  if (paths.length > 0 || (isObject(body) ? Object.keys(body).length > named.length : body !== undefined))
+    return paths.join(",");
+  throw badValue([resource], "holds no change: give the fields that are to change, or updateMask=* to replace all");
+}
+
+function isChangeable(field: DescField): boolean {
+  if (field.name === "etag") return false;
+  const behaviors = hasOption(field, field_behavior) ? getOption(field, field_behavior) : [];
+  return !behaviors.includes(FieldBehavior.OUTPUT_ONLY) && !behaviors.includes(FieldBehavior.IDENTIFIER);
 }
 
 function addQuery(json: JsonObject, route: Route, query: URLSearchParams): void {
