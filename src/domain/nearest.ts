@@ -5,6 +5,7 @@ export function nearest(name: string, candidates: Iterable<string>, most: number
   let best: string | undefined;
   let bestDistance = most + 1;
   for (const candidate of candidates) {
+    if (Math.abs(candidate.length - name.length) >= bestDistance) continue;
     const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
   }
