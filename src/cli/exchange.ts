@@ -25,7 +25,10 @@ export function addExchangeCommands(program: Command, cli: Cli): void {
     .command("exchange")
     .description("ask the router in messages that belong together: discover, negotiate, delegate, verify");
 
-  /** A subcommand that sends one message and shows its answer. An ERROR, or a result that is not the recorded one, makes the exit code 1. */
+  /**
+   * A subcommand that sends one message and shows its answer. An ERROR, or a result that is not the recorded one, makes the
+   * exit code 1.
+   */
   const asking = (command: Command) =>
     withServer(
       command
