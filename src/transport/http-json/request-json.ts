@@ -38,15 +38,13 @@ export function requestJson(
   return json;
 }
 
-/** Names the fields that a body holds, but for those that no update can change. Throws when there are none. */
+/** Names the fields that a body holds, but for those that no update can change. */
 function maskOf(resource: DescField, body: JsonValue | undefined): string {
-  const desc = resource.message!;
-  const named = isObject(body) ? Object.keys(body).flatMap((key) => fieldOf(desc, key) ?? []) : [];
-  const paths = named.filter(isChangeable).map(({ jsonName }) => jsonName);
-  // What is no object, or misspelled, the decoder refuses with its own words.
-  if (paths.length > 0 || (isObject(body) ? Object.keys(body).length > named.length : body !== undefined))
-    return paths.join(",");
-  throw badValue([resource], "holds no change: give the fields that are to change, or updateMask=* to replace all");
+  const named = isObject(body) ? Object.keys(body).flatMap((key) => fieldOf(resource.message!, key) ?? []) : [];
+  return named
+    .filter(isChangeable)
+    .map(({ jsonName }) => jsonName)
+    .join(",");
 }
 
 function isChangeable(field: DescField): boolean {
