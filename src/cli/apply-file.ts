@@ -11,9 +11,9 @@ import {
   type Message,
 } from "@bufbuild/protobuf";
 import type { ConfigProblem } from "../config/config-error.ts";
-import { nearest } from "../config/nearest.ts";
 import { readYamlDocuments, type YamlDocument, type YamlPath } from "../config/yaml-documents.ts";
 import type { FieldViolation } from "../domain/errors.ts";
+import { suggestion } from "../domain/nearest.ts";
 
 export const KINDS = ["Agent", "Capability", "Rollout"] as const;
 export type Kind = (typeof KINDS)[number];
@@ -55,7 +55,7 @@ function ofSections(document: YamlDocument, value: JsonObject, problems: ConfigP
       const known = [...SECTIONS.keys()];
       problems.push({
         where: document.where([section]),
-        message: `There is no section ${section}. ${meant(section, known)}`,
+        message: `There is no section ${section}. ${suggestion(section, known)}`,
       });
       return [];
     }
@@ -79,7 +79,7 @@ function ofKind(document: YamlDocument, value: JsonObject, problems: ConfigProbl
   const refuse = (path: YamlPath, message: string) => problems.push({ where: document.where(path), message });
   const { apiVersion = "signalbox/v1", kind, metadata = {}, spec = {}, ...others } = value;
   const known = KINDS.find((each) => each === kind);
-  if (!known) refuse(["kind"], `There is no kind ${String(kind)}. ${meant(String(kind), KINDS)}`);
+  if (!known) refuse(["kind"], `There is no kind ${String(kind)}. ${suggestion(String(kind), KINDS)}`);
   if (apiVersion !== "signalbox/v1") refuse(["apiVersion"], "apiVersion must be signalbox/v1; it can be left out.");
   if (!isObject(metadata)) refuse(["metadata"], "metadata must be a map, as {name: writer}.");
   if (!isObject(spec)) refuse(["spec"], "spec must be a map: what there is to say of it.");
@@ -132,7 +132,7 @@ function check(
       const names = desc.fields.map(({ jsonName }) => jsonName);
       problems.push({
         where: described.where(path),
-        message: `${at.length === 0 ? described.kind : desc.name} has no ${key}. ${meant(key, names)}`,
+        message: `${at.length === 0 ? described.kind : desc.name} has no ${key}. ${suggestion(key, names)}`,
       });
     } else {
       checkValue(desc, field, key, value, path, described, problems);
@@ -187,11 +187,6 @@ export function addViolations(
     problems.push({ where: described.where([...prefix, ...path]), message: `${named}: ${description}.` });
   }
 }
-
-const meant = (name: string, candidates: readonly string[]): string => {
-  const near = nearest(name, candidates, Math.max(2, Math.floor(name.length / 3)));
-  return near ? `Did you mean ${near}?` : `There are ${candidates.join(", ")}.`;
-};
 
 const isObject = (value: unknown): value is JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value);

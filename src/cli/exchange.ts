@@ -25,7 +25,10 @@ export function addExchangeCommands(program: Command, cli: Cli): void {
     .command("exchange")
     .description("ask the router in messages that belong together: discover, negotiate, delegate, verify");
 
-  /** A subcommand that sends one message and shows its answer. An ERROR makes the exit code 1. */
+  /**
+   * A subcommand that sends one message and shows its answer. An ERROR, or a result that is not the recorded one, makes the
+   * exit code 1.
+   */
   const asking = (command: Command) =>
     withServer(
       command
@@ -45,7 +48,7 @@ export function addExchangeCommands(program: Command, cli: Cli): void {
     });
   function show(answer: ExchangeMessage, { json: asJson, correlation }: ExchangeFlags): void {
     const failed = answer.payload.case === "error";
-    if (failed) cli.exitCode = 1;
+    if (failed || isOtherResult(answer)) cli.exitCode = 1;
     if (asJson) io.out(json(toJson(ExchangeMessageSchema, answer)));
     else if (failed) io.err(answerText(answer));
     else io.out(answerText(answer));
@@ -145,6 +148,10 @@ export function addExchangeCommands(program: Command, cli: Cli): void {
     }),
   );
 }
+
+/** Whether a verdict says that what was given is not what is recorded. */
+const isOtherResult = ({ payload }: ExchangeMessage): boolean =>
+  payload.case === "result" && payload.value.result.case === "verify" && payload.value.result.value.matches === false;
 
 interface NegotiateFlags {
   agent?: string;

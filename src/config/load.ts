@@ -4,9 +4,9 @@
  */
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { dirname, isAbsolute, relative, resolve } from "node:path";
+import { nearest } from "../domain/nearest.ts";
 import { ConfigError, type ConfigProblem } from "./config-error.ts";
 import { isLoopbackHost } from "./kinds.ts";
-import { nearest } from "./nearest.ts";
 import {
   type Config,
   environmentName,

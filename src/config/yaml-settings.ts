@@ -1,7 +1,7 @@
 /** Reads settings from YAML, keeping where each of them stands. */
 import { type Document, isAlias, isMap, isScalar, LineCounter, type Node, parseDocument } from "yaml";
+import { nearest } from "../domain/nearest.ts";
 import type { ConfigProblem } from "./config-error.ts";
-import { nearest } from "./nearest.ts";
 import { environmentName, flagName, isSettingKey, SETTING_KEYS, type SettingKey } from "./settings.ts";
 
 /** A value as one source gives it. */

@@ -48,8 +48,11 @@ export function createRolloutSettings({ repository, rollouts, runtime }: Rollout
     async update({ workspaceId }, { rollout, updateMask }) {
       if (!rollout) throw invalidArgument([{ field: "rollout", description: "is required" }]);
       const { capabilityId, etag } = rollout;
-      const paths = updateMask?.paths ?? [];
+      const paths = updateMask?.paths ?? ["*"];
       refuse([
+        ...(paths.length === 0
+          ? [{ field: "rollout", description: "holds no change: give what is to change, or the mask * to replace all" }]
+          : []),
         ...rolloutIdViolations("rollout.capabilityId", capabilityId),
         ...unknownPaths(paths).map((path) => ({
           field: "updateMask",

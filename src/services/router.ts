@@ -12,7 +12,7 @@ import type { FallbackCondition } from "../domain/rollout.ts";
 import { givenCondition } from "../domain/rollout-rules.ts";
 import type { StrategyName } from "../domain/routing/strategy.ts";
 import { type RoutingWishes, routingWishes } from "../domain/routing-extension.ts";
-import { agentTenant, capabilityTenant, parseTarget, targetNotFound } from "../domain/target.ts";
+import { nobodyOffers, noSuchAgent, parseTarget, targetNotFound } from "../domain/target.ts";
 import type { TaskHeader } from "../domain/task-log.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
@@ -116,14 +116,15 @@ export function createRouter(deps: RouterDeps): Router {
     if (!parsed) return undefined;
     if (parsed.kind === "agent") {
       const agent = await directory.agent(workspaceId, parsed.agentId);
-      if (!agent) throw targetNotFound(named);
+      if (!agent) throw noSuchAgent(parsed.agentId, (await directory.agents(workspaceId)).byId.keys());
       return { kind: "agent", agent };
     }
     const { capabilityId } = parsed;
-    const offers = (await directory.agents(workspaceId)).byCapability.get(capabilityId);
+    const { byCapability } = await directory.agents(workspaceId);
+    const offers = byCapability.get(capabilityId);
     if (offers) return { kind: "capability", capabilityId, offers };
     await rollouts.load(workspaceId);
-    if (!rollouts.owns(workspaceId, capabilityId)) throw targetNotFound(named);
+    if (!rollouts.owns(workspaceId, capabilityId)) throw nobodyOffers(capabilityId, byCapability.keys());
     return { kind: "capability", capabilityId, offers: [] };
   }
 
@@ -188,12 +189,14 @@ export function createRouter(deps: RouterDeps): Router {
     const { agent: agentId, capability: capabilityId } = wishes;
     if (agentId !== undefined) {
       const agent = await directory.agent(workspaceId, agentId);
-      if (!agent) throw targetNotFound(agentTenant(agentId));
+      if (!agent) throw noSuchAgent(agentId, agents.byId.keys());
       return [atAgent(agent, agents, capabilityId)];
     }
     if (capabilityId === undefined) return elsewhere(agents, wishes, message);
     const offers = agents.byCapability.get(capabilityId);
-    if (!offers && !rollouts.owns(workspaceId, capabilityId)) throw targetNotFound(capabilityTenant(capabilityId));
+    if (!offers && !rollouts.owns(workspaceId, capabilityId)) {
+      throw nobodyOffers(capabilityId, agents.byCapability.keys());
+    }
     return [{ source: RouteSource.EXTENSION, capabilityId, offers: offers ?? [] }];
   }
 

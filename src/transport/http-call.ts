@@ -7,7 +7,7 @@ import { type HttpRequest, type HttpResponse, isGone } from "./http-exchange.ts"
 import { addressTargetKey, type BoundRpc } from "./rpc/bound.ts";
 
 /** The request parameter that may stand for the A2A-Version header (section 3.6.1). */
-const VERSION_PARAMETER = "a2a-version";
+export const VERSION_PARAMETER = "a2a-version";
 
 /**
  * The context of one call. Headers and the signal are made when they are first asked for: most calls need neither.

@@ -70,6 +70,13 @@ export const routeNotFound = (method: string, path: string) =>
     message: `There is nothing at ${clip(method)} ${clip(path)}.`,
   });
 
+export const verbNotFound = (method: string, verb: string, known: readonly string[]) =>
+  new SignalboxError({
+    code: "NOT_FOUND",
+    reason: "ROUTE_NOT_FOUND",
+    message: `There is no verb ":${clip(verb)}" here. ${clip(method)} knows ${known.map((each) => `:${each}`).join(", ")}.`,
+  });
+
 export const methodNotAllowed = (method: string, allowed: readonly string[]) =>
   new SignalboxError({
     code: "UNIMPLEMENTED",

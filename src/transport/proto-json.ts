@@ -1,9 +1,11 @@
 /**
- * ProtoJSON in and out, for the JSON bindings. Unknown fields are ignored (A2A specification, section 5.7); anything else
- * that does not fit is INVALID_ARGUMENT and names the field by its path.
+ * ProtoJSON in and out, for the JSON bindings. Unknown fields of A2A's messages are ignored (A2A specification, section
+ * 5.7), those of our own are refused: whoever misspells a filter must not get everything. Whatever does not fit is
+ * INVALID_ARGUMENT and names the field by its path.
  */
 import {
   create,
+  type DescEnum,
   type DescField,
   type DescMessage,
   fromJson,
@@ -16,8 +18,9 @@ import {
 } from "@bufbuild/protobuf";
 import { FieldBehavior, field_behavior } from "../../gen/google/api/field_behavior_pb.ts";
 import { detailRegistry } from "../domain/error-details.ts";
-import { clip, invalidArgument } from "../domain/errors.ts";
+import { clip, invalidArgument, type SignalboxError } from "../domain/errors.ts";
 import { withMilliseconds } from "../domain/json-times.ts";
+import { suggestion } from "../domain/nearest.ts";
 import { MAX_JSON_MESSAGE_DEPTH } from "../domain/nesting.ts";
 
 /** How deep objects and arrays may nest in JSON text, read or not. */
@@ -102,7 +105,10 @@ export function messageFromJson(desc: DescMessage, json: JsonValue): Message {
   }
 }
 
-/** The same object without the fields that `desc` does not know. Throws INVALID_ARGUMENT at the first bad value. */
+/** Whether a message, or a service, is ours: what it does not know is refused. */
+export const isOurs = ({ typeName }: { typeName: string }): boolean => typeName.startsWith("signalbox.v1.");
+
+/** The same object without the fields that A2A's messages do not know. Throws INVALID_ARGUMENT at the first bad value. */
 function knownObject(desc: DescMessage, json: JsonValue, path: string): JsonObject {
   if (!isObject(json)) {
     throw invalidArgument([{ field: path, description: `expected a JSON object for ${desc.name}` }]);
@@ -110,11 +116,19 @@ function knownObject(desc: DescMessage, json: JsonValue, path: string): JsonObje
   const known: JsonObject = {};
   for (const [key, value] of Object.entries(json)) {
     const field = fieldOf(desc, key);
-    if (field !== undefined) {
+    if (field === undefined) {
+      if (isOurs(desc)) throw unknownField(desc, key, path);
+    } else {
       known[key] = knownValue(desc, field, key, value, path === "" ? field.jsonName : `${path}.${field.jsonName}`);
     }
   }
   return known;
+}
+
+function unknownField(desc: DescMessage, key: string, path: string): SignalboxError {
+  const names = desc.fields.map(({ jsonName }) => jsonName);
+  const description = `is no field of ${desc.name}. ${suggestion(clip(key), names)}`;
+  return invalidArgument([{ field: path === "" ? clip(key) : `${path}.${clip(key)}`, description }]);
 }
 
 function knownValue(desc: DescMessage, field: DescField, key: string, value: JsonValue, path: string): JsonValue {
@@ -129,12 +143,25 @@ function knownValue(desc: DescMessage, field: DescField, key: string, value: Jso
       return Object.fromEntries(entries.map(([k, v]) => [k, knownObject(inner, v, `${path}["${clip(k)}"]`)]));
     }
   }
+  const full = field.enum && isOurs(field.enum) ? withPrefix(field.enum, value, path) : value;
   try {
-    fromJson(desc, { [key]: value }, readOptions);
+    fromJson(desc, { [key]: full }, readOptions);
   } catch (error) {
     throw badField(path, error);
   }
-  return value;
+  return full;
+}
+
+/** The value of one of our enums, or a list of them, by its whole name where it was given without what all names begin with. */
+function withPrefix(desc: DescEnum, value: JsonValue, path: string): JsonValue {
+  if (Array.isArray(value)) return value.map((item, index) => withPrefix(desc, item, `${path}[${index}]`));
+  if (typeof value !== "string") return value;
+  const prefix = (desc.sharedPrefix ?? "").toUpperCase();
+  const named = desc.values.find(({ name }) => name === value || name === prefix + value);
+  if (named) return named.name;
+  const choices = desc.values.filter(({ number }) => number !== 0).map(({ name }) => name.slice(prefix.length));
+  const description = `"${clip(value)}" is no ${desc.name}. There are ${choices.join(", ")}.`;
+  throw invalidArgument([{ field: path, description }]);
 }
 
 const fieldTables = new WeakMap<DescMessage, Map<string, DescField>>();
@@ -173,14 +200,16 @@ function describe(path: string, message: string): string {
 /**
  * Makes the writer for the answers of one RPC. The answer's own fields that the contract marks REQUIRED are always
  * there, empty or zero too: a page of ListTasks says `"tasks": []` and `"nextPageToken": ""` (section 3.1.4). Within the
- * answer, empty fields are left out as ProtoJSON does. Timestamps always have milliseconds.
+ * answer, empty fields are left out as ProtoJSON does; but one of our own of which all is REQUIRED tells counts, and has
+ * each 0 within it. Timestamps always have milliseconds.
  */
 export function responseWriter(desc: DescMessage): (message: Message) => JsonValue {
   const names = desc.fields.filter(isRequired).map((field) => field.jsonName);
   const empty = names.length === 0 ? {} : toJson(desc, create(desc), { alwaysEmitImplicit: true });
   const required = Object.entries(empty as JsonObject).filter(([name]) => names.includes(name));
+  const options = { registry: detailRegistry, alwaysEmitImplicit: isOurs(desc) && names.length === desc.fields.length };
   return (message) => {
-    const json = withMilliseconds(desc, toJson(desc, message, { registry: detailRegistry }));
+    const json = withMilliseconds(desc, toJson(desc, message, options));
     if (required.length > 0 && isObject(json)) {
       for (const [name, value] of required) json[name] ??= value;
     }

@@ -56,7 +56,10 @@ describe("exchange", () => {
     const verified = await signalbox("verify", task.id, "--file", file, ...same);
     expect(verified.out).toMatch(/^Matches +yes\nDigest +[0-9a-f]{64}\nAlgorithm +sha-256\/rfc8785\nAt +\d+, the end/);
     const wrong = await signalbox("verify", task.id, "--digest", "0".repeat(64), ...same);
-    expect(wrong).toMatchObject({ code: 0, out: expect.stringMatching(/^Matches +no\n/) });
+    expect(wrong).toMatchObject({ code: 1, out: expect.stringMatching(/^Matches +no\n/) });
+
+    const digestOnly = await signalbox("verify", task.id, "--json");
+    expect(digestOnly.code).toBe(0);
 
     const list = await signalbox("list", id);
     expect(list.code).toBe(0);

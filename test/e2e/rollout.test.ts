@@ -123,6 +123,13 @@ test("a capability has an address for its rollout, and the workspace one for its
     routeModeDefault: "ROUTE_MODE_AUTO",
   });
   expect(await call("GET", "/v1/capabilities/translate/rollout")).toMatchObject({ canaryPercent: 7 });
+  // Without a mask, what the body does not name stays.
+  const whole = "/v1/capabilities/translate/rollout";
+  const local = { routeModeDefault: "ROUTE_MODE_LOCAL" };
+  expect(await call("PATCH", whole, { routeModeDefault: "LOCAL" })).toMatchObject({ canaryPercent: 7, ...local });
+  expect(await call("PATCH", `${whole}?updateMask=*`, local)).not.toHaveProperty("canaryPercent");
+  expect(await call("PATCH", whole, { canaryPercent: 7 })).toMatchObject({ canaryPercent: 7, ...local });
+  expect(await call("PATCH", whole, {})).toMatchObject({ error: { status: "INVALID_ARGUMENT" } });
   await call("PATCH", "/v1/rollout?updateMask=rollback_to_local", { rollbackToLocal: true });
   expect(await call("GET", "/v1/rollout")).toMatchObject({ rollbackToLocal: true });
   const { rollouts } = (await call("GET", "/v1/rollouts")) as { rollouts: { capabilityId?: string }[] };

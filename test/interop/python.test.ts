@@ -78,6 +78,6 @@ describe.skipIf(missing.length > 0)("the Python client of examples/python", () =
   test("reads the reason of a refusal", async () => {
     const { code, stderr } = await client("--tenant", "a.nobody");
     expect(code).toBe(1);
-    expect(stderr).toMatch(/^error NOT_FOUND TARGET_NOT_FOUND \(signalbox\) There is no target "a\.nobody"/);
+    expect(stderr).toMatch(/^error NOT_FOUND TARGET_NOT_FOUND \(signalbox\) There is no agent "nobody"/);
   });
 });

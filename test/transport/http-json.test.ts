@@ -1,4 +1,7 @@
+import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { CacheStatsSchema } from "../../gen/signalbox/v1/cache_pb.ts";
+import { responseWriter } from "../../src/transport/proto-json.ts";
 import { addressTargetKey } from "../../src/transport/rpc/bound.ts";
 import { type Exchange, PROTOCOLS } from "./http-fixture.ts";
 import {
@@ -68,7 +71,7 @@ describe.each(PROTOCOLS)("HTTP+JSON over %s", (protocol) => {
     test("a body that is one field, a mask in the query, and an id in the path", async () => {
       const reply = await server.send({
         method: "PATCH",
-        path: "/v1/agents/echo?update_mask=card_url,card&agent.etag=nobody-asked",
+        path: "/v1/agents/echo?update_mask=card_url,card&A2A-Version=1.0",
         body: JSON.stringify({ agent_id: "other", cardUrl: "http://x" }),
         headers: JSON_HEADERS,
       });
@@ -78,6 +81,69 @@ describe.each(PROTOCOLS)("HTTP+JSON over %s", (protocol) => {
         updateMask: "cardUrl,card",
       });
     });
+
+    test.each([
+      ["POST", "/v1/tasks", { capability: "write", text: "x" }, "capability", "Did you mean capabilityId?"],
+      ["POST", "/v1/tasks:cleanup", { olderThan: 604800 }, "olderThan", "There are olderThanSeconds."],
+      ["POST", "/v1/tasks:batchSubmit", { requests: [{ txt: "x" }] }, "requests[0].txt", "Did you mean text?"],
+      ["GET", "/v1/tasks?agent=writer", undefined, "agent", "Did you mean agentId?"],
+      ["GET", "/v1/tasks?agentId.x=writer", undefined, "agentId.x", "is no query parameter"],
+      ["GET", "/v1/tasks/t1:wait?taskId=t2", undefined, "taskId", "is said by the path"],
+      ["POST", "/v1/tasks?agentId=writer", { text: "x" }, "agentId", "from the body"],
+      ["PATCH", "/v1/agents/echo?agent.etag=x", { cardUrl: "http://x" }, "agent.etag", "give agent as the body"],
+      ["PATCH", "/v1/agents/echo", { cardURI: "http://x" }, "agent.cardURI", "Did you mean cardUrl?"],
+    ])("our own %s %s refuses what it does not know in %j", async (method, path, body, field, remedy) => {
+      const text = body && { body: JSON.stringify(body), headers: JSON_HEADERS };
+      const reply = await server.send({ method, path, ...text });
+      expectViolation(reply, field);
+      expect(reply.json.error.message).toContain(remedy);
+      expect(server.service.seen).toEqual([]);
+    });
+
+    test.each(["HIGH", "TASK_PRIORITY_HIGH", 4])("a priority may be said as %j", async (priority) => {
+      expect((await server.post("/v1/tasks", { text: "x", priority })).status).toBe(200);
+      expect(server.lastRequest()).toEqual({ text: "x", priority: "TASK_PRIORITY_HIGH" });
+    });
+
+    test("names of our own enums need no prefix in an address, and a refusal says which there are", async () => {
+      await server.get("/v1/tasks?state=COMPLETED");
+      expect(server.lastRequest()).toEqual({ state: "ENGINE_STATE_COMPLETED" });
+      const reply = await server.post("/v1/tasks:batchSubmit", { requests: [{ text: "x", priority: "URGENT" }] });
+      expectViolation(reply, "requests[0].priority");
+      expect(reply.json.error.message).toContain(
+        '"URGENT" is no TaskPriority. There are BACKGROUND, LOW, NORMAL, HIGH,',
+      );
+      expectViolation(await server.get("/tasks?status=WORKING"), "status");
+    });
+
+    test("what A2A defines stays lenient within our own requests, and any request may name the version", async () => {
+      const card = { name: "n", nobodyKnows: 1, skills: [{ id: "s", novel: true }] };
+      const path = "/v1/agents/echo?A2A-Version=1.0";
+      const reply = await server.send({ method: "PATCH", path, body: JSON.stringify({ card }), headers: JSON_HEADERS });
+      expect(reply.status).toBe(200);
+      expect(server.lastRequest()).toMatchObject({ agent: { card: { name: "n", skills: [{ id: "s" }] } } });
+    });
+
+    test.each([
+      ["", { etag: "e", agentId: "echo", safe_to_repeat: false, createTime: null }, "safeToRepeat"],
+      ["", { maxConcurrency: null, cardUrl: "http://x" }, "maxConcurrency,cardUrl"],
+      ["?updateMask=", { cardUrl: "http://x" }, "cardUrl"],
+      ["?updateMask=*", { cardUrl: "http://x" }, "*"],
+    ])("a PATCH%s of %j changes %3$j", async (query, body, updateMask) => {
+      const path = `/v1/agents/echo${query}`;
+      const reply = await server.send({ method: "PATCH", path, body: JSON.stringify(body), headers: JSON_HEADERS });
+      expect(reply.status, reply.text).toBe(200);
+      expect(server.lastRequest()).toMatchObject({ updateMask });
+    });
+
+    test.each([undefined, {}, { etag: "e" }, { createTime: "2026-01-01T00:00:00Z" }])(
+      "a PATCH of %j names no change",
+      async (body) => {
+        const text = body && { body: JSON.stringify(body) };
+        await server.send({ method: "PATCH", path: "/v1/agents/echo", ...text, headers: JSON_HEADERS });
+        expect(server.lastRequest()).toMatchObject({ updateMask: "" });
+      },
+    );
 
     test("ids are percent-decoded, a path field in the query is not heeded", async () => {
       await server.get("/tasks/a%2Fb%20c?id=other&historyLength=2");
@@ -133,6 +199,17 @@ describe.each(PROTOCOLS)("HTTP+JSON over %s", (protocol) => {
       });
     });
 
+    test("counts of our own are there when they are 0", async () => {
+      expect((await server.post("/v1/tasks:cleanup", {})).json).toEqual({ deletedCount: "0" });
+      const lookups = { hits: "0", misses: "0", followed: "0" };
+      const stats = create(CacheStatsSchema, {
+        lookups: {},
+        capabilities: [{ capabilityId: "c", lookups: {} }],
+      });
+      const capabilities = [{ capabilityId: "c", entries: "0", lookups }];
+      expect(responseWriter(CacheStatsSchema)(stats)).toEqual({ entries: "0", lookups, capabilities });
+    });
+
     test("nothing is an empty object", async () => {
       const reply = await server.send({ method: "DELETE", path: "/tasks/t1/pushNotificationConfigs/p" });
       expect([reply.status, reply.text]).toEqual([200, "{}"]);
@@ -140,6 +217,16 @@ describe.each(PROTOCOLS)("HTTP+JSON over %s", (protocol) => {
   });
 
   describe("errors", () => {
+    test.each([
+      ["POST", "/v1/tasks/t1:nope", "POST knows :cancel."],
+      ["POST", "/tasks/t1:nope", "POST knows :cancel, :subscribe."],
+    ])("%s %s: a verb that there is not, with those there are", async (method, path, known) => {
+      const reply = await server.send({ method, path });
+      expectError(reply, 404, "NOT_FOUND", "ROUTE_NOT_FOUND");
+      expect(reply.json.error.message).toBe(`There is no verb ":nope" here. ${known}`);
+      expect((await server.send({ method: "PUT", path })).json.error.details[0].reason).toBe("METHOD_NOT_ALLOWED");
+    });
+
     test("a domain error in AIP-193", async () => {
       const reply = await server.get("/tasks/missing");
       expectError(reply, 404, "NOT_FOUND", "TASK_NOT_FOUND");

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { isDnsLabel } from "../../src/domain/identifiers.ts";
-import { agentTenant, capabilityTenant, parseTarget } from "../../src/domain/target.ts";
+import { agentTenant, capabilityTenant, nobodyOffers, noSuchAgent, parseTarget } from "../../src/domain/target.ts";
 
 const label = fc.stringMatching(/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/);
 
@@ -41,4 +41,19 @@ test("anything else is no target", () => {
       expect(() => parseTarget(tenant)).toThrow(expect.objectContaining({ reason: "TARGET_NOT_FOUND" }));
     }),
   );
+});
+
+test("what nobody has is refused by its name, with the nearest there is", () => {
+  const reason = "TARGET_NOT_FOUND";
+  expect(nobodyOffers("wrte", ["read", "write"])).toMatchObject({
+    reason,
+    metadata: { target: "c.wrte" },
+    message: 'No agent offers capability "wrte". Did you mean write?',
+  });
+  expect(noSuchAgent("wirter", ["reader", "writer"])).toMatchObject({
+    reason,
+    metadata: { target: "a.wirter" },
+    message: 'There is no agent "wirter". Did you mean writer?',
+  });
+  expect(nobodyOffers("x", ["translate"]).message).toContain("signalbox capabilities list");
 });

@@ -503,7 +503,7 @@ export type UpdateAgentRequest = Message<"signalbox.v1.UpdateAgentRequest"> & {
   /**
    * Any of `card`, `card_url`, `safe_to_repeat` and `max_concurrency`. A new `card_url` is fetched at once; a new `card` makes
    * the agent's card inline. `safe_to_repeat` and `max_concurrency` can be taken back by a mask only: without one, false and
-   * 0 say nothing. Servers heed another `max_concurrency` within two seconds.
+   * 0 say nothing over gRPC and Connect. Servers heed another `max_concurrency` within two seconds.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
@@ -988,7 +988,8 @@ export const RegistryService: GenService<{
     output: typeof AgentSchema;
   },
   /**
-   * Changes what `update_mask` names. Without a mask, the fields that are set.
+   * Changes what `update_mask` names. Without a mask, over HTTP+JSON what the body names, over gRPC and Connect the fields that
+   * are set.
    *
    * Errors: NOT_FOUND with reason AGENT_NOT_FOUND, ABORTED with reason ETAG_MISMATCH, and those of RegisterAgent.
    *

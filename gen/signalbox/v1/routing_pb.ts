@@ -934,8 +934,9 @@ export const RoutingService: GenService<{
     output: typeof RoutingSettingsSchema;
   },
   /**
-   * Changes what `update_mask` names; without a mask, everything. The whole is checked before anything is stored. This server
-   * routes by it at once, the others within a second.
+   * Changes what `update_mask` names. Without a mask, over HTTP+JSON what the body names, over gRPC and Connect everything; `*`
+   * is everything, too. The whole is checked before anything is stored. This server routes by it at once, the others within a
+   * second.
    *
    * Errors: INVALID_ARGUMENT with the path of the field (a strategy that there is not, a weight that is negative, no number or
    * above 1000, weights that are all 0), ABORTED with reason ETAG_MISMATCH.

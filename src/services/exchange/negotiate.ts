@@ -18,7 +18,7 @@ import { latencyQuantileAt } from "../../domain/routing/agent-signals.ts";
 import type { Candidate } from "../../domain/routing/candidate.ts";
 import { best, choose } from "../../domain/routing/choose.ts";
 import type { Weights } from "../../domain/routing/strategy.ts";
-import { agentTenant, capabilityTenant, targetNotFound } from "../../domain/target.ts";
+import { agentTenant, nobodyOffers, notOfferedBy } from "../../domain/target.ts";
 import type { ExchangeRepository } from "../../store/exchange-repository.ts";
 import type { AgentDirectory, Offer } from "../agent-directory.ts";
 import { candidateOf, type DecideDeps } from "../routing/decide.ts";
@@ -114,10 +114,11 @@ export function negotiate(deps: NegotiateDeps): Act<"negotiate"> {
   async function possible(asked: Negotiate, { context, message }: ActContext) {
     const capabilityId = asked.capabilityId || receiverId(message.receiver, "capability")!;
     const agentId = asked.agentId || receiverId(message.receiver, "agent");
-    const offers = (await deps.directory.agents(context.workspaceId)).byCapability.get(capabilityId);
-    if (!offers) throw targetNotFound(capabilityTenant(capabilityId));
+    const { byCapability } = await deps.directory.agents(context.workspaceId);
+    const offers = byCapability.get(capabilityId);
+    if (!offers) throw nobodyOffers(capabilityId, byCapability.keys());
     const named = agentId === undefined ? offers : offers.filter(({ agent }) => agent.agentId === agentId);
-    if (named.length === 0) throw targetNotFound(agentTenant(agentId!));
+    if (named.length === 0) throw notOfferedBy(agentId!, capabilityId, agentTenant(agentId!));
     const { fit, cuts } = sift(named, {
       message: asked.message ?? create(MessageSchema),
       extensions: [...context.extensions, QUOTE_EXTENSION],

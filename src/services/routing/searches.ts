@@ -2,7 +2,7 @@
 import type { Message } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RouteSource } from "../../../gen/signalbox/v1/routing_pb.ts";
 import type { RoutingWishes } from "../../domain/routing-extension.ts";
-import { agentTenant, capabilityTenant, targetNotFound } from "../../domain/target.ts";
+import { agentTenant, capabilityTenant, notOfferedBy } from "../../domain/target.ts";
 import type { AgentRecord } from "../../store/agent-repository.ts";
 import type { Offer, WorkspaceAgents } from "../agent-directory.ts";
 import { contradiction } from "./no-route.ts";
@@ -34,7 +34,7 @@ export function atTarget(source: RouteSource, named: ResolvedTarget, wishes: Rou
   if (wishes.capability !== undefined && wishes.capability !== capabilityId) throw contradiction("capability");
   if (wishes.agent === undefined) return { source, capabilityId, offers };
   const own = offers.filter(({ agent }) => agent.agentId === wishes.agent);
-  if (own.length === 0) throw targetNotFound(agentTenant(wishes.agent));
+  if (own.length === 0) throw notOfferedBy(wishes.agent, capabilityId, agentTenant(wishes.agent));
   return { source, capabilityId, offers: own, isNamed: true };
 }
 
@@ -47,7 +47,7 @@ export function atAgent(
   const source = RouteSource.EXTENSION;
   if (capabilityId === undefined) return { source, offers: [{ agent, capability: undefined }], isNamed: true };
   const offers = byCapability.get(capabilityId)?.filter((offer) => offer.agent.agentId === agent.agentId) ?? [];
-  if (offers.length === 0) throw targetNotFound(capabilityTenant(capabilityId));
+  if (offers.length === 0) throw notOfferedBy(agent.agentId, capabilityId, capabilityTenant(capabilityId));
   return { source, capabilityId, offers, isNamed: true };
 }
 

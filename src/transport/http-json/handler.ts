@@ -1,9 +1,10 @@
 /** The HTTP+JSON binding (A2A specification, section 11), for every service whose RPCs have `google.api.http` options. */
 import type { JsonValue } from "@bufbuild/protobuf";
 import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { SignalboxError } from "../../domain/errors.ts";
 import { A2A_JSON_TYPE, createBodyReader, JSON_TYPE } from "../http-body.ts";
 import { HttpCall } from "../http-call.ts";
-import { clientError, errorBody, errorHeaders, httpStatus, methodNotAllowed } from "../http-errors.ts";
+import { clientError, errorBody, errorHeaders, httpStatus, methodNotAllowed, verbNotFound } from "../http-errors.ts";
 import { discardBody, type HttpRequest, type HttpResponse, sendText } from "../http-exchange.ts";
 import { messageFromJson, parseJson, responseWriter } from "../proto-json.ts";
 import { type BoundRpcs, eventDialectKey, sequenceOf } from "../rpc/bound.ts";
@@ -52,6 +53,8 @@ export function createHttpJsonHandler(options: HttpJsonOptions): HttpJsonHandler
     try {
       const route = match.routes.get(req.method ?? "");
       if (route === undefined) {
+        const unknown = unknownVerb(match, req.method ?? "");
+        if (unknown) throw unknown;
         const allowed = [...match.routes.keys()];
         res.setHeader("allow", allowed.join(", "));
         throw methodNotAllowed(req.method ?? "", allowed);
@@ -102,6 +105,14 @@ export function createHttpJsonHandler(options: HttpJsonOptions): HttpJsonHandler
       res.destroy();
     });
   };
+}
+
+/** What to say of a colon that was read as part of an id, because what follows it is no verb, though others there are. */
+function unknownVerb({ values, verbs }: RouteMatch, method: string): SignalboxError | undefined {
+  const given = /:([A-Za-z]+)$/.exec(values.at(-1) ?? "")?.[1];
+  if (given === undefined || verbs.has(given)) return undefined;
+  const known = [...verbs].flatMap(([verb, routes]) => (verb !== "" && routes.has(method) ? [verb] : []));
+  return known.length > 0 ? verbNotFound(method, given, known) : undefined;
 }
 
 /** application/json unless the client sends or accepts A2A's own type. */

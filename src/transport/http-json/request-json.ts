@@ -2,15 +2,18 @@
  * Puts a request together from path, query and body, as one ProtoJSON object. The decoder of that object then checks
  * all three alike.
  */
-import { type DescField, type JsonObject, type JsonValue, ScalarType } from "@bufbuild/protobuf";
+import { type DescField, getOption, hasOption, type JsonObject, type JsonValue, ScalarType } from "@bufbuild/protobuf";
 import { isWrapperDesc } from "@bufbuild/protobuf/wkt";
+import { FieldBehavior, field_behavior } from "../../../gen/google/api/field_behavior_pb.ts";
 import { clip, invalidArgument, type SignalboxError } from "../../domain/errors.ts";
-import { isObject, MAX_JSON_DEPTH } from "../proto-json.ts";
+import { suggestion } from "../../domain/nearest.ts";
+import { VERSION_PARAMETER } from "../http-call.ts";
+import { fieldOf, isObject, isOurs, MAX_JSON_DEPTH } from "../proto-json.ts";
 import { type FieldPath, type Route, resolveFieldPath } from "./routes.ts";
 
 /**
  * `pathValues` are percent-encoded; `body` is undefined when the request has none. The path wins over the body; query
- * parameters count for what neither of them binds; unknown ones are ignored.
+ * parameters count for what neither of them binds. Others are refused by our own services, and ignored by A2A's.
  * Throws INVALID_ARGUMENT naming the field.
  */
 export function requestJson(
@@ -23,10 +26,11 @@ export function requestJson(
     throw badValue([], "The body has to be a JSON object.");
   }
   const json: JsonObject = route.body === "request" ? ((body as JsonObject | undefined) ?? {}) : {};
-  if (route.body === undefined) addQuery(json, route, query);
-  else if (route.body !== "request") {
-    addQuery(json, route, query);
+  if (query.size > 0) addQuery(json, route, query);
+  if (typeof route.body === "object") {
     json[route.body.jsonName] = body ?? {};
+    // Who names no mask changes what the body names (AIP-134), and not the rest.
+    if (route.httpMethod === "PATCH" && !json.updateMask) json.updateMask = maskOf(route.body, body);
   }
   route.pathFields.forEach((fields, index) => {
     setField(json, fields, jsonOf(fields, [decodeSegment(fields, pathValues[index]!)]));
@@ -34,14 +38,44 @@ export function requestJson(
   return json;
 }
 
+/** Names the fields that a body holds, but for those that no update can change. */
+function maskOf(resource: DescField, body: JsonValue | undefined): string {
+  const named = isObject(body) ? Object.keys(body).flatMap((key) => fieldOf(resource.message!, key) ?? []) : [];
+  return named
+    .filter(isChangeable)
+    .map(({ jsonName }) => jsonName)
+    .join(",");
+}
+
+function isChangeable(field: DescField): boolean {
+  if (field.name === "etag") return false;
+  const behaviors = hasOption(field, field_behavior) ? getOption(field, field_behavior) : [];
+  return !behaviors.includes(FieldBehavior.OUTPUT_ONLY) && !behaviors.includes(FieldBehavior.IDENTIFIER);
+}
+
 function addQuery(json: JsonObject, route: Route, query: URLSearchParams): void {
   const bound = new Set(route.pathFields.map(pathName));
   for (const name of new Set(query.keys())) {
     const names = name.split(".");
     const fields = names.length > MAX_JSON_DEPTH ? undefined : resolveFieldPath(route.rpc.method.input, names);
-    if (fields === undefined || fields[0] === route.body || bound.has(pathName(fields))) continue;
-    setField(json, fields, jsonOf(fields, query.getAll(name)));
+    const isInBody = route.body === "request" || fields?.[0] === route.body;
+    if (fields !== undefined && !isInBody && !bound.has(pathName(fields))) {
+      setField(json, fields, jsonOf(fields, query.getAll(name)));
+    } else if (isOurs(route.rpc.service) && name.toLowerCase() !== VERSION_PARAMETER) {
+      throw invalidArgument([{ field: clip(name), description: notAParameter(route, name, fields, bound) }]);
+    }
   }
+}
+
+function notAParameter({ rpc, body }: Route, name: string, fields: FieldPath | undefined, bound: Set<string>): string {
+  if (fields && bound.has(pathName(fields))) return "is said by the path, and cannot be a query parameter, too";
+  if (body === "request") return `is no query parameter: ${rpc.method.name} takes all it is told from the body`;
+  if (fields) return `is no query parameter: give ${fields[0]!.jsonName} as the body`;
+  const free = rpc.method.input.fields.filter((field) => field !== body && !bound.has(field.jsonName));
+  return `is no query parameter of ${rpc.method.name}. ${suggestion(
+    clip(name),
+    free.map(({ jsonName }) => jsonName),
+  )}`;
 }
 
 /** Sets a field deep in `json`, over whatever is there under its JSON or its proto name. */

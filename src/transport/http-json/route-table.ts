@@ -6,6 +6,8 @@ export interface RouteMatch {
   routes: ReadonlyMap<string, Route>;
   /** What the template's variables stand for, still percent-encoded, in their order. */
   values: readonly string[];
+  /** All routes of what the path names: by verb, which is empty for those without one, then by HTTP method. */
+  verbs: ReadonlyMap<string, ReadonlyMap<string, Route>>;
 }
 
 export interface RouteTable {
@@ -55,10 +57,12 @@ export function createRouteTable(routes: readonly Route[]): RouteTable {
     const readings: [string, string][] = [[segment, ""]];
     if (colon >= 0) readings.unshift([segment.slice(0, colon), segment.slice(colon + 1)]);
     for (const [head, verb] of readings) {
-      const literal = node.literals.get(head)?.ends.get(verb);
-      if (literal !== undefined) return { routes: literal, values };
-      const variable = mayBind(head, at) ? node.variable?.ends.get(verb) : undefined;
-      if (variable !== undefined) return { routes: variable, values: [...values, head] };
+      const literal = node.literals.get(head)?.ends;
+      const ofLiteral = literal?.get(verb);
+      if (literal && ofLiteral) return { routes: ofLiteral, values, verbs: literal };
+      const variable = mayBind(head, at) ? node.variable?.ends : undefined;
+      const ofVariable = variable?.get(verb);
+      if (variable && ofVariable) return { routes: ofVariable, values: [...values, head], verbs: variable };
     }
     return undefined;
   }

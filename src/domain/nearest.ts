@@ -5,10 +5,18 @@ export function nearest(name: string, candidates: Iterable<string>, most: number
   let best: string | undefined;
   let bestDistance = most + 1;
   for (const candidate of candidates) {
+    if (Math.abs(candidate.length - name.length) >= bestDistance) continue;
     const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
   }
   return best;
+}
+
+/** What to do about a name that is none of the candidates: the nearest that is, or which there are. */
+export function suggestion(name: string, candidates: readonly string[]): string {
+  const near = nearest(name, candidates, Math.max(2, Math.floor(name.length / 3)));
+  if (near) return `Did you mean ${near}?`;
+  return candidates.length > 0 ? `There are ${candidates.join(", ")}.` : "There is none.";
 }
 
 /** How many characters must be added, dropped, changed, or swapped with their neighbor. */
