@@ -21,6 +21,7 @@ import { EngineState, TRANSITIONS } from "../domain/task-state.ts";
 import type { PermitTask } from "./agent-permits.ts";
 import { AgentCallError, type AgentClient, type AgentEndpoint } from "./agent-port.ts";
 import type { RolloutSource } from "./another-agent.ts";
+import { isTransient } from "./database-away.ts";
 import type { TaskLog } from "./late-log.ts";
 import { TaskCopy } from "./task-copy.ts";
 import type { DeliveryDeps } from "./task-delivery.ts";
@@ -164,10 +165,16 @@ export function createMirrors(deps: MirrorDeps): MirrorTask {
   return (header, message, delivery) => {
     const rollout = ports.rollouts.of(header.workspaceId, givenCapabilityId(header));
     if (!(rollout instanceof Promise)) return mirror(rollout, header, message, delivery);
-    deps.inBackground("a task could not be mirrored", header.taskId, async () =>
-      mirror(await rollout, header, message, delivery),
-    );
+    deps.inBackground("a task could not be mirrored", header.taskId, async () => {
+      // Where the database is away, nobody can say whether it has a copy: it has none.
+      const known = await rollout.catch(exceptTransient);
+      if (known) mirror(known, header, message, delivery);
+    });
   };
+}
+
+function exceptTransient(error: unknown): undefined {
+  if (!isTransient(error)) throw error;
 }
 
 /** The same tasks for every replica, whatever else is chosen by their ids. */

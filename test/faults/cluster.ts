@@ -24,6 +24,10 @@ const SETTINGS = {
   "task.attempt-timeout-ms": "10000",
   "task.retry-min-ms": "50",
   "task.retry-max-ms": "1000",
+  // Agents are killed again and again, and are back within seconds: their circuits must be as quick.
+  "circuit.open-ms": "200",
+  "circuit.open-max-ms": "1000",
+  "health.interval-ms": "2000",
   "stream.poll-ms": "1000",
 };
 

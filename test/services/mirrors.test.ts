@@ -1,6 +1,7 @@
 /** Copies of tasks at another agent: what is compared, and what never depends on it. */
 import { describe, expect, it, onTestFinished } from "vitest";
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { databaseUnavailable } from "../../src/domain/errors.ts";
 import { DEFAULT_ROLLOUT } from "../../src/domain/rollout.ts";
 import { stateOf } from "../../src/domain/task-log.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
@@ -127,6 +128,23 @@ describeEachBackend("a mirrored task", (context) => {
     expect(await outcomes.next()).toBe("dropped");
     // The limit of the capability counts as the agent's does.
     expect(reserved).toMatchObject([{ agentId: "mirror", capabilityId: "translate" }]);
+  });
+
+  it("is not copied where nobody can say whether it is to be, because the database is away", async () => {
+    const [first, mirror] = [createPuppet(), createPuppet()];
+    const { outcomes, more } = mirroring();
+    const away = { ...more().mirrors!, rollouts: { of: () => Promise.reject(databaseUnavailable(new Error("away"))) } };
+    const logged: unknown[] = [];
+    const agents = { first: { handler: first.handler }, mirror: { handler: mirror.handler } };
+    const replica = await start(agents, ({ log }) => ({
+      mirrors: away,
+      log: Object.assign(Object.create(log), { error: (...said: unknown[]) => void logged.push(said) }),
+    }));
+    const task = await replica.begin();
+    (await first.turn()).task(COMPLETED);
+    await replica.ended(task);
+    await replica.stop();
+    expect([logged, outcomes.waiting]).toEqual([[], 0]);
   });
 
   it("has 64 companions at most, and the 65th has no copy", async () => {
