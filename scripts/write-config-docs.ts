@@ -22,7 +22,7 @@ export function configurationPage(): string {
 
 const INTRODUCTION = `# Configuration
 
-<!-- Written by scripts/write-config-docs.ts from src/config/settings.ts. Change the table there, not this page. -->
+<!-- Written by scripts/write-config-docs.ts from src/config/settings/. Change the tables there, not this page. -->
 
 Signalbox starts without any configuration. Every setting below can be given in three ways, which follow one rule: what is
 \`http.port\` in the YAML file is \`SIGNALBOX_HTTP_PORT\` in the environment and \`--http-port\` on the command line. Flags win over
