@@ -15,7 +15,7 @@ import {
   TaskState,
   type TaskStatusUpdateEvent,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-
+import type { BudgetHold, TaskParent } from "./budget/hold.ts";
 import { EngineState, engineState, isLeased } from "./task-state.ts";
 
 /**
@@ -98,6 +98,10 @@ export interface TaskHeader {
   attempt: number;
   /** When the task fails if it has not ended. */
   deadlineAt: Date | undefined;
+  /** What it holds of budgets until it ends; left out, nothing. */
+  holds?: readonly BudgetHold[] | undefined;
+  /** The task on whose behalf it was sent. */
+  parent?: TaskParent | undefined;
   delivery: Delivery;
 }
 

@@ -1,5 +1,8 @@
 /** What clients and operators can ask for: tasks, in their own words or plain ones, routes, agents, rollouts and exchanges. */
+
+import { noBudgets } from "../services/budgets.ts";
 import { type CachedResults, createCachedResults } from "../services/cached-results.ts";
+import { noDelegations } from "../services/delegations.ts";
 import { buildExchanges } from "../services/exchange/build.ts";
 import { withExchanges } from "../services/exchange/exchange-sender.ts";
 import type { Exchanges } from "../services/exchange/exchanges.ts";
@@ -104,6 +107,8 @@ export function buildUseCases(
     idempotency,
     router,
     policy: allowAll,
+    budgets: noBudgets,
+    delegations: noDelegations,
     dispatcher,
     tasks,
     pushConfigs,

@@ -13,6 +13,8 @@ import { UPDATES_EXTENSION } from "../domain/updates-extension.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
 import { endpointOf } from "./another-agent.ts";
+import type { Budgets } from "./budgets.ts";
+import type { Delegations } from "./delegations.ts";
 import { messageToEnded } from "./dispatch-errors.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { Work } from "./further-messages.ts";
@@ -35,6 +37,8 @@ export interface AcceptDeps {
   hub: UpdateHub;
   router: Router;
   policy: Policy;
+  budgets: Budgets;
+  delegations: Delegations;
   dispatcher: Dispatcher;
   idempotency: Idempotency;
   cache: ResultCache;
@@ -99,9 +103,10 @@ export function createAccept(deps: AcceptDeps): Accept {
   ): Promise<Accepted> {
     const known = message.contextId !== "";
     const contextId = known ? message.contextId : runtime.newId();
+    const parent = await deps.delegations.parentOf(context, request);
     let route: Route;
     try {
-      route = cached?.route ?? (await router.route(context, request, message, contextId));
+      route = cached?.route ?? (await router.route(context, request, message, contextId, parent));
     } catch (error) {
       if (!(error instanceof NoRouteError) || !error.rejection) throw error;
       hold?.check();
@@ -117,6 +122,11 @@ export function createAccept(deps: AcceptDeps): Accept {
     const pushing = pushConfig && (await deps.pushConfigs.prepare(pushConfig));
     const createdAt = runtime.now();
     const lifeMs = Math.min(deps.taskTimeoutMs, wishes.deadlineMs ?? Number.POSITIVE_INFINITY);
+    const isAnswered = cached?.standIn?.isReady ?? false;
+    const upstreamContextId = known
+      ? await deps.store.findUpstreamContext(workspaceId, message.contextId, agent.agentId)
+      : undefined;
+    const reserved = await deps.budgets.reserve({ context, route, taskId, parent, isAnswered });
     const header: TaskRequest = {
       workspaceId,
       taskId,
@@ -128,10 +138,10 @@ export function createAccept(deps: AcceptDeps): Accept {
       priority: wishes.priority ?? "NORMAL",
       disclosed: request.configuration?.returnImmediately ?? false,
       hasPush: pushing !== undefined,
+      ...(reserved && { holds: reserved.holds }),
+      ...(parent && { parent }),
       upstreamTaskId: undefined,
-      upstreamContextId: known
-        ? await deps.store.findUpstreamContext(workspaceId, message.contextId, agent.agentId)
-        : undefined,
+      upstreamContextId,
     };
     const stored = { ...message, taskId: header.taskId, contextId: header.contextId };
     hold?.check();

@@ -6,8 +6,10 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import type { Message, SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type RouteDecision, RouteDecisionSchema, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
+import type { TaskParent } from "../domain/budget/hold.ts";
 import type { Capability } from "../domain/capability.ts";
 import { invalidArgument, type SignalboxError } from "../domain/errors.ts";
+import type { ApprovalTerms } from "../domain/policy/verdict.ts";
 import type { FallbackCondition } from "../domain/rollout.ts";
 import { givenCondition } from "../domain/rollout-rules.ts";
 import type { StrategyName } from "../domain/routing/strategy.ts";
@@ -38,6 +40,8 @@ export interface Rerouted extends Possible {
 /** Where a new task goes. */
 export interface Route extends Rerouted {
   readonly wishes: RoutingWishes;
+  /** On what terms the policy wants it approved first. */
+  readonly approval?: ApprovalTerms | undefined;
 }
 
 export interface Router {
@@ -47,12 +51,19 @@ export interface Router {
    */
   target(context: RequestContext, tenant: string): Promise<ResolvedTarget | undefined>;
   /**
-   * The agent that takes a new task. `key` is what should stay with one agent: the task's context.
+   * The agent that takes a new task. `key` is what should stay with one agent: the task's context. `parent` is the task on
+   * whose behalf it is sent.
    *
    * @throws SignalboxError INVALID_ARGUMENT (the extension's values, or what contradicts the target), TARGET_NOT_FOUND,
    * NO_ROUTE (a NoRouteError), AGENT_UNAVAILABLE, or what the only agent in question answers to such a message.
    */
-  route(context: RequestContext, request: SendMessageRequest, message: Message, key: string): Promise<Route>;
+  route(
+    context: RequestContext,
+    request: SendMessageRequest,
+    message: Message,
+    key: string,
+    parent?: TaskParent,
+  ): Promise<Route>;
   /**
    * What `route` would decide, without taking anybody's turn. Where some were in question and none can take the task, that is
    * the decision, with what cut them; where nobody was, it throws what `route` throws.
@@ -129,7 +140,8 @@ export function createRouter(deps: RouterDeps): Router {
   }
 
   async function route(...asked: Parameters<Router["route"]>): Promise<Route> {
-    const found = await look(...asked, false);
+    const [context, request, message, key, parent] = asked;
+    const found = await look(context, request, message, key, false, parent);
     if (!("error" in found)) return found;
     const { error, decision, rejects } = found;
     if (rejects && error instanceof NoRouteError) error.rejection = decision;
@@ -148,6 +160,7 @@ export function createRouter(deps: RouterDeps): Router {
     message: Message,
     key: string,
     isPreview: boolean,
+    _parent?: TaskParent,
   ): Promise<Route | Nowhere> {
     const wishes = routingWishes(request.metadata);
     if (Array.isArray(wishes)) throw invalidArgument(wishes);

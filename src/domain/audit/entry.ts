@@ -1,0 +1,48 @@
+/**
+ * An entry of the audit log: who did what to what, and what came of it. Its line is one JSON object without spaces, whose members
+ * stand in one order; what is hashed is that line, so a verifier needs no JSON to check it. The line begins with its place in
+ * its chain and the hash of the line before it, and the hash is the leaf hash of RFC 6962 (section 2.1), so that one hash
+ * makes the chain and the tree. Pure.
+ */
+import { hash } from "node:crypto";
+import type { JsonObject } from "@bufbuild/protobuf";
+import { canonicalJson } from "../canonical-json.ts";
+
+/** Something that was done, or refused. */
+export interface AuditEvent {
+  readonly workspaceId: string;
+  readonly at: Date;
+  /** A principal, as `anonymous`; an agent, as `agent:translator`; or a replica of the router, as `router:<replica>`. */
+  readonly actor: string;
+  /** As `task.accept`: the kind of target, and a verb. */
+  readonly action: string;
+  readonly targetType: string;
+  readonly targetId: string;
+  readonly taskId?: string | undefined;
+  /** OK, or the reason of the error with which it was refused. */
+  readonly result: string;
+  /** Facts. Contents of messages and documents are here as digests only. Its canonical JSON is 4 KiB at most. */
+  readonly detail?: JsonObject;
+}
+
+/** The `prev` of the first line of a chain: 32 zero bytes, in hexadecimal. */
+export const NO_HASH = "0".repeat(64);
+
+/** What comes in a line after its place in the chain: the members, without the opening brace. */
+export function auditBody(event: AuditEvent): string {
+  const { at, workspaceId, actor, action, targetType, targetId, taskId, result, detail } = event;
+  const task = taskId === undefined ? "" : `,"task":${JSON.stringify(taskId)}`;
+  const facts = detail === undefined ? "" : `,"detail":${canonicalJson(detail)}`;
+  return (
+    `"time":"${at.toISOString()}","workspace":${JSON.stringify(workspaceId)},"actor":${JSON.stringify(actor)},` +
+    `"action":${JSON.stringify(action)},"target":${JSON.stringify(targetType)},"id":${JSON.stringify(targetId)}${task},` +
+    `"result":${JSON.stringify(result)}${facts}}`
+  );
+}
+
+/** The whole line, without a line feed. The database writes the same: `n` from 1 on, `prev` in hexadecimal. */
+export const auditLine = (chainId: string, n: number, prev: string, body: string): string =>
+  `{"chain":${JSON.stringify(chainId)},"n":${n},"prev":"${prev}",${body}`;
+
+/** The hash of a line: SHA-256 over a zero byte and the line in UTF-8. */
+export const lineHash = (line: string): Buffer => hash("sha256", Buffer.from(`\0${line}`), "buffer");

@@ -1,0 +1,43 @@
+/** What a policy comes to. */
+import type { Facts, PolicyPhase } from "./facts.ts";
+
+/** A rule, as a decision names it. */
+export interface RuleRef {
+  /** As `rules[3]`, or `rules[3].then[0]`. */
+  readonly path: string;
+  readonly effect: "ALLOW" | "DENY" | "REQUIRE";
+  readonly scope: "GLOBAL" | "TENANT" | "AGENT" | "CAPABILITY";
+  readonly description: string;
+  /** The file that it is in; empty for the workspace's own document. */
+  readonly file: string;
+  /** From 1 on. */
+  readonly line: number;
+}
+
+/** On what terms a task is to be approved. */
+export interface ApprovalTerms {
+  readonly rule: RuleRef;
+  /** After so long without a decision the task is REJECTED, in milliseconds. */
+  readonly expiresMs: number;
+  /** Principals and roles that may decide; empty: whoever may decide at all. */
+  readonly approvers: readonly string[];
+  /** Whether who asked for the task may decide as well. */
+  readonly self: boolean;
+}
+
+export interface Verdict {
+  readonly effect: "ALLOW" | "DENY" | "REQUIRE_APPROVAL";
+  /** The rules that decided, the most specific first; empty where the default did. */
+  readonly rules: readonly RuleRef[];
+  /** Where it may go on once it is approved. */
+  readonly approval?: ApprovalTerms;
+}
+
+/** A policy that can be asked. Compiled once; asking it changes nothing. */
+export interface CompiledPolicy {
+  /** Whether any rule could matter then: where none could, the verdict is ALLOW without asking. */
+  matters(phase: PolicyPhase): boolean;
+  decide(phase: PolicyPhase, facts: Facts): Verdict;
+  /** Whether some rule about results could match what that capability gives: its output is held back until the verdict. */
+  guards(facts: Facts): boolean;
+}
