@@ -19,6 +19,8 @@ export interface Schema {
   exchanges: ExchangeTable;
   exchange_messages: ExchangeMessageTable;
   exchange_quotes: ExchangeQuoteTable;
+  audit_chains: AuditChainTable;
+  audit_entries: AuditEntryTable;
 }
 
 export interface WorkspaceTable {
@@ -287,4 +289,30 @@ export interface RoutingSettingsTable {
   /** Grows with every change; decisions name it. */
   revision: number;
   updated_at: Date;
+}
+
+/** How far a chain of the audit log has come. */
+export interface AuditChainTable {
+  workspace_id: string;
+  /** A replica's id, a slash, and the lane: `s`, `a` or `x`; see audit-trail.ts. */
+  chain_id: string;
+  /** Number of its last entry; 0 before the first. */
+  last_n: number;
+  /** Hash of that one's line. */
+  last_hash: Uint8Array;
+}
+
+/** Never changed, and not removed with their tasks. Written by the function signalbox_audit alone. */
+export interface AuditEntryTable {
+  workspace_id: string;
+  chain_id: string;
+  /** From 1 on, without gaps. */
+  n: number;
+  /** What comes in the line after its place in the chain, as of `auditBody`. */
+  body: string;
+  /** As of `lineHash`. */
+  hash: Uint8Array;
+  /** The time that the body tells, too. */
+  at: Date;
+  task_id: string | null;
 }
