@@ -12,6 +12,7 @@ import type { TaskStore } from "../store/task-store.ts";
 import type { AgentPermits, Permit } from "./agent-permits.ts";
 import type { AgentClient, AgentEndpoint } from "./agent-port.ts";
 import type { AgentQueue } from "./agent-queue.ts";
+import type { Reservation } from "./budgets.ts";
 import { whenDatabaseAnswers } from "./database-away.ts";
 import { draining, queueIsFull } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
@@ -53,6 +54,8 @@ export type BeginTask = (request: TaskRequest, work: Work, options?: BeginOption
 export interface BeginOptions {
   /** How its agent was chosen, to be stored with it: signalbox.v1.RouteDecision. */
   decision?: Uint8Array;
+  /** What it holds of budgets. Told where the task is stored, or may be, though it could not begin. */
+  reserved?: Pick<Reservation, "drawn" | "keep" | "doubt">;
   /** The replica that has reserved its key; under another id this one must not store it any more. */
   reservedBy?: string;
   /** Lets a task go that has to wait, for which it is told what for: until then it is held back. */
@@ -136,7 +139,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
   async function begin(
     request: TaskRequest,
     work: Work,
-    { decision, reservedBy, beforeStart, standIn }: BeginOptions = {},
+    { decision, reserved, reservedBy, beforeStart, standIn }: BeginOptions = {},
   ): Promise<TaskImage> {
     if (runners.stopping) throw draining();
     const isFull = !standIn?.isReady && (running.size + starting >= deps.maxRunning || deps.queue.busy());
@@ -169,6 +172,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
         updates: [update],
         ...(isHeld ? { wakeInMs: HELD_MS } : waitsAtAgent && { wakeInMs: "at-agent" }),
         ...(decision && { decision }),
+        ...(reserved && { drawn: reserved.drawn }),
         ...(reservedBy !== undefined && { reservedBy }),
       });
       // This replica may have joined anew, under another id, while the task waited to be stored.
@@ -180,6 +184,8 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
       permit?.release();
       if (waitsAtAgent) deps.agentQueue.withdrawn(request);
       if (stored || isOutcomeUnknown(error)) {
+        if (stored) reserved?.keep();
+        else reserved?.doubt();
         inBackground("an unacknowledged task may be left", header.taskId, () => endUnacknowledged(header));
       }
       throw error;

@@ -7,12 +7,12 @@ import { parentEnded, parentExceeded } from "../domain/budget/budget-errors.ts";
 import { parseBudgetKey } from "../domain/budget/budget-key.ts";
 import { type BudgetHold, drawFrom } from "../domain/budget/hold.ts";
 import { taskNotFound } from "../domain/errors.ts";
-import { isTerminal } from "../domain/task-state.ts";
 import type { Database } from "./database.ts";
 import type { Schema } from "./schema.ts";
 import { type NewTask, type RunStatement, submitBatch } from "./submit-batch.ts";
 import { decodeHolds, encodeHolds } from "./task-codec.ts";
 import type { TaskKey } from "./task-reads.ts";
+import { ENDED } from "./task-sql.ts";
 
 export const drawsOnParent = ({ drawn }: NewTask): boolean => drawn !== undefined && drawn.size > 0;
 
@@ -49,7 +49,7 @@ async function draw(tx: Kysely<Schema>, tasks: readonly NewTask[]): Promise<Map<
     const name = nameOf(parentKey(child));
     const parent = parents.get(name);
     if (!parent) refused.set(child, taskNotFound(parentId));
-    else if (isTerminal(parent.state)) refused.set(child, parentEnded(parentId));
+    else if (parent.hasEnded) refused.set(child, parentEnded(parentId));
     else {
       const left = drawAll(changed.get(name) ?? parent.holds, child, parentId);
       if (left instanceof Error) refused.set(child, left);
@@ -74,14 +74,14 @@ function drawAll(holds: readonly BudgetHold[], { header, drawn }: NewTask, paren
 }
 
 async function lockParents(tx: Kysely<Schema>, keys: readonly TaskKey[]) {
-  const { rows } = await sql<{ workspace_id: string; task_id: string; state: number; holds: unknown }>`
-    select workspace_id, task_id, state, holds from tasks
+  const { rows } = await sql<{ workspace_id: string; task_id: string; has_ended: boolean; holds: unknown }>`
+    select workspace_id, task_id, state in (${sql.raw(ENDED)}) as has_ended, holds from tasks
     where (workspace_id, task_id) in (select * from unnest(${workspaces(keys)}::text[], ${ids(keys)}::text[]))
     order by workspace_id, task_id for update`.execute(tx);
   return new Map(
-    rows.map(({ workspace_id: workspaceId, task_id: taskId, state, holds }) => [
+    rows.map(({ workspace_id: workspaceId, task_id: taskId, has_ended: hasEnded, holds }) => [
       nameOf({ workspaceId, taskId }),
-      { state, holds: holds === null ? [] : decodeHolds(holds) },
+      { hasEnded, holds: holds === null ? [] : decodeHolds(holds) },
     ]),
   );
 }
