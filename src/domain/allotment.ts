@@ -14,6 +14,8 @@ export interface SliceAsk {
   keep: number;
   /** Units that its work needs, those that it has among them. */
   need: number;
+  /** Units that it knows to be given back past it, in all: they are not among those that its work has. Undefined at first. */
+  returned?: number | undefined;
 }
 
 /** What the other replicas have of the same limit. */

@@ -60,6 +60,9 @@ export const TRANSITIONS: ReadonlyMap<EngineState, readonly EngineState[]> = new
 /** Whether the engine's table has this way. */
 export const mayGo = (from: EngineState, to: EngineState): boolean => TRANSITIONS.get(from)?.includes(to) ?? false;
 
+/** Whether nothing follows from a state. */
+export const isFinal = (state: EngineState): boolean => TRANSITIONS.get(state)?.length === 0;
+
 /** Whether a replica holds a task in this state by a lease; in all others nobody does. */
 export const isLeased = (state: EngineState): boolean =>
   state === ASSIGNED || state === WORKING || state === AUTH_REQUIRED;

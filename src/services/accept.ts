@@ -122,7 +122,11 @@ export function createAccept(deps: AcceptDeps): Accept {
     const pushConfig = request.configuration?.taskPushNotificationConfig;
     const pushing = pushConfig && (await deps.pushConfigs.prepare(pushConfig));
     const createdAt = runtime.now();
-    const lifeMs = Math.min(deps.taskTimeoutMs, wishes.deadlineMs ?? Number.POSITIVE_INFINITY);
+    const lifeMs = Math.min(
+      deps.taskTimeoutMs,
+      wishes.deadlineMs ?? Number.POSITIVE_INFINITY,
+      (parent?.deadlineAt?.getTime() ?? Number.POSITIVE_INFINITY) - createdAt.getTime(),
+    );
     const isAnswered = cached?.standIn?.isReady ?? false;
     const upstreamContextId = known
       ? await deps.store.findUpstreamContext(workspaceId, message.contextId, agent.agentId)
@@ -140,27 +144,30 @@ export function createAccept(deps: AcceptDeps): Accept {
       disclosed: request.configuration?.returnImmediately ?? false,
       hasPush: pushing !== undefined,
       ...(reserved && { holds: reserved.holds }),
-      ...(parent && { parent }),
+      ...(parent && { parent: { taskId: parent.taskId, agentId: parent.agentId, depth: parent.depth } }),
       upstreamTaskId: undefined,
       upstreamContextId,
     };
     const stored = { ...message, taskId: header.taskId, contextId: header.contextId };
-    hold?.check();
     // Listening begins before the task does, so that its first update is heard.
     const updates = watch(context, header.taskId, 1, true);
     try {
+      hold?.check();
       const work = new AcceptedWork(context, request, endpointOf(route), stored);
       const image = await dispatcher.begin(header, work, {
         decision: encode(RouteDecisionSchema, decision),
         facts: decisionFacts(decision),
         ...(hold && { reservedBy: hold.replicaId }),
         ...(cached?.standIn && { standIn: cached.standIn }),
+        ...(reserved && { reserved }),
         ...(pushing && { beforeStart: (held) => pushing.store(workspaceId, header.taskId, "start", held) }),
       });
       updates.taskIsStored();
       return { image, updates };
     } catch (error) {
       updates.end();
+      // Unless the task may be stored.
+      reserved?.release();
       throw error;
     }
   }

@@ -26,7 +26,11 @@ export interface AllotmentsDeps {
   repository: AllotmentRepository;
   replicaId: () => string;
   /** A limit as it is now; undefined when there is none any more. */
-  limitOf: (limit: LimitKey) => Promise<number | undefined>;
+  limitOf: (limit: LimitKey) => number | undefined | Promise<number | undefined>;
+  /** Whether nothing of a limit will be taken any more: its units are forgotten with it. Left out, none is ever past. */
+  isPast?: (limit: LimitKey) => boolean;
+  /** The limits of which other replicas want something. Left out, it may be any. */
+  wanted?: () => Promise<readonly LimitKey[]>;
   /** Told that other replicas may find units of a limit now, or are asked to give some back. */
   announce: () => void;
   /** Told that there may be units where there were none. */
@@ -38,6 +42,8 @@ export interface AllotmentsDeps {
 export interface Allotments {
   /** This replica's slice of a limit, which is `limit` units now. To be used at once, not to be kept while it holds nothing. */
   slice(key: LimitKey, limit: number): Slice;
+  /** The same, where this replica has one. */
+  find(key: LimitKey): Slice | undefined;
   /** Another replica may have given something back, or want something. */
   heed(): void;
   /** Units in the slices of this replica, and those of them in use. */
@@ -88,10 +94,13 @@ export function createAllotments(deps: AllotmentsDeps): Allotments {
     const now = runtime.elapsedMs();
     const hasSurplus = now - surplusAt >= IDLE_MS;
     if (hasSurplus) surplusAt = now;
+    const wanted = deps.wanted && new Set((await deps.wanted()).map(nameOf));
     await Promise.all(
       [...slices].map(async ([name, slice]) => {
-        await slice.lookAfter(await deps.limitOf(slice.limitKey), hasSurplus);
-        if (slice.isEmpty && slices.get(name) === slice) slices.delete(name);
+        await slice.lookAfter(await deps.limitOf(slice.limitKey), hasSurplus, wanted?.has(name));
+        const isOver = slice.idle === 0 && deps.isPast?.(slice.limitKey);
+        if (isOver) slice.leave();
+        if ((isOver || slice.isEmpty) && slices.get(name) === slice) slices.delete(name);
       }),
     );
     if (slices.size === 0) return;
@@ -114,7 +123,7 @@ export function createAllotments(deps: AllotmentsDeps): Allotments {
   let kept = Promise.resolve();
   return {
     slice(key, limit) {
-      const name = `${key.workspaceId} ${key.key}`;
+      const name = nameOf(key);
       let slice = slices.get(name);
       if (!slice) {
         slice = new LimitSlice(key, limit, book);
@@ -122,6 +131,7 @@ export function createAllotments(deps: AllotmentsDeps): Allotments {
       } else slice.setLimit(limit);
       return slice;
     },
+    find: (key) => slices.get(nameOf(key)),
     heed() {
       if (slices.size === 0) return;
       for (const slice of slices.values()) slice.hope();
@@ -151,3 +161,5 @@ export function createAllotments(deps: AllotmentsDeps): Allotments {
     },
   };
 }
+
+const nameOf = ({ workspaceId, key }: LimitKey): string => `${workspaceId} ${key}`;

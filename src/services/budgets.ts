@@ -1,14 +1,16 @@
 /** The place of budgets in the way of a request: what a task may cost is held before it begins, and settled when it ends. */
-import type { BudgetHold, TaskParent } from "../domain/budget/hold.ts";
+import type { BudgetHold, DelegatingTask } from "../domain/budget/hold.ts";
+import type { NewUpdate, TaskImage } from "../domain/task-log.ts";
+import type { AppendCost } from "../store/append-batch.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Route } from "./router.ts";
 
 /** A task that is about to begin. */
 export interface Spending {
   readonly context: RequestContext;
-  readonly route: Route;
+  readonly route: Pick<Route, "agent" | "capability" | "wishes">;
   readonly taskId: string;
-  readonly parent: TaskParent | undefined;
+  readonly parent: DelegatingTask | undefined;
   /** Whether an earlier result answers it: no agent is paid. */
   readonly isAnswered: boolean;
 }
@@ -17,18 +19,36 @@ export interface Spending {
 export interface Reservation {
   /** To be stored with the task, in the same write. */
   readonly holds: readonly BudgetHold[];
-  /** Gives everything back: the task was not stored. */
+  /** Those of them that are drawn from the parent's, by their keys. */
+  readonly drawn: ReadonlySet<string>;
+  /** Gives everything back: the task was not stored. Does nothing after one of the others. */
   release(): void;
+  /** The task is stored: its end gives back what it does not use. */
+  keep(): void;
+  /** The task may be stored. It is looked for later, and what it does not hold is given back then. */
+  doubt(): void;
+}
+
+/** What a task has cost, to be stored with its end. */
+export interface Bill extends AppendCost {
+  /** Gives back what it took beyond what was held: it was not stored. */
+  cancel(): void;
 }
 
 export interface Budgets {
   /**
    * Reserves what a task may cost, of every budget that it falls under. Undefined where none is concerned.
    *
-   * @throws SignalboxError BUDGET_EXCEEDED, with the limit, its use and the time of its reset.
+   * @throws SignalboxError BUDGET_EXCEEDED, with the limit, its use and the time of its reset. DATABASE_UNAVAILABLE where more would
+   * have to be asked for.
    */
   reserve(spending: Spending): Promise<Reservation | undefined> | undefined;
+  /**
+   * What a task that holds of budgets has cost, by the rows that end it; undefined where nobody says so, and what was declared is
+   * charged. What it cost beyond what it held is taken of what is left here.
+   */
+  billOf(image: TaskImage, updates: readonly NewUpdate[]): Bill | undefined;
 }
 
 /** Nothing is limited. */
-export const noBudgets: Budgets = { reserve: () => undefined };
+export const noBudgets: Budgets = { reserve: () => undefined, billOf: () => undefined };

@@ -47,6 +47,8 @@ export class LimitSlice implements Slice {
   #wasRefused = false;
   /** What the database has written down as wanted. */
   #wanted = 0;
+  /** Units that were given back past this slice, in all, as the database has last told; undefined before it has. */
+  #returned: number | undefined;
   /** Whether what the database has of it may be something else than what it should. */
   #isInDoubt = false;
   /** The fewest units that were idle since the surplus was last looked at. */
@@ -127,8 +129,11 @@ export class LimitSlice implements Slice {
     this.hasLeft = true;
   }
 
-  /** Settles what is to be settled, and gives back what others want, or what was idle for long when `hasSurplus` asks for that. */
-  async lookAfter(limit: number | undefined, hasSurplus: boolean): Promise<void> {
+  /**
+   * Settles what is to be settled, and gives back what others want, if they may, or what was idle for long when `hasSurplus` asks
+   * for that.
+   */
+  async lookAfter(limit: number | undefined, hasSurplus: boolean, mayBeWanted = true): Promise<void> {
     const { idle } = this;
     if (limit === undefined) this.#surplus = this.granted;
     else this.setLimit(limit);
@@ -139,7 +144,8 @@ export class LimitSlice implements Slice {
     const wantsNoMore = this.#wanted > 0 && !this.#wasRefused;
     this.#isExhausted = this.#wasRefused = false;
     const isAmiss = this.#isOver || this.#isInDoubt || this.held > this.granted;
-    if (idle > 0 || wantsNoMore || isAmiss) await this.#settle();
+    const gives = idle > 0 && (mayBeWanted || this.#surplus > 0);
+    if (gives || wantsNoMore || isAmiss) await this.#settle();
   }
 
   async giveBackIdle(): Promise<void> {
@@ -155,12 +161,17 @@ export class LimitSlice implements Slice {
     this.#isSettling = true;
     const keep = Math.max(this.held, this.granted - this.#surplus);
     this.#surplus = 0;
-    return { ...this.limitKey, limit: this.limit, held: this.held, keep, need: this.held + this.#waiting };
+    const ask = { ...this.limitKey, limit: this.limit, held: this.held, keep, need: this.held + this.#waiting };
+    return { ...ask, returned: this.#returned };
   }
 
-  answer({ limit, need }: SliceAsk, { granted, others }: Allotted): void {
+  answer({ limit, need }: SliceAsk, { granted, others, returned = 0, standing = 0 }: Allotted): void {
     const gave = granted < this.granted && others.wanted > 0;
-    const wanted = Math.max(0, need - granted);
+    // What an earlier slice of this replica has used of the same limit is used.
+    const back = this.#returned === undefined ? -standing : returned - this.#returned;
+    this.#returned = returned;
+    this.held -= back;
+    const wanted = Math.max(0, need - back - granted);
     const wantsMore = wanted > 0 && this.#wanted === 0;
     this.granted = granted;
     this.#wanted = wanted;

@@ -13,6 +13,7 @@ import type { TaskStore } from "../store/task-store.ts";
 import type { AgentPermits, Permit } from "./agent-permits.ts";
 import type { AgentClient, AgentEndpoint } from "./agent-port.ts";
 import type { AgentQueue } from "./agent-queue.ts";
+import type { Reservation } from "./budgets.ts";
 import { whenDatabaseAnswers } from "./database-away.ts";
 import { draining, queueIsFull } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
@@ -56,6 +57,8 @@ export interface BeginOptions {
   decision?: Uint8Array;
   /** What else the audit log says of its acceptance. */
   facts?: JsonObject;
+  /** What it holds of budgets. Told where the task is stored, or may be, though it could not begin. */
+  reserved?: Pick<Reservation, "drawn" | "keep" | "doubt">;
   /** The replica that has reserved its key; under another id this one must not store it any more. */
   reservedBy?: string;
   /** Lets a task go that has to wait, for which it is told what for: until then it is held back. */
@@ -139,7 +142,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
   async function begin(
     request: TaskRequest,
     work: Work,
-    { decision, facts, reservedBy, beforeStart, standIn }: BeginOptions = {},
+    { decision, facts, reserved, reservedBy, beforeStart, standIn }: BeginOptions = {},
   ): Promise<TaskImage> {
     if (runners.stopping) throw draining();
     const isFull = !standIn?.isReady && (running.size + starting >= deps.maxRunning || deps.queue.busy());
@@ -173,6 +176,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
         accepted: { by: work.principal, ...(facts && { facts }) },
         ...(isHeld ? { wakeInMs: HELD_MS } : waitsAtAgent && { wakeInMs: "at-agent" }),
         ...(decision && { decision }),
+        ...(reserved && { drawn: reserved.drawn }),
         ...(reservedBy !== undefined && { reservedBy }),
       });
       // This replica may have joined anew, under another id, while the task waited to be stored.
@@ -184,6 +188,8 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
       permit?.release();
       if (waitsAtAgent) deps.agentQueue.withdrawn(request);
       if (stored || isOutcomeUnknown(error)) {
+        if (stored) reserved?.keep();
+        else reserved?.doubt();
         inBackground("an unacknowledged task may be left", header.taskId, () => endUnacknowledged(header));
       }
       throw error;

@@ -6,8 +6,9 @@ import { equals } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { applyUpdate, type NewUpdate, stateBrought, type TaskImage, type TaskUpdate } from "../domain/task-log.ts";
-import { type EngineState, isLeased } from "../domain/task-state.ts";
+import { type EngineState, isFinal, isLeased } from "../domain/task-state.ts";
 import type { Reroute } from "../store/append-batch.ts";
+import type { Bill, Budgets } from "./budgets.ts";
 
 /**
  * How a piece of work may be written together with its neighbours; left out, it is written alone.
@@ -73,6 +74,7 @@ export class AppendDraft {
   readonly options: AppendOptions;
   readonly updates: NewUpdate[];
   isClosed = false;
+  #bill: Bill | undefined;
   #state: EngineState;
   /** The task as the updates so far leave its statuses, for those that depend on them. */
   #ahead: TaskImage | undefined;
@@ -84,6 +86,18 @@ export class AppendDraft {
     this.updates = [...head.make(image)];
     this.#state = image.state;
     for (const update of this.updates) this.#state = stateBrought(update) ?? this.#state;
+  }
+
+  /** What the task has cost, where this ends it. It is asked once, however often the append is tried. */
+  bill(image: TaskImage, billOf: Budgets["billOf"] | undefined): Bill | undefined {
+    if (billOf && image.header.holds && isFinal(this.#state)) this.#bill ??= billOf(image, this.updates);
+    return this.#bill;
+  }
+
+  /** The append was refused: nothing of it is stored. */
+  cancelBill(): void {
+    this.#bill?.cancel();
+    this.#bill = undefined;
   }
 
   /** Takes what waits, from its front, as long as it may be written together with this; then it is closed. */

@@ -19,6 +19,7 @@ import {
 import { isLeased, isTerminal } from "../domain/task-state.ts";
 import type { Append, Appended, Author, Reroute } from "../store/append-batch.ts";
 import type { TaskStore } from "../store/task-store.ts";
+import type { Budgets } from "./budgets.ts";
 import { isTransient, whenDatabaseAnswers } from "./database-away.ts";
 import { backoffMs, type Runtime } from "./runtime.ts";
 import {
@@ -71,6 +72,8 @@ export interface WriterDeps {
   inputTimeoutMs: number;
   /** Who writes. It changes when this replica was declared dead and joins again: what it had is then another's. */
   replicaId: () => string;
+  /** What a task has cost, by the rows that end it. Left out, nobody asks. */
+  billOf?: Budgets["billOf"];
 }
 
 export const createTaskWriter = (deps: WriterDeps, image: TaskImage): TaskWriter => new LogWriter(deps, image);
@@ -170,6 +173,7 @@ class LogWriter implements TaskWriter {
         try {
           const done = await store.append(this.#late(draft, takes));
           if (done) return this.#stored(draft, done);
+          draft.cancelBill();
           news = await this.#reload();
         } catch (error) {
           // A replica that is dead by the database can take nothing. Who asked for that is told; for others the task is lost.
@@ -226,6 +230,7 @@ class LogWriter implements TaskWriter {
         taskId,
         expectedSeq: draft.after,
         fence: this.#fence,
+        cost: draft.bill(this.image, this.#deps.billOf),
         updates,
         at: time ? timestampDate(time) : this.#deps.runtime.now(),
         disclose: !options.hidden,

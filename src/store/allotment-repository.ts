@@ -16,6 +16,10 @@ export interface LimitKey {
 export interface Allotted {
   granted: number;
   others: OtherSlices;
+  /** Units of the slice that were given back past its replica, in all. Left out, as the next, where units are not used up. */
+  returned?: number;
+  /** Units of it that count, as the database knows: held or used. */
+  standing?: number;
 }
 
 export interface AllotmentRepository {

@@ -56,12 +56,33 @@ export interface Append {
   reroute?: Reroute;
   /** Whose the rows are, for the audit log. Left out: this replica's, of which nothing else is said. */
   author?: Author;
+  /** What is charged to the budgets that the task holds of, if this ends it. Left out: what was declared. */
+  cost?: AppendCost | undefined;
 }
 
 /** Who writes rows, and what it knows of their task. */
 export interface Author extends Authorship {
   /** Who has the task before the append. */
   readonly agentId: string;
+}
+
+/** What a task has cost, as its agent says. */
+export interface AppendCost {
+  /** In millionths of the currency. */
+  micros: number;
+  /** What that is beyond what the task has held at first, for each window of which it holds. */
+  beyond: readonly BeyondHold[];
+}
+
+/** Of a window of a budget. Both are in millionths. */
+export interface BeyondHold {
+  key: string;
+  /** The replica of whose slice the extra units were taken. */
+  replicaId: string;
+  /** Units that were taken of the slice. */
+  extra: number;
+  /** Units that were not to be had. */
+  overrun: number;
 }
 
 /** The agent that has a task from now on, and what is known of it there. */
@@ -103,7 +124,7 @@ const append = (isAudited: boolean): Statement => ({
     with input as (
       select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::int[], $7::timestamptz[],
                            $8::int[], $9::smallint[], $10::smallint[], $11::bytea[], $12::float8[], $13::bytea[],
-                           $14::text[], $15::text[], $16::text[], $17::text[], $18::bytea[]${isAudited ? ", $26::text[]" : ""})
+                           $14::text[], $15::text[], $16::text[], $17::text[], $18::bytea[]${isAudited ? ", $33::text[]" : ""})
       with ordinality
       as i(workspace_id, task_id, expected, fence, added, flags, at, from_states, state, a2a_state, status, wake_ms,
            metadata, upstream_task_id, upstream_context_id, agent_id, capability_id, route_decision,
@@ -145,7 +166,7 @@ const append = (isAudited: boolean): Statement => ({
         and (i.agent_id is null
              or (${wants(FORGET)} and i.added > 0 and coalesce(i.state, t.state) in (${AT_AGENT})))
       returning i.ord, i.expected, i.at, t.workspace_id, t.task_id, t.disclosed, t.has_push, t.fence, t.attempt,
-                t.lease_owner${isAudited ? ", i.entries" : ""}
+                t.lease_owner, t.state, t.holds${isAudited ? ", i.entries" : ""}
     ), logged as (
       insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
       select c.workspace_id, c.task_id, c.expected + r.position, r.kind, r.body, r.cause, r.state, c.at, c.fence,
@@ -153,7 +174,35 @@ const append = (isAudited: boolean): Statement => ({
       from unnest($20::bigint[], $21::bigint[], $22::smallint[], $23::bytea[], $24::text[], $25::smallint[])
         as r(ord, position, kind, body, cause, state)
       join changed c on c.ord = r.ord
-    )${isAudited ? `, ${chained("$27", "select workspace_id, task_id, at, entries, ord from changed")}` : ""}
+    ), spent as (
+      -- What chargeOf reckons, of the holds as they are now: tasks on its behalf may have drawn on them since they were read.
+      select c.workspace_id, h.k as limit_key, h.r as replica_id, h.u as units,
+             case when h.t = 'T' then case when c.state = ${EngineState.COMPLETED} or h.f then h.u else 0 end
+                  else least(h.u, greatest(0, coalesce(s.cost, case when c.state = ${EngineState.COMPLETED} or h.f
+                                                                    then h.d else 0 end) - coalesce(h.w, 0))) end as charged
+      from changed c
+      cross join lateral jsonb_to_recordset(c.holds) as h(k text, t text, u bigint, r text, d bigint, w bigint, f boolean)
+      left join unnest($26::bigint[], $27::bigint[]) as s(ord, cost) on s.ord = c.ord
+      where c.state in (${ENDED}) and c.holds is not null
+    ), settled as (
+      insert into budget_settlements as b (workspace_id, limit_key, replica_id, written_by, released, charged, extra, overrun)
+      select workspace_id, limit_key, replica_id, $19, sum(released)::bigint, sum(charged)::bigint, sum(extra)::bigint,
+             sum(overrun)::bigint
+      from (
+        select workspace_id, limit_key, replica_id, units - charged as released, charged, 0 as extra, 0 as overrun from spent
+        union all
+        select c.workspace_id, x.limit_key, x.replica_id, 0, 0, x.extra, x.overrun
+        from unnest($28::bigint[], $29::text[], $30::text[], $31::bigint[], $32::bigint[])
+          as x(ord, limit_key, replica_id, extra, overrun)
+        join changed c on c.ord = x.ord where c.state in (${ENDED})
+      ) outcomes
+      group by workspace_id, limit_key, replica_id order by workspace_id, limit_key, replica_id
+      on conflict (workspace_id, limit_key, replica_id, written_by) do update set
+        released = b.released + excluded.released, charged = b.charged + excluded.charged,
+        -- The slice of a replica that is dead by now has no more than its tasks hold.
+        extra = b.extra + case when b.is_closed then 0 else excluded.extra end,
+        overrun = b.overrun + excluded.overrun + case when b.is_closed then excluded.extra else 0 end
+    )${isAudited ? `, ${chained("$34", "select workspace_id, task_id, at, entries, ord from changed")}` : ""}
     select w.alive, c.ord, c.disclosed, c.has_push, c.fence, c.attempt, c.lease_owner
     from writer w ${isAudited ? "cross join chained " : ""}left join changed c on true`,
 });
@@ -182,6 +231,8 @@ export async function appendBatch(
     }),
   );
   const rows = logs.flat();
+  const costs = sorted.flatMap(({ cost }, i) => (cost ? [{ ord: i + 1, cost }] : []));
+  const beyond = costs.flatMap(({ ord, cost }) => cost.beyond.map((one) => ({ ...one, ord })));
   const stored = await db.query(isAudited ? APPEND : APPEND_UNAUDITED, [
     textArray(sorted, (a) => a.workspaceId),
     textArray(sorted, (a) => a.taskId),
@@ -208,6 +259,13 @@ export async function appendBatch(
     byteaArray(rows, (r) => r.body),
     textArray(rows, (r) => encodeCause(r.update)),
     int2Array(rows, (r) => stateBrought(r.update)),
+    int8Array(costs, (c) => c.ord),
+    int8Array(costs, (c) => c.cost.micros),
+    int8Array(beyond, (b) => b.ord),
+    textArray(beyond, (b) => b.key),
+    textArray(beyond, (b) => b.replicaId),
+    int8Array(beyond, (b) => b.extra),
+    int8Array(beyond, (b) => b.overrun),
     ...(isAudited
       ? [textArray(sorted, (a, i) => entriesText(eventsOf(a, logs[i]!, replicaId))), chainId(replicaId, "a")]
       : []),

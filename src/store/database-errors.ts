@@ -40,6 +40,10 @@ export function isDataError(error: unknown): boolean {
   return error instanceof UnfitValueError || /^(22|23|54)/.test(sqlState(error) ?? "");
 }
 
+/** Whether a task was to be stored with what a replica reserved that is dead by now. */
+export const isClosedSlice = (error: unknown): boolean =>
+  sqlState(error) === "23514" && field(error, "constraint") === "budget_reservations_closed";
+
 /** The five characters of an error that the server reported; see appendix A of PostgreSQL's manual. */
 export function sqlState(error: unknown): string | undefined {
   const code = field(error, "code");

@@ -12,6 +12,9 @@ export interface Schema {
   push_configs: PushConfigTable;
   replicas: ReplicaTable;
   allotments: AllotmentTable;
+  budget_slices: BudgetSliceTable;
+  budget_reservations: BudgetReservationTable;
+  budget_settlements: BudgetSettlementTable;
   outbox_cursors: OutboxCursorTable;
   routing_settings: RoutingSettingsTable;
   cached_results: CachedResultTable;
@@ -132,6 +135,12 @@ export interface TaskTable {
   given_capability_id: string | null;
   /** How its agent was chosen; null when nothing was written down. */
   route_decision: Uint8Array | null;
+  /** What it holds of budgets, as the codec of tasks writes it; after its end, what it held then. */
+  holds: unknown | null;
+  /** The task on whose behalf it was sent, the agent that had that one, and how many tasks stand above this one. */
+  parent_task_id: string | null;
+  parent_agent_id: string | null;
+  delegation_depth: number | null;
 }
 
 export interface TaskUpdateTable {
@@ -200,6 +209,49 @@ export interface AllotmentTable {
   wanted: number;
   /** Set when its replica is dead and nobody's work is its own any more: until when it counts. */
   expires_at: Date | null;
+}
+
+/** What one replica has of one window of a budget. */
+export interface BudgetSliceTable {
+  workspace_id: string;
+  limit_key: string;
+  replica_id: string;
+  /** What it may have reserved and used, in all. */
+  granted: number;
+  wanted: Generated<number>;
+  /** The limit by which it was last granted something. */
+  limit_units: number;
+  /** When the window ends. */
+  ends_at: Date;
+  /** 0: its replica's own; 1: that one is dead; 2: and no task has any of it. */
+  state: Generated<number>;
+}
+
+/** What tasks have been given of a slice. It only grows. */
+export interface BudgetReservationTable {
+  workspace_id: string;
+  limit_key: string;
+  replica_id: string;
+  units: number;
+  /** Set when its replica is dead: `units` stay as they are. */
+  closed_units: number | null;
+}
+
+/** What came of it, by the replica that wrote it down. All of it only grows. */
+export interface BudgetSettlementTable {
+  workspace_id: string;
+  limit_key: string;
+  replica_id: string;
+  written_by: string;
+  /** Units that tasks have held and did not use. */
+  released: Generated<number>;
+  /** Units that they used of what they held. */
+  charged: Generated<number>;
+  /** Units that they used beyond that, and that the slice had. */
+  extra: Generated<number>;
+  /** What they cost beyond what was to be had. */
+  overrun: Generated<number>;
+  is_closed: Generated<boolean>;
 }
 
 /** How far a duty has read all logs, in the order of transactions. */

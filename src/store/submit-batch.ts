@@ -7,8 +7,8 @@ import { type NewUpdate, PRIORITIES, stateBrought, type TaskHeader } from "../do
 import { EngineState, INITIAL_STATES, mayGo } from "../domain/task-state.ts";
 import { chained, entriesText } from "./audit-sql.ts";
 import { chainId } from "./audit-trail.ts";
-import type { Database, Statement } from "./database.ts";
-import { replicaExpired } from "./database-errors.ts";
+import type { Row, Statement } from "./database.ts";
+import { isClosedSlice, replicaExpired } from "./database-errors.ts";
 import {
   boolArray,
   byteaArray,
@@ -20,7 +20,7 @@ import {
   timestamptzArray,
 } from "./pg-arrays.ts";
 import { changedBy, NO_STATE } from "./task-changes.ts";
-import { encodeBody, encodeCause, encodeDelivery, encodeStatus, kindNumber } from "./task-codec.ts";
+import { encodeBody, encodeCause, encodeDelivery, encodeHolds, encodeStatus, kindNumber } from "./task-codec.ts";
 import { AT_DEADLINE, ENDED, LEASED, UNLEASED, WAKE_AT } from "./task-sql.ts";
 
 /**
@@ -38,6 +38,8 @@ export interface NewTask {
   reservedBy?: string;
   /** Who has it accepted, for the audit log. Left out: this replica, by itself. */
   accepted?: Acceptance;
+  /** Those of its holds that come of its parent's, by their keys; the others were reserved for it. */
+  drawn?: ReadonlySet<string>;
 }
 
 const submit = (isAudited: boolean): Statement => ({
@@ -46,16 +48,18 @@ const submit = (isAudited: boolean): Statement => ({
     with input as (
       select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::boolean[],
                            $8::boolean[], $9::text[], $10::smallint[], $11::smallint[], $12::float8[], $13::timestamptz[],
-                           $14::bytea[], $15::integer[], $16::text[], $17::bytea[], $18::bytea[], $27::text[])
+                           $14::bytea[], $15::integer[], $16::text[], $17::bytea[], $18::bytea[], $27::text[],
+                           $28::text[], $29::text[], $30::text[], $31::smallint[])
       as i(workspace_id, task_id, context_id, agent_id, at, last_seq, disclosed, has_push, upstream_context_id,
            state, priority, wake_ms, deadline_at, delivery, attempt, capability_id, route_decision, status,
-           given_capability_id)
+           given_capability_id, holds, parent_task_id, parent_agent_id, delegation_depth)
     ), writer as (
       select replica_id from replicas where replica_id = $19 and died_at is null
     ), stored as (
       insert into tasks (workspace_id, task_id, context_id, agent_id, state, a2a_state, status, status_at, last_seq,
                          disclosed, has_push, upstream_context_id, created_at, priority, deadline_at, delivery, attempt,
-                         capability_id, given_capability_id, earlier_agent_ids, route_decision, lease_owner, wake_at)
+                         capability_id, given_capability_id, earlier_agent_ids, route_decision, lease_owner, wake_at,
+                         holds, parent_task_id, parent_agent_id, delegation_depth)
       select i.workspace_id, i.task_id, i.context_id, i.agent_id, i.state,
              case when i.state in (${ENDED}) and i.last_seq > 1 then i.state else ${TaskState.SUBMITTED} end, i.status, i.at,
              i.last_seq, i.disclosed, i.has_push, i.upstream_context_id, i.at, i.priority, i.deadline_at, i.delivery,
@@ -63,25 +67,37 @@ const submit = (isAudited: boolean): Statement => ({
              case when i.given_capability_id is not null then '{}'::text[] end, i.route_decision,
              case when i.state in (${LEASED}) then w.replica_id end,
              case when i.state in (${UNLEASED})
-               then case when i.wake_ms is null then ${AT_DEADLINE("i.deadline_at")} else least(${WAKE_AT}, i.deadline_at) end end
+               then case when i.wake_ms is null then ${AT_DEADLINE("i.deadline_at")} else least(${WAKE_AT}, i.deadline_at) end end,
+             i.holds::jsonb, i.parent_task_id, i.parent_agent_id, i.delegation_depth
       from input i cross join writer w
       on conflict do nothing
       returning workspace_id, task_id, created_at, attempt, fence
     ), begun as (
       select r.*, s.created_at, s.fence, s.attempt
       from unnest($20::text[], $21::text[], $22::bigint[], $23::smallint[], $24::bytea[], $25::text[], $26::smallint[]
-                  ${isAudited ? ", $28::text[]" : ""}) with ordinality
+                  ${isAudited ? ", $37::text[]" : ""}) with ordinality
         as r(workspace_id, task_id, seq, kind, body, cause, state, ${isAudited ? "entries, " : ""}ord)
       join stored s on s.workspace_id = r.workspace_id and s.task_id = r.task_id
     ), logged as (
       insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
       select workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, $19 from begun
-    )${isAudited ? `, ${chained("$29", "select workspace_id, task_id, created_at as at, entries, ord from begun")}` : ""}
+    ), reserved as (
+      insert into budget_reservations as b (workspace_id, limit_key, replica_id, units)
+      select h.workspace_id, h.limit_key, h.replica_id, sum(h.units)::bigint
+      from unnest($32::text[], $33::text[], $34::text[], $35::text[], $36::bigint[])
+        as h(workspace_id, task_id, limit_key, replica_id, units)
+      join stored s on s.workspace_id = h.workspace_id and s.task_id = h.task_id
+      group by h.workspace_id, h.limit_key, h.replica_id order by h.workspace_id, h.limit_key, h.replica_id
+      on conflict (workspace_id, limit_key, replica_id) do update set units = b.units + excluded.units
+    )${isAudited ? `, ${chained("$38", "select workspace_id, task_id, created_at as at, entries, ord from begun")}` : ""}
     select 1 from writer${isAudited ? " cross join chained" : ""}`,
 });
 
 const SUBMIT = submit(true);
 const SUBMIT_UNAUDITED = submit(false);
+
+/** Runs a statement: on its own, or within a transaction. */
+export type RunStatement = (statement: Statement, values: readonly unknown[]) => Promise<Row[]>;
 
 /**
  * Stores a batch of tasks. A task that is stored already stays as it is, so that a submit whose answer was lost can be
@@ -90,16 +106,19 @@ const SUBMIT_UNAUDITED = submit(false);
  * @throws SignalboxError REPLICA_EXPIRED when this replica was declared dead: nothing was stored.
  */
 export async function submitBatch(
-  db: Database,
+  db: { readonly query: RunStatement },
   replicaId: string,
   tasks: readonly NewTask[],
   isAudited = true,
 ): Promise<string> {
+  const held = tasks.flatMap(({ header, drawn }) =>
+    (header.holds ?? []).filter(({ key }) => !drawn?.has(key)).map((hold) => ({ header, hold })),
+  );
   const logs = tasks.map(({ updates }) =>
     updates.map((update, i) => ({ update, seq: i + 1, body: encodeBody(update) })),
   );
   const rows = tasks.flatMap((task, i) => logs[i]!.map((row) => ({ ...row, task, log: logs[i]! })));
-  const writer = await db.query(isAudited ? SUBMIT : SUBMIT_UNAUDITED, [
+  const values = [
     textArray(tasks, (t) => t.header.workspaceId),
     textArray(tasks, (t) => t.header.taskId),
     textArray(tasks, (t) => t.header.contextId),
@@ -127,6 +146,15 @@ export async function submitBatch(
     textArray(rows, (r) => encodeCause(r.update)),
     int2Array(rows, (r) => stateBrought(r.update)),
     textArray(tasks, (t) => t.header.origin?.capabilityId),
+    textArray(tasks, (t) => encodeHolds(t.header.holds)),
+    textArray(tasks, (t) => t.header.parent?.taskId),
+    textArray(tasks, (t) => t.header.parent?.agentId),
+    int2Array(tasks, (t) => t.header.parent?.depth),
+    textArray(held, (h) => h.header.workspaceId),
+    textArray(held, (h) => h.header.taskId),
+    textArray(held, (h) => h.hold.key),
+    textArray(held, (h) => h.hold.replicaId),
+    int8Array(held, (h) => h.hold.units),
     // With the first row of each.
     ...(isAudited
       ? [
@@ -134,7 +162,11 @@ export async function submitBatch(
           chainId(replicaId, "s"),
         ]
       : []),
-  ]);
+  ];
+  const writer = await db.query(isAudited ? SUBMIT : SUBMIT_UNAUDITED, values).catch((error: unknown) => {
+    // Another replica knew that this one is dead before it did.
+    throw isClosedSlice(error) ? replicaExpired() : error;
+  });
   if (writer.length === 0) throw replicaExpired();
   return replicaId;
 }

@@ -2,6 +2,7 @@
 import { type DescMessage, fromBinary, type MessageShape } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { StreamResponseSchema, type TaskState, type TaskStatus, TaskStatusSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { BudgetHold } from "../domain/budget/hold.ts";
 import { encode } from "../domain/encode.ts";
 import {
   type Delivery,
@@ -87,6 +88,45 @@ export function encodeDelivery(delivery: Delivery): Uint8Array | null {
 const decodeDelivery = (bytes: Uint8Array | null): Delivery =>
   bytes ? (JSON.parse(Buffer.from(bytes).toString()) as Delivery) : {};
 
+/** A hold as it stands with its task: short names, because tasks are many. The append statement reads them too. */
+interface StoredHold {
+  k: string;
+  t: "M" | "T";
+  u: number;
+  r: string;
+  d: number;
+  w?: number;
+  f?: true;
+}
+
+/** JSON, or nothing when there is nothing. */
+export function encodeHolds(holds: readonly BudgetHold[] | undefined): string | null {
+  if (holds === undefined || holds.length === 0) return null;
+  const stored = holds.map(
+    ({ key, unit, units, replicaId, declared, drawn, chargesFailure }): StoredHold => ({
+      k: key,
+      t: unit === "MONEY" ? "M" : "T",
+      u: units,
+      r: replicaId,
+      d: declared,
+      ...(drawn > 0 && { w: drawn }),
+      ...(chargesFailure && { f: true as const }),
+    }),
+  );
+  return JSON.stringify(stored);
+}
+
+export const decodeHolds = (stored: unknown): BudgetHold[] =>
+  (stored as StoredHold[]).map(({ k, t, u, r, d, w = 0, f = false }) => ({
+    key: k,
+    unit: t === "M" ? "MONEY" : "TASKS",
+    units: u,
+    replicaId: r,
+    declared: d,
+    drawn: w,
+    chargesFailure: f,
+  }));
+
 export function decodeHeader(row: Row): TaskHeader {
   return {
     workspaceId: row.workspace_id as string,
@@ -110,6 +150,14 @@ export function decodeHeader(row: Row): TaskHeader {
     leaseOwner: (row.lease_owner as string | null) ?? undefined,
     attempt: row.attempt as number,
     deadlineAt: (row.deadline_at as Date | null) ?? undefined,
+    ...(row.holds !== null && { holds: decodeHolds(row.holds) }),
+    ...(row.parent_task_id !== null && {
+      parent: {
+        taskId: row.parent_task_id as string,
+        agentId: row.parent_agent_id as string,
+        depth: row.delegation_depth as number,
+      },
+    }),
     delivery: decodeDelivery(row.delivery as Uint8Array | null),
   };
 }

@@ -36,11 +36,15 @@ const HEADER_COLUMNS = [
   "attempt",
   "deadline_at",
   "delivery",
+  "holds",
+  "parent_task_id",
+  "parent_agent_id",
+  "delegation_depth",
 ] as const;
 
 // One statement, so that a task and its log are of one snapshot.
 const LOAD = {
-  name: "task-load-v4",
+  name: "task-load-v5",
   text: `
     with wanted as materialized (
       select distinct workspace_id, task_id from unnest($1::text[], $2::text[]) as w(workspace_id, task_id)

@@ -5,6 +5,7 @@ import type { Database } from "./database.ts";
 import { isDataError, replicaExpired } from "./database-errors.ts";
 import { createGroupCommit } from "./group-commit.ts";
 import { type NewTask, submitBatch } from "./submit-batch.ts";
+import { drawsOnParent, submitWithDraws } from "./submit-children.ts";
 import {
   findUpstreamContext,
   type ListedTask,
@@ -78,6 +79,11 @@ export function createTaskStore(db: Database, { maxWaiting, replicaId, isAudited
       // A key that was reserved under the id of before, when this replica was declared dead, may be another's by now.
       const isInTime = ({ reservedBy = owner }: NewTask) => reservedBy === owner;
       const inTime = tasks.filter(isInTime);
+      if (inTime.some(drawsOnParent)) {
+        const answers = await submitWithDraws(db, owner, inTime, isAudited);
+        const answerOf = new Map(inTime.map((task, i) => [task, answers[i]!]));
+        return tasks.map((task) => answerOf.get(task) ?? replicaExpired());
+      }
       if (inTime.length > 0) await submitBatch(db, owner, inTime, isAudited);
       return tasks.map((task) => (isInTime(task) ? owner : replicaExpired()));
     },

@@ -1,0 +1,60 @@
+/** Why a task is refused for its cost. */
+import { SignalboxError, unsupportedOperation } from "../errors.ts";
+import { decimalOf } from "../money.ts";
+import type { BudgetUnit } from "./budget-rule.ts";
+
+/** What is known of one window of a budget. Units are millionths of the currency, or tasks. */
+export interface WindowUse {
+  readonly budgetId: string;
+  readonly unit: BudgetUnit;
+  readonly limit: number;
+  readonly used: number;
+  /** Held by tasks that have not ended. */
+  readonly reserved: number;
+  readonly resetAt: Date;
+}
+
+/** Units as people read them. */
+export const unitsText = (units: number, unit: BudgetUnit): string =>
+  unit === "MONEY" ? decimalOf(units) : String(units);
+
+/** A budget has not so much left. `retryAfterMs`: until there is more again. */
+export function budgetExceeded(use: WindowUse, wanted: number, retryAfterMs: number): SignalboxError {
+  const { budgetId, unit, resetAt } = use;
+  const [limit, used, reserved] = [use.limit, use.used, use.reserved].map((units) => unitsText(units, unit));
+  const what = unit === "MONEY" ? "" : " tasks";
+  return new SignalboxError({
+    code: "RESOURCE_EXHAUSTED",
+    reason: "BUDGET_EXCEEDED",
+    message:
+      `Budget "${budgetId}" allows ${limit}${what}; ${used} are used and ${reserved} reserved by tasks that have not ended, ` +
+      `so ${unitsText(wanted, unit)} more are too much. Nothing was stored; it is reset at ${resetAt.toISOString()}.`,
+    metadata: {
+      budget: budgetId,
+      limit: limit!,
+      used: used!,
+      reserved: reserved!,
+      resetTime: resetAt.toISOString(),
+    },
+    retryAfterMs,
+  });
+}
+
+/** The task on whose behalf another one is sent holds too little of a budget. */
+export function parentExceeded(budgetId: string, parentTaskId: string, left: number, wanted: number): SignalboxError {
+  return new SignalboxError({
+    code: "RESOURCE_EXHAUSTED",
+    reason: "BUDGET_EXCEEDED",
+    message:
+      `Task "${parentTaskId}", on whose behalf this one is sent, has ${decimalOf(left)} of budget "${budgetId}" left, ` +
+      `and ${decimalOf(wanted)} are needed. Nothing was stored; give less to others, or begin a task of its own.`,
+    metadata: { budget: budgetId, parentTaskId, remaining: decimalOf(left) },
+  });
+}
+
+/** The task on whose behalf another one is sent has ended. */
+export const parentEnded = (parentTaskId: string): SignalboxError =>
+  unsupportedOperation(
+    `Task "${parentTaskId}" has ended: nothing can be sent on its behalf. Leave parentTaskId out to begin a task of its own.`,
+    { taskId: parentTaskId },
+  );

@@ -1,0 +1,48 @@
+/** Finds the budgets that a task falls under, without looking at the others. Pure. */
+
+import type { Spender } from "./budget-key.ts";
+import type { BudgetRule } from "./budget-rule.ts";
+
+export interface BudgetIndex {
+  readonly byId: ReadonlyMap<string, BudgetRule>;
+  /** In the order of the document. */
+  matching(spender: Spender): readonly BudgetRule[];
+}
+
+/** Of the budgets of a document, those that are for a workspace. */
+export function createBudgetIndex(rules: readonly BudgetRule[], workspaceId: string): BudgetIndex {
+  const byId = new Map<string, BudgetRule>();
+  const bySelectors = new Map<string, { rule: BudgetRule; place: number }[]>();
+  for (const [place, rule] of rules.entries()) {
+    if (rule.workspaceId !== undefined && rule.workspaceId !== "*" && rule.workspaceId !== workspaceId) continue;
+    byId.set(rule.id, rule);
+    const name = nameOf(fixed(rule.agentId), fixed(rule.capabilityId), fixed(rule.principalId));
+    const known = bySelectors.get(name);
+    if (known) known.push({ rule, place });
+    else bySelectors.set(name, [{ rule, place }]);
+  }
+  return {
+    byId,
+    matching({ agentId, capabilityId, principalId }) {
+      if (bySelectors.size === 0) return [];
+      const found: { rule: BudgetRule; place: number }[] = [];
+      for (const agent of [undefined, agentId]) {
+        for (const principal of [undefined, principalId]) {
+          found.push(...(bySelectors.get(nameOf(agent, undefined, principal)) ?? []));
+          if (capabilityId === undefined) continue;
+          found.push(...(bySelectors.get(nameOf(agent, capabilityId, principal)) ?? []));
+        }
+      }
+      return found
+        .filter(({ rule }) => capabilityId !== undefined || rule.capabilityId !== "*")
+        .sort((a, b) => a.place - b.place)
+        .map(({ rule }) => rule);
+    },
+  };
+}
+
+const fixed = (selector: string | undefined): string | undefined => (selector === "*" ? undefined : selector);
+
+// A principal may hold any character, so it comes last.
+const nameOf = (agentId = "", capabilityId = "", principalId = ""): string =>
+  `${agentId} ${capabilityId} ${principalId}`;

@@ -1,0 +1,349 @@
+/**
+ * Reserves what tasks may cost, from this replica's slices of the budgets' windows: in memory, as long as there is enough; where
+ * there is not, the database is asked for more, and other replicas for what they do not need.
+ */
+import type { Logger } from "pino";
+import { budgetExceeded, parentExceeded, type WindowUse } from "../domain/budget/budget-errors.ts";
+import { type BudgetIndex, createBudgetIndex } from "../domain/budget/budget-index.ts";
+import { budgetKey, lineOf, parseBudgetKey, type Spender, shareOf } from "../domain/budget/budget-key.ts";
+import type { BudgetLimit, BudgetRule } from "../domain/budget/budget-rule.ts";
+import { WindowClock, windowAt } from "../domain/budget/budget-window.ts";
+import { type BudgetHold, beyondHold, type DelegatingTask } from "../domain/budget/hold.ts";
+import { costSaid } from "../domain/cost-extension.ts";
+import { decimalOf } from "../domain/money.ts";
+import type { LimitKey } from "../store/allotment-repository.ts";
+import type { BudgetRepository } from "../store/budget-repository.ts";
+import type { BudgetUsageReads } from "../store/budget-usage-reads.ts";
+import type { TaskStore } from "../store/task-store.ts";
+import { createAllotments } from "./allotments.ts";
+import type { Bill, Budgets, Reservation, Spending } from "./budgets.ts";
+import type { Slice } from "./limit-slice.ts";
+import type { Runtime } from "./runtime.ts";
+
+/** How long it is waited for what other replicas do not need, in milliseconds. */
+const WAIT_MS = 1_500;
+/** What was found about a window that is used up holds so long, in milliseconds. */
+const KNOWN_MS = 1_000;
+/** How often slices of dead replicas are looked for, in milliseconds. */
+const SWEEP_MS = 2_000;
+/** A window is forgotten so long after its end, in milliseconds. */
+const PAST_MS = 7_200_000;
+/** A statement whose answer was lost has ended by then, in milliseconds. */
+const DOUBT_MS = 120_000;
+/** The longest pause that a client is asked for, in milliseconds. */
+const MOST_RETRY_MS = 2_678_400_000;
+
+/** The budgets of a workspace's policy. The same array as long as it is the same policy. */
+export type BudgetRulesOf = (workspaceId: string) => readonly BudgetRule[];
+
+export interface BudgetHoldsDeps {
+  rulesOf: BudgetRulesOf;
+  repository: BudgetRepository;
+  reads: Pick<BudgetUsageReads, "standing">;
+  store: Pick<TaskStore, "lastNumbers">;
+  replicaId: () => string;
+  /** Tells other replicas that they may find something that was not there, or are asked for something. */
+  announce: () => void;
+  /** Told of each task that is refused, and of what tasks cost beyond what was to be had, in millionths. */
+  onRefused: () => void;
+  onOverrun: (micros: number) => void;
+  runtime: Runtime;
+  log: Logger;
+}
+
+export interface BudgetHolds extends Budgets {
+  /** The budgets of a workspace, as this replica knows them now. */
+  indexOf(workspaceId: string): BudgetIndex | undefined;
+  /** Another replica may have given something back, or want something. */
+  heed(): void;
+  /** Forgets all slices: this replica was declared dead. */
+  reset(): void;
+  start(): void;
+  stop(): Promise<void>;
+}
+
+/** What a task needs of one window. */
+interface Need {
+  readonly rule: BudgetRule;
+  readonly limit: BudgetLimit;
+  readonly limitKey: LimitKey;
+  readonly endMs: number;
+  readonly units: number;
+}
+
+/** A task of which nobody knows whether it is stored. */
+interface Doubt {
+  readonly workspaceId: string;
+  readonly taskId: string;
+  readonly sinceMs: number;
+  giveBack(): void;
+}
+
+export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
+  const { repository, reads, runtime, log, replicaId } = deps;
+  const clock = new WindowClock();
+  const indexes = new Map<string, { rules: readonly BudgetRule[]; index: BudgetIndex }>();
+  const known = new Map<string, { use: WindowUse; atMs: number }>();
+  let doubts: Doubt[] = [];
+  let waiters = Promise.withResolvers<void>();
+  let sweptMs = Number.NEGATIVE_INFINITY;
+
+  const allotments = createAllotments({
+    repository: {
+      settle: repository.settle,
+      async sweep(graceMs) {
+        if (runtime.elapsedMs() - sweptMs < SWEEP_MS) return;
+        sweptMs = runtime.elapsedMs();
+        await resolveDoubts();
+        await repository.sweep(graceMs);
+      },
+    },
+    replicaId,
+    limitOf: limitNow,
+    isPast: (limit) => runtime.now().getTime() >= endOf(limit) + PAST_MS,
+    wanted: () => repository.wanted(replicaId()),
+    announce: deps.announce,
+    onRoom() {
+      waiters.resolve();
+      waiters = Promise.withResolvers();
+    },
+    runtime,
+    log,
+  });
+
+  function indexOf(workspaceId: string): BudgetIndex | undefined {
+    const rules = deps.rulesOf(workspaceId);
+    if (rules.length === 0) return undefined;
+    const last = indexes.get(workspaceId);
+    if (last?.rules === rules) return last.index;
+    const index = createBudgetIndex(rules, workspaceId);
+    indexes.set(workspaceId, { rules, index });
+    return index;
+  }
+
+  /** The limit of a window that has not ended, as the policy says now. */
+  function limitNow(limit: LimitKey): number | undefined {
+    const parsed = parseBudgetKey(limit.key);
+    const rule = parsed && indexOf(limit.workspaceId)?.byId.get(parsed.budgetId);
+    if (!rule || runtime.now().getTime() >= endOf(limit)) return undefined;
+    return rule.limits.find(({ period, unit }) => period === parsed.period && unit === parsed.unit)?.units;
+  }
+
+  /** When a window ends, in milliseconds since the epoch, as this replica knows its budget. */
+  function endOf({ workspaceId, key }: LimitKey): number {
+    const parsed = parseBudgetKey(key);
+    if (!parsed) return 0;
+    const rule = indexOf(workspaceId)?.byId.get(parsed.budgetId);
+    return windowAt(parsed.period, rule?.timeZone ?? "UTC", parsed.startMs).endMs;
+  }
+
+  // --- what a task needs
+
+  function needsOf(rules: readonly BudgetRule[], spender: Spender, { context, route }: Spending): Need[] {
+    const { workspaceId } = context;
+    const now = runtime.now().getTime();
+    const cost = costOf(route);
+    return rules.flatMap((rule) => {
+      const share = shareOf(rule, spender);
+      return rule.limits.map((limit): Need => {
+        const { period, unit } = limit;
+        const { startMs, endMs } = clock.at(period, rule.timeZone, now);
+        const limitKey = { workspaceId, key: budgetKey(rule.id, startMs, period, unit, share) };
+        return { rule, limit, limitKey, endMs, units: unit === "MONEY" ? cost.reserved : 1 };
+      });
+    });
+  }
+
+  async function hold(spending: Spending, rules: readonly BudgetRule[], spender: Spender): Promise<Reservation> {
+    const { declared } = costOf(spending.route);
+    const owner = replicaId();
+    const drawn = new Set<string>();
+    const taken: { slice: Slice; units: number }[] = [];
+    const giveBack = () => {
+      for (const { slice, units } of taken.splice(0)) slice.giveBack(units);
+    };
+    const holds: BudgetHold[] = [];
+    try {
+      for (const need of needsOf(rules, spender, spending)) {
+        const { rule, limit, units } = need;
+        const held = parentHold(spending.parent, need);
+        if (held && units > held.units) throw parentExceeded(rule.id, spending.parent!.taskId, held.units, units);
+        if (held && units > 0) drawn.add(held.key);
+        else if (!held) taken.push({ slice: await obtain(need), units });
+        holds.push({
+          key: held?.key ?? need.limitKey.key,
+          unit: limit.unit,
+          units,
+          replicaId: held?.replicaId ?? owner,
+          declared: limit.unit === "MONEY" ? declared : 1,
+          drawn: 0,
+          chargesFailure: rule.onFailure === "CHARGE",
+        });
+      }
+    } catch (error) {
+      giveBack();
+      throw error;
+    }
+    const { taskId, context } = spending;
+    return {
+      holds,
+      drawn,
+      release: giveBack,
+      keep: () => void taken.splice(0),
+      doubt() {
+        const mine = taken.splice(0);
+        if (mine.length === 0) return;
+        doubts.push({
+          workspaceId: context.workspaceId,
+          taskId,
+          sinceMs: runtime.elapsedMs(),
+          giveBack: () => {
+            for (const { slice, units } of mine) slice.giveBack(units);
+          },
+        });
+      },
+    };
+  }
+
+  /** Takes what is needed. Throws BUDGET_EXCEEDED where there is not so much. */
+  async function obtain(need: Need): Promise<Slice> {
+    const { limitKey, limit, units } = need;
+    const slice = allotments.slice(limitKey, limit.units);
+    if (units === 0) {
+      prefetch(slice);
+      return slice;
+    }
+    if (slice.take(units)) return slice;
+    const last = known.get(nameOf(limitKey));
+    if (slice.isExhausted && last && runtime.elapsedMs() - last.atMs < KNOWN_MS) throw refused(need, last.use);
+    const until = runtime.elapsedMs() + WAIT_MS;
+    for (;;) {
+      const { promise: room } = waiters;
+      if (await slice.ask(units)) return slice;
+      const { use, elsewhere } = await useOf(need);
+      // What others do not need they give back, now that they hear that it is wanted.
+      const leftMs = until - runtime.elapsedMs();
+      if (slice.idle + elsewhere < units || leftMs <= 0) throw refused(need, use);
+      await within(leftMs, room);
+    }
+  }
+
+  /** A task whose cost nobody knows yet may report one: there should be something to charge it to. */
+  function prefetch(slice: Slice): void {
+    if (slice.idle > 0 || slice.isExhausted) return;
+    slice.ask(1).then(
+      (has) => has && slice.giveBack(1),
+      (err: unknown) => log.debug({ err }, "no part of a budget could be had in advance"),
+    );
+  }
+
+  async function useOf({ rule, limit, limitKey, endMs }: Need): Promise<{ use: WindowUse; elsewhere: number }> {
+    const { used, reserved, elsewhere } = await reads.standing(limitKey, replicaId());
+    const use = {
+      budgetId: rule.id,
+      unit: limit.unit,
+      limit: limit.units,
+      used,
+      reserved,
+      resetAt: new Date(endMs),
+    };
+    known.set(nameOf(limitKey), { use, atMs: runtime.elapsedMs() });
+    return { use, elsewhere };
+  }
+
+  function refused({ units, endMs }: Need, use: WindowUse) {
+    deps.onRefused();
+    const leftMs = Math.max(1, endMs - runtime.now().getTime());
+    // What is reserved may be released any moment; what is used is gone until the next window.
+    const retryMs = use.limit - use.used >= units ? 1_000 : leftMs;
+    return budgetExceeded(use, units, Math.min(retryMs, MOST_RETRY_MS));
+  }
+
+  async function within(ms: number, event: Promise<void>): Promise<void> {
+    const over = new AbortController();
+    await Promise.race([event, runtime.wait(ms, over.signal).catch(() => {})]).finally(() => over.abort());
+  }
+
+  /** What nobody knew to be stored, and is not by now, will not be. */
+  async function resolveDoubts(): Promise<void> {
+    const now = runtime.elapsedMs();
+    for (const [name, { atMs }] of known) if (now - atMs >= KNOWN_MS) known.delete(name);
+    const due = doubts.filter(({ sinceMs }) => now - sinceMs >= DOUBT_MS);
+    if (due.length === 0) return;
+    const found = new Set((await deps.store.lastNumbers(due)).map(({ taskId }) => taskId));
+    doubts = doubts.filter((doubt) => !due.includes(doubt));
+    for (const doubt of due) if (!found.has(doubt.taskId)) doubt.giveBack();
+  }
+
+  return {
+    indexOf,
+    reserve(spending) {
+      const { context, route, isAnswered } = spending;
+      const index = isAnswered ? undefined : indexOf(context.workspaceId);
+      if (!index) return undefined;
+      const { agentId } = route.agent;
+      const spender = { agentId, capabilityId: route.capability?.capabilityId, principalId: context.principal.id };
+      const rules = index.matching(spender);
+      return rules.length === 0 ? undefined : hold(spending, rules, spender);
+    },
+
+    billOf({ header, task }, updates): Bill | undefined {
+      const { holds, workspaceId, taskId, agentId } = header;
+      if (!holds?.some(({ unit }) => unit === "MONEY")) return undefined;
+      const said = costSaid(updates, task.metadata);
+      if (said === undefined) return undefined;
+      if ("rubbish" in said) {
+        log.warn(
+          { taskId, agentId, cost: said.rubbish },
+          "an agent reported a cost that is none; what was declared counts",
+        );
+        return undefined;
+      }
+      const taken: { slice: Slice; units: number }[] = [];
+      const beyond = holds.flatMap((held) => {
+        const units = beyondHold(held, { completed: true, costMicros: said.micros });
+        if (units === 0) return [];
+        const slice = allotments.find({ workspaceId, key: held.key });
+        const extra = Math.min(units, slice?.idle ?? 0);
+        if (slice && extra > 0 && slice.take(extra)) taken.push({ slice, units: extra });
+        const overrun = units - extra;
+        if (overrun > 0) {
+          deps.onOverrun(overrun);
+          const about = { taskId, agentId, budget: held.key, overrun: decimalOf(overrun) };
+          log.warn(about, "a task cost more than its budget had left");
+        }
+        return [{ key: held.key, replicaId: replicaId(), extra, overrun }];
+      });
+      return {
+        micros: said.micros,
+        beyond,
+        cancel() {
+          for (const { slice, units } of taken.splice(0)) slice.giveBack(units);
+        },
+      };
+    },
+
+    heed: allotments.heed,
+    reset() {
+      doubts = [];
+      allotments.reset();
+    },
+    start: allotments.start,
+    stop: allotments.stop,
+  };
+}
+
+/** What is reserved for a task, and what is charged where nobody reports a cost, in millionths. */
+function costOf({ capability, wishes }: Spending["route"]): { reserved: number; declared: number } {
+  const declared = capability?.costMicros ?? 0;
+  // Who declares no cost may report one: as much as its client allows.
+  return { reserved: declared > 0 ? declared : (wishes.maxCostMicros ?? 0), declared };
+}
+
+/** What the parent holds of the same budget's money, if it ever held any: a task on its behalf draws on that. */
+const parentHold = (parent: DelegatingTask | undefined, { limit, limitKey }: Need): BudgetHold | undefined =>
+  limit.unit !== "MONEY"
+    ? undefined
+    : parent?.holds.find(({ key, units, drawn }) => units + drawn > 0 && lineOf(key) === lineOf(limitKey.key));
+
+const nameOf = ({ workspaceId, key }: LimitKey): string => `${workspaceId} ${key}`;
