@@ -14,6 +14,7 @@ export interface Schema {
   allotments: AllotmentTable;
   outbox_cursors: OutboxCursorTable;
   routing_settings: RoutingSettingsTable;
+  policy_versions: PolicyVersionTable;
   cached_results: CachedResultTable;
   idempotency_keys: IdempotencyKeyTable;
   exchanges: ExchangeTable;
@@ -287,4 +288,21 @@ export interface RoutingSettingsTable {
   /** Grows with every change; decisions name it. */
   revision: number;
   updated_at: Date;
+}
+
+/** Policies of workspaces: a row for each version. */
+export interface PolicyVersionTable {
+  workspace_id: string;
+  /** From 1 on, without gaps. */
+  version: number;
+  /** YAML, as it was put. */
+  document: string;
+  /** SHA-256 of the document, in hexadecimal. */
+  digest: string;
+  rule_count: number;
+  budget_count: number;
+  /** The principal that put it. */
+  author: string;
+  comment: string;
+  created_at: Date;
 }
