@@ -29,6 +29,13 @@ export interface ActivePolicy {
   readonly trust: TrustRule | undefined;
 }
 
+/** A policy of which the workspace's document has no version yet. */
+export interface Draft extends ActivePolicy {
+  readonly document: PolicyDocument;
+  /** The files that it was made with. */
+  readonly files: readonly HeldFile[];
+}
+
 export interface Policies {
   /**
    * Sees to it that `of` tells what holds by now. Undefined when it does already: there is nothing to wait for. Rejects with
@@ -37,12 +44,12 @@ export interface Policies {
   load(workspaceId: string): Promise<void> | undefined;
   /** What holds, as it was loaded last. */
   of(workspaceId: string): ActivePolicy;
-  /** What would hold with this as the workspace's document. */
-  withDraft(document: PolicyDocument): Promise<ActivePolicy>;
+  /** What would hold with this as the workspace's document: made anew, which takes a moment for a large one. */
+  withDraft(document: PolicyDocument): Promise<Draft>;
   /** What is wrong with the workspace's document for this server, which then goes by an older one; empty where nothing is. */
   problems(workspaceId: string): readonly PolicyProblem[];
-  /** Puts a version in force that was stored just now. */
-  adopt(workspaceId: string, version: number, document: PolicyDocument): Promise<void>;
+  /** Puts a draft in force that was stored just now. */
+  adopt(workspaceId: string, version: number, draft: Draft): Promise<void>;
   /** Whether what a capability gives is held back until the policy has decided about it. */
   guards(workspaceId: string, facts: Facts): boolean;
   /** Whether an output may leave, by what is known of it. */
@@ -211,13 +218,25 @@ export function createPolicies(deps: PoliciesDeps): Policies {
   return {
     load,
     of: (workspaceId) => held.get(workspaceId)?.active ?? nothing,
-    withDraft: (document) => breathe(() => assembled(files.held, document, 0)),
+    async withDraft(document) {
+      const from = files.held;
+      return { ...(await breathe(() => assembled(from, document, 0))), document, files: from };
+    },
     problems: (workspaceId) => held.get(workspaceId)?.problems ?? [],
 
-    async adopt(workspaceId, version, document) {
+    async adopt(workspaceId, version, { document, files: from, ...draft }) {
       const place = placeOf(workspaceId);
       if (place.version >= version) return;
-      Object.assign(place, { looked: Math.max(place.looked, version), problems: [], version, document });
+      const active: ActivePolicy = { ...draft, version };
+      Object.assign(place, {
+        looked: Math.max(place.looked, version),
+        problems: [],
+        version,
+        document,
+        files: from,
+        active,
+      });
+      log.info({ workspaceId, version }, "a policy is in force");
       onReload("loaded");
       await renew(place);
     },

@@ -1,6 +1,7 @@
 /** Reads policy documents: small ones at once, large ones in a thread of their own, so that no request waits meanwhile. */
 import { Worker } from "node:worker_threads";
 import { queueFull } from "../domain/errors.ts";
+import type { PolicyRule } from "../domain/policy/document.ts";
 import { readPolicy } from "../domain/policy/read.ts";
 import type { Runtime } from "./runtime.ts";
 
@@ -21,6 +22,9 @@ export interface DocumentToRead {
   readonly text: string;
   readonly file: string | undefined;
 }
+
+/** What a thread tells: some of the rules, and in the end the rest, without rules. */
+export type ReadPiece = { readonly rules: readonly PolicyRule[] } | { readonly read: ReadPolicy };
 
 export interface PolicyReader {
   /** Whether reading it takes so long that nobody who has another policy should wait for it. */
@@ -51,7 +55,16 @@ export function createPolicyReader(runtime: Pick<Runtime, "wait">): PolicyReader
       execArgv: [],
     });
     const { promise, resolve, reject } = Promise.withResolvers<ReadPolicy>();
-    worker.once("message", resolve);
+    const rules: PolicyRule[] = [];
+    worker.on("message", (piece: ReadPiece) => {
+      if ("rules" in piece) {
+        rules.push(...piece.rules);
+        worker.postMessage("more");
+      } else {
+        const { read } = piece;
+        resolve("document" in read ? { document: { ...read.document, rules } } : read);
+      }
+    });
     worker.once("error", (error: NodeJS.ErrnoException) => {
       if (error.code === "ERR_WORKER_OUT_OF_MEMORY")
         resolve(unreadable(given, "it needs more memory than one may take"));

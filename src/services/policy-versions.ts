@@ -67,8 +67,7 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
     const { workspaceId } = context;
     refuse(lengthViolations("policy.comment", comment, MAX_COMMENT_LENGTH));
     const document = await readDraft(reader, text, "policy.document");
-    // What can be read can be compiled; should it not, it must not hold.
-    await policies.withDraft(document);
+    const draft = await policies.withDraft(document);
     for (let tries = 0; tries < MOST_TRIES; tries++) {
       const version = await repository.latest(workspaceId);
       if (etag !== "" && revisionIn(etag) !== String(version)) throw changedMeanwhile();
@@ -86,7 +85,7 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
         createdAt: runtime.now(),
       };
       if (await repository.add(workspaceId, next)) {
-        await policies.adopt(workspaceId, next.version, document);
+        await policies.adopt(workspaceId, next.version, draft);
         return view(workspaceId, next);
       }
     }
