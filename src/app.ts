@@ -65,6 +65,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     allotted: () => engine.allotted(),
     outboxLag: () => engine.outbox.lag(),
     alerts: () => alertsOfAll(engine.alerts),
+    policyFilesAreValid: () => engine.policyFilesAreValid(),
     agents: () => engine.agentGauges(),
   });
   const engine = await startEngine({
@@ -80,6 +81,8 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onHedge: metrics.hedge,
     onMirror: metrics.mirror,
     onCheck: metrics.healthCheck,
+    onPolicyReload: metrics.policyReload,
+    onPolicyVerdict: metrics.policyVerdict,
   });
   const { db, hub, directory, router } = engine;
   const closing: Closing = [];

@@ -9,7 +9,8 @@ import type { Exchanges } from "../services/exchange/exchanges.ts";
 import { createIdempotency } from "../services/idempotency.ts";
 import { createLookupCounter } from "../services/lookup-counts.ts";
 import { createPlainTasks, type PlainTasks } from "../services/plain-tasks.ts";
-import { allowAll } from "../services/policy.ts";
+import { createPolicyTrials, type PolicyTrials } from "../services/policy-trials.ts";
+import { createPolicyVersions, type PolicyVersions } from "../services/policy-versions.ts";
 import { createPushConfigs, type PushConfigs } from "../services/push-configs.ts";
 import { createRegistry, type Registry } from "../services/registry.ts";
 import { createResultCache } from "../services/result-cache.ts";
@@ -32,6 +33,7 @@ import type { Clients } from "./clients.ts";
 import type { DispatchParts } from "./dispatch.ts";
 import type { Ground } from "./ground.ts";
 import type { EngineBase } from "./options.ts";
+import type { PolicyParts } from "./policy.ts";
 import type { RoutingParts } from "./routing.ts";
 
 export interface UseCases {
@@ -48,16 +50,20 @@ export interface UseCases {
   readonly registry: Registry;
   readonly rolloutSettings: RolloutSettings;
   readonly cachedResults: CachedResults;
+  readonly policyVersions: PolicyVersions;
+  readonly policyTrials: PolicyTrials;
 }
 
 export function buildUseCases(
   base: EngineBase,
   ground: Ground,
   clients: Clients,
+  policyParts: PolicyParts,
   routing: RoutingParts,
   { dispatcher }: DispatchParts,
 ): UseCases {
   const { db, config, log, runtime } = base;
+  const { policy } = policyParts;
   const { replica, hub, store, repositories } = ground;
   const { router, rollouts, settings, agentQueue, readDecision } = routing;
   const { directory, loads, cardRefresh, health } = routing.watch;
@@ -106,7 +112,7 @@ export function buildUseCases(
     cache,
     idempotency,
     router,
-    policy: allowAll,
+    policy,
     budgets: noBudgets,
     delegations: noDelegations,
     dispatcher,
@@ -135,7 +141,7 @@ export function buildUseCases(
     tasks,
     taskExecutions,
     routes,
-    policy: allowAll,
+    policy,
     runtime,
     loads,
     waitingAt: agentQueue.waitingAt,
@@ -154,5 +160,11 @@ export function buildUseCases(
     registry,
     rolloutSettings: createRolloutSettings({ repository: repositories.rollouts, rollouts, runtime }),
     cachedResults: createCachedResults({ repository: results, counter }),
+    policyVersions: createPolicyVersions({ ...policyParts, runtime }),
+    policyTrials: createPolicyTrials({
+      ...policyParts,
+      readDecidedTasks: (workspaceId, query) => readDecidedTasks(db, workspaceId, query),
+      runtime,
+    }),
   };
 }

@@ -17,6 +17,7 @@ export interface Schema {
   budget_settlements: BudgetSettlementTable;
   outbox_cursors: OutboxCursorTable;
   routing_settings: RoutingSettingsTable;
+  policy_versions: PolicyVersionTable;
   cached_results: CachedResultTable;
   idempotency_keys: IdempotencyKeyTable;
   exchanges: ExchangeTable;
@@ -367,4 +368,21 @@ export interface AuditEntryTable {
   /** The time that the body tells, too. */
   at: Date;
   task_id: string | null;
+}
+
+/** Policies of workspaces: a row for each version. */
+export interface PolicyVersionTable {
+  workspace_id: string;
+  /** From 1 on, without gaps. */
+  version: number;
+  /** YAML, as it was put. */
+  document: string;
+  /** SHA-256 of the document, in hexadecimal. */
+  digest: string;
+  rule_count: number;
+  budget_count: number;
+  /** The principal that put it. */
+  author: string;
+  comment: string;
+  created_at: Date;
 }

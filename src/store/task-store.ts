@@ -68,7 +68,10 @@ export interface TaskStoreOptions {
   isAudited?: boolean;
 }
 
-export function createTaskStore(db: Database, { maxWaiting, replicaId, isAudited }: TaskStoreOptions): TaskStore {
+export function createTaskStore(
+  db: Database,
+  { maxWaiting, replicaId, isAudited = true }: TaskStoreOptions,
+): TaskStore {
   const submits = createGroupCommit<NewTask, string>({
     name: "submit",
     maxBatch: 500,

@@ -14,6 +14,7 @@ import { up as exchanges } from "./0011-exchanges.ts";
 import { up as routingSettings } from "./0012-routing-settings.ts";
 import { up as reroutedTasks } from "./0013-rerouted-tasks.ts";
 import { up as audit } from "./0014-audit.ts";
+import { up as policies } from "./0016-policies.ts";
 import { up as budgets } from "./0018-budgets.ts";
 
 export const migrations: Record<string, Migration> = {
@@ -32,4 +33,5 @@ export const migrations: Record<string, Migration> = {
   "0013-rerouted-tasks": { up: reroutedTasks },
   "0014-audit": { up: audit },
   "0018-budgets": { up: budgets },
+  "0016-policies": { up: policies },
 };
