@@ -66,6 +66,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     outboxLag: () => engine.outbox.lag(),
     alerts: () => alertsOfAll(engine.alerts),
     agents: () => engine.agentGauges(),
+    leastTrusted: (most) => engine.reputation.leastTrusted(most),
   });
   const engine = await startEngine({
     config,
@@ -79,6 +80,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onCacheLookup: metrics.cacheLookup,
     onHedge: metrics.hedge,
     onMirror: metrics.mirror,
+    onReputation: metrics.reputation,
     onCheck: metrics.healthCheck,
   });
   const { db, hub, directory, router } = engine;

@@ -15,6 +15,7 @@ import type { AgentHealthService } from "./services/agent-health.ts";
 import type { Alerts } from "./services/alerts.ts";
 import type { Outbox } from "./services/background/outbox.ts";
 import type { Dispatcher } from "./services/dispatcher.ts";
+import type { Reputation } from "./services/reputation.ts";
 import type { Rollouts } from "./services/rollouts.ts";
 import type { Router } from "./services/router.ts";
 import type { AgentGauge } from "./services/routing/agent-gauges.ts";
@@ -45,6 +46,8 @@ export interface Engine extends UseCases {
   agentGauges(): AgentGauge[];
   /** How many tasks wait for room at their agents, over all replicas, as this one has counted them within the last second. */
   readonly waitingAtAgents: number;
+  /** How agents stand, as this replica knows it. */
+  readonly reputation: Reputation;
   /** This replica's slices of limits: the units in them, and those in use. */
   allotted(): { granted: number; held: number };
   /** How many tasks wait for a replica, counted to `limits.queued-tasks`. Rejects when the database does not answer. */
@@ -63,6 +66,7 @@ const UNHEARD: EngineListeners = {
   onCacheLookup() {},
   onHedge() {},
   onMirror() {},
+  onReputation() {},
   onCheck() {},
 };
 
@@ -95,7 +99,7 @@ async function build(base: EngineBase): Promise<Engine> {
   const routing = buildRouting(base, ground, clients, () => dispatch.claims.lookAtAgents());
   const dispatch: DispatchParts = buildDispatch(base, ground, clients, routing);
   const useCases = buildUseCases(base, ground, clients, routing, dispatch);
-  const outbox = await startDuties(base, ground, clients);
+  const outbox = await startDuties(base, ground, clients, routing);
 
   const { leases, replica, hub, hints } = ground;
   const { watch, rollouts, router, alerts, allotments, agentQueue } = routing;
@@ -143,6 +147,7 @@ async function build(base: EngineBase): Promise<Engine> {
     loads: watch.loads,
     agentHealth: watch.health,
     agentGauges: watch.gauges,
+    reputation: routing.reputation,
     get waitingAtAgents() {
       return agentQueue.waiting;
     },

@@ -6,6 +6,7 @@ import { A2AService } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
+import { ReputationService } from "../../gen/signalbox/v1/reputation_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
@@ -22,6 +23,7 @@ import { createHealthService, type ServingState } from "../transport/rpc/health-
 import { createMessageService } from "../transport/rpc/message-service.ts";
 import { createReflection } from "../transport/rpc/reflection-service.ts";
 import { createRegistryService } from "../transport/rpc/registry-service.ts";
+import { createReputationService } from "../transport/rpc/reputation-service.ts";
 import { createRolloutService } from "../transport/rpc/rollout-service.ts";
 import { createRoutingService } from "../transport/rpc/routing-service.ts";
 import { createTaskService } from "../transport/rpc/task-service.ts";
@@ -44,6 +46,7 @@ export function bindRpcs(engine: Engine, deps: RpcsDeps): BoundRpcs {
     register(RolloutService, createRolloutService(engine.rolloutSettings, engine.alerts)),
     register(MessageService, createMessageService(engine.exchanges)),
     register(CacheService, createCacheService(engine.cachedResults)),
+    register(ReputationService, createReputationService(engine.reputations)),
   ];
   // These tell of all services, themselves among them.
   const services = [...registrations.map(({ service }) => service), Health, ServerReflection, ServerReflectionAlpha];

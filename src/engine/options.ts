@@ -22,6 +22,8 @@ export interface EngineListeners {
   /** Told how each second request, and each copy of a task, came out. */
   onHedge(outcome: HedgeOutcome): void;
   onMirror(outcome: MirrorOutcome): void;
+  /** Told what was taken into the reputation of agents: ends of tasks, and what judges reported. */
+  onReputation(outcome: "good" | "bad" | "neutral" | "report", count: number): void;
   /** Told of each check of an agent. */
   onCheck(outcome: "passed" | "failed"): void;
 }

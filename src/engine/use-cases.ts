@@ -12,6 +12,7 @@ import { createPlainTasks, type PlainTasks } from "../services/plain-tasks.ts";
 import { allowAll } from "../services/policy.ts";
 import { createPushConfigs, type PushConfigs } from "../services/push-configs.ts";
 import { createRegistry, type Registry } from "../services/registry.ts";
+import { createReputations, type Reputations } from "../services/reputations.ts";
 import { createResultCache } from "../services/result-cache.ts";
 import { createRolloutSettings, type RolloutSettings } from "../services/rollout-settings.ts";
 import { createRoutes, type Routes } from "../services/routes.ts";
@@ -48,6 +49,7 @@ export interface UseCases {
   readonly registry: Registry;
   readonly rolloutSettings: RolloutSettings;
   readonly cachedResults: CachedResults;
+  readonly reputations: Reputations;
 }
 
 export function buildUseCases(
@@ -59,7 +61,7 @@ export function buildUseCases(
 ): UseCases {
   const { db, config, log, runtime } = base;
   const { replica, hub, store, repositories } = ground;
-  const { router, rollouts, settings, agentQueue, readDecision } = routing;
+  const { router, rollouts, settings, agentQueue, readDecision, reputation } = routing;
   const { directory, loads, cardRefresh, health } = routing.watch;
   const { connector, webhooks, cards } = clients;
 
@@ -109,6 +111,7 @@ export function buildUseCases(
     policy: allowAll,
     budgets: noBudgets,
     delegations: noDelegations,
+    trust: reputation,
     dispatcher,
     tasks,
     pushConfigs,
@@ -124,6 +127,7 @@ export function buildUseCases(
     cards,
     cardRefresh,
     health,
+    reputation,
     runtime,
   });
   const exchanges = buildExchanges({
@@ -138,6 +142,7 @@ export function buildUseCases(
     policy: allowAll,
     runtime,
     loads,
+    trust: reputation,
     waitingAt: agentQueue.waitingAt,
     settings,
   });
@@ -154,5 +159,14 @@ export function buildUseCases(
     registry,
     rolloutSettings: createRolloutSettings({ repository: repositories.rollouts, rollouts, runtime }),
     cachedResults: createCachedResults({ repository: results, counter }),
+    reputations: createReputations({
+      repository: routing.reputationRepository,
+      reputation,
+      rules: routing.trustRules,
+      directory,
+      tasks,
+      runtime,
+      onReport: () => base.onReputation("report", 1),
+    }),
   };
 }

@@ -2,6 +2,7 @@
 import type { Logger } from "pino";
 import { type Message, type SendMessageRequest, SendMessageRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RouteDecisionSchema } from "../../gen/signalbox/v1/routing_pb.ts";
+import type { TaskParent } from "../domain/budget/hold.ts";
 import { encode } from "../domain/encode.ts";
 import { invalidArgument, unsupportedOperation } from "../domain/errors.ts";
 import { checkExtensions, checkMediaTypes, sendViolations } from "../domain/message-rules.ts";
@@ -29,6 +30,7 @@ import type { Route, Router } from "./router.ts";
 import { NoRouteError } from "./routing/no-route.ts";
 import type { Runtime } from "./runtime.ts";
 import type { Tasks } from "./tasks.ts";
+import { accessNeeded, type Trust } from "./trust.ts";
 import type { UpdateHub } from "./update-hub.ts";
 import { type TaskWatch, watchTask } from "./watch.ts";
 
@@ -39,6 +41,7 @@ export interface AcceptDeps {
   policy: Policy;
   budgets: Budgets;
   delegations: Delegations;
+  trust: Trust;
   dispatcher: Dispatcher;
   idempotency: Idempotency;
   cache: ResultCache;
@@ -116,6 +119,7 @@ export function createAccept(deps: AcceptDeps): Accept {
       return { image, updates: watch(context, image.header.taskId, image.seq, true) };
     }
     const { agent, wishes, decision } = route;
+    if (parent) await checkDelegate(context, parent, route);
     await policy.admit(context, agent);
     const { workspaceId } = context;
     const pushConfig = request.configuration?.taskPushNotificationConfig;
@@ -161,6 +165,13 @@ export function createAccept(deps: AcceptDeps): Accept {
       updates.end();
       throw error;
     }
+  }
+
+  /** Who delegates must be trusted with what it asks for. */
+  async function checkDelegate({ workspaceId }: RequestContext, { agentId }: TaskParent, { capability }: Route) {
+    await deps.trust.load(workspaceId);
+    const refusal = deps.trust.refusal({ workspaceId, agentId, access: accessNeeded(capability), as: "caller" });
+    if (refusal) throw refusal;
   }
 
   async function proceed(context: RequestContext, request: SendMessageRequest, hold?: Hold): Promise<Accepted> {

@@ -118,7 +118,10 @@ export function createReputationRepository(db: Database): ReputationRepository {
     async load(workspaceId, since) {
       const rows = await db.query(LOAD, [workspaceId, since ?? null]);
       const found = rows.filter((row) => row.agent_id !== null);
-      return { rows: found.map((row) => ({ ...keyOf(row), standing: briefOf(row) })), cursor: rows[0]!.cursor as string };
+      return {
+        rows: found.map((row) => ({ ...keyOf(row), standing: briefOf(row) })),
+        cursor: rows[0]!.cursor as string,
+      };
     },
 
     async ofAgent(workspaceId, agentId) {
@@ -135,7 +138,8 @@ export function createReputationRepository(db: Database): ReputationRepository {
     async list(workspaceId, { limit, after, agentId }) {
       let query = kysely.selectFrom("reputations").selectAll().where("workspace_id", "=", workspaceId);
       if (agentId !== undefined) query = query.where("agent_id", "=", agentId);
-      if (after) query = query.where(sql<boolean>`(agent_id, capability_id) > (${after.agentId}, ${after.capabilityId})`);
+      if (after)
+        query = query.where(sql<boolean>`(agent_id, capability_id) > (${after.agentId}, ${after.capabilityId})`);
       const rows = await query.orderBy("agent_id").orderBy("capability_id").limit(limit).execute();
       return rows.map(recordOf);
     },
@@ -204,11 +208,7 @@ async function lock(tx: Kysely<Schema>, agents: readonly ChangingAgent[]): Promi
 }
 
 /** A statement of its own reads them: it must see what was committed while the lock was waited for. */
-async function changeAll(
-  tx: Kysely<Schema>,
-  agents: readonly ChangingAgent[],
-  change: ChangeStandings,
-): Promise<void> {
+async function changeAll(tx: Kysely<Schema>, agents: readonly ChangingAgent[], change: ChangeStandings): Promise<void> {
   if (agents.length === 0) return;
   const { rows } = await sql<Row>`
     select r.* from unnest(${agents.map(({ workspaceId }) => workspaceId)}::text[],

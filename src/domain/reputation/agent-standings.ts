@@ -3,7 +3,16 @@
  * and the score of the agent as a whole. What changes a standing says which, so that it can be stored. Pure.
  */
 import type { Outcome } from "./outcome.ts";
-import { foldJudgement, foldTask, type Judgement, newStanding, type Standing, scoreAt, setTrust, trustAt } from "./standing.ts";
+import {
+  foldJudgement,
+  foldTask,
+  type Judgement,
+  newStanding,
+  type Standing,
+  scoreAt,
+  setTrust,
+  trustAt,
+} from "./standing.ts";
 import type { TrustRule } from "./trust-rule.ts";
 
 /** The capability that stands for the agent as a whole. */

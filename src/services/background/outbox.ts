@@ -43,10 +43,10 @@ export interface Duty {
    * Does what follows from a batch. When it resolves, the batch is behind it; when it rejects, it gets the batch again after
    * a pause, perhaps with more rows. No transaction is open meanwhile. `signal` aborts when the server stops.
    *
-   * A duty that must not repeat moves its cursor itself, by `place` and in the transaction that does what follows. It answers whether
-   * it has: the cursor may be another's by now, and then nothing may follow.
+   * A duty that must not repeat moves its cursor itself, by `place` and in the transaction that does what follows. It resolves to true
+   * when it has, and to false when the cursor is not where `place` has it, or another's: then nothing may have followed.
    */
-  handle(rows: readonly OutboxRow[], signal: AbortSignal, place: DutyPlace): Promise<void | boolean>;
+  handle(rows: readonly OutboxRow[], signal: AbortSignal, place: DutyPlace): Promise<unknown>;
 }
 
 /** Where a duty is when a batch is behind it, and its right to move there. */
@@ -138,7 +138,7 @@ async function serve(deps: OutboxDeps, duty: Duty, alarm: Alarm, signal: AbortSi
     vain = page.held && page.position === cursor.position ? vain + 1 : 0;
     if (page.position !== cursor.position) cursor.unwrittenSince ??= now();
     cursor.position = page.position;
-    if (moved) {
+    if (moved === true) {
       cursor.written = cursor.position;
       cursor.unwrittenSince = undefined;
       return page;

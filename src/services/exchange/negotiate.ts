@@ -22,6 +22,7 @@ import { agentTenant, nobodyOffers, notOfferedBy } from "../../domain/target.ts"
 import type { ExchangeRepository } from "../../store/exchange-repository.ts";
 import type { AgentDirectory, Offer } from "../agent-directory.ts";
 import { candidateOf, type DecideDeps } from "../routing/decide.ts";
+import { distrustIn } from "../routing/distrust.ts";
 import { type Cut, sift } from "../routing/offers.ts";
 import type { WorkspaceSettings } from "../routing/workspace-settings.ts";
 import type { Act, ActContext } from "./act.ts";
@@ -119,10 +120,12 @@ export function negotiate(deps: NegotiateDeps): Act<"negotiate"> {
     if (!offers) throw nobodyOffers(capabilityId, byCapability.keys());
     const named = agentId === undefined ? offers : offers.filter(({ agent }) => agent.agentId === agentId);
     if (named.length === 0) throw notOfferedBy(agentId!, capabilityId, agentTenant(agentId!));
+    await deps.trust.load(context.workspaceId);
     const { fit, cuts } = sift(named, {
       message: asked.message ?? create(MessageSchema),
       extensions: [...context.extensions, QUOTE_EXTENSION],
       wishes: { labels: asked.labels },
+      distrust: distrustIn(deps.trust, context.workspaceId),
     });
     return { fit: fit as Offer[], cuts: cuts as Cut[] };
   }

@@ -18,6 +18,7 @@ const IN_WORDS: Record<CutReason, string> = {
   EXTENSION_REQUIRED: "require an extension that the client did not name",
   MEDIA_TYPE: "do not take a media type of the message",
   INPUT_SCHEMA: "do not take its data",
+  TRUST: "are not trusted enough (signalbox reputation list)",
   CANARY: "are on the other side of a canary",
   FULL: "have as many tasks as they may have",
   FAILED: "have failed it",
@@ -52,7 +53,9 @@ export function nothingFits(cuts: readonly Cut[], agents: WorkspaceAgents, text:
   if (isUnavailable(cuts)) return nobodyAvailable(cuts.filter(({ retryInMs }) => retryInMs !== undefined));
   const [only] = cuts;
   if (!only) return nobodyOffers();
-  if (cuts.length === 1 && only.refusal) return only.refusal;
+  // How far one is trusted says nothing of the others.
+  const isOfAll = only.reason !== "TRUST" || only.agentIds.length === 1;
+  if (cuts.length === 1 && only.refusal && isOfAll) return only.refusal;
   const count = cuts.reduce((sum, { agentIds }) => sum + agentIds.length, 0);
   const why = cuts.map(({ reason, agentIds }) => `${agentIds.length} ${IN_WORDS[reason]}`).join(", ");
   return refusal(

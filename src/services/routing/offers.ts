@@ -25,6 +25,8 @@ export interface Ask {
   readonly isInPlace?: (agent: AgentRecord) => boolean;
   /** What keeps agents from new tasks; undefined where no agent is in trouble. */
   readonly troubles?: Troubles | undefined;
+  /** Why an agent is not trusted with it; undefined where it is. Left out, all are. */
+  readonly distrust?: ((offer: Possible) => SignalboxError | undefined) | undefined;
 }
 
 /** Why an agent is no candidate, as the record names it. HEDGED: it had the task already, and was slow. */
@@ -35,6 +37,7 @@ export type CutReason =
   | "EXTENSION_REQUIRED"
   | "MEDIA_TYPE"
   | "INPUT_SCHEMA"
+  | "TRUST"
   | Trouble
   | "CANARY"
   | "FULL"
@@ -66,7 +69,7 @@ export function sift(offers: readonly Possible[], ask: Ask): Sifted {
   const budget = checkBudget();
   const ejected: Possible[] = [];
   const fit = offers.filter((offer) => {
-    const fault = faultOf(offer, ask, data, budget) ?? troubleOf(offer, ask);
+    const fault = faultOf(offer, ask, data, budget) ?? distrustOf(offer, ask) ?? troubleOf(offer, ask);
     if (!fault) return true;
     if (fault.reason === "EJECTED") ejected.push(offer);
     const known = cuts.get(fault.reason);
@@ -84,6 +87,11 @@ export function sift(offers: readonly Possible[], ask: Ask): Sifted {
 }
 
 type Fault = Pick<Cut, "reason" | "refusal" | "retryInMs">;
+
+function distrustOf(offer: Possible, { distrust }: Ask): Fault | undefined {
+  const refusal = distrust?.(offer);
+  return refusal && { reason: "TRUST", refusal };
+}
 
 /** Asked last: who is cut for trouble could have taken the message. */
 function troubleOf({ agent, capability }: Possible, { troubles }: Ask): Fault | undefined {

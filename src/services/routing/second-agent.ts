@@ -7,6 +7,7 @@ import type { AgentDirectory } from "../agent-directory.ts";
 import { endpointOf, type FindAnotherAgent } from "../another-agent.ts";
 import type { AgentAvailability } from "./availability.ts";
 import { type DecideDeps, decide } from "./decide.ts";
+import { distrustIn } from "./distrust.ts";
 import type { FallbackDeps } from "./fallback.ts";
 import { steer, traceOf } from "./steer.ts";
 import type { WorkspaceSettings } from "./workspace-settings.ts";
@@ -30,12 +31,14 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
     const offers = (await deps.directory.agents(workspaceId)).byCapability.get(capabilityId) ?? [];
     const others = offers.filter((each) => !exclude.includes(each.agent.agentId) && endpointOf(each).safeToRepeat);
     await deps.rollouts.load(workspaceId);
+    await deps.trust.load(workspaceId);
     const steered = steer(others, {
       ask: {
         message,
         extensions: delivery.extensions ?? [],
         wishes,
         troubles: deps.availability?.troubles(workspaceId),
+        distrust: distrustIn(deps.trust, workspaceId),
       },
       rollout: deps.rollouts.of(workspaceId, capabilityId),
       key: contextId,
