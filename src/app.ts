@@ -67,6 +67,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     alerts: () => alertsOfAll(engine.alerts),
     policyFilesAreValid: () => engine.policyFilesAreValid(),
     agents: () => engine.agentGauges(),
+    leastTrusted: (most) => engine.reputation.leastTrusted(most),
   });
   const engine = await startEngine({
     config,
@@ -80,6 +81,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onCacheLookup: metrics.cacheLookup,
     onHedge: metrics.hedge,
     onMirror: metrics.mirror,
+    onReputation: metrics.reputation,
     onCheck: metrics.healthCheck,
     onPolicyReload: metrics.policyReload,
     onPolicyVerdict: metrics.policyVerdict,

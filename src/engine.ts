@@ -17,6 +17,7 @@ import type { Alerts } from "./services/alerts.ts";
 import type { Outbox } from "./services/background/outbox.ts";
 import { noPolicyFiles } from "./services/background/policy-files.ts";
 import type { Dispatcher } from "./services/dispatcher.ts";
+import type { Reputation } from "./services/reputation.ts";
 import type { Rollouts } from "./services/rollouts.ts";
 import type { Router } from "./services/router.ts";
 import type { AgentGauge } from "./services/routing/agent-gauges.ts";
@@ -49,6 +50,8 @@ export interface Engine extends UseCases {
   agentGauges(): AgentGauge[];
   /** How many tasks wait for room at their agents, over all replicas, as this one has counted them within the last second. */
   readonly waitingAtAgents: number;
+  /** How agents stand, as this replica knows it. */
+  readonly reputation: Reputation;
   /** This replica's slices of limits: the units in them, and those in use. */
   allotted(): { granted: number; held: number };
   /** How many tasks wait for a replica, counted to `limits.queued-tasks`. Rejects when the database does not answer. */
@@ -69,6 +72,7 @@ const UNHEARD: EngineListeners = {
   onMirror() {},
   onPolicyReload() {},
   onPolicyVerdict() {},
+  onReputation() {},
   onCheck() {},
 };
 
@@ -102,7 +106,7 @@ async function build(base: EngineBase): Promise<Engine> {
   const routing = buildRouting(base, ground, clients, policy, () => dispatch.claims.lookAtAgents());
   const dispatch: DispatchParts = buildDispatch(base, ground, clients, policy, routing);
   const useCases = buildUseCases(base, ground, clients, policy, routing, dispatch);
-  const outbox = await startDuties(base, ground, clients);
+  const outbox = await startDuties(base, ground, clients, routing);
 
   const { leases, replica, hub, hints } = ground;
   const { watch, rollouts, router, alerts, allotments, agentQueue } = routing;
@@ -151,6 +155,7 @@ async function build(base: EngineBase): Promise<Engine> {
     policyFilesAreValid: () => (policy.files === noPolicyFiles ? undefined : policy.files.problems.length === 0),
     agentHealth: watch.health,
     agentGauges: watch.gauges,
+    reputation: routing.reputation,
     get waitingAtAgents() {
       return agentQueue.waiting;
     },

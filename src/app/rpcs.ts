@@ -7,6 +7,7 @@ import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
 import { PolicyService } from "../../gen/signalbox/v1/policy_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
+import { ReputationService } from "../../gen/signalbox/v1/reputation_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
@@ -24,6 +25,7 @@ import { createMessageService } from "../transport/rpc/message-service.ts";
 import { createPolicyService } from "../transport/rpc/policy-service.ts";
 import { createReflection } from "../transport/rpc/reflection-service.ts";
 import { createRegistryService } from "../transport/rpc/registry-service.ts";
+import { createReputationService } from "../transport/rpc/reputation-service.ts";
 import { createRolloutService } from "../transport/rpc/rollout-service.ts";
 import { createRoutingService } from "../transport/rpc/routing-service.ts";
 import { createTaskService } from "../transport/rpc/task-service.ts";
@@ -47,6 +49,7 @@ export function bindRpcs(engine: Engine, deps: RpcsDeps): BoundRpcs {
     register(MessageService, createMessageService(engine.exchanges)),
     register(CacheService, createCacheService(engine.cachedResults)),
     register(PolicyService, createPolicyService(engine.policyVersions, engine.policyTrials)),
+    register(ReputationService, createReputationService(engine.reputations)),
   ];
   // These tell of all services, themselves among them.
   const services = [...registrations.map(({ service }) => service), Health, ServerReflection, ServerReflectionAlpha];

@@ -42,8 +42,9 @@ function foundTable(found: readonly FoundAgent[]): string {
     agent?.card?.name ?? "",
     capabilityIds.slice(0, NAMED_CAPABILITIES).join(",") + (capabilityIds.length > NAMED_CAPABILITIES ? ",…" : ""),
     score > 0 ? score.toFixed(1) : "",
+    agent?.standing ? agent.standing.trust.toFixed(2) : "",
   ]);
-  return table(["ID", "NAME", "CAPABILITIES", "SCORE"], rows);
+  return table(["ID", "NAME", "CAPABILITIES", "SCORE", "TRUST"], rows);
 }
 
 const gather = (text: string, before: string[]): string[] => [...before, text];

@@ -18,6 +18,7 @@ import {
   type TaskStatusUpdateEvent,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { cachedFrom } from "./cached-result.ts";
+import { REPORTED_BY_AGENT } from "./failure-cause.ts";
 import { holdsArtifact, type NewUpdate, stateOf, type TaskHeader, type TaskImage } from "./task-log.ts";
 import { EngineState, isInterrupted, isTerminal, stateAfterReport } from "./task-state.ts";
 
@@ -27,8 +28,6 @@ export interface StatusInit {
   message?: Message;
   timestamp: Timestamp;
 }
-
-const REPORTED_BY_AGENT = "reported by the agent";
 
 type Ids = Pick<TaskHeader, "taskId" | "contextId">;
 

@@ -36,6 +36,8 @@ export interface Capability {
   maxLatencyMs: number;
   availability: number;
   access: Access;
+  /** Whether anybody has said what its access is; else it is thought to be WRITE. */
+  isAccessDeclared: boolean;
   safeToRepeat: boolean;
   labels: Readonly<Record<string, string>>;
   /** How long a result may be given again, in milliseconds; 0: never. */
@@ -76,6 +78,7 @@ export function capabilityOfSkill(agentId: string, card: AgentCard, skill: Agent
     maxLatencyMs: DEFAULT_MAX_LATENCY_MS,
     availability: DEFAULT_AVAILABILITY,
     access: "WRITE",
+    isAccessDeclared: false,
     safeToRepeat: false,
     labels: {},
     cacheTtlMs: 0,
@@ -128,7 +131,8 @@ function merged(known: Capability, said: GivenCapability): Capability {
     maxConcurrency: said.maxConcurrency || known.maxConcurrency,
     maxLatencyMs: Number(serviceLevel?.maxLatencyMs ?? 0) || known.maxLatencyMs,
     availability: serviceLevel?.availability || known.availability,
-    access: access === GivenAccess.READ ? "READ" : access === GivenAccess.WRITE ? "WRITE" : known.access,
+    ...(access === GivenAccess.READ && { access: "READ", isAccessDeclared: true }),
+    ...(access === GivenAccess.WRITE && { access: "WRITE", isAccessDeclared: true }),
     safeToRepeat: said.safeToRepeat || known.safeToRepeat,
     labels: { ...known.labels, ...said.labels },
     cacheTtlMs: Number(said.cacheTtlMs) || known.cacheTtlMs,

@@ -2,6 +2,7 @@
 import { startExchangeSweep } from "../services/background/exchange-sweep.ts";
 import { type Outbox, startOutbox } from "../services/background/outbox.ts";
 import { startPushNotifications } from "../services/background/push-notifications.ts";
+import { createReputationDuty } from "../services/background/reputation-duty.ts";
 import { startSweep } from "../services/background/sweep.ts";
 import { createExchangeRetention } from "../store/exchange-retention.ts";
 import { createExpiredRows } from "../store/expired-rows.ts";
@@ -10,8 +11,14 @@ import { createPushQueue } from "../store/push-queue.ts";
 import type { Clients } from "./clients.ts";
 import type { Ground } from "./ground.ts";
 import type { EngineBase } from "./options.ts";
+import type { RoutingParts } from "./routing.ts";
 
-export async function startDuties(base: EngineBase, { hub, replica }: Ground, { webhooks }: Clients): Promise<Outbox> {
+export async function startDuties(
+  base: EngineBase,
+  { hub, replica }: Ground,
+  { webhooks }: Clients,
+  { reputationRepository, trustRules, watch }: RoutingParts,
+): Promise<Outbox> {
   const { db, config, log, runtime, closing } = base;
   const push = startPushNotifications({
     queue: createPushQueue(db),
@@ -24,8 +31,19 @@ export async function startDuties(base: EngineBase, { hub, replica }: Ground, { 
     onDelivery: base.onDelivery,
   });
   closing.push(() => push.stop());
+  const reputation = createReputationDuty({
+    repository: reputationRepository,
+    directory: watch.directory,
+    rules: trustRules,
+    runtime,
+    onOutcomes({ good, bad, neutral }) {
+      base.onReputation("good", good);
+      base.onReputation("bad", bad);
+      base.onReputation("neutral", neutral);
+    },
+  });
   const outbox = await startOutbox({
-    duties: [push.duty],
+    duties: [push.duty, reputation],
     repository: createOutboxRepository(db),
     hub,
     runtime,

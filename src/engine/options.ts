@@ -28,6 +28,8 @@ export interface EngineListeners {
   onPolicyReload(result: "loaded" | "refused"): void;
   /** Told of each verdict of a policy. */
   onPolicyVerdict(phase: PolicyPhase, effect: Verdict["effect"]): void;
+  /** Told what was taken into the reputation of agents: ends of tasks, and what judges reported. */
+  onReputation(outcome: "good" | "bad" | "neutral" | "report", count: number): void;
   /** Told of each check of an agent. */
   onCheck(outcome: "passed" | "failed"): void;
 }

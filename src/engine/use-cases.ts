@@ -13,6 +13,7 @@ import { createPolicyTrials, type PolicyTrials } from "../services/policy-trials
 import { createPolicyVersions, type PolicyVersions } from "../services/policy-versions.ts";
 import { createPushConfigs, type PushConfigs } from "../services/push-configs.ts";
 import { createRegistry, type Registry } from "../services/registry.ts";
+import { createReputations, type Reputations } from "../services/reputations.ts";
 import { createResultCache } from "../services/result-cache.ts";
 import { createRolloutSettings, type RolloutSettings } from "../services/rollout-settings.ts";
 import { createRoutes, type Routes } from "../services/routes.ts";
@@ -52,6 +53,7 @@ export interface UseCases {
   readonly cachedResults: CachedResults;
   readonly policyVersions: PolicyVersions;
   readonly policyTrials: PolicyTrials;
+  readonly reputations: Reputations;
 }
 
 export function buildUseCases(
@@ -65,7 +67,7 @@ export function buildUseCases(
   const { db, config, log, runtime } = base;
   const { policy } = policyParts;
   const { replica, hub, store, repositories } = ground;
-  const { router, rollouts, settings, agentQueue, readDecision } = routing;
+  const { router, rollouts, settings, agentQueue, readDecision, reputation } = routing;
   const { directory, loads, cardRefresh, health } = routing.watch;
   const { connector, webhooks, cards } = clients;
 
@@ -115,6 +117,7 @@ export function buildUseCases(
     policy,
     budgets: noBudgets,
     delegations: noDelegations,
+    trust: reputation,
     dispatcher,
     tasks,
     pushConfigs,
@@ -130,6 +133,7 @@ export function buildUseCases(
     cards,
     cardRefresh,
     health,
+    reputation,
     runtime,
   });
   const exchanges = buildExchanges({
@@ -144,6 +148,7 @@ export function buildUseCases(
     policy,
     runtime,
     loads,
+    trust: reputation,
     waitingAt: agentQueue.waitingAt,
     settings,
   });
@@ -165,6 +170,15 @@ export function buildUseCases(
       ...policyParts,
       readDecidedTasks: (workspaceId, query) => readDecidedTasks(db, workspaceId, query),
       runtime,
+    }),
+    reputations: createReputations({
+      repository: routing.reputationRepository,
+      reputation,
+      rules: routing.trustRules,
+      directory,
+      tasks,
+      runtime,
+      onReport: () => base.onReputation("report", 1),
     }),
   };
 }

@@ -19,6 +19,7 @@ import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
 import { PolicyService } from "../../gen/signalbox/v1/policy_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
+import { ReputationService } from "../../gen/signalbox/v1/reputation_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
@@ -101,6 +102,8 @@ export interface SignalboxClient {
   readonly rollouts: Client<typeof RolloutService>;
   /** Messages of one typed envelope: discover, negotiate, delegate and so on, tied together by a correlation id. */
   readonly messages: Client<typeof MessageService>;
+  /** How far agents are trusted, and what is said of what they did. */
+  readonly reputations: Client<typeof ReputationService>;
   /** Results that are given again. */
   readonly cache: Client<typeof CacheService>;
   /** What is allowed, and what would be by a draft. */
@@ -146,6 +149,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
   const messages = createClient(MessageService, transport);
   const cache = createClient(CacheService, transport);
   const policies = createClient(PolicyService, transport);
+  const reputations = createClient(ReputationService, transport);
 
   async function send(message: string | Message, options: SendOptions & { wait?: boolean } = {}) {
     const request = sendRequest(message, options);
@@ -216,7 +220,21 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     return a2a.getTask({ id: taskId }, options);
   }
 
-  return { a2a, registry, tasks, routes, rollouts, send, stream, watch, waitFor, messages, cache, policies };
+  return {
+    a2a,
+    registry,
+    tasks,
+    routes,
+    rollouts,
+    send,
+    stream,
+    watch,
+    waitFor,
+    messages,
+    cache,
+    policies,
+    reputations,
+  };
 }
 
 /** A message of the user with one text part. */

@@ -31,6 +31,7 @@ import type { Route, Router } from "./router.ts";
 import { NoRouteError } from "./routing/no-route.ts";
 import type { Runtime } from "./runtime.ts";
 import type { Tasks } from "./tasks.ts";
+import { accessNeeded, type Trust } from "./trust.ts";
 import type { UpdateHub } from "./update-hub.ts";
 import { type TaskWatch, watchTask } from "./watch.ts";
 
@@ -41,6 +42,7 @@ export interface AcceptDeps {
   policy: Policy;
   budgets: Budgets;
   delegations: Delegations;
+  trust: Trust;
   dispatcher: Dispatcher;
   idempotency: Idempotency;
   cache: ResultCache;
@@ -126,6 +128,7 @@ export function createAccept(deps: AcceptDeps): Accept {
       return { image, updates: watch(context, image.header.taskId, image.seq, true) };
     }
     const { agent, wishes, decision } = route;
+    if (parent) await checkDelegate(context, parent, route);
     const { workspaceId } = context;
     const pushConfig = request.configuration?.taskPushNotificationConfig;
     const pushing = pushConfig && (await deps.pushConfigs.prepare(pushConfig));
@@ -178,6 +181,13 @@ export function createAccept(deps: AcceptDeps): Accept {
       reserved?.release();
       throw error;
     }
+  }
+
+  /** Who delegates must be trusted with what it asks for. */
+  async function checkDelegate({ workspaceId }: RequestContext, { agentId }: TaskParent, { capability }: Route) {
+    await deps.trust.load(workspaceId);
+    const refusal = deps.trust.refusal({ workspaceId, agentId, access: accessNeeded(capability), as: "caller" });
+    if (refusal) throw refusal;
   }
 
   async function proceed(context: RequestContext, request: SendMessageRequest, hold?: Hold): Promise<Accepted> {

@@ -19,7 +19,7 @@ import type { AgentRepository } from "../store/agent-repository.ts";
 import type { CapabilityRepository } from "../store/capability-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import { pageLimit, pageToken, readPageToken } from "./paging.ts";
-import { agentNotFound, capabilityView } from "./registry-views.ts";
+import { agentNotFound, capabilityView, type Standings } from "./registry-views.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
 
@@ -38,6 +38,7 @@ interface RegistryCapabilitiesDeps {
   agents: AgentRepository;
   capabilities: CapabilityRepository;
   directory: AgentDirectory;
+  reputation: Standings;
   runtime: Runtime;
 }
 
@@ -45,6 +46,7 @@ export function createRegistryCapabilities({
   agents,
   capabilities,
   directory,
+  reputation,
   runtime,
 }: RegistryCapabilitiesDeps): RegistryCapabilities {
   return {
@@ -53,7 +55,7 @@ export function createRegistryCapabilities({
       refuse(capabilityViolations(capability, "capability"));
       if (!isDnsLabel(agentId)) throw agentNotFound(agentId);
       // What only we say is not stored: it may be another tomorrow.
-      const given = clone(CapabilitySchema, { ...capability, agentId: "", skillId: "" });
+      const given = clone(CapabilitySchema, { ...capability, agentId: "", skillId: "", standing: undefined });
       const outcome = await capabilities.put(workspaceId, agentId, given, { most: MAX_GIVEN, now: runtime.now() });
       if (outcome === "full") throw tooManyCapabilities(agentId);
       const agent = outcome === "stored" ? await agents.get(workspaceId, agentId) : undefined;
@@ -90,8 +92,11 @@ export function createRegistryCapabilities({
         .filter(({ capabilityId, agentId }) => capabilityId > afterCapability || agentId > afterAgent);
       const page = found.slice(0, limit);
       const last = page.at(-1);
+      await reputation.load(workspaceId);
       return create(ListCapabilitiesResponseSchema, {
-        capabilities: page.map(capabilityView),
+        capabilities: page.map((one) =>
+          capabilityView(one, reputation.standing(workspaceId, one.agentId, one.capabilityId)),
+        ),
         nextPageToken: found.length > limit && last ? pageToken(last.capabilityId, last.agentId) : "",
       });
     },

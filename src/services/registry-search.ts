@@ -16,7 +16,7 @@ import type { AgentDirectory, WorkspaceAgents } from "./agent-directory.ts";
 import type { AgentHealthService } from "./agent-health.ts";
 import type { AgentConnector } from "./agent-port.ts";
 import { pageLimit } from "./paging.ts";
-import { agentView } from "./registry-views.ts";
+import { agentView, type Standings } from "./registry-views.ts";
 import type { RequestContext } from "./request-context.ts";
 
 const DEFAULT_PAGE = 20;
@@ -37,6 +37,7 @@ export function createRegistrySearch(
   directory: AgentDirectory,
   connector: AgentConnector,
   health: Pick<AgentHealthService, "ofAll">,
+  reputation: Standings,
 ): RegistrySearch {
   return {
     async searchAgents({ workspaceId }, request) {
@@ -50,10 +51,17 @@ export function createRegistrySearch(
       const found = find(agents, request).slice(0, limit);
       const ids = found.map(({ agentId }) => agentId);
       const healths = await health.ofAll(workspaceId, ids);
+      await reputation.load(workspaceId);
       return create(SearchAgentsResponseSchema, {
         agents: found.map(({ agentId, capabilityIds, score }) =>
           create(FoundAgentSchema, {
-            agent: agentView(agents.byId.get(agentId)!, agents.defaultAgent?.agentId, connector, healths.get(agentId)),
+            agent: agentView(
+              agents.byId.get(agentId)!,
+              agents.defaultAgent?.agentId,
+              connector,
+              healths.get(agentId),
+              reputation.standing(workspaceId, agentId, undefined),
+            ),
             capabilityIds,
             score,
           }),

@@ -11,8 +11,13 @@ import {
 import type { Capability } from "../domain/capability.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import { decimalOf } from "../domain/money.ts";
+import type { StandingNow } from "../domain/reputation/agent-standings.ts";
 import type { AgentRecord } from "../store/agent-repository.ts";
 import type { AgentConnector } from "./agent-port.ts";
+import type { Reputation } from "./reputation.ts";
+
+/** How agents stand, for whoever shows them. */
+export type Standings = Pick<Reputation, "load" | "standing">;
 
 /** An agent as clients see it. `defaultId` is the workspace's default agent; `health` is left out of one that has just gone. */
 export function agentView(
@@ -20,6 +25,7 @@ export function agentView(
   defaultId: string | undefined,
   connector: AgentConnector,
   health: AgentHealth | undefined,
+  standing: StandingNow,
 ): Agent {
   const used = connector.pick(agent.card);
   return create(AgentSchema, {
@@ -35,6 +41,7 @@ export function agentView(
     safeToRepeat: agent.safeToRepeat,
     protocolVersion: used?.protocolVersion ?? "",
     ...(health && { health }),
+    standing: { ...standing },
     maxConcurrency: agent.maxConcurrency ?? 0,
   });
 }
@@ -47,7 +54,7 @@ function cardFetchedAt({ cardUrl, cardFetchedAt: storedAt }: AgentRecord, health
 }
 
 /** A capability as clients see it: with all that is known of it, wherever it was said. */
-export function capabilityView(capability: Capability) {
+export function capabilityView(capability: Capability, standing?: StandingNow) {
   const { costMicros, averageLatencyMs = 0, maxConcurrency = 0, maxLatencyMs, availability } = capability;
   const {
     capabilityId,
@@ -80,6 +87,7 @@ export function capabilityView(capability: Capability) {
     labels: { ...capability.labels },
     cacheTtlMs: BigInt(capability.cacheTtlMs),
     cacheShared: capability.cacheShared,
+    ...(standing && { standing: { ...standing } }),
   });
 }
 

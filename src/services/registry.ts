@@ -24,7 +24,7 @@ import { etagMismatch, revisionIn } from "./etag.ts";
 import { pageLimit, pageToken, readPageToken } from "./paging.ts";
 import { createRegistryCapabilities, type RegistryCapabilities } from "./registry-capabilities.ts";
 import { createRegistrySearch, type RegistrySearch } from "./registry-search.ts";
-import { agentNotFound, agentView } from "./registry-views.ts";
+import { agentNotFound, agentView, type Standings } from "./registry-views.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
 
@@ -53,11 +53,12 @@ interface RegistryDeps {
   cards: CardFetcher;
   cardRefresh: CardRefresh;
   health: Pick<AgentHealthService, "of" | "ofAll" | "recheck">;
+  reputation: Standings;
   runtime: Runtime;
 }
 
 export function createRegistry(deps: RegistryDeps): Registry {
-  const { repository, capabilities, directory, connector, cards, cardRefresh, health, runtime } = deps;
+  const { repository, capabilities, directory, connector, cards, cardRefresh, health, reputation, runtime } = deps;
   const { checked } = cardRefresh;
 
   async function fetchCard(url: string, field: string, signal: AbortSignal): Promise<AgentCardSource> {
@@ -82,7 +83,9 @@ export function createRegistry(deps: RegistryDeps): Registry {
     const { workspaceId } = context;
     const { defaultAgent } = await directory.agents(workspaceId);
     const agent = await existing(context, agentId);
-    return agentView(agent, defaultAgent?.agentId, connector, await health.of(workspaceId, agentId));
+    await reputation.load(workspaceId);
+    const standing = reputation.standing(workspaceId, agentId, undefined);
+    return agentView(agent, defaultAgent?.agentId, connector, await health.of(workspaceId, agentId), standing);
   }
 
   /** What changed is seen by the next request here, and by other replicas within a second. */
@@ -91,8 +94,8 @@ export function createRegistry(deps: RegistryDeps): Registry {
   }
 
   return {
-    ...createRegistryCapabilities({ agents: repository, capabilities, directory, runtime }),
-    ...createRegistrySearch(directory, connector, health),
+    ...createRegistryCapabilities({ agents: repository, capabilities, directory, reputation, runtime }),
+    ...createRegistrySearch(directory, connector, health, reputation),
 
     async register(context, request) {
       const wanted = request.agentId;
@@ -157,8 +160,17 @@ export function createRegistry(deps: RegistryDeps): Registry {
       const last = agents.at(-1);
       const ids = agents.map(({ agentId }) => agentId);
       const healths = await health.ofAll(context.workspaceId, ids);
+      await reputation.load(context.workspaceId);
       return create(ListAgentsResponseSchema, {
-        agents: agents.map((agent) => agentView(agent, defaultAgent?.agentId, connector, healths.get(agent.agentId))),
+        agents: agents.map((agent) =>
+          agentView(
+            agent,
+            defaultAgent?.agentId,
+            connector,
+            healths.get(agent.agentId),
+            reputation.standing(context.workspaceId, agent.agentId, undefined),
+          ),
+        ),
         nextPageToken: found.length > limit && last ? pageToken(last.agentId) : "",
       });
     },

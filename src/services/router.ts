@@ -23,6 +23,7 @@ import type { RequestContext } from "./request-context.ts";
 import type { AgentAvailability } from "./routing/availability.ts";
 import { createBreather } from "./routing/breather.ts";
 import { type DecideDeps, decide, undecided } from "./routing/decide.ts";
+import { distrustIn } from "./routing/distrust.ts";
 import { type FallbackDeps, type Found, findWithFallback, nextInChain, type Quest } from "./routing/fallback.ts";
 import { NoRouteError, noRoute, nothingFits } from "./routing/no-route.ts";
 import type { Ask, Cut, Possible } from "./routing/offers.ts";
@@ -176,8 +177,16 @@ export function createRouter(deps: RouterDeps): Router {
     const agents = await directory.agents(workspaceId);
     const loading = rollouts.load(workspaceId);
     if (loading) await loading;
+    const trusting = deps.trust.load(workspaceId);
+    if (trusting) await trusting;
     const settings = await deps.settings.of(workspaceId);
-    const ask: Ask = { message, extensions, wishes, troubles: deps.availability?.troubles(workspaceId) };
+    const ask: Ask = {
+      message,
+      extensions,
+      wishes,
+      troubles: deps.availability?.troubles(workspaceId),
+      distrust: distrustIn(deps.trust, workspaceId),
+    };
     // A preview that names no context is of any one: a canary's share of previews shows the canary.
     const task = { workspaceId, agents, key: key || deps.runtime.newId() };
     // Checking data against schemas is what can take long.
@@ -269,6 +278,7 @@ export function createRouter(deps: RouterDeps): Router {
   ): Promise<Rerouted | undefined> {
     const { workspaceId, capabilityId, delivery } = task;
     await rollouts.load(workspaceId);
+    await deps.trust.load(workspaceId);
     const { fallbackChain } = rollouts.of(workspaceId, capabilityId);
     if (!fallbackChain.some(({ conditions }) => conditions.includes(condition))) return undefined;
     const wishes = routingWishes(delivery.metadata);
@@ -279,9 +289,10 @@ export function createRouter(deps: RouterDeps): Router {
     const agents = await directory.agents(workspaceId);
     const troubles = deps.availability?.troubles(workspaceId);
     const admitted = await deps.policy.readmit(task, before);
+    const distrust = distrustIn(deps.trust, workspaceId);
     const { source, matches } = before;
     const judge = admitted.judge(source);
-    const ask: Ask = { message, extensions: delivery.extensions ?? [], wishes, troubles, judge };
+    const ask: Ask = { message, extensions: delivery.extensions ?? [], wishes, troubles, judge, distrust };
     const quest: Quest = { workspaceId, agents, ask, key: task.contextId };
     const asked: Search = { source, matches, offers: [], ...(capabilityId !== undefined && { capabilityId }) };
     const passed = new Set([task.agentId, ...exclude]);

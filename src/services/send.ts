@@ -9,6 +9,7 @@ import {
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { invalidAgentResponse, unsupportedOperation } from "../domain/errors.ts";
+import { INVALID_ANSWER } from "../domain/failure-cause.ts";
 import {
   applyUpdate,
   givenCapabilityId,
@@ -20,7 +21,6 @@ import {
 import { isInterrupted, isTerminal, stateName } from "../domain/task-state.ts";
 import { type AcceptDeps, createAccept } from "./accept.ts";
 import type { RequestContext, StreamCursor } from "./request-context.ts";
-import { INVALID_ANSWER } from "./task-reporter.ts";
 import { type TaskWatch, watchTask } from "./watch.ts";
 
 export interface SendDeps extends AcceptDeps {

@@ -7,6 +7,7 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Role, StreamResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { statusUpdate } from "../domain/agent-report.ts";
+import { attemptFailed, failureCause, movedCause } from "../domain/failure-cause.ts";
 import { agentsOf, type NewUpdate, stateOf, type TaskImage } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
 import type { Reroute } from "../store/append-batch.ts";
@@ -76,7 +77,8 @@ export function createTaskAttempts(
   async function again(why: string): Promise<boolean> {
     if (!mayRepeat(writer.image)) return false;
     const pauseMs = backoffMs(writer.image.header.attempt - 1, rules.minPauseMs, rules.maxPauseMs, runtime.random);
-    return schedule(why, `the next one is due in ${Math.round(pauseMs)} ms`, { pauseMs, allowed: mayRepeat });
+    const cause = attemptFailed(writer.image.header.attempt, why, `the next one is due in ${Math.round(pauseMs)} ms`);
+    return schedule(why, cause, { pauseMs, allowed: mayRepeat });
   }
 
   /** Gives the task to the next agent, at once. False when there is none, or it must stay where it is. */
@@ -94,23 +96,18 @@ export function createTaskAttempts(
       log.warn({ err: error }, "no other agent could be looked for");
       return false;
     }
-    const from = header.agentId;
     const allowed = (image: TaskImage) => deps.isWanted() && mayMove(image);
-    return schedule(why, `the next one is with agent ${reroute.agentId} instead of ${from}`, {
-      pauseMs: 0,
-      allowed,
-      reroute,
-    });
+    const cause = movedCause(header.attempt, why, { from: header.agentId, to: reroute.agentId });
+    return schedule(why, cause, { pauseMs: 0, allowed, reroute });
   }
 
   /** False when it must not be: that is known when it is written down, because the client may say more until then. */
   async function schedule(
     why: string,
-    what: string,
+    cause: string,
     { pauseMs, allowed, reroute }: { pauseMs: number; allowed: (image: TaskImage) => boolean; reroute?: Reroute },
   ): Promise<boolean> {
     const { attempt } = writer.image.header;
-    const cause = `attempt ${attempt} failed: ${why.replace(/\s+/g, " ")}; ${what}`;
     let repeats = true;
     await writer.append(
       (image) => {
@@ -143,7 +140,7 @@ export function createTaskAttempts(
   }
 
   async function refused(failure: AgentCallError): Promise<void> {
-    if (rules.safeToRepeat && (await elsewhere(`${failure.kind}: ${failure.message}`))) return;
+    if (rules.safeToRepeat && (await elsewhere(failureCause(failure)))) return;
     await reporter.failFor(failure);
   }
 
@@ -154,11 +151,11 @@ export function createTaskAttempts(
       const unclear = failure.kind === "broken" || failure.kind === "timeout";
       const harmless = unheard || (unclear && rules.safeToRepeat);
       if (!harmless) return refused(failure);
-      const why = `${failure.kind}: ${failure.message}`;
+      const why = failureCause(failure);
       if (!(await elsewhere(why)) && !(await again(why))) await reporter.failFor(failure);
     },
     async failed(failure) {
-      const why = `${failure.kind}: ${failure.message}`;
+      const why = failureCause(failure);
       if (rules.safeToRepeat && ((await elsewhere(why)) || (await again(why)))) return;
       await reporter.failFor(failure);
     },

@@ -24,6 +24,7 @@ import {
   updatesFromStatus,
 } from "../domain/agent-report.ts";
 import { cachedFrom } from "../domain/cached-result.ts";
+import { failureCause, OUTPUT_SCHEMA } from "../domain/failure-cause.ts";
 import { idViolations } from "../domain/message-rules.ts";
 import { type Misfit, misfitOfMessage, misfitOfTask } from "../domain/output-check.ts";
 import { type NewUpdate, stateBrought, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
@@ -37,11 +38,6 @@ import { weightOfChunk, weightOfStatus, weightOfTask } from "./report-weight.ts"
 import type { Runtime } from "./runtime.ts";
 import type { AppendOptions, MakeUpdates } from "./task-append.ts";
 import { LeaseLostError, type TaskWriter } from "./task-writer.ts";
-
-/** Begins the `cause` of a failure whose raw answer the log keeps. */
-export const INVALID_ANSWER = "INVALID_AGENT_RESPONSE";
-/** Begins the `cause` of a failure whose data the log keeps: they break the output schema of the capability. */
-const OUTPUT_SCHEMA = "OUTPUT_SCHEMA";
 
 /** What is kept of an agent's reason for a failure that is not the end, in characters. */
 const MAX_REASON = 512;
@@ -183,9 +179,10 @@ class Reporter implements TaskReporter {
 
   async failFor(error: AgentCallError): Promise<void> {
     this.#deps.log.warn({ err: error, kind: error.kind, reason: error.reason }, "the agent failed the task");
-    if (error.kind !== "invalid") return this.set(TaskState.FAILED, error.message, `${error.kind}: ${error.message}`);
+    const cause = failureCause(error);
+    if (error.kind !== "invalid") return this.set(TaskState.FAILED, error.message, cause);
     const raw = error.raw === undefined ? "" : `\n${error.raw}`;
-    return this.set(TaskState.FAILED, error.message, `${INVALID_ANSWER}: ${error.message}${raw}`, { hidden: true });
+    return this.set(TaskState.FAILED, error.message, `${cause}${raw}`, { hidden: true });
   }
 
   // --- what is heard, and what is held meanwhile
@@ -220,13 +217,13 @@ class Reporter implements TaskReporter {
       by: "agent",
       ...(message.contextId !== "" && { upstreamContextId: message.contextId }),
     };
-    const bare = (image: TaskImage) => [replyUpdate(image.header, message, known)];
+    // The cache gives a message without a context.
+    const cause = message.contextId === "" ? causeOf(cachedFrom(message.metadata)) : undefined;
+    const bare = ({ header }: TaskImage) => [{ ...replyUpdate(header, message, known), ...(cause && { cause }) }];
     if ((await this.#writer.append(bare, { ...ids, hidden: true }, this.#signal)) !== "disclosed") return;
     const completed = ({ header }: TaskImage) => {
       const own = ownMessage(header, message, known);
       const status = { state: TaskState.COMPLETED, timestamp: this.#now(), message: own };
-      // The cache gives a message without a context.
-      const cause = message.contextId === "" ? causeOf(cachedFrom(message.metadata)) : undefined;
       return [statusUpdate(header, status, cause ?? "the agent answered with a message")];
     };
     await this.#writer.append(completed, ids, this.#signal);

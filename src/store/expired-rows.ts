@@ -10,6 +10,10 @@ export interface ExpiredRows {
    * to no result, and puts the others off. Returns how many it looked at.
    */
   removeResults(now: Date, limit: number): Promise<number>;
+  /** Removes at most `limit` reports of judges that were taken in before. Returns how many. */
+  removeReports(before: Date, limit: number): Promise<number>;
+  /** Removes at most `limit` reputations of agents that have left, in which nothing has changed since. Returns how many. */
+  removeReputations(before: Date, limit: number): Promise<number>;
   /** Removes the oldest results of workspaces that have more than `most`, at most `limit` of each. Returns how many. */
   evictResults(most: number, limit: number): Promise<number>;
 }
@@ -61,10 +65,32 @@ const EVICT: Statement = {
     ) oldest where r.ctid = oldest.place returning 1`,
 };
 
+const REPORTS: Statement = {
+  name: "expired-reports-v1",
+  text: `
+    delete from reputation_reports where ctid = any (array(
+      select ctid from reputation_reports where created_at < $1 order by created_at limit $2 for update skip locked
+    )) returning 1`,
+};
+
+const REPUTATIONS: Statement = {
+  name: "expired-reputations-v1",
+  text: `
+    delete from reputations where ctid = any (array(
+      select r.ctid from reputations r
+      where r.at < $1 and not exists (
+        select from agents a where a.workspace_id = r.workspace_id and a.agent_id = r.agent_id
+      )
+      limit $2 for update skip locked
+    )) returning 1`,
+};
+
 export function createExpiredRows(db: Database): ExpiredRows {
   return {
     removeKeys: async (now, limit) => (await db.query(KEYS, [now, limit])).length,
     removeResults: async (now, limit) => (await db.query(RESULTS, [now, limit]))[0]!.looked as number,
+    removeReports: async (before, limit) => (await db.query(REPORTS, [before, limit])).length,
+    removeReputations: async (before, limit) => (await db.query(REPUTATIONS, [before, limit])).length,
     evictResults: async (most, limit) => (await db.query(EVICT, [most, limit])).length,
   };
 }

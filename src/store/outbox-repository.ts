@@ -8,7 +8,7 @@
  * keep to that: write in the transaction's first writing statement, and only where `last_seq` is as its snapshot has it.
  */
 import type { UpdateKind } from "../domain/task-log.ts";
-import type { EngineState } from "../domain/task-state.ts";
+import { EngineState } from "../domain/task-state.ts";
 import type { Database, Row, Statement } from "./database.ts";
 import { kindName, kindNumber } from "./task-codec.ts";
 
@@ -33,8 +33,9 @@ export interface OutboxLease {
  * Which rows a duty gets; the others are passed over inside the database.
  * - `all`: every row, with its body.
  * - `webhooks`: what push notifications may have to tell: statuses and artifacts of tasks that have a config. No bodies.
+ * - `endings`: rows that complete a task or fail it, and those by which it waits for another attempt. No bodies.
  */
-export type OutboxTopic = "all" | "webhooks";
+export type OutboxTopic = "all" | "webhooks" | "endings";
 
 export interface OutboxRow {
   workspaceId: string;
@@ -77,8 +78,11 @@ export interface OutboxRepository {
   take(duty: string, replicaId: string): Promise<OutboxLease | undefined>;
   /** What follows a position: of at most `limits.rows` rows, those of the topic, and of their bodies about `limits.bytes`. */
   read(topic: OutboxTopic, after: OutboxPosition, limits: { rows: number; bytes: number }): Promise<OutboxPage>;
-  /** Moves the cursor. False when another has taken it. After a crash of the database it may stand where it stood before. */
-  advance(duty: string, fence: number, position: OutboxPosition): Promise<boolean>;
+  /**
+   * Moves the cursor, from where it is thought to stand if that is told. False when another has taken it, or it stands elsewhere.
+   * After a crash of the database it may stand where it stood before.
+   */
+  advance(duty: string, fence: number, position: OutboxPosition, from?: OutboxPosition): Promise<boolean>;
   /** Gives the cursor back. */
   release(duty: string, fence: number): Promise<void>;
   lag(duties: readonly string[]): Promise<OutboxLag[]>;
@@ -117,6 +121,10 @@ const TOPICS: Record<OutboxTopic, { wanted: string; body: string }> = {
   all: { wanted: "true", body: "u.body" },
   webhooks: {
     wanted: `u.kind in (${kindNumber("status")}, ${kindNumber("artifact")}) and ${HAS_CONFIGS}`,
+    body: "''::bytea",
+  },
+  endings: {
+    wanted: `coalesce(u.state in (${EngineState.COMPLETED}, ${EngineState.FAILED}, ${EngineState.SCHEDULED}), false)`,
     body: "''::bytea",
   },
 };
@@ -176,17 +184,21 @@ const look = (topic: OutboxTopic): Statement => ({
     ) ahead`,
 });
 
-const READ: Record<OutboxTopic, Statement> = { all: read("all"), webhooks: read("webhooks") };
+const READ: Record<OutboxTopic, Statement> = {
+  all: read("all"),
+  webhooks: read("webhooks"),
+  endings: read("endings"),
+};
 /** Topics of which the logs may have nothing for a long time. */
 const LOOK: Partial<Record<OutboxTopic, Statement>> = { webhooks: look("webhooks") };
 
 // Not flushed to disk before it is answered: a cursor that falls back after a crash only repeats.
 const ADVANCE: Statement = {
-  name: "outbox-advance-v1",
+  name: "outbox-advance-v2",
   text: `
     with quickly as materialized (select set_config('synchronous_commit', 'off', true))
     update outbox_cursors set xid = $3::xid8, workspace_id = $4, task_id = $5, seq = $6 from quickly
-    where name = $1 and fence = $2
+    where name = $1 and fence = $2 and ($7::xid8 is null or (xid, workspace_id, task_id, seq) = ($7, $8, $9, $10::bigint))
     returning fence`,
 };
 
@@ -233,8 +245,8 @@ export function createOutboxRepository(db: Database): OutboxRepository {
         held: end.held as boolean,
       };
     },
-    async advance(duty, fence, { xid, workspaceId, taskId, seq }) {
-      return (await db.query(ADVANCE, [duty, fence, xid, workspaceId, taskId, seq])).length === 1;
+    async advance(duty, fence, to, from) {
+      return (await db.query(ADVANCE, [duty, fence, ...columnsOf(to), ...columnsOf(from)])).length === 1;
     },
     release: async (duty, fence) => void (await db.query(RELEASE, [duty, fence])),
     async lag(duties) {
@@ -247,6 +259,9 @@ export function createOutboxRepository(db: Database): OutboxRepository {
     },
   };
 }
+
+const columnsOf = (at: OutboxPosition | undefined) =>
+  at ? [at.xid, at.workspaceId, at.taskId, at.seq] : [null, null, null, null];
 
 const positionOf = (row: Row): OutboxPosition => ({
   xid: row.xid as string,

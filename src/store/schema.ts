@@ -25,6 +25,8 @@ export interface Schema {
   exchange_quotes: ExchangeQuoteTable;
   audit_chains: AuditChainTable;
   audit_entries: AuditEntryTable;
+  reputations: ReputationTable;
+  reputation_reports: ReputationReportTable;
 }
 
 export interface WorkspaceTable {
@@ -384,5 +386,33 @@ export interface PolicyVersionTable {
   /** The principal that put it. */
   author: string;
   comment: string;
+  created_at: Date;
+}
+
+/** How an agent stands: see src/domain/reputation/standing.ts. */
+export interface ReputationTable {
+  workspace_id: string;
+  agent_id: string;
+  /** Empty for the agent as a whole. */
+  capability_id: string;
+  trust: number;
+  weight: number;
+  good_weight: number;
+  succeeded: number;
+  failed: number;
+  /** As of when trust and weights are true. */
+  at: Date;
+  /** When its trust was set last. */
+  set_at: Date | null;
+  /** See window-codec.ts. */
+  windows: Uint8Array;
+  /** The transaction that changed it last. */
+  xid: Generated<string>;
+}
+
+/** A report of a judge that was taken in. */
+export interface ReputationReportTable {
+  workspace_id: string;
+  report_id: string;
   created_at: Date;
 }

@@ -39,6 +39,8 @@ export async function startTestApp({ flags = {}, agents = {}, log }: TestAppOpti
     "task.retry-min-ms": "100",
     // Agents are asked what the test asks of them, and nothing else.
     "health.interval-ms": "0",
+    // Agents fail here on purpose, and get tasks all the same.
+    "reputation.enforce": "false",
   };
   const clean = () => rm(dataDir, { recursive: true, force: true });
   let config: Config;

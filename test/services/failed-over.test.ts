@@ -10,6 +10,7 @@ import type { WorkspaceAgents } from "../../src/services/agent-directory.ts";
 import { createRouter } from "../../src/services/router.ts";
 import { createAgentLoads } from "../../src/services/routing/agent-load.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
+import { trustAll } from "../../src/services/trust.ts";
 import type { AgentRecord } from "../../src/store/agent-repository.ts";
 import { openPolicy } from "../fixtures/open-policy.ts";
 import { headerOf } from "../fixtures/task-header.ts";
@@ -40,6 +41,7 @@ function open(before: Before | undefined, fallbackChain = steps) {
   const reads: string[] = [];
   const router = createRouter({
     runtime,
+    trust: trustAll,
     loads: createAgentLoads(runtime),
     settings: {
       of: async () => ({ strategy: undefined, weights: DEFAULT_WEIGHTS, rejects: false, revision: 0 }),

@@ -37,8 +37,9 @@ function registryOn(db: Database, connector: AgentConnector, cards: CardFetcher)
   const directory = createAgentDirectory(repository, capabilities, runtime);
   const cardDeps = { repository, directory, connector, cards, runtime };
   const health = { of: async () => undefined, ofAll: async () => new Map(), recheck: async () => {} };
+  const reputation = { load: () => undefined, standing: () => ({ trust: 0.5, score: 0.5 }) };
   const cardRefresh = createCardRefresh({ ...cardDeps, health: { moved: async () => {} } });
-  const registry = createRegistry({ ...cardDeps, capabilities, cardRefresh, health });
+  const registry = createRegistry({ ...cardDeps, capabilities, cardRefresh, health, reputation });
   return { registry, directory };
 }
 

@@ -12,6 +12,7 @@ import type { AgentDirectory, Offer, WorkspaceAgents } from "../../src/services/
 import { createAgentLoads } from "../../src/services/routing/agent-load.ts";
 import { createSecondAgent } from "../../src/services/routing/second-agent.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
+import { trustAll } from "../../src/services/trust.ts";
 import { say } from "../agents/calling.ts";
 import { openPolicy } from "../fixtures/open-policy.ts";
 import { headerOf } from "../fixtures/task-header.ts";
@@ -42,6 +43,7 @@ function finder(offers: readonly Offer[], rollout = DEFAULT_ROLLOUT) {
     directory: { agents: async () => agents } as Partial<AgentDirectory> as AgentDirectory,
     policy: openPolicy,
     runtime,
+    trust: trustAll,
     loads: createAgentLoads(runtime),
     rollouts: { load: () => undefined, of: () => rollout, owns: () => false, changed() {} },
     isLocal: ({ agentId }) => agentId === "local",

@@ -24,6 +24,7 @@ import { createWorkspaceSettings } from "../../src/services/routing/workspace-se
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { createTaskExecutions, type TaskExecutions } from "../../src/services/task-executions.ts";
 import { createTasks } from "../../src/services/tasks.ts";
+import { trustAll } from "../../src/services/trust.ts";
 import { createAgentRepository } from "../../src/store/agent-repository.ts";
 import { createCapabilityRepository } from "../../src/store/capability-repository.ts";
 import { createRolloutRepository } from "../../src/store/rollout-repository.ts";
@@ -63,6 +64,7 @@ describeEachBackend("what operators see", (backend) => {
       directory: createAgentDirectory(agents, createCapabilityRepository(backend.db), runtime),
       policy: openPolicy,
       runtime,
+      trust: trustAll,
       loads: createAgentLoads(runtime),
       settings: createWorkspaceSettings(createRoutingSettingsRepository(backend.db), runtime),
       strategy: "LEAST_LOAD",

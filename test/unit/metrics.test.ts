@@ -16,6 +16,7 @@ const open = () =>
     alerts: async () => [],
     policyFilesAreValid: () => undefined,
     agents: () => [],
+    leastTrusted: () => [],
   });
 const transitionsOn = (page: string) =>
   new Map(

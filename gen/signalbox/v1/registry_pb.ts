@@ -19,7 +19,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file signalbox/v1/registry.proto.
  */
 export const file_signalbox_v1_registry: GenFile = /*@__PURE__*/
-  fileDesc("ChtzaWduYWxib3gvdjEvcmVnaXN0cnkucHJvdG8SDHNpZ25hbGJveC52MSLxBAoKQ2FwYWJpbGl0eRIaCg1jYXBhYmlsaXR5X2lkGAEgASgJQgPgQQgSFQoIYWdlbnRfaWQYAiABKAlCA+BBAxIVCghza2lsbF9pZBgDIAEoCUID4EEDEgwKBG5hbWUYBCABKAkSEwoLZGVzY3JpcHRpb24YBSABKAkSDAoEdGFncxgGIAMoCRIQCghleGFtcGxlcxgHIAMoCRITCgtpbnB1dF9tb2RlcxgIIAMoCRIUCgxvdXRwdXRfbW9kZXMYCSADKAkSLQoMaW5wdXRfc2NoZW1hGAogASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIuCg1vdXRwdXRfc2NoZW1hGAsgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIVCg1jb3N0X3Blcl90YXNrGAwgASgJEhoKEmF2ZXJhZ2VfbGF0ZW5jeV9tcxgNIAEoAxIXCg9tYXhfY29uY3VycmVuY3kYDiABKAUSMQoNc2VydmljZV9sZXZlbBgPIAEoCzIaLnNpZ25hbGJveC52MS5TZXJ2aWNlTGV2ZWwSJAoGYWNjZXNzGBAgASgOMhQuc2lnbmFsYm94LnYxLkFjY2VzcxIWCg5zYWZlX3RvX3JlcGVhdBgRIAEoCBI0CgZsYWJlbHMYEiADKAsyJC5zaWduYWxib3gudjEuQ2FwYWJpbGl0eS5MYWJlbHNFbnRyeRIUCgxjYWNoZV90dGxfbXMYEyABKAMSFAoMY2FjaGVfc2hhcmVkGBQgASgIGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiPAoMU2VydmljZUxldmVsEhYKDm1heF9sYXRlbmN5X21zGAEgASgDEhQKDGF2YWlsYWJpbGl0eRgCIAEoASLUAwoFQWdlbnQSFQoIYWdlbnRfaWQYASABKAlCA+BBCBIiCgRjYXJkGAIgASgLMhQubGYuYTJhLnYxLkFnZW50Q2FyZBIQCghjYXJkX3VybBgDIAEoCRIxCglpbnRlcmZhY2UYBCABKAsyGS5sZi5hMmEudjEuQWdlbnRJbnRlcmZhY2VCA+BBAxIXCgppc19kZWZhdWx0GAUgASgIQgPgQQMSDAoEZXRhZxgGIAEoCRI0CgtjcmVhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBAxI0Cgt1cGRhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBAxI4Cg9jYXJkX2ZldGNoX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgPgQQMSFgoOc2FmZV90b19yZXBlYXQYCiABKAgSFwoPbWF4X2NvbmN1cnJlbmN5GAsgASgFEi4KBmhlYWx0aBgMIAEoCzIZLnNpZ25hbGJveC52MS5BZ2VudEhlYWx0aEID4EEDEh0KEHByb3RvY29sX3ZlcnNpb24YDSABKAlCA+BBAyL7AwoLQWdlbnRIZWFsdGgSDwoHaGVhbHRoeRgBIAEoCBIOCgZyZWFzb24YAiABKAkSFQoNZmFpbHVyZV9jb3VudBgDIAEoBRIzCg9sYXN0X2NoZWNrX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKEWxhc3Rfc3VjY2Vzc190aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI5ChVoZWFydGJlYXRfZXhwaXJlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDWNpcmN1aXRfc3RhdGUYByABKA4yGi5zaWduYWxib3gudjEuQ2lyY3VpdFN0YXRlEjYKEmNpcmN1aXRfb3Blbl91bnRpbBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNZWplY3RlZF91bnRpbBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJaW5fZmxpZ2h0GAogASgFEhYKDmxhdGVuY3lfcDUwX21zGAsgASgBEhYKDmxhdGVuY3lfcDk1X21zGAwgASgBEhIKCmVycm9yX3JhdGUYDSABKAESGAoQaGVhcnRiZWF0X3R0bF9tcxgOIAEoBSLLAQoUUmVnaXN0ZXJBZ2VudFJlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkSEgoIY2FyZF91cmwYAiABKAlIABISCghiYXNlX3VybBgDIAEoCUgAEiQKBGNhcmQYBCABKAsyFC5sZi5hMmEudjEuQWdlbnRDYXJkSAASFgoOc2FmZV90b19yZXBlYXQYBSABKAgSGAoQaGVhcnRiZWF0X3R0bF9tcxgHIAEoBRIXCg9tYXhfY29uY3VycmVuY3kYBiABKAVCCAoGc291cmNlIm4KElVwZGF0ZUFnZW50UmVxdWVzdBInCgVhZ2VudBgBIAEoCzITLnNpZ25hbGJveC52MS5BZ2VudEID4EECEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayIvChZEZXJlZ2lzdGVyQWdlbnRSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQIiKAoPR2V0QWdlbnRSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQIiOgoRTGlzdEFnZW50c1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiUgoSTGlzdEFnZW50c1Jlc3BvbnNlEiMKBmFnZW50cxgBIAMoCzITLnNpZ25hbGJveC52MS5BZ2VudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiMAoXUmVmcmVzaEFnZW50Q2FyZFJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAiJJChBIZWFydGJlYXRSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQISEwoGdHRsX21zGAIgASgFSACIAQFCCQoHX3R0bF9tcyIwChdDaGVja0FnZW50SGVhbHRoUmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECIi8KFlNldERlZmF1bHRBZ2VudFJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAiJgChRBZGRDYXBhYmlsaXR5UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECEjEKCmNhcGFiaWxpdHkYAiABKAsyGC5zaWduYWxib3gudjEuQ2FwYWJpbGl0eUID4EECIkwKF1JlbW92ZUNhcGFiaWxpdHlSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQISGgoNY2FwYWJpbGl0eV9pZBgCIAEoCUID4EECImkKF0xpc3RDYXBhYmlsaXRpZXNSZXF1ZXN0EhAKCGFnZW50X2lkGAEgASgJEhUKDWNhcGFiaWxpdHlfaWQYAiABKAkSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkiYwoYTGlzdENhcGFiaWxpdGllc1Jlc3BvbnNlEi4KDGNhcGFiaWxpdGllcxgBIAMoCzIYLnNpZ25hbGJveC52MS5DYXBhYmlsaXR5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJrChNTZWFyY2hBZ2VudHNSZXF1ZXN0EgwKBHRleHQYASABKAkSDAoEdGFncxgCIAMoCRIOCgZsYWJlbHMYAyADKAkSFQoNY2FwYWJpbGl0eV9pZBgEIAEoCRIRCglwYWdlX3NpemUYBSABKAUiQAoUU2VhcmNoQWdlbnRzUmVzcG9uc2USKAoGYWdlbnRzGAEgAygLMhguc2lnbmFsYm94LnYxLkZvdW5kQWdlbnQiVwoKRm91bmRBZ2VudBIiCgVhZ2VudBgBIAEoCzITLnNpZ25hbGJveC52MS5BZ2VudBIWCg5jYXBhYmlsaXR5X2lkcxgCIAMoCRINCgVzY29yZRgDIAEoASpDCgZBY2Nlc3MSFgoSQUNDRVNTX1VOU1BFQ0lGSUVEEAASDwoLQUNDRVNTX1JFQUQQARIQCgxBQ0NFU1NfV1JJVEUQAip8CgxDaXJjdWl0U3RhdGUSHQoZQ0lSQ1VJVF9TVEFURV9VTlNQRUNJRklFRBAAEhgKFENJUkNVSVRfU1RBVEVfQ0xPU0VEEAESFgoSQ0lSQ1VJVF9TVEFURV9PUEVOEAISGwoXQ0lSQ1VJVF9TVEFURV9IQUxGX09QRU4QAzKKDgoPUmVnaXN0cnlTZXJ2aWNlEm8KDVJlZ2lzdGVyQWdlbnQSIi5zaWduYWxib3gudjEuUmVnaXN0ZXJBZ2VudFJlcXVlc3QaEy5zaWduYWxib3gudjEuQWdlbnQiJZKCGQxhZ2VudHMud3JpdGWC0+STAg86ASoiCi92MS9hZ2VudHMSgAEKC1VwZGF0ZUFnZW50EiAuc2lnbmFsYm94LnYxLlVwZGF0ZUFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCI6koIZDGFnZW50cy53cml0ZYLT5JMCJDoFYWdlbnQyGy92MS9hZ2VudHMve2FnZW50LmFnZW50X2lkfRJ+Cg9EZXJlZ2lzdGVyQWdlbnQSJC5zaWduYWxib3gudjEuRGVyZWdpc3RlckFnZW50UmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eSItkoIZDGFnZW50cy53cml0ZYLT5JMCFyoVL3YxL2FnZW50cy97YWdlbnRfaWR9EoIBCghHZXRBZ2VudBIdLnNpZ25hbGJveC52MS5HZXRBZ2VudFJlcXVlc3QaEy5zaWduYWxib3gudjEuQWdlbnQiQpKCGQthZ2VudHMucmVhZILT5JMCLVoUEhIvYWdlbnRzL3thZ2VudF9pZH0SFS92MS9hZ2VudHMve2FnZW50X2lkfRJyCgpMaXN0QWdlbnRzEh8uc2lnbmFsYm94LnYxLkxpc3RBZ2VudHNSZXF1ZXN0GiAuc2lnbmFsYm94LnYxLkxpc3RBZ2VudHNSZXNwb25zZSIhkoIZC2FnZW50cy5yZWFkgtPkkwIMEgovdjEvYWdlbnRzEowBChBSZWZyZXNoQWdlbnRDYXJkEiUuc2lnbmFsYm94LnYxLlJlZnJlc2hBZ2VudENhcmRSZXF1ZXN0GhMuc2lnbmFsYm94LnYxLkFnZW50IjySghkMYWdlbnRzLndyaXRlgtPkkwImOgEqIiEvdjEvYWdlbnRzL3thZ2VudF9pZH06cmVmcmVzaENhcmQSggEKCUhlYXJ0YmVhdBIeLnNpZ25hbGJveC52MS5IZWFydGJlYXRSZXF1ZXN0Ghkuc2lnbmFsYm94LnYxLkFnZW50SGVhbHRoIjqSghkMYWdlbnRzLndyaXRlgtPkkwIkOgEqIh8vdjEvYWdlbnRzL3thZ2VudF9pZH06aGVhcnRiZWF0EpIBChBDaGVja0FnZW50SGVhbHRoEiUuc2lnbmFsYm94LnYxLkNoZWNrQWdlbnRIZWFsdGhSZXF1ZXN0Ghkuc2lnbmFsYm94LnYxLkFnZW50SGVhbHRoIjySghkMYWdlbnRzLndyaXRlgtPkkwImOgEqIiEvdjEvYWdlbnRzL3thZ2VudF9pZH06Y2hlY2tIZWFsdGgSiQEKD1NldERlZmF1bHRBZ2VudBIkLnNpZ25hbGJveC52MS5TZXREZWZhdWx0QWdlbnRSZXF1ZXN0GhMuc2lnbmFsYm94LnYxLkFnZW50IjuSghkMYWdlbnRzLndyaXRlgtPkkwIlOgEqIiAvdjEvYWdlbnRzL3thZ2VudF9pZH06c2V0RGVmYXVsdBKVAQoNQWRkQ2FwYWJpbGl0eRIiLnNpZ25hbGJveC52MS5BZGRDYXBhYmlsaXR5UmVxdWVzdBoYLnNpZ25hbGJveC52MS5DYXBhYmlsaXR5IkaSghkMYWdlbnRzLndyaXRlgtPkkwIwOgpjYXBhYmlsaXR5IiIvdjEvYWdlbnRzL3thZ2VudF9pZH0vY2FwYWJpbGl0aWVzEp0BChBSZW1vdmVDYXBhYmlsaXR5EiUuc2lnbmFsYm94LnYxLlJlbW92ZUNhcGFiaWxpdHlSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5IkqSghkMYWdlbnRzLndyaXRlgtPkkwI0KjIvdjEvYWdlbnRzL3thZ2VudF9pZH0vY2FwYWJpbGl0aWVzL3tjYXBhYmlsaXR5X2lkfRKbAQoQTGlzdENhcGFiaWxpdGllcxIlLnNpZ25hbGJveC52MS5MaXN0Q2FwYWJpbGl0aWVzUmVxdWVzdBomLnNpZ25hbGJveC52MS5MaXN0Q2FwYWJpbGl0aWVzUmVzcG9uc2UiOJKCGQthZ2VudHMucmVhZILT5JMCI1oPEg0vY2FwYWJpbGl0aWVzEhAvdjEvY2FwYWJpbGl0aWVzEn8KDFNlYXJjaEFnZW50cxIhLnNpZ25hbGJveC52MS5TZWFyY2hBZ2VudHNSZXF1ZXN0GiIuc2lnbmFsYm94LnYxLlNlYXJjaEFnZW50c1Jlc3BvbnNlIiiSghkLYWdlbnRzLnJlYWSC0+STAhMSES92MS9hZ2VudHM6c2VhcmNoYgZwcm90bzM", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp, file_lf_a2a_v1_a2a, file_signalbox_v1_options]);
+  fileDesc("ChtzaWduYWxib3gvdjEvcmVnaXN0cnkucHJvdG8SDHNpZ25hbGJveC52MSKlBQoKQ2FwYWJpbGl0eRIaCg1jYXBhYmlsaXR5X2lkGAEgASgJQgPgQQgSFQoIYWdlbnRfaWQYAiABKAlCA+BBAxIVCghza2lsbF9pZBgDIAEoCUID4EEDEgwKBG5hbWUYBCABKAkSEwoLZGVzY3JpcHRpb24YBSABKAkSDAoEdGFncxgGIAMoCRIQCghleGFtcGxlcxgHIAMoCRITCgtpbnB1dF9tb2RlcxgIIAMoCRIUCgxvdXRwdXRfbW9kZXMYCSADKAkSLQoMaW5wdXRfc2NoZW1hGAogASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIuCg1vdXRwdXRfc2NoZW1hGAsgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIVCg1jb3N0X3Blcl90YXNrGAwgASgJEhoKEmF2ZXJhZ2VfbGF0ZW5jeV9tcxgNIAEoAxIXCg9tYXhfY29uY3VycmVuY3kYDiABKAUSMQoNc2VydmljZV9sZXZlbBgPIAEoCzIaLnNpZ25hbGJveC52MS5TZXJ2aWNlTGV2ZWwSJAoGYWNjZXNzGBAgASgOMhQuc2lnbmFsYm94LnYxLkFjY2VzcxIWCg5zYWZlX3RvX3JlcGVhdBgRIAEoCBI0CgZsYWJlbHMYEiADKAsyJC5zaWduYWxib3gudjEuQ2FwYWJpbGl0eS5MYWJlbHNFbnRyeRIUCgxjYWNoZV90dGxfbXMYEyABKAMSFAoMY2FjaGVfc2hhcmVkGBQgASgIEjIKCHN0YW5kaW5nGBUgASgLMhsuc2lnbmFsYm94LnYxLkFnZW50U3RhbmRpbmdCA+BBAxotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjwKDFNlcnZpY2VMZXZlbBIWCg5tYXhfbGF0ZW5jeV9tcxgBIAEoAxIUCgxhdmFpbGFiaWxpdHkYAiABKAEiiAQKBUFnZW50EhUKCGFnZW50X2lkGAEgASgJQgPgQQgSIgoEY2FyZBgCIAEoCzIULmxmLmEyYS52MS5BZ2VudENhcmQSEAoIY2FyZF91cmwYAyABKAkSMQoJaW50ZXJmYWNlGAQgASgLMhkubGYuYTJhLnYxLkFnZW50SW50ZXJmYWNlQgPgQQMSFwoKaXNfZGVmYXVsdBgFIAEoCEID4EEDEgwKBGV0YWcYBiABKAkSNAoLY3JlYXRlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgPgQQMSNAoLdXBkYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgPgQQMSOAoPY2FyZF9mZXRjaF90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEID4EEDEhYKDnNhZmVfdG9fcmVwZWF0GAogASgIEhcKD21heF9jb25jdXJyZW5jeRgLIAEoBRIuCgZoZWFsdGgYDCABKAsyGS5zaWduYWxib3gudjEuQWdlbnRIZWFsdGhCA+BBAxIdChBwcm90b2NvbF92ZXJzaW9uGA0gASgJQgPgQQMSMgoIc3RhbmRpbmcYDiABKAsyGy5zaWduYWxib3gudjEuQWdlbnRTdGFuZGluZ0ID4EEDIi0KDUFnZW50U3RhbmRpbmcSDQoFdHJ1c3QYASABKAESDQoFc2NvcmUYAiABKAEi+wMKC0FnZW50SGVhbHRoEg8KB2hlYWx0aHkYASABKAgSDgoGcmVhc29uGAIgASgJEhUKDWZhaWx1cmVfY291bnQYAyABKAUSMwoPbGFzdF9jaGVja190aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI1ChFsYXN0X3N1Y2Nlc3NfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOQoVaGVhcnRiZWF0X2V4cGlyZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1jaXJjdWl0X3N0YXRlGAcgASgOMhouc2lnbmFsYm94LnYxLkNpcmN1aXRTdGF0ZRI2ChJjaXJjdWl0X29wZW5fdW50aWwYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDWVqZWN0ZWRfdW50aWwYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWluX2ZsaWdodBgKIAEoBRIWCg5sYXRlbmN5X3A1MF9tcxgLIAEoARIWCg5sYXRlbmN5X3A5NV9tcxgMIAEoARISCgplcnJvcl9yYXRlGA0gASgBEhgKEGhlYXJ0YmVhdF90dGxfbXMYDiABKAUiywEKFFJlZ2lzdGVyQWdlbnRSZXF1ZXN0EhAKCGFnZW50X2lkGAEgASgJEhIKCGNhcmRfdXJsGAIgASgJSAASEgoIYmFzZV91cmwYAyABKAlIABIkCgRjYXJkGAQgASgLMhQubGYuYTJhLnYxLkFnZW50Q2FyZEgAEhYKDnNhZmVfdG9fcmVwZWF0GAUgASgIEhgKEGhlYXJ0YmVhdF90dGxfbXMYByABKAUSFwoPbWF4X2NvbmN1cnJlbmN5GAYgASgFQggKBnNvdXJjZSJuChJVcGRhdGVBZ2VudFJlcXVlc3QSJwoFYWdlbnQYASABKAsyEy5zaWduYWxib3gudjEuQWdlbnRCA+BBAhIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siLwoWRGVyZWdpc3RlckFnZW50UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECIigKD0dldEFnZW50UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECIjoKEUxpc3RBZ2VudHNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlIKEkxpc3RBZ2VudHNSZXNwb25zZRIjCgZhZ2VudHMYASADKAsyEy5zaWduYWxib3gudjEuQWdlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjAKF1JlZnJlc2hBZ2VudENhcmRSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQIiSQoQSGVhcnRiZWF0UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECEhMKBnR0bF9tcxgCIAEoBUgAiAEBQgkKB190dGxfbXMiMAoXQ2hlY2tBZ2VudEhlYWx0aFJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAiIvChZTZXREZWZhdWx0QWdlbnRSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQIiYAoUQWRkQ2FwYWJpbGl0eVJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAhIxCgpjYXBhYmlsaXR5GAIgASgLMhguc2lnbmFsYm94LnYxLkNhcGFiaWxpdHlCA+BBAiJMChdSZW1vdmVDYXBhYmlsaXR5UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECEhoKDWNhcGFiaWxpdHlfaWQYAiABKAlCA+BBAiJpChdMaXN0Q2FwYWJpbGl0aWVzUmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRIVCg1jYXBhYmlsaXR5X2lkGAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJImMKGExpc3RDYXBhYmlsaXRpZXNSZXNwb25zZRIuCgxjYXBhYmlsaXRpZXMYASADKAsyGC5zaWduYWxib3gudjEuQ2FwYWJpbGl0eRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiawoTU2VhcmNoQWdlbnRzUmVxdWVzdBIMCgR0ZXh0GAEgASgJEgwKBHRhZ3MYAiADKAkSDgoGbGFiZWxzGAMgAygJEhUKDWNhcGFiaWxpdHlfaWQYBCABKAkSEQoJcGFnZV9zaXplGAUgASgFIkAKFFNlYXJjaEFnZW50c1Jlc3BvbnNlEigKBmFnZW50cxgBIAMoCzIYLnNpZ25hbGJveC52MS5Gb3VuZEFnZW50IlcKCkZvdW5kQWdlbnQSIgoFYWdlbnQYASABKAsyEy5zaWduYWxib3gudjEuQWdlbnQSFgoOY2FwYWJpbGl0eV9pZHMYAiADKAkSDQoFc2NvcmUYAyABKAEqQwoGQWNjZXNzEhYKEkFDQ0VTU19VTlNQRUNJRklFRBAAEg8KC0FDQ0VTU19SRUFEEAESEAoMQUNDRVNTX1dSSVRFEAIqfAoMQ2lyY3VpdFN0YXRlEh0KGUNJUkNVSVRfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRDSVJDVUlUX1NUQVRFX0NMT1NFRBABEhYKEkNJUkNVSVRfU1RBVEVfT1BFThACEhsKF0NJUkNVSVRfU1RBVEVfSEFMRl9PUEVOEAMyig4KD1JlZ2lzdHJ5U2VydmljZRJvCg1SZWdpc3RlckFnZW50EiIuc2lnbmFsYm94LnYxLlJlZ2lzdGVyQWdlbnRSZXF1ZXN0GhMuc2lnbmFsYm94LnYxLkFnZW50IiWSghkMYWdlbnRzLndyaXRlgtPkkwIPOgEqIgovdjEvYWdlbnRzEoABCgtVcGRhdGVBZ2VudBIgLnNpZ25hbGJveC52MS5VcGRhdGVBZ2VudFJlcXVlc3QaEy5zaWduYWxib3gudjEuQWdlbnQiOpKCGQxhZ2VudHMud3JpdGWC0+STAiQ6BWFnZW50MhsvdjEvYWdlbnRzL3thZ2VudC5hZ2VudF9pZH0SfgoPRGVyZWdpc3RlckFnZW50EiQuc2lnbmFsYm94LnYxLkRlcmVnaXN0ZXJBZ2VudFJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkiLZKCGQxhZ2VudHMud3JpdGWC0+STAhcqFS92MS9hZ2VudHMve2FnZW50X2lkfRKCAQoIR2V0QWdlbnQSHS5zaWduYWxib3gudjEuR2V0QWdlbnRSZXF1ZXN0GhMuc2lnbmFsYm94LnYxLkFnZW50IkKSghkLYWdlbnRzLnJlYWSC0+STAi1aFBISL2FnZW50cy97YWdlbnRfaWR9EhUvdjEvYWdlbnRzL3thZ2VudF9pZH0ScgoKTGlzdEFnZW50cxIfLnNpZ25hbGJveC52MS5MaXN0QWdlbnRzUmVxdWVzdBogLnNpZ25hbGJveC52MS5MaXN0QWdlbnRzUmVzcG9uc2UiIZKCGQthZ2VudHMucmVhZILT5JMCDBIKL3YxL2FnZW50cxKMAQoQUmVmcmVzaEFnZW50Q2FyZBIlLnNpZ25hbGJveC52MS5SZWZyZXNoQWdlbnRDYXJkUmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCI8koIZDGFnZW50cy53cml0ZYLT5JMCJjoBKiIhL3YxL2FnZW50cy97YWdlbnRfaWR9OnJlZnJlc2hDYXJkEoIBCglIZWFydGJlYXQSHi5zaWduYWxib3gudjEuSGVhcnRiZWF0UmVxdWVzdBoZLnNpZ25hbGJveC52MS5BZ2VudEhlYWx0aCI6koIZDGFnZW50cy53cml0ZYLT5JMCJDoBKiIfL3YxL2FnZW50cy97YWdlbnRfaWR9OmhlYXJ0YmVhdBKSAQoQQ2hlY2tBZ2VudEhlYWx0aBIlLnNpZ25hbGJveC52MS5DaGVja0FnZW50SGVhbHRoUmVxdWVzdBoZLnNpZ25hbGJveC52MS5BZ2VudEhlYWx0aCI8koIZDGFnZW50cy53cml0ZYLT5JMCJjoBKiIhL3YxL2FnZW50cy97YWdlbnRfaWR9OmNoZWNrSGVhbHRoEokBCg9TZXREZWZhdWx0QWdlbnQSJC5zaWduYWxib3gudjEuU2V0RGVmYXVsdEFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCI7koIZDGFnZW50cy53cml0ZYLT5JMCJToBKiIgL3YxL2FnZW50cy97YWdlbnRfaWR9OnNldERlZmF1bHQSlQEKDUFkZENhcGFiaWxpdHkSIi5zaWduYWxib3gudjEuQWRkQ2FwYWJpbGl0eVJlcXVlc3QaGC5zaWduYWxib3gudjEuQ2FwYWJpbGl0eSJGkoIZDGFnZW50cy53cml0ZYLT5JMCMDoKY2FwYWJpbGl0eSIiL3YxL2FnZW50cy97YWdlbnRfaWR9L2NhcGFiaWxpdGllcxKdAQoQUmVtb3ZlQ2FwYWJpbGl0eRIlLnNpZ25hbGJveC52MS5SZW1vdmVDYXBhYmlsaXR5UmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eSJKkoIZDGFnZW50cy53cml0ZYLT5JMCNCoyL3YxL2FnZW50cy97YWdlbnRfaWR9L2NhcGFiaWxpdGllcy97Y2FwYWJpbGl0eV9pZH0SmwEKEExpc3RDYXBhYmlsaXRpZXMSJS5zaWduYWxib3gudjEuTGlzdENhcGFiaWxpdGllc1JlcXVlc3QaJi5zaWduYWxib3gudjEuTGlzdENhcGFiaWxpdGllc1Jlc3BvbnNlIjiSghkLYWdlbnRzLnJlYWSC0+STAiNaDxINL2NhcGFiaWxpdGllcxIQL3YxL2NhcGFiaWxpdGllcxJ/CgxTZWFyY2hBZ2VudHMSIS5zaWduYWxib3gudjEuU2VhcmNoQWdlbnRzUmVxdWVzdBoiLnNpZ25hbGJveC52MS5TZWFyY2hBZ2VudHNSZXNwb25zZSIokoIZC2FnZW50cy5yZWFkgtPkkwITEhEvdjEvYWdlbnRzOnNlYXJjaGIGcHJvdG8z", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp, file_lf_a2a_v1_a2a, file_signalbox_v1_options]);
 
 /**
  * Something that an agent can do: a skill of its card, or what was said with AddCapability, or both. What was said wins.
@@ -160,6 +160,13 @@ export type Capability = Message<"signalbox.v1.Capability"> & {
    * @generated from field: bool cache_shared = 20;
    */
   cacheShared: boolean;
+
+  /**
+   * How its agent stands for it: see ReputationService.
+   *
+   * @generated from field: signalbox.v1.AgentStanding standing = 21;
+   */
+  standing?: AgentStanding | undefined;
 };
 
 /**
@@ -296,6 +303,13 @@ export type Agent = Message<"signalbox.v1.Agent"> & {
    * @generated from field: string protocol_version = 13;
    */
   protocolVersion: string;
+
+  /**
+   * How it stands as a whole: see ReputationService.
+   *
+   * @generated from field: signalbox.v1.AgentStanding standing = 14;
+   */
+  standing?: AgentStanding | undefined;
 };
 
 /**
@@ -304,6 +318,34 @@ export type Agent = Message<"signalbox.v1.Agent"> & {
  */
 export const AgentSchema: GenMessage<Agent> = /*@__PURE__*/
   messageDesc(file_signalbox_v1_registry, 2);
+
+/**
+ * How an agent stands, by what became of its tasks: as of a second ago at most.
+ *
+ * @generated from message signalbox.v1.AgentStanding
+ */
+export type AgentStanding = Message<"signalbox.v1.AgentStanding"> & {
+  /**
+   * How far it is trusted, from 0 to 1: what thresholds are compared with.
+   *
+   * @generated from field: double trust = 1;
+   */
+  trust: number;
+
+  /**
+   * Share of its tasks that it ended well, from 0 to 1, of which older ones count less.
+   *
+   * @generated from field: double score = 2;
+   */
+  score: number;
+};
+
+/**
+ * Describes the message signalbox.v1.AgentStanding.
+ * Use `create(AgentStandingSchema)` to create a new message.
+ */
+export const AgentStandingSchema: GenMessage<AgentStanding> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 3);
 
 /**
  * How an agent does: what its checks and heartbeats say, and what came of its tasks of late, as far as the replica that
@@ -416,7 +458,7 @@ export type AgentHealth = Message<"signalbox.v1.AgentHealth"> & {
  * Use `create(AgentHealthSchema)` to create a new message.
  */
 export const AgentHealthSchema: GenMessage<AgentHealth> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 3);
+  messageDesc(file_signalbox_v1_registry, 4);
 
 /**
  * @generated from message signalbox.v1.RegisterAgentRequest
@@ -487,7 +529,7 @@ export type RegisterAgentRequest = Message<"signalbox.v1.RegisterAgentRequest"> 
  * Use `create(RegisterAgentRequestSchema)` to create a new message.
  */
 export const RegisterAgentRequestSchema: GenMessage<RegisterAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 4);
+  messageDesc(file_signalbox_v1_registry, 5);
 
 /**
  * @generated from message signalbox.v1.UpdateAgentRequest
@@ -515,7 +557,7 @@ export type UpdateAgentRequest = Message<"signalbox.v1.UpdateAgentRequest"> & {
  * Use `create(UpdateAgentRequestSchema)` to create a new message.
  */
 export const UpdateAgentRequestSchema: GenMessage<UpdateAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 5);
+  messageDesc(file_signalbox_v1_registry, 6);
 
 /**
  * @generated from message signalbox.v1.DeregisterAgentRequest
@@ -532,7 +574,7 @@ export type DeregisterAgentRequest = Message<"signalbox.v1.DeregisterAgentReques
  * Use `create(DeregisterAgentRequestSchema)` to create a new message.
  */
 export const DeregisterAgentRequestSchema: GenMessage<DeregisterAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 6);
+  messageDesc(file_signalbox_v1_registry, 7);
 
 /**
  * @generated from message signalbox.v1.GetAgentRequest
@@ -549,7 +591,7 @@ export type GetAgentRequest = Message<"signalbox.v1.GetAgentRequest"> & {
  * Use `create(GetAgentRequestSchema)` to create a new message.
  */
 export const GetAgentRequestSchema: GenMessage<GetAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 7);
+  messageDesc(file_signalbox_v1_registry, 8);
 
 /**
  * @generated from message signalbox.v1.ListAgentsRequest
@@ -575,7 +617,7 @@ export type ListAgentsRequest = Message<"signalbox.v1.ListAgentsRequest"> & {
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 8);
+  messageDesc(file_signalbox_v1_registry, 9);
 
 /**
  * @generated from message signalbox.v1.ListAgentsResponse
@@ -599,7 +641,7 @@ export type ListAgentsResponse = Message<"signalbox.v1.ListAgentsResponse"> & {
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 9);
+  messageDesc(file_signalbox_v1_registry, 10);
 
 /**
  * @generated from message signalbox.v1.RefreshAgentCardRequest
@@ -616,7 +658,7 @@ export type RefreshAgentCardRequest = Message<"signalbox.v1.RefreshAgentCardRequ
  * Use `create(RefreshAgentCardRequestSchema)` to create a new message.
  */
 export const RefreshAgentCardRequestSchema: GenMessage<RefreshAgentCardRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 10);
+  messageDesc(file_signalbox_v1_registry, 11);
 
 /**
  * @generated from message signalbox.v1.HeartbeatRequest
@@ -641,7 +683,7 @@ export type HeartbeatRequest = Message<"signalbox.v1.HeartbeatRequest"> & {
  * Use `create(HeartbeatRequestSchema)` to create a new message.
  */
 export const HeartbeatRequestSchema: GenMessage<HeartbeatRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 11);
+  messageDesc(file_signalbox_v1_registry, 12);
 
 /**
  * @generated from message signalbox.v1.CheckAgentHealthRequest
@@ -658,7 +700,7 @@ export type CheckAgentHealthRequest = Message<"signalbox.v1.CheckAgentHealthRequ
  * Use `create(CheckAgentHealthRequestSchema)` to create a new message.
  */
 export const CheckAgentHealthRequestSchema: GenMessage<CheckAgentHealthRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 12);
+  messageDesc(file_signalbox_v1_registry, 13);
 
 /**
  * @generated from message signalbox.v1.SetDefaultAgentRequest
@@ -675,7 +717,7 @@ export type SetDefaultAgentRequest = Message<"signalbox.v1.SetDefaultAgentReques
  * Use `create(SetDefaultAgentRequestSchema)` to create a new message.
  */
 export const SetDefaultAgentRequestSchema: GenMessage<SetDefaultAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 13);
+  messageDesc(file_signalbox_v1_registry, 14);
 
 /**
  * @generated from message signalbox.v1.AddCapabilityRequest
@@ -697,7 +739,7 @@ export type AddCapabilityRequest = Message<"signalbox.v1.AddCapabilityRequest"> 
  * Use `create(AddCapabilityRequestSchema)` to create a new message.
  */
 export const AddCapabilityRequestSchema: GenMessage<AddCapabilityRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 14);
+  messageDesc(file_signalbox_v1_registry, 15);
 
 /**
  * @generated from message signalbox.v1.RemoveCapabilityRequest
@@ -719,7 +761,7 @@ export type RemoveCapabilityRequest = Message<"signalbox.v1.RemoveCapabilityRequ
  * Use `create(RemoveCapabilityRequestSchema)` to create a new message.
  */
 export const RemoveCapabilityRequestSchema: GenMessage<RemoveCapabilityRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 15);
+  messageDesc(file_signalbox_v1_registry, 16);
 
 /**
  * @generated from message signalbox.v1.ListCapabilitiesRequest
@@ -759,7 +801,7 @@ export type ListCapabilitiesRequest = Message<"signalbox.v1.ListCapabilitiesRequ
  * Use `create(ListCapabilitiesRequestSchema)` to create a new message.
  */
 export const ListCapabilitiesRequestSchema: GenMessage<ListCapabilitiesRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 16);
+  messageDesc(file_signalbox_v1_registry, 17);
 
 /**
  * @generated from message signalbox.v1.ListCapabilitiesResponse
@@ -783,7 +825,7 @@ export type ListCapabilitiesResponse = Message<"signalbox.v1.ListCapabilitiesRes
  * Use `create(ListCapabilitiesResponseSchema)` to create a new message.
  */
 export const ListCapabilitiesResponseSchema: GenMessage<ListCapabilitiesResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 17);
+  messageDesc(file_signalbox_v1_registry, 18);
 
 /**
  * @generated from message signalbox.v1.SearchAgentsRequest
@@ -831,7 +873,7 @@ export type SearchAgentsRequest = Message<"signalbox.v1.SearchAgentsRequest"> & 
  * Use `create(SearchAgentsRequestSchema)` to create a new message.
  */
 export const SearchAgentsRequestSchema: GenMessage<SearchAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 18);
+  messageDesc(file_signalbox_v1_registry, 19);
 
 /**
  * @generated from message signalbox.v1.SearchAgentsResponse
@@ -850,7 +892,7 @@ export type SearchAgentsResponse = Message<"signalbox.v1.SearchAgentsResponse"> 
  * Use `create(SearchAgentsResponseSchema)` to create a new message.
  */
 export const SearchAgentsResponseSchema: GenMessage<SearchAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 19);
+  messageDesc(file_signalbox_v1_registry, 20);
 
 /**
  * An agent that was searched for.
@@ -883,7 +925,7 @@ export type FoundAgent = Message<"signalbox.v1.FoundAgent"> & {
  * Use `create(FoundAgentSchema)` to create a new message.
  */
 export const FoundAgentSchema: GenMessage<FoundAgent> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 20);
+  messageDesc(file_signalbox_v1_registry, 21);
 
 /**
  * Whether a capability only reads or also writes.

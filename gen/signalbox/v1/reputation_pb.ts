@@ -43,7 +43,8 @@ export type Reputation = Message<"signalbox.v1.Reputation"> & {
   trust: number;
 
   /**
-   * Share of its tasks that it ended well, from 0 to 1, of which older ones count less: what routing and policy go by.
+   * Share of its tasks that it ended well, from 0 to 1, of which older ones count less, and of what judges said: what routing and
+   * policy go by.
    *
    * @generated from field: double score = 4;
    */
@@ -94,7 +95,8 @@ export const ReputationSchema: GenMessage<Reputation> = /*@__PURE__*/
   messageDesc(file_signalbox_v1_reputation, 0);
 
 /**
- * What was seen of an agent in a stretch of time that ends now.
+ * What was seen of an agent in a stretch of time that ends now. It moves by steps: 5 minutes for the hour, 1 hour for the day, 12 hours
+ * for the week.
  *
  * @generated from message signalbox.v1.ReputationWindow
  */
@@ -134,7 +136,7 @@ export type ReputationWindow = Message<"signalbox.v1.ReputationWindow"> & {
   successRateHigh?: number | undefined;
 
   /**
-   * How long tasks that ended well took, in milliseconds. Absent without any.
+   * How long tasks that ended well took, in milliseconds, to 2.5 %. Absent without any.
    *
    * @generated from field: optional double p50_ms = 7;
    */
@@ -151,14 +153,14 @@ export type ReputationWindow = Message<"signalbox.v1.ReputationWindow"> & {
   p99Ms?: number | undefined;
 
   /**
-   * Share of tasks that ended well within the latency of the capability's SLA. Absent without tasks.
+   * Share of tasks that ended well within the latency of the capability's SLA, as it was then. Absent without tasks of capabilities.
    *
    * @generated from field: optional double sla_adherence = 10;
    */
   slaAdherence?: number | undefined;
 
   /**
-   * Whether that, and the success rate, reach the SLA's availability. Absent without tasks.
+   * Whether that, and the success rate, reach the SLA's availability. Absent without tasks, and for the agent as a whole.
    *
    * @generated from field: optional bool sla_met = 11;
    */
@@ -360,7 +362,10 @@ export const ReputationService: GenService<{
     output: typeof ReputationSchema;
   },
   /**
-   * Lists the reputations of all agents, by agent, then by capability; the one of the agent as a whole first.
+   * Lists the reputations of all agents of which something was seen, by agent, then by capability; the one of the agent as a whole
+   * first. Of an agent that has left, it is kept for 30 days.
+   *
+   * Errors: INVALID_ARGUMENT by field.
    *
    * @generated from rpc signalbox.v1.ReputationService.ListReputations
    */
@@ -370,11 +375,11 @@ export const ReputationService: GenService<{
     output: typeof ListReputationsResponseSchema;
   },
   /**
-   * Takes in what a judge says of a task that has ended, or of an agent: a test, a reviewer, a user. A report with an id that
-   * was taken in before changes nothing.
+   * Takes in what a judge says of a task that has ended, or of an agent: a test, a reviewer, a user. It counts in the score and in
+   * the trust, and is no task. A report with an id that was taken in within the last week changes nothing.
    *
-   * Errors: INVALID_ARGUMENT by field; NOT_FOUND with reason TASK_NOT_FOUND or AGENT_NOT_FOUND; FAILED_PRECONDITION with reason
-   * TASK_NOT_ENDED.
+   * Errors: INVALID_ARGUMENT by field; NOT_FOUND with reason TASK_NOT_FOUND, AGENT_NOT_FOUND or CAPABILITY_NOT_FOUND;
+   * FAILED_PRECONDITION with reason TASK_NOT_ENDED.
    *
    * @generated from rpc signalbox.v1.ReputationService.ReportOutcome
    */
@@ -384,9 +389,10 @@ export const ReputationService: GenService<{
     output: typeof ReputationSchema;
   },
   /**
-   * Sets how far an agent is trusted, as for one that is known from elsewhere; what it does from then on counts on top.
+   * Sets how far an agent is trusted, as for one that is known from elsewhere; what it does from then on counts on top. Set for the
+   * agent as a whole, it is set for all of its capabilities. Below the initial trust it fades back to that.
    *
-   * Errors: INVALID_ARGUMENT for a trust that is not 0 to 1; NOT_FOUND with reason AGENT_NOT_FOUND.
+   * Errors: INVALID_ARGUMENT for a trust that is not 0 to 1; NOT_FOUND with reason AGENT_NOT_FOUND or CAPABILITY_NOT_FOUND.
    *
    * @generated from rpc signalbox.v1.ReputationService.SetTrust
    */

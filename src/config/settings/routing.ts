@@ -65,6 +65,12 @@ export const ROUTING_SETTINGS = {
     default: 300_000,
     about: "The longest that it becomes, in milliseconds.",
   },
+  "reputation.enforce": {
+    ...boolean,
+    default: true,
+    about:
+      "Whether agents that are not trusted enough get no tasks, and may not delegate any. Reputation is kept in any case. See docs/reputation.md.",
+  },
   "health.interval-ms": {
     ...integer(0, 86_400_000, "ms"),
     default: 30_000,

@@ -5,7 +5,8 @@
  * no other; a replica that dies is followed by another within a lease.
  *
  * A duty must bear repetition. A replica that was declared dead while it was only slow may hand on a batch that its
- * successor has handed on already, and even later than that; what it cannot do is move the cursor.
+ * successor has handed on already, and even later than that; what it cannot do is move the cursor. A duty whose work is in this
+ * database moves its cursor in the transaction of its work: then each batch is done once.
  */
 import type { Logger } from "pino";
 import type {
@@ -23,7 +24,7 @@ import { type Alarm, createAlarm } from "./alarm.ts";
 
 /** How often a duty looks although nothing was heard, and whether another replica's cursor has become free. */
 const POLL_MS = 1_000;
-/** Shortest pause between two looks, unless there is a backlog: what is committed meanwhile is read together. */
+/** Shortest pause between two looks of a duty that names none, unless there is a backlog. */
 const REST_MS = 20;
 /** Longest time for which a cursor stays unwritten while it only passes rows that its duty does not want. */
 const UNWRITTEN_MS = 200;
@@ -36,11 +37,24 @@ export interface Duty {
   /** The name of its cursor, for ever. A name that is new begins at the present end of the logs. */
   readonly name: string;
   readonly topic: OutboxTopic;
+  /** Shortest pause between two looks, in milliseconds: what is committed meanwhile is read together. 20 unless told. */
+  readonly restMs?: number;
   /**
    * Does what follows from a batch. When it resolves, the batch is behind it; when it rejects, it gets the batch again after
    * a pause, perhaps with more rows. No transaction is open meanwhile. `signal` aborts when the server stops.
+   *
+   * A duty that must not repeat moves its cursor itself, by `place` and in the transaction that does what follows. It resolves to true
+   * when it has, and to false when the cursor is not where `place` has it, or another's: then nothing may have followed.
    */
-  handle(rows: readonly OutboxRow[], signal: AbortSignal): Promise<void>;
+  handle(rows: readonly OutboxRow[], signal: AbortSignal, place: DutyPlace): Promise<unknown>;
+}
+
+/** Where a duty is when a batch is behind it, and its right to move there. */
+export interface DutyPlace {
+  readonly fence: number;
+  /** Where the cursor stands in the database. It is elsewhere after a move whose answer was lost, and one that a crash undid. */
+  readonly from: OutboxPosition;
+  readonly position: OutboxPosition;
 }
 
 export interface OutboxDeps {
@@ -93,6 +107,8 @@ interface Held {
   fence: number;
   /** Up to where the duty is done. */
   position: OutboxPosition;
+  /** Where the cursor stands in the database, as far as this replica knows. */
+  written: OutboxPosition;
   /** When the cursor in the database fell behind `position`, in milliseconds; undefined while it has not. */
   unwrittenSince: number | undefined;
 }
@@ -110,26 +126,34 @@ async function serve(deps: OutboxDeps, duty: Duty, alarm: Alarm, signal: AbortSi
   async function take(): Promise<Held | undefined> {
     const replicaId = deps.replicaId();
     const lease = await query(() => repository.take(duty.name, replicaId));
-    return lease && { ...lease, replicaId, unwrittenSince: undefined };
+    return lease && { ...lease, written: lease.position, replicaId, unwrittenSince: undefined };
   }
 
   /** Does the next batch. Undefined when the cursor turns out to be another's. */
   async function step(cursor: Held): Promise<OutboxPage | undefined> {
     const page = await query(() => repository.read(duty.topic, cursor.position, batch));
-    if (page.rows.length > 0) await duty.handle(page.rows, signal);
+    const place = { fence: cursor.fence, from: cursor.written, position: page.position };
+    const moved = page.rows.length > 0 ? await duty.handle(page.rows, signal, place) : undefined;
+    if (moved === false) return undefined;
     vain = page.held && page.position === cursor.position ? vain + 1 : 0;
     if (page.position !== cursor.position) cursor.unwrittenSince ??= now();
     cursor.position = page.position;
+    if (moved === true) {
+      cursor.written = cursor.position;
+      cursor.unwrittenSince = undefined;
+      return page;
+    }
     const overdue = cursor.unwrittenSince !== undefined && now() - cursor.unwrittenSince >= UNWRITTEN_MS;
     if (page.rows.length === 0 && !overdue) return page;
-    const advanced = await query(() => repository.advance(duty.name, cursor.fence, cursor.position));
+    const advanced = await query(() => repository.advance(duty.name, cursor.fence, cursor.position, cursor.written));
+    cursor.written = cursor.position;
     cursor.unwrittenSince = undefined;
     return advanced ? page : undefined;
   }
 
   async function rest(cursor: Held, { more, held: waiting }: OutboxPage): Promise<void> {
     if (more) return;
-    await runtime.wait(REST_MS, signal);
+    await runtime.wait(duty.restMs ?? REST_MS, signal);
     // What a transaction held back appears without a word: look again soon, then less and less often.
     const pause = waiting ? REST_MS * 2 ** vain : POLL_MS;
     await alarm.sleep(Math.min(pause, cursor.unwrittenSince === undefined ? POLL_MS : UNWRITTEN_MS), signal);
@@ -159,7 +183,7 @@ async function serve(deps: OutboxDeps, duty: Duty, alarm: Alarm, signal: AbortSi
 /** So that another need not wait until this replica is known to be gone. Best effort. */
 async function giveBack({ repository, log }: OutboxDeps, duty: Duty, held: Held): Promise<void> {
   try {
-    if (held.unwrittenSince !== undefined) await repository.advance(duty.name, held.fence, held.position);
+    if (held.unwrittenSince !== undefined) await repository.advance(duty.name, held.fence, held.position, held.written);
     await repository.release(duty.name, held.fence);
   } catch (error) {
     log.debug({ err: error, duty: duty.name }, "a cursor of the outbox was not given back");

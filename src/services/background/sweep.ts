@@ -1,4 +1,4 @@
-/** Removes keys of idempotency and cached results that are of no use any more. Every replica does, now and then. */
+/** Removes keys, cached results, reports and reputations that are of no use any more. Every replica does, now and then. */
 import type { Logger } from "pino";
 import type { ExpiredRows } from "../../store/expired-rows.ts";
 import { isTransient } from "../database-away.ts";
@@ -9,6 +9,9 @@ const EVERY_MS = 60_000;
 /** Rows that one statement removes, and statements of a kind in one sweep, at most. The rest is for the next sweep. */
 const BATCH = 1_000;
 const MOST_BATCHES = 50;
+/** So long a report of a judge is known again, and so long the reputation of an agent that has left is kept, in milliseconds. */
+const REPORTS_KEPT_MS = 7 * 86_400_000;
+const LEFT_KEPT_MS = 30 * 86_400_000;
 
 export interface SweepDeps {
   rows: ExpiredRows;
@@ -26,6 +29,7 @@ export interface Sweep {
 export function startSweep({ rows, runtime, log, maxResults }: SweepDeps): Sweep {
   const stop = new AbortController();
   const { signal } = stop;
+  const ago = (ms: number) => new Date(runtime.now().getTime() - ms);
 
   async function removeAll(remove: () => Promise<number>): Promise<void> {
     for (let batches = 0; batches < MOST_BATCHES && !signal.aborted; batches++) {
@@ -40,6 +44,8 @@ export function startSweep({ rows, runtime, log, maxResults }: SweepDeps): Sweep
         await removeAll(() => rows.removeKeys(runtime.now(), BATCH));
         await removeAll(() => rows.removeResults(runtime.now(), BATCH));
         await removeAll(() => rows.evictResults(maxResults, BATCH));
+        await removeAll(() => rows.removeReports(ago(REPORTS_KEPT_MS), BATCH));
+        await removeAll(() => rows.removeReputations(ago(LEFT_KEPT_MS), BATCH));
       } catch (err) {
         if (!isTransient(err)) log.error({ err }, "what has expired could not be removed; trying again later");
       }

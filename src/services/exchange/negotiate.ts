@@ -24,6 +24,7 @@ import type { ExchangeRepository } from "../../store/exchange-repository.ts";
 import type { AgentDirectory, Offer } from "../agent-directory.ts";
 import type { Policy } from "../policy.ts";
 import { candidateOf, type DecideDeps } from "../routing/decide.ts";
+import { distrustIn } from "../routing/distrust.ts";
 import { type Cut, sift } from "../routing/offers.ts";
 import type { WorkspaceSettings } from "../routing/workspace-settings.ts";
 import type { Act, ActContext } from "./act.ts";
@@ -124,11 +125,13 @@ export function negotiate(deps: NegotiateDeps): Act<"negotiate"> {
     if (named.length === 0) throw notOfferedBy(agentId!, capabilityId, agentTenant(agentId!));
     const about = asked.message ?? create(MessageSchema);
     const admitted = await deps.policy.admit(context, create(SendMessageRequestSchema), about, undefined);
+    await deps.trust.load(context.workspaceId);
     const { fit, cuts } = sift(named, {
       message: about,
       judge: admitted.judge(RouteSource.EXTENSION),
       extensions: [...context.extensions, QUOTE_EXTENSION],
       wishes: { labels: asked.labels },
+      distrust: distrustIn(deps.trust, context.workspaceId),
     });
     return { fit: fit as Offer[], cuts: cuts as Cut[] };
   }

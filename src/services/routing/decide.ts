@@ -16,6 +16,7 @@ import type { Candidate } from "../../domain/routing/candidate.ts";
 import { best, choose } from "../../domain/routing/choose.ts";
 import type { StrategyName } from "../../domain/routing/strategy.ts";
 import type { Runtime } from "../runtime.ts";
+import type { Trust } from "../trust.ts";
 import type { AgentLoads } from "./agent-load.ts";
 import { limitOf } from "./fullness.ts";
 import type { Cut, Possible } from "./offers.ts";
@@ -28,6 +29,7 @@ const LEAST_LATENCY_MS = 1e-6;
 
 export interface DecideDeps {
   readonly runtime: Runtime;
+  readonly trust: Trust;
   readonly loads: Pick<AgentLoads, "of">;
   /** How many tasks wait for room at an agent. */
   readonly waitingAt: (agent: { workspaceId: string; agentId: string }) => number;
@@ -94,7 +96,7 @@ export function decide(deps: DecideDeps, question: Question): Decided {
 
 /** An agent with what is known of it now. */
 export function candidateOf(
-  { runtime, loads, waitingAt }: DecideDeps,
+  { runtime, trust, loads, waitingAt }: DecideDeps,
   workspaceId: string,
   { agent, capability }: Possible,
   nowMs = runtime.elapsedMs(),
@@ -110,7 +112,7 @@ export function candidateOf(
     latencyMs: (load && measured(latencyAt(load.signals, nowMs))) ?? capability?.averageLatencyMs,
     errorRate: load ? errorRateAt(load.signals, nowMs) : 0,
     costMicros: capability?.costMicros ?? 0,
-    reputation: undefined,
+    reputation: trust.score(workspaceId, agent.agentId, capability?.capabilityId),
   };
 }
 

@@ -20,6 +20,7 @@ const IN_WORDS: Record<CutReason, string> = {
   INPUT_SCHEMA: "do not take its data",
   POLICY: "are refused by policy",
   APPROVAL: "need an approval that others do not need",
+  TRUST: "are not trusted enough (signalbox reputation list)",
   CANARY: "are on the other side of a canary",
   FULL: "have as many tasks as they may have",
   FAILED: "have failed it",
@@ -57,7 +58,9 @@ export function nothingFits(cuts: readonly Cut[], agents: WorkspaceAgents, text:
   if (refused?.refusal) return refused.refusal;
   const [only] = cuts;
   if (!only) return nobodyOffers();
-  if (cuts.length === 1 && only.refusal) return only.refusal;
+  // How far one is trusted says nothing of the others.
+  const isOfAll = only.reason !== "TRUST" || only.agentIds.length === 1;
+  if (cuts.length === 1 && only.refusal && isOfAll) return only.refusal;
   const count = cuts.reduce((sum, { agentIds }) => sum + agentIds.length, 0);
   const why = cuts.map(({ reason, agentIds }) => `${agentIds.length} ${IN_WORDS[reason]}`).join(", ");
   return refusal(

@@ -29,6 +29,8 @@ export interface Ask {
   readonly troubles?: Troubles | undefined;
   /** What the policy says of agents; undefined where it says nothing. */
   readonly judge?: Judge | undefined;
+  /** Why an agent is not trusted with it; undefined where it is. Left out, all are. */
+  readonly distrust?: ((offer: Possible) => SignalboxError | undefined) | undefined;
 }
 
 /**
@@ -44,6 +46,7 @@ export type CutReason =
   | "INPUT_SCHEMA"
   | "POLICY"
   | "APPROVAL"
+  | "TRUST"
   | Trouble
   | "CANARY"
   | "FULL"
@@ -85,7 +88,7 @@ export function sift(offers: readonly Possible[], ask: Ask): Sifted {
     }
   };
   const fit = offers.filter((offer) => {
-    const misfit = faultOf(offer, ask, data, budget);
+    const misfit = faultOf(offer, ask, data, budget) ?? distrustOf(offer, ask);
     const verdict = misfit ? undefined : ask.judge?.of(offer);
     const fault = misfit ?? refusalBy(verdict, offer, ask) ?? troubleOf(offer, ask);
     if (fault) {
@@ -109,6 +112,10 @@ type Fault = Pick<Cut, "reason" | "refusal" | "retryInMs">;
 /** Whom the policy refuses; asked once it is known that it could take the message. */
 const refusalBy = (verdict: Verdict | undefined, offer: Possible, { judge }: Ask): Fault | undefined =>
   verdict?.effect === "DENY" ? { reason: "POLICY", refusal: judge!.refusal(offer, verdict) } : undefined;
+function distrustOf(offer: Possible, { distrust }: Ask): Fault | undefined {
+  const refusal = distrust?.(offer);
+  return refusal && { reason: "TRUST", refusal };
+}
 
 /** Asked last: who is cut for trouble could have taken the message. */
 function troubleOf({ agent, capability }: Possible, { troubles }: Ask): Fault | undefined {

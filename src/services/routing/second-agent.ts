@@ -8,6 +8,7 @@ import { endpointOf, type FindAnotherAgent } from "../another-agent.ts";
 import type { Policy } from "../policy.ts";
 import type { AgentAvailability } from "./availability.ts";
 import { type DecideDeps, decide } from "./decide.ts";
+import { distrustIn } from "./distrust.ts";
 import type { FallbackDeps } from "./fallback.ts";
 import { steer, traceOf } from "./steer.ts";
 import type { WorkspaceSettings } from "./workspace-settings.ts";
@@ -39,6 +40,7 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
     const { source = RouteSource.UNSPECIFIED, matches = [] } = first ?? {};
     const admitted = await deps.policy.readmit(task, first);
     const judge = admitted.judge(source);
+    await deps.trust.load(workspaceId);
     const steered = steer(others, {
       ask: {
         message,
@@ -46,6 +48,7 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
         wishes,
         troubles: deps.availability?.troubles(workspaceId),
         judge,
+        distrust: distrustIn(deps.trust, workspaceId),
       },
       rollout: deps.rollouts.of(workspaceId, capabilityId),
       key: contextId,

@@ -16,6 +16,7 @@ import { up as reroutedTasks } from "./0013-rerouted-tasks.ts";
 import { up as audit } from "./0014-audit.ts";
 import { up as policies } from "./0016-policies.ts";
 import { up as budgets } from "./0018-budgets.ts";
+import { up as reputation } from "./0019-reputation.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
@@ -34,4 +35,5 @@ export const migrations: Record<string, Migration> = {
   "0014-audit": { up: audit },
   "0018-budgets": { up: budgets },
   "0016-policies": { up: policies },
+  "0019-reputation": { up: reputation },
 };

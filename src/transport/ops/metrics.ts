@@ -17,6 +17,7 @@ export interface Metrics {
   healthCheck(outcome: "passed" | "failed"): void;
   policyReload(result: "loaded" | "refused"): void;
   policyVerdict(phase: "ADMISSION" | "CANDIDATE" | "RESULT", effect: "ALLOW" | "DENY" | "REQUIRE_APPROVAL"): void;
+  reputation(outcome: "good" | "bad" | "neutral" | "report", count: number): void;
 }
 
 export interface MetricsSources {
@@ -40,6 +41,8 @@ export interface MetricsSources {
   policyFilesAreValid: () => boolean | undefined;
   /** Whether agents can be given tasks: a bounded number of them. */
   agents: () => { agentId: string; healthy: boolean; circuitOpen: boolean; ejected: boolean }[];
+  /** How agents stand: at most so many, those first that are trusted least. */
+  leastTrusted: (most: number) => { agentId: string; trust: number; score: number }[];
 }
 
 const PHASES = ["ADMISSION", "CANDIDATE", "RESULT"] as const;
@@ -250,6 +253,21 @@ export function createMetrics(sources: MetricsSources): Metrics {
   );
   const open = perAgent("signalbox_circuit_open", "1 while the circuit of an agent is open or half-open, else 0.");
   const ejected = perAgent("signalbox_agent_ejected", "1 while an agent is passed over for a capability, else 0.");
+  const outcomes = new Counter({
+    name: "signalbox_reputation_outcomes_total",
+    help: "Ends of tasks that this process took into the reputation of their agents: good, bad, or neutral, which says nothing of the agent; and what judges have reported (report).",
+    labelNames: ["outcome"],
+    registers,
+  });
+  for (const outcome of ["good", "bad", "neutral", "report"]) outcomes.inc({ outcome }, 0);
+  const trust = perAgent(
+    "signalbox_reputation_trust",
+    "How far an agent is trusted as a whole, from 0 to 1. As the next one, of at most 1000 agents that this process knows, the least trusted first.",
+  );
+  const score = perAgent(
+    "signalbox_reputation_score",
+    "Share of its tasks that an agent ended well, older ones less, from 0 to 1.",
+  );
   new Gauge({
     name: "signalbox_build_info",
     help: "1, with the version and the database backend as labels.",
@@ -276,6 +294,11 @@ export function createMetrics(sources: MetricsSources): Metrics {
         healthy.set({ agent: agent.agentId }, Number(agent.healthy));
         open.set({ agent: agent.agentId }, Number(agent.circuitOpen));
         ejected.set({ agent: agent.agentId }, Number(agent.ejected));
+      }
+      for (const gauge of [trust, score]) gauge.reset();
+      for (const agent of sources.leastTrusted(MOST_AGENTS)) {
+        trust.set({ agent: agent.agentId }, agent.trust);
+        score.set({ agent: agent.agentId }, agent.score);
       }
       lagRows.reset();
       lagSeconds.reset();
@@ -312,6 +335,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
     healthCheck: (outcome) => checks.inc({ outcome }),
     policyReload: (result) => policyReloads.inc({ result }),
     policyVerdict: (phase, effect) => verdictCounters[`${phase} ${effect}`]?.inc(),
+    reputation: (outcome, count) => outcomes.inc({ outcome }, count),
   };
 }
 

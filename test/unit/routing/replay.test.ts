@@ -16,6 +16,7 @@ import { decide } from "../../../src/services/routing/decide.ts";
 import type { Possible } from "../../../src/services/routing/offers.ts";
 import { createReplayRoutes } from "../../../src/services/routing/replay-routes.ts";
 import { systemRuntime } from "../../../src/services/runtime.ts";
+import { trustAll } from "../../../src/services/trust.ts";
 import { anyQueues, anySeed, anyStrategy, candidate } from "./candidates.ts";
 
 const anyWeight = fc.oneof(fc.constant(0), fc.double({ min: 0, max: 1000, noNaN: true }));
@@ -194,6 +195,7 @@ describe("what the router keeps", () => {
     const { decision } = decide(
       {
         runtime,
+        trust: trustAll,
         waitingAt: ({ agentId }) => loads.get(agentId)!.waiting ?? 0,
         loads: {
           of(_, agentId) {
