@@ -79,6 +79,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onCacheLookup: metrics.cacheLookup,
     onHedge: metrics.hedge,
     onMirror: metrics.mirror,
+    onApproval: metrics.approval,
     onCheck: metrics.healthCheck,
   });
   const { db, hub, directory, router } = engine;

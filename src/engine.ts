@@ -63,6 +63,7 @@ const UNHEARD: EngineListeners = {
   onCacheLookup() {},
   onHedge() {},
   onMirror() {},
+  onApproval() {},
   onCheck() {},
 };
 

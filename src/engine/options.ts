@@ -2,6 +2,7 @@
 import type { Logger } from "pino";
 import type { Config } from "../config/settings.ts";
 import type { AgentHandler } from "../outbound/in-process-channel.ts";
+import type { ApprovalOutcome } from "../services/approvals/waiting-tasks.ts";
 import type { LookupOutcome } from "../services/lookup-counts.ts";
 import type { MirrorOutcome } from "../services/mirrors.ts";
 import type { Runtime } from "../services/runtime.ts";
@@ -22,6 +23,8 @@ export interface EngineListeners {
   /** Told how each second request, and each copy of a task, came out. */
   onHedge(outcome: HedgeOutcome): void;
   onMirror(outcome: MirrorOutcome): void;
+  /** Told what becomes of approvals. */
+  onApproval(outcome: ApprovalOutcome): void;
   /** Told of each check of an agent. */
   onCheck(outcome: "passed" | "failed"): void;
 }

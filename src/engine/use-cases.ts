@@ -1,5 +1,6 @@
 /** What clients and operators can ask for: tasks, in their own words or plain ones, routes, agents, rollouts and exchanges. */
 
+import { type Approvals, createApprovals } from "../services/approvals/approvals.ts";
 import { noBudgets } from "../services/budgets.ts";
 import { type CachedResults, createCachedResults } from "../services/cached-results.ts";
 import { noDelegations } from "../services/delegations.ts";
@@ -44,6 +45,7 @@ export interface UseCases {
   readonly taskEvents: TaskEvents;
   readonly routes: Routes;
   readonly pushConfigs: PushConfigs;
+  readonly approvals: Approvals;
   readonly exchanges: Exchanges;
   readonly registry: Registry;
   readonly rolloutSettings: RolloutSettings;
@@ -100,6 +102,16 @@ export function buildUseCases(
     keepMs: config.idempotency.keepMs,
     byMessageId: config.idempotency.messageId,
   });
+  const approvals = createApprovals({
+    repository: repositories.approvals,
+    store,
+    waiting: dispatcher.waiting,
+    hub,
+    runtime,
+    obstacle: async (task) =>
+      (await router.endpoint(task)) ? undefined : `agent "${task.agentId}", which was to take it, has left.`,
+    onOutcome: base.onApproval,
+  });
   const sender = createSender({
     store,
     hub,
@@ -112,6 +124,7 @@ export function buildUseCases(
     dispatcher,
     tasks,
     pushConfigs,
+    approvals,
     runtime,
     silenceMs: config.task.silenceMs,
     taskTimeoutMs: config.task.timeoutMs,
@@ -150,6 +163,7 @@ export function buildUseCases(
     taskEvents: createTaskEvents({ reads: createTaskEventReads(db), hub, runtime }),
     routes,
     pushConfigs,
+    approvals,
     exchanges,
     registry,
     rolloutSettings: createRolloutSettings({ repository: repositories.rollouts, rollouts, runtime }),

@@ -8,6 +8,7 @@ import { StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { applyUpdate, type NewUpdate, stateBrought, type TaskImage, type TaskUpdate } from "../domain/task-log.ts";
 import { type EngineState, isLeased } from "../domain/task-state.ts";
 import type { Reroute } from "../store/append-batch.ts";
+import type { Settlement } from "../store/approval-sql.ts";
 
 /**
  * How a piece of work may be written together with its neighbours; left out, it is written alone.
@@ -35,7 +36,9 @@ export interface AppendOptions {
   forgetUpstream?: boolean;
   /** Gives the task to another agent. With `forgetUpstream` alone: what it is called there, it says itself. */
   reroute?: Reroute;
-  /** Not with `hidden`, `once`, `take`, `wakeInMs`, `forgetUpstream` and `reroute`: they are for work that is written alone. */
+  /** Settles the approval that the task waits for. */
+  settles?: Settlement;
+  /** Not with `hidden`, `once`, `take`, `wakeInMs`, `forgetUpstream`, `reroute` and `settles`: they are for work that is written alone. */
   gather?: Gather;
 }
 

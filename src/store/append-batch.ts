@@ -2,7 +2,8 @@
 import type { SignalboxError } from "../domain/errors.ts";
 import { type NewUpdate, stateBrought } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
-import type { Database, Row } from "./database.ts";
+import { type Settlement, SETTLED, settledJson } from "./approval-sql.ts";
+import type { Database, Row, Statement } from "./database.ts";
 import { replicaExpired } from "./database-errors.ts";
 import { byteaArray, float8Array, int2Array, int4Array, int8Array, textArray, timestamptzArray } from "./pg-arrays.ts";
 import { changedBy, statesBefore, wakeByDefault } from "./task-changes.ts";
@@ -49,6 +50,8 @@ export interface Append {
    * client or ends: no agent ever has a task under the name that another gave it.
    */
   reroute?: Reroute;
+  /** Settles the approval that the task waits for. */
+  settles?: Settlement;
 }
 
 /** The agent that has a task from now on, and what is known of it there. */
@@ -84,8 +87,9 @@ const wants = (flag: number): string => `(i.flags & ${flag} <> 0)`;
 /** Whether an append makes its writer the owner. */
 const TAKES = `(${wants(TAKE)} or (t.lease_owner is null and coalesce(i.state, 0) in (${LEASED})))`;
 
-const APPEND = {
-  name: "task-append-v6",
+/** `also`: what else is stored. */
+const append = (name: string, also: string): Statement => ({
+  name,
   text: `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::int[], $7::timestamptz[],
@@ -139,10 +143,14 @@ const APPEND = {
       from unnest($20::bigint[], $21::bigint[], $22::smallint[], $23::bytea[], $24::text[], $25::smallint[])
         as r(ord, position, kind, body, cause, state)
       join changed c on c.ord = r.ord
-    )
+    )${also}
     select w.alive, c.ord, c.disclosed, c.has_push, c.fence, c.attempt, c.lease_owner
     from writer w left join changed c on true`,
-};
+});
+
+const APPEND = append("task-append-v6", "");
+/** For batches of which some settle approvals. */
+const APPEND_SETTLING = append("task-append-settling-v1", SETTLED("$26"));
 
 /**
  * Appends a batch. An entry is undefined where the task was not as its writer believed, and REPLICA_EXPIRED where a replica
@@ -160,7 +168,8 @@ export async function appendBatch(
   const rows = sorted.flatMap(({ updates }, i) =>
     updates.map((update, p) => ({ update, ord: i + 1, position: p + 1 })),
   );
-  const stored = await db.query(APPEND, [
+  const settles = sorted.some((each) => each.settles);
+  const stored = await db.query(settles ? APPEND_SETTLING : APPEND, [
     textArray(sorted, (a) => a.workspaceId),
     textArray(sorted, (a) => a.taskId),
     int8Array(sorted, (a) => a.expectedSeq),
@@ -186,6 +195,7 @@ export async function appendBatch(
     byteaArray(rows, (r) => encodeBody(r.update)),
     textArray(rows, (r) => encodeCause(r.update)),
     int2Array(rows, (r) => stateBrought(r.update)),
+    ...(settles ? [settledJson(sorted)] : []),
   ]);
   const alive = stored[0]?.alive === true;
   const answers: (Appended | SignalboxError | undefined)[] = appends.map(({ take }) =>

@@ -19,6 +19,7 @@ export interface Schema {
   exchanges: ExchangeTable;
   exchange_messages: ExchangeMessageTable;
   exchange_quotes: ExchangeQuoteTable;
+  approvals: ApprovalTable;
 }
 
 export interface WorkspaceTable {
@@ -287,4 +288,31 @@ export interface RoutingSettingsTable {
   /** Grows with every change; decisions name it. */
   revision: number;
   updated_at: Date;
+}
+
+/** What a task waited, or waits, for before it went to its agent. The database settles those of tasks that end. */
+export interface ApprovalTable {
+  workspace_id: string;
+  approval_id: string;
+  task_id: string;
+  /** signalbox.v1.ApprovalState. */
+  state: Generated<number>;
+  /** The agent that the task was for, and the capability. */
+  agent_id: string;
+  capability_id: string | null;
+  /** Who asked for the task. */
+  principal_id: string;
+  /** The path of the rule that requires it, what the rule says of itself, and the version of its policy. */
+  rule: string;
+  description: string;
+  policy_version: number;
+  /** Principals and roles that may decide; empty: all that may at all. */
+  approvers: string[];
+  /** Whether who asked for the task may decide. */
+  self: boolean;
+  created_at: Date;
+  expires_at: Date;
+  decided_at: Date | null;
+  decided_by: string | null;
+  comment: string | null;
 }

@@ -2,7 +2,8 @@
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type NewUpdate, PRIORITIES, stateBrought, type TaskHeader } from "../domain/task-log.ts";
 import { EngineState, INITIAL_STATES, mayGo } from "../domain/task-state.ts";
-import type { Database } from "./database.ts";
+import { ASKED, askedJson, type NewApproval } from "./approval-sql.ts";
+import type { Database, Statement } from "./database.ts";
 import { replicaExpired } from "./database-errors.ts";
 import {
   boolArray,
@@ -21,7 +22,8 @@ import { AT_DEADLINE, ENDED, LEASED, UNLEASED, WAKE_AT } from "./task-sql.ts";
 /**
  * A task to be stored, with the first rows of its log; the last that brings a state brings its own. In ASSIGNED it is born leased
  * to the replica that stores it; in QUEUED or SCHEDULED it has no owner, and waits `wakeInMs`, or "at-agent": until its agent has
- * room for it, and to its deadline at most; it may also have ended already.
+ * room for it, and to its deadline at most; it may also have ended already. With an approval it is born in INPUT_REQUIRED, and
+ * `wakeInMs` says when that expires.
  */
 export interface NewTask {
   header: TaskHeader;
@@ -31,10 +33,13 @@ export interface NewTask {
   decision?: Uint8Array;
   /** The replica that has reserved its key: only that one may store it. Undefined: whichever does. */
   reservedBy?: string;
+  /** What it waits for first. */
+  approval?: NewApproval;
 }
 
-const SUBMIT = {
-  name: "task-submit-v6",
+/** `seen`: the states that a task may be born in which clients see as they are. `also`: what else is stored. */
+const submit = (name: string, seen: string, also: string): Statement => ({
+  name,
   text: `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::boolean[],
@@ -50,7 +55,7 @@ const SUBMIT = {
                          disclosed, has_push, upstream_context_id, created_at, priority, deadline_at, delivery, attempt,
                          capability_id, given_capability_id, earlier_agent_ids, route_decision, lease_owner, wake_at)
       select i.workspace_id, i.task_id, i.context_id, i.agent_id, i.state,
-             case when i.state in (${ENDED}) and i.last_seq > 1 then i.state else ${TaskState.SUBMITTED} end, i.status, i.at,
+             case when i.state in (${seen}) and i.last_seq > 1 then i.state else ${TaskState.SUBMITTED} end, i.status, i.at,
              i.last_seq, i.disclosed, i.has_push, i.upstream_context_id, i.at, i.priority, i.deadline_at, i.delivery,
              i.attempt, i.capability_id, i.given_capability_id,
              case when i.given_capability_id is not null then '{}'::text[] end, i.route_decision,
@@ -66,9 +71,13 @@ const SUBMIT = {
       from unnest($20::text[], $21::text[], $22::bigint[], $23::smallint[], $24::bytea[], $25::text[], $26::smallint[])
         as r(workspace_id, task_id, seq, kind, body, cause, state)
       join stored s on s.workspace_id = r.workspace_id and s.task_id = r.task_id
-    )
+    )${also}
     select 1 from writer`,
-};
+});
+
+const SUBMIT = submit("task-submit-v6", ENDED, "");
+/** For batches of which some wait for approval: most do not, and pay nothing for it. */
+const SUBMIT_ASKING = submit("task-submit-asking-v1", `${ENDED}, ${EngineState.INPUT_REQUIRED}`, ASKED("$28"));
 
 /**
  * Stores a batch of tasks. A task that is stored already stays as it is, so that a submit whose answer was lost can be
@@ -78,7 +87,8 @@ const SUBMIT = {
  */
 export async function submitBatch(db: Database, replicaId: string, tasks: readonly NewTask[]): Promise<string> {
   const rows = tasks.flatMap(({ header, updates }) => updates.map((update, i) => ({ header, update, seq: i + 1 })));
-  const writer = await db.query(SUBMIT, [
+  const asks = tasks.some(({ approval }) => approval);
+  const writer = await db.query(asks ? SUBMIT_ASKING : SUBMIT, [
     textArray(tasks, (t) => t.header.workspaceId),
     textArray(tasks, (t) => t.header.taskId),
     textArray(tasks, (t) => t.header.contextId),
@@ -106,6 +116,7 @@ export async function submitBatch(db: Database, replicaId: string, tasks: readon
     textArray(rows, (r) => encodeCause(r.update)),
     int2Array(rows, (r) => stateBrought(r.update)),
     textArray(tasks, (t) => t.header.origin?.capabilityId),
+    ...(asks ? [askedJson(tasks)] : []),
   ]);
   if (writer.length === 0) throw replicaExpired();
   return replicaId;

@@ -61,6 +61,9 @@ export interface LabOptions {
   wrap?: (db: Database) => Database;
 }
 
+/** Where nothing is to be approved. */
+export const unasked: DispatcherDeps["approvals"] = { pending: async () => 0, maxPending: 1, onOutcome() {} };
+
 /** Agents without limits. */
 export const unlimited: Pick<DispatcherDeps, "permits" | "agentQueue"> = {
   permits: { isNeeded: () => false, force: () => undefined },
@@ -95,6 +98,7 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
     findAgent: async () => agent,
     loads: { begin() {}, end() {}, answered() {}, failedCall() {} },
     ...places,
+    approvals: unasked,
     agentTimeoutMs: 300_000,
     agentAwayMs: 60_000,
     attemptTimeoutMs: DAY_MS,

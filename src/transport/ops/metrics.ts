@@ -14,6 +14,7 @@ export interface Metrics {
   cacheLookup(outcome: "hit" | "miss" | "follow"): void;
   hedge(outcome: "won" | "lost" | "failed" | "refused"): void;
   mirror(outcome: "same" | "different" | "failed" | "dropped"): void;
+  approval(outcome: "requested" | "approved" | "rejected" | "expired" | "withdrawn"): void;
   healthCheck(outcome: "passed" | "failed"): void;
 }
 
@@ -128,6 +129,13 @@ export function createMetrics(sources: MetricsSources): Metrics {
   });
   for (const outcome of ["won", "lost", "failed", "refused"]) hedges.inc({ outcome }, 0);
   for (const outcome of ["same", "different", "failed", "dropped"]) mirrors.inc({ outcome }, 0);
+  const approvals = new Counter({
+    name: "signalbox_approvals_total",
+    help: "Approvals of tasks by what became of them at this process: requested, approved, rejected, expired, or withdrawn with a canceled task.",
+    labelNames: ["outcome"],
+    registers,
+  });
+  for (const outcome of ["requested", "approved", "rejected", "expired", "withdrawn"]) approvals.inc({ outcome }, 0);
   new Gauge({
     name: "signalbox_running_tasks",
     help: "Tasks that this process carries now.",
@@ -274,6 +282,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
     cacheLookup: (outcome) => cacheLookups.inc({ outcome }),
     hedge: (outcome) => hedges.inc({ outcome }),
     mirror: (outcome) => mirrors.inc({ outcome }),
+    approval: (outcome) => approvals.inc({ outcome }),
     healthCheck: (outcome) => checks.inc({ outcome }),
   };
 }
