@@ -143,8 +143,9 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
         const moved = current.header.agentId !== agent.agentId;
         const now = moved ? await deps.findAgent(current.header) : agent;
         if (now) {
+          const isUndecided = awaitedApproval(current) !== undefined;
           await cancelAsItStands(current, now, signal);
-          if (awaitedApproval(current) !== undefined) deps.approvals.onOutcome("withdrawn");
+          if (isUndecided) deps.approvals.onOutcome("withdrawn");
           return;
         }
         return await end(current, TaskState.CANCELED, AGENT_LEFT, CANCELED_BY_CLIENT);

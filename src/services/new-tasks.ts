@@ -69,11 +69,7 @@ export interface BeginOptions {
  */
 const HELD_MS = 60_000;
 
-export function createNewTasks(
-  deps: NewTasksDeps,
-  runners: Runners,
-  waiting: Pick<WaitingTasks, "begin">,
-): BeginTask {
+export function createNewTasks(deps: NewTasksDeps, runners: Runners, waiting: Pick<WaitingTasks, "begin">): BeginTask {
   const { store, runtime } = deps;
   const { running, connect, runnerFor, inBackground } = runners;
   let starting = 0;

@@ -2,7 +2,7 @@
 import type { SignalboxError } from "../domain/errors.ts";
 import { type NewUpdate, stateBrought } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
-import { type Settlement, SETTLED, settledJson } from "./approval-sql.ts";
+import { SETTLED, type Settlement, settledJson } from "./approval-sql.ts";
 import type { Database, Row, Statement } from "./database.ts";
 import { replicaExpired } from "./database-errors.ts";
 import { byteaArray, float8Array, int2Array, int4Array, int8Array, textArray, timestamptzArray } from "./pg-arrays.ts";

@@ -129,7 +129,9 @@ export function createApprovals(deps: ApprovalsDeps): Approvals {
     async list({ workspaceId }, { state, taskId, pageSize, pageToken: token }) {
       const limit = pageLimit(pageSize, 50);
       refuse([
-        ...(approvalStateName(state).startsWith("STATE_") ? [{ field: "state", description: "is no state of an approval" }] : []),
+        ...(approvalStateName(state).startsWith("STATE_")
+          ? [{ field: "state", description: "is no state of an approval" }]
+          : []),
         ...idViolations("taskId", taskId),
       ]);
       const [before] = readPageToken(token, 1, "ListApprovals") ?? [];

@@ -129,7 +129,8 @@ export function createWaitingTasks(
       return waits ? make(now) : [];
     };
     // Whoever has claimed it, because it has waited too long, is as good as anybody: the first one decides.
-    const outcome = await writer.append(whileItWaits, { ...options, take: true, settles: settlement }, signal);
+    const settles = { ...options, take: true, wakeInMs: 0, settles: settlement };
+    const outcome = await writer.append(whileItWaits, settles, signal);
     if (outcome === "ended" || !waits) return undefined;
     return writer.image;
   }

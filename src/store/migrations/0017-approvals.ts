@@ -28,11 +28,13 @@ export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`create index approvals_by_task on approvals (workspace_id, task_id)`.execute(db);
   await sql`create index approvals_pending on approvals (workspace_id, approval_id) where state = 1`.execute(db);
 
-  // As in 0004, with the ways to the approval of a task that waits (1 to 6) and from there to its first attempt (6 to 1).
+  // As in 0004, with the ways to the approval of a task that waits (1 to 6) and from there to its first attempt (6 to 1), which
+  // is no way for what has been with its agent.
   await sql`drop trigger tasks_transition on tasks`.execute(db);
   await sql`
     create trigger tasks_transition before update on tasks for each row when (
       (new.state <> old.state and ((${sql.raw(`'{${NEXT_STATES.join(",")}}'::int[]`)})[old.state] >> new.state) & 1 = 0)
+      or (old.state = 6 and new.state = 1 and old.attempt > 0)
       or (old.state = any ('{3, 4, 5, 7}') and new.last_seq <> old.last_seq)
       or new.last_seq < old.last_seq
       or new.fence < old.fence
