@@ -69,7 +69,7 @@ export function askedJson(tasks: readonly Asking[]): string {
 }
 
 /** Settles the approvals of tasks that are being changed; `given` is the parameter with `settledJson`. */
-export const SETTLED = (given: string): string => `, settled as (
+export const SETTLED = (given: string): string => `, answered as (
       update approvals a set state = d.state, decided_at = c.at, decided_by = d.decided_by, comment = d.comment
       from jsonb_to_recordset(${given}::jsonb)
         as d(ord bigint, approval_id text, state smallint, decided_by text, comment text)
