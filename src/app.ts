@@ -65,6 +65,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     allotted: () => engine.allotted(),
     outboxLag: () => engine.outbox.lag(),
     alerts: () => alertsOfAll(engine.alerts),
+    policyFilesAreValid: () => engine.policyFilesAreValid(),
     agents: () => engine.agentGauges(),
   });
   const engine = await startEngine({
@@ -81,6 +82,8 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onMirror: metrics.mirror,
     onApproval: metrics.approval,
     onCheck: metrics.healthCheck,
+    onPolicyReload: metrics.policyReload,
+    onPolicyVerdict: metrics.policyVerdict,
   });
   const { db, hub, directory, router } = engine;
   const closing: Closing = [];

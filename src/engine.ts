@@ -8,12 +8,14 @@ import { buildDispatch, type DispatchParts } from "./engine/dispatch.ts";
 import { startDuties } from "./engine/duties.ts";
 import { buildGround } from "./engine/ground.ts";
 import type { EngineBase, EngineListeners, EngineOptions } from "./engine/options.ts";
+import { buildPolicy } from "./engine/policy.ts";
 import { buildRouting } from "./engine/routing.ts";
 import { buildUseCases, type UseCases } from "./engine/use-cases.ts";
 import type { AgentDirectory } from "./services/agent-directory.ts";
 import type { AgentHealthService } from "./services/agent-health.ts";
 import type { Alerts } from "./services/alerts.ts";
 import type { Outbox } from "./services/background/outbox.ts";
+import { noPolicyFiles } from "./services/background/policy-files.ts";
 import type { Dispatcher } from "./services/dispatcher.ts";
 import type { Rollouts } from "./services/rollouts.ts";
 import type { Router } from "./services/router.ts";
@@ -40,6 +42,8 @@ export interface Engine extends UseCases {
   lease(): { replicaId: string; leftMs: number };
   /** How agents do, as this replica sees it. */
   readonly loads: AgentLoads;
+  /** Whether the policy files of this server are as they stand on its disk; undefined without any. */
+  policyFilesAreValid(): boolean | undefined;
   readonly agentHealth: AgentHealthService;
   /** How the agents do that are known here, those in trouble first; as many as a page of metrics can hold. */
   agentGauges(): AgentGauge[];
@@ -64,6 +68,8 @@ const UNHEARD: EngineListeners = {
   onHedge() {},
   onMirror() {},
   onApproval() {},
+  onPolicyReload() {},
+  onPolicyVerdict() {},
   onCheck() {},
 };
 
@@ -93,9 +99,10 @@ async function build(base: EngineBase): Promise<Engine> {
 
   const ground = await buildGround(base);
   const clients = buildClients(base);
-  const routing = buildRouting(base, ground, clients, () => dispatch.claims.lookAtAgents());
-  const dispatch: DispatchParts = buildDispatch(base, ground, clients, routing);
-  const useCases = buildUseCases(base, ground, clients, routing, dispatch);
+  const policy = await buildPolicy(base);
+  const routing = buildRouting(base, ground, clients, policy, () => dispatch.claims.lookAtAgents());
+  const dispatch: DispatchParts = buildDispatch(base, ground, clients, policy, routing);
+  const useCases = buildUseCases(base, ground, clients, policy, routing, dispatch);
   const outbox = await startDuties(base, ground, clients);
 
   const { leases, replica, hub, hints } = ground;
@@ -142,6 +149,7 @@ async function build(base: EngineBase): Promise<Engine> {
     },
     lease: () => ({ replicaId: replica.id(), leftMs: replica.leaseLeftMs() }),
     loads: watch.loads,
+    policyFilesAreValid: () => (policy.files === noPolicyFiles ? undefined : policy.files.problems.length === 0),
     agentHealth: watch.health,
     agentGauges: watch.gauges,
     get waitingAtAgents() {

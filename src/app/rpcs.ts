@@ -6,6 +6,7 @@ import { A2AService } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ApprovalService } from "../../gen/signalbox/v1/approval_pb.ts";
 import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
+import { PolicyService } from "../../gen/signalbox/v1/policy_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
@@ -22,6 +23,7 @@ import type { BoundRpcs } from "../transport/rpc/bound.ts";
 import { createCacheService } from "../transport/rpc/cache-service.ts";
 import { createHealthService, type ServingState } from "../transport/rpc/health-service.ts";
 import { createMessageService } from "../transport/rpc/message-service.ts";
+import { createPolicyService } from "../transport/rpc/policy-service.ts";
 import { createReflection } from "../transport/rpc/reflection-service.ts";
 import { createRegistryService } from "../transport/rpc/registry-service.ts";
 import { createRolloutService } from "../transport/rpc/rollout-service.ts";
@@ -47,6 +49,7 @@ export function bindRpcs(engine: Engine, deps: RpcsDeps): BoundRpcs {
     register(MessageService, createMessageService(engine.exchanges)),
     register(CacheService, createCacheService(engine.cachedResults)),
     register(ApprovalService, createApprovalService(engine.approvals)),
+    register(PolicyService, createPolicyService(engine.policyVersions, engine.policyTrials)),
   ];
   // These tell of all services, themselves among them.
   const services = [...registrations.map(({ service }) => service), Health, ServerReflection, ServerReflectionAlpha];

@@ -4,13 +4,20 @@
  */
 import type { z } from "zod";
 import { CLIENT_SETTINGS } from "./settings/clients.ts";
+import { POLICY_SETTINGS } from "./settings/policy.ts";
 import { ROUTING_SETTINGS } from "./settings/routing.ts";
 import { SERVER_SETTINGS } from "./settings/server.ts";
 import type { Setting } from "./settings/setting.ts";
 import { TASK_SETTINGS } from "./settings/tasks.ts";
 
 /** In the order in which people read of them. */
-export const SETTINGS = { ...SERVER_SETTINGS, ...TASK_SETTINGS, ...ROUTING_SETTINGS, ...CLIENT_SETTINGS } as const;
+export const SETTINGS = {
+  ...SERVER_SETTINGS,
+  ...TASK_SETTINGS,
+  ...ROUTING_SETTINGS,
+  ...POLICY_SETTINGS,
+  ...CLIENT_SETTINGS,
+} as const;
 
 /** A setting's name: its place in the YAML file, levels joined by dots. */
 export type SettingKey = keyof typeof SETTINGS;

@@ -1,9 +1,17 @@
 /**
  * Protobuf's binary form, as `toBinary` makes it, of messages that are made often. A writer of protobuf-es grows as it
  * writes, and each step is a piece of memory outside the heap, which costs more than the writing; the one here stays as
- * large as it has become. What it has no rule for, such as free-form data and unknown fields, `toBinary` writes.
+ * large as it has become. What it has no rule for, such as maps and unknown fields, `toBinary` writes.
  */
-import { type DescField, type DescMessage, type MessageShape, ScalarType, toBinary } from "@bufbuild/protobuf";
+import {
+  type DescField,
+  type DescMessage,
+  type JsonObject,
+  type JsonValue,
+  type MessageShape,
+  ScalarType,
+  toBinary,
+} from "@bufbuild/protobuf";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 
 /** The bytes of a message, the same as those of `toBinary`. */
@@ -105,6 +113,14 @@ const isZero = (value: unknown): boolean =>
 
 function writeOf(field: DescField): Write {
   const { number } = field;
+  if (field.fieldKind === "message" && field.message.typeName === STRUCT && !field.delimitedEncoding) {
+    return (value) => {
+      writer.tag(number, WireType.LengthDelimited).fork();
+      if (!writeStruct(value)) return false;
+      writer.join();
+      return true;
+    };
+  }
   if (field.message && field.fieldKind !== "map" && !field.delimitedEncoding && !isWellKnown(field.message)) {
     const inner = encoderOf(field.message);
     return (value) => {
@@ -134,6 +150,48 @@ function writeOf(field: DescField): Write {
     default:
       return NO_RULE;
   }
+}
+
+const STRUCT = "google.protobuf.Struct";
+
+/** Free-form data stands in a message as the JSON that it is. Its fields are entries of a map, of which each key and value is written. */
+function writeStruct(object: unknown): boolean {
+  if (typeof object !== "object" || object === null || "$typeName" in object) return false;
+  for (const [key, value] of Object.entries(object as JsonObject)) {
+    writer.tag(1, WireType.LengthDelimited).fork();
+    writer.tag(1, WireType.LengthDelimited).string(key);
+    writer.tag(2, WireType.LengthDelimited).fork();
+    if (!writeValue(value)) return false;
+    writer.join().join();
+  }
+  return true;
+}
+
+/** google.protobuf.Value: its fields are numbered null, number, string, bool, struct and list. */
+function writeValue(value: JsonValue | undefined): boolean {
+  switch (typeof value) {
+    case "number":
+      return Number.isFinite(value) && !!writer.tag(2, WireType.Bit64).double(value);
+    case "string":
+      return !!writer.tag(3, WireType.LengthDelimited).string(value);
+    case "boolean":
+      return !!writer.tag(4, WireType.Varint).bool(value);
+    case "object":
+      break;
+    default:
+      return false;
+  }
+  if (value === null) return !!writer.tag(1, WireType.Varint).int32(0);
+  writer.tag(Array.isArray(value) ? 6 : 5, WireType.LengthDelimited).fork();
+  if (Array.isArray(value)) {
+    for (const item of value) {
+      writer.tag(1, WireType.LengthDelimited).fork();
+      if (!writeValue(item)) return false;
+      writer.join();
+    }
+  } else if (!writeStruct(value)) return false;
+  writer.join();
+  return true;
 }
 
 /** Free-form data and wrappers stand in messages in another form than their own; a timestamp does not. */

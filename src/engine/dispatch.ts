@@ -3,10 +3,12 @@ import { latencyQuantileAt } from "../domain/routing/agent-signals.ts";
 import type { PermitTask } from "../services/agent-permits.ts";
 import { type Claims, createClaims } from "../services/background/claims.ts";
 import { createDispatcher, type Dispatcher } from "../services/dispatcher.ts";
+import { createMirrorPolicy } from "../services/mirror-policy.ts";
 import { asOfNow } from "../services/rollouts.ts";
 import type { Clients } from "./clients.ts";
 import type { Ground } from "./ground.ts";
 import type { EngineBase } from "./options.ts";
+import type { PolicyParts } from "./policy.ts";
 import type { RoutingParts } from "./routing.ts";
 
 export interface DispatchParts {
@@ -18,6 +20,7 @@ export function buildDispatch(
   base: EngineBase,
   ground: Ground,
   clients: Clients,
+  { policy }: PolicyParts,
   routing: RoutingParts,
 ): DispatchParts {
   const { config, log, runtime } = base;
@@ -70,7 +73,12 @@ export function buildDispatch(
       tryReserve,
       onOutcome: base.onHedge,
     },
-    mirrors: { rollouts, tryReserve, onOutcome: base.onMirror },
+    mirrors: {
+      rollouts,
+      isAllowed: createMirrorPolicy({ policy, directory, readDecision: routing.readDecision }),
+      tryReserve,
+      onOutcome: base.onMirror,
+    },
     nextAgent: (failed, message, exclude) => router.reroute(failed, message, "FAILED", exclude),
     approvals: {
       pending: repositories.approvals.pending,

@@ -1,6 +1,8 @@
 /** What an engine is started with, and what each of its parts is built from. */
 import type { Logger } from "pino";
 import type { Config } from "../config/settings.ts";
+import type { PolicyPhase } from "../domain/policy/facts.ts";
+import type { Verdict } from "../domain/policy/verdict.ts";
 import type { AgentHandler } from "../outbound/in-process-channel.ts";
 import type { ApprovalOutcome } from "../services/approvals/waiting-tasks.ts";
 import type { LookupOutcome } from "../services/lookup-counts.ts";
@@ -25,6 +27,10 @@ export interface EngineListeners {
   onMirror(outcome: MirrorOutcome): void;
   /** Told what becomes of approvals. */
   onApproval(outcome: ApprovalOutcome): void;
+  /** Told of each policy that was taken over, or refused: of the server's files, or of a workspace. */
+  onPolicyReload(result: "loaded" | "refused"): void;
+  /** Told of each verdict of a policy. */
+  onPolicyVerdict(phase: PolicyPhase, effect: Verdict["effect"]): void;
   /** Told of each check of an agent. */
   onCheck(outcome: "passed" | "failed"): void;
 }

@@ -19,6 +19,7 @@ import { createSignalRepository } from "../store/signal-repository.ts";
 import type { Clients } from "./clients.ts";
 import type { Ground } from "./ground.ts";
 import type { EngineBase } from "./options.ts";
+import type { PolicyParts } from "./policy.ts";
 
 export interface RoutingParts extends AgentPlaces {
   readonly watch: AgentWatch;
@@ -32,7 +33,13 @@ export interface RoutingParts extends AgentPlaces {
 }
 
 /** `onRoom` is told that tasks that wait for their agents may be taken. */
-export function buildRouting(base: EngineBase, ground: Ground, clients: Clients, onRoom: () => void): RoutingParts {
+export function buildRouting(
+  base: EngineBase,
+  ground: Ground,
+  clients: Clients,
+  { policy }: PolicyParts,
+  onRoom: () => void,
+): RoutingParts {
   const { db, config, log, runtime } = base;
   const { hub, replica, repositories } = ground;
   const { connector } = clients;
@@ -68,6 +75,7 @@ export function buildRouting(base: EngineBase, ground: Ground, clients: Clients,
   });
   const choosing = {
     directory,
+    policy,
     runtime,
     loads,
     rollouts,

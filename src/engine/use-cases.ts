@@ -1,6 +1,7 @@
 /** What clients and operators can ask for: tasks, in their own words or plain ones, routes, agents, rollouts and exchanges. */
 
 import { type Approvals, createApprovals } from "../services/approvals/approvals.ts";
+import { createFindObstacle } from "../services/approvals/obstacle.ts";
 import { noBudgets } from "../services/budgets.ts";
 import { type CachedResults, createCachedResults } from "../services/cached-results.ts";
 import { noDelegations } from "../services/delegations.ts";
@@ -10,7 +11,8 @@ import type { Exchanges } from "../services/exchange/exchanges.ts";
 import { createIdempotency } from "../services/idempotency.ts";
 import { createLookupCounter } from "../services/lookup-counts.ts";
 import { createPlainTasks, type PlainTasks } from "../services/plain-tasks.ts";
-import { allowAll } from "../services/policy.ts";
+import { createPolicyTrials, type PolicyTrials } from "../services/policy-trials.ts";
+import { createPolicyVersions, type PolicyVersions } from "../services/policy-versions.ts";
 import { createPushConfigs, type PushConfigs } from "../services/push-configs.ts";
 import { createRegistry, type Registry } from "../services/registry.ts";
 import { createResultCache } from "../services/result-cache.ts";
@@ -33,6 +35,7 @@ import type { Clients } from "./clients.ts";
 import type { DispatchParts } from "./dispatch.ts";
 import type { Ground } from "./ground.ts";
 import type { EngineBase } from "./options.ts";
+import type { PolicyParts } from "./policy.ts";
 import type { RoutingParts } from "./routing.ts";
 
 export interface UseCases {
@@ -50,16 +53,20 @@ export interface UseCases {
   readonly registry: Registry;
   readonly rolloutSettings: RolloutSettings;
   readonly cachedResults: CachedResults;
+  readonly policyVersions: PolicyVersions;
+  readonly policyTrials: PolicyTrials;
 }
 
 export function buildUseCases(
   base: EngineBase,
   ground: Ground,
   clients: Clients,
+  policyParts: PolicyParts,
   routing: RoutingParts,
   { dispatcher }: DispatchParts,
 ): UseCases {
   const { db, config, log, runtime } = base;
+  const { policy } = policyParts;
   const { replica, hub, store, repositories } = ground;
   const { router, rollouts, settings, agentQueue, readDecision } = routing;
   const { directory, loads, cardRefresh, health } = routing.watch;
@@ -108,8 +115,7 @@ export function buildUseCases(
     waiting: dispatcher.waiting,
     hub,
     runtime,
-    obstacle: async (task) =>
-      (await router.endpoint(task)) ? undefined : `agent "${task.agentId}", which was to take it, has left.`,
+    obstacle: createFindObstacle({ router, policy, readDecision }),
     onOutcome: base.onApproval,
   });
   const sender = createSender({
@@ -118,7 +124,7 @@ export function buildUseCases(
     cache,
     idempotency,
     router,
-    policy: allowAll,
+    policy,
     budgets: noBudgets,
     delegations: noDelegations,
     dispatcher,
@@ -148,7 +154,7 @@ export function buildUseCases(
     tasks,
     taskExecutions,
     routes,
-    policy: allowAll,
+    policy,
     runtime,
     loads,
     waitingAt: agentQueue.waitingAt,
@@ -168,5 +174,11 @@ export function buildUseCases(
     registry,
     rolloutSettings: createRolloutSettings({ repository: repositories.rollouts, rollouts, runtime }),
     cachedResults: createCachedResults({ repository: results, counter }),
+    policyVersions: createPolicyVersions({ ...policyParts, runtime }),
+    policyTrials: createPolicyTrials({
+      ...policyParts,
+      readDecidedTasks: (workspaceId, query) => readDecidedTasks(db, workspaceId, query),
+      runtime,
+    }),
   };
 }

@@ -18,6 +18,7 @@ import {
 import { ApprovalService } from "../../gen/signalbox/v1/approval_pb.ts";
 import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
+import { PolicyService } from "../../gen/signalbox/v1/policy_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
@@ -104,6 +105,8 @@ export interface SignalboxClient {
   /** Results that are given again. */
   readonly cache: Client<typeof CacheService>;
   readonly approvals: Client<typeof ApprovalService>;
+  /** What is allowed, and what would be by a draft. */
+  readonly policies: Client<typeof PolicyService>;
 
   /**
    * Sends a message. Waits until the task ends or needs something, unless `wait` is false. Some agents answer with a
@@ -145,6 +148,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
   const messages = createClient(MessageService, transport);
   const cache = createClient(CacheService, transport);
   const approvals = createClient(ApprovalService, transport);
+  const policies = createClient(PolicyService, transport);
 
   async function send(message: string | Message, options: SendOptions & { wait?: boolean } = {}) {
     const request = sendRequest(message, options);
@@ -215,7 +219,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     return a2a.getTask({ id: taskId }, options);
   }
 
-  return { a2a, registry, tasks, routes, rollouts, send, stream, watch, waitFor, messages, cache, approvals };
+  return { a2a, registry, tasks, routes, rollouts, send, stream, watch, waitFor, messages, cache, approvals, policies };
 }
 
 /** A message of the user with one text part. */

@@ -1,7 +1,8 @@
-/** Accepts messages: validate, authorize, policy, route, admit, store. The way of every message. */
+/** Accepts messages: validate, authorize, ask the policy, look for an earlier result, route, store. The way of every message. */
 import type { Logger } from "pino";
 import { type Message, type SendMessageRequest, SendMessageRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type RouteDecision, RouteDecisionSchema } from "../../gen/signalbox/v1/routing_pb.ts";
+import type { TaskParent } from "../domain/budget/hold.ts";
 import { encode } from "../domain/encode.ts";
 import { invalidArgument, unsupportedOperation } from "../domain/errors.ts";
 import { checkExtensions, checkMediaTypes, sendViolations } from "../domain/message-rules.ts";
@@ -21,7 +22,7 @@ import type { Dispatcher } from "./dispatcher.ts";
 import type { Work } from "./further-messages.ts";
 import type { Hold, Idempotency } from "./idempotency.ts";
 import type { TaskRequest } from "./new-tasks.ts";
-import type { Policy } from "./policy.ts";
+import type { Admitted, Policy } from "./policy.ts";
 import type { PushConfigs } from "./push-configs.ts";
 import { createRejectTask } from "./rejected-tasks.ts";
 import type { RequestContext } from "./request-context.ts";
@@ -57,6 +58,16 @@ export interface Accepted {
   updates: TaskWatch;
 }
 
+/** What is known of a task before it is routed. */
+interface NewTask {
+  readonly message: Message;
+  readonly taskId: string;
+  readonly parent: TaskParent | undefined;
+  readonly admitted: Admitted;
+  readonly cached: CacheAnswer | undefined;
+  readonly hold: Hold | undefined;
+}
+
 export type Accept = (context: RequestContext, request: SendMessageRequest) => Promise<Accepted>;
 
 export function createAccept(deps: AcceptDeps): Accept {
@@ -86,9 +97,11 @@ export function createAccept(deps: AcceptDeps): Accept {
     hold?: Hold,
   ): Promise<Accepted> {
     const message = messageIn(request);
-    const cached = await deps.cache.lookup(context, request, taskId);
+    const parent = await deps.delegations.parentOf(context, request);
+    const admitted = await policy.admit(context, request, message, parent);
+    const cached = await deps.cache.lookup(context, request, taskId, admitted);
     try {
-      return await admit(context, request, message, taskId, cached, hold);
+      return await admit(context, request, { message, taskId, parent, admitted, cached, hold });
     } catch (error) {
       await cached?.withdraw();
       throw error;
@@ -98,17 +111,13 @@ export function createAccept(deps: AcceptDeps): Accept {
   async function admit(
     context: RequestContext,
     request: SendMessageRequest,
-    message: Message,
-    taskId: string,
-    cached: CacheAnswer | undefined,
-    hold?: Hold,
+    { message, taskId, parent, admitted, cached, hold }: NewTask,
   ): Promise<Accepted> {
     const known = message.contextId !== "";
     const contextId = known ? message.contextId : runtime.newId();
-    const parent = await deps.delegations.parentOf(context, request);
     let route: Route;
     try {
-      route = cached?.route ?? (await router.route(context, request, message, contextId, parent));
+      route = cached?.route ?? (await router.route(context, request, message, contextId, admitted));
     } catch (error) {
       if (!(error instanceof NoRouteError) || !error.rejection) throw error;
       hold?.check();
@@ -118,7 +127,6 @@ export function createAccept(deps: AcceptDeps): Accept {
       return { image, updates: watch(context, image.header.taskId, image.seq, true) };
     }
     const { agent, wishes, decision, approval: terms } = route;
-    await policy.admit(context, agent);
     const { workspaceId } = context;
     const pushConfig = request.configuration?.taskPushNotificationConfig;
     const pushing = pushConfig && (await deps.pushConfigs.prepare(pushConfig));
@@ -180,13 +188,14 @@ export function createAccept(deps: AcceptDeps): Accept {
     if (isTerminal(stateOf(image))) throw messageToEnded(image);
     const decided = await deps.approvals.answer(context, image, message);
     if (decided) return { image: decided, updates: watch(context, header.taskId, decided.seq, false) };
-    const agent = await router.endpoint(header);
-    if (!agent) {
+    const offer = await router.offer(header);
+    if (!offer) {
       throw unsupportedOperation(`Agent "${header.agentId}", which works on this task, has left. Begin a new task.`);
     }
+    const agent = endpointOf(offer);
     checkExtensions(context.extensions, agent.card);
     checkMediaTypes(message, agent.card);
-    await policy.admit(context, agent);
+    await policy.proceed(context, request, message, header, offer);
     const pushConfig = request.configuration?.taskPushNotificationConfig;
     await (pushConfig && (await deps.pushConfigs.prepare(pushConfig)))?.store(
       context.workspaceId,

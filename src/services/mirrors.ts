@@ -36,12 +36,14 @@ const LONGEST_MS = 600_000;
 /**
  * - `same`, `different`: both ended, or asked something, and were compared.
  * - `failed`: the mirror could not be had, answered what is no A2A, or took too long.
- * - `dropped`: nothing was compared: too many copies at once, a mirror without room, a task that was canceled or took too long, a server that stops.
+ * - `dropped`: nothing was compared: too many copies at once, a mirror without room or that the policy refuses, a task that was canceled or took too long, a server that stops.
  */
 export type MirrorOutcome = "same" | "different" | "failed" | "dropped";
 
 export interface MirrorPorts {
   rollouts: RolloutSource;
+  /** Whether the policy lets the mirror have a copy of the task. */
+  isAllowed: (task: TaskHeader, mirrorId: string) => Promise<boolean>;
   /** Takes a place at the mirror; undefined when it has none. The function gives it back. */
   tryReserve: (task: PermitTask) => Promise<(() => void) | undefined>;
   onOutcome: (outcome: MirrorOutcome) => void;
@@ -100,6 +102,10 @@ export function createMirrors(deps: MirrorDeps): MirrorTask {
     if (!agent) {
       log.info(facts, "the mirror is not registered");
       return "failed";
+    }
+    if (!(await ports.isAllowed(header, mirrorId))) {
+      log.info(facts, "policy does not let the mirror have the task");
+      return "dropped";
     }
     // It is copied for what its client asked for, and takes a place of that capability too, if the mirror has it.
     const capabilityId = givenCapabilityId(header);

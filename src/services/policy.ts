@@ -1,11 +1,198 @@
-/** The place of policy in the way of a request. Decides before anything is stored; throws to refuse. */
-import type { AgentAddress } from "./agent-port.ts";
+/**
+ * The place of policy in the way of a request: may this caller ask for this, and which agents may take it. It decides before
+ * anything is stored, and what it decided is stored with the task.
+ */
+import type { Message, SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { PolicyDecision } from "../../gen/signalbox/v1/policy_pb.ts";
+import { type RouteDecision, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
+import type { TaskParent } from "../domain/budget/hold.ts";
+import type { SignalboxError } from "../domain/errors.ts";
+import type { Facts, PolicyPhase } from "../domain/policy/facts.ts";
+import type { ApprovalTerms, Verdict } from "../domain/policy/verdict.ts";
+import { routingWishes } from "../domain/routing-extension.ts";
+import type { TaskHeader } from "../domain/task-log.ts";
+import type { ActivePolicy, Policies } from "./policies.ts";
+import { decisionOf, policyDenied } from "./policy-decision.ts";
+import { candidateFacts, keptFacts, keptRequestFacts, requestFacts } from "./policy-facts.ts";
 import type { RequestContext } from "./request-context.ts";
+import type { Possible } from "./routing/offers.ts";
+import type { Runtime } from "./runtime.ts";
+import type { Trust } from "./trust.ts";
 
-export interface Policy {
-  /** May this caller send this to that agent? */
-  admit(context: RequestContext, agent: AgentAddress): Promise<void> | void;
+/** Decides about agents that may take a task. */
+export interface Judge {
+  of(offer: Possible): Verdict;
+  /** What a client is told of an agent that is refused. */
+  refusal(offer: Possible, verdict: Verdict): SignalboxError;
 }
 
-/** Everything that is not refused elsewhere is allowed. */
-export const allowAll: Policy = { admit() {} };
+/** A request that may be made, and what is asked about it further. */
+export interface Admitted {
+  /** Where `source` said where to look for agents. Undefined where no rule is about agents: each may take it. */
+  judge(source: RouteSource): Judge | undefined;
+  /**
+   * Notes in a decision what was said of the agent that was chosen, and of what. Returns on what terms the task must be approved
+   * first, if it must.
+   */
+  note(decision: RouteDecision, chosen: Possible, judge: Judge | undefined): ApprovalTerms | undefined;
+}
+
+export interface Policy {
+  /**
+   * May this caller ask for this? Nothing is known of an agent yet.
+   *
+   * @throws SignalboxError POLICY_DENIED, naming the rule.
+   */
+  admit(
+    context: RequestContext,
+    request: SendMessageRequest,
+    message: Message,
+    parent: TaskParent | undefined,
+  ): Promise<Admitted>;
+  /**
+   * For a task that was admitted and looks for another agent, by what was kept with its decision. An agent that needs an approval
+   * which the task has not had is refused: nobody can be asked any more.
+   */
+  readmit(task: TaskHeader, decision: RouteDecision | undefined): Promise<Admitted>;
+  /**
+   * May this caller send a further message to a task that an agent has? What must be approved was approved when it began.
+   *
+   * @throws SignalboxError POLICY_DENIED
+   */
+  proceed(
+    context: RequestContext,
+    request: SendMessageRequest,
+    message: Message,
+    task: TaskHeader,
+    agent: Possible,
+  ): Promise<void>;
+}
+
+export interface PolicyDeps {
+  policies: Pick<Policies, "load" | "of">;
+  trust: Pick<Trust, "load" | "score">;
+  runtime: Runtime;
+  /** Told of each verdict of a rule or default. */
+  onVerdict: (phase: PolicyPhase, effect: Verdict["effect"]) => void;
+}
+
+export function createPolicy({ policies, trust, runtime, onVerdict }: PolicyDeps): Policy {
+  async function activeOf(workspaceId: string): Promise<ActivePolicy> {
+    const loading = policies.load(workspaceId);
+    if (loading) await loading;
+    const active = policies.of(workspaceId);
+    const learning = active.compiled.matters("CANDIDATE") ? trust.load(workspaceId) : undefined;
+    if (learning) await learning;
+    return active;
+  }
+
+  function decide({ compiled }: ActivePolicy, phase: PolicyPhase, facts: Facts): Verdict {
+    const verdict = compiled.decide(phase, facts);
+    onVerdict(phase, verdict.effect);
+    return verdict;
+  }
+
+  /** What is not refused here is looked at again with each agent, by all rules. */
+  function refuseAtAdmission(active: ActivePolicy, asked: Facts): void {
+    if (!active.compiled.matters("ADMISSION")) return;
+    const verdict = decide(active, "ADMISSION", asked);
+    if (verdict.effect === "DENY") throw policyDenied(active, verdict, "Policy does not let you ask for this");
+  }
+
+  function judgeBy(active: ActivePolicy, asked: Facts, workspaceId: string, source: RouteSource): Judge | undefined {
+    if (!active.compiled.matters("CANDIDATE")) return undefined;
+    return {
+      of(offer) {
+        const reputation = trust.score(workspaceId, offer.agent.agentId, offer.capability?.capabilityId);
+        return decide(active, "CANDIDATE", candidateFacts(asked, offer, source, reputation));
+      },
+      refusal: ({ agent }, verdict) =>
+        policyDenied(active, verdict, `Policy does not let agent "${agent.agentId}" take this`),
+    };
+  }
+
+  function admitted(active: ActivePolicy, asked: Facts, workspaceId: string): Admitted {
+    return {
+      judge: (source) => judgeBy(active, asked, workspaceId, source),
+      note(decision, chosen, judge) {
+        const verdict = judge?.of(chosen);
+        decision.policyFacts = keptFacts(asked, chosen, decision);
+        if (verdict) decision.policy = decisionOf(active, "CANDIDATE", verdict);
+        return verdict?.approval;
+      },
+    };
+  }
+
+  return {
+    async admit(context, request, message, parent) {
+      const active = await activeOf(context.workspaceId);
+      const asked = factsOf(context, request, message, parent, runtime.now());
+      refuseAtAdmission(active, asked);
+      return admitted(active, asked, context.workspaceId);
+    },
+
+    async readmit(task, decision) {
+      const { workspaceId } = task;
+      const active = await activeOf(workspaceId);
+      const kept = (decision && keptRequestFacts(workspaceId, decision)) ?? factsOfTask(task);
+      const again = admitted(active, { ...kept, now: runtime.now().getTime() }, workspaceId);
+      return {
+        ...again,
+        judge: (source) => {
+          const judge = again.judge(source);
+          return judge && { ...judge, of: (offer) => withoutAsking(judge.of(offer), active, decision?.policy) };
+        },
+      };
+    },
+
+    async proceed(context, request, message, { workspaceId, parent }, agent) {
+      const active = await activeOf(workspaceId);
+      if (!active.compiled.matters("CANDIDATE")) return;
+      const asked = factsOf(context, request, message, parent, runtime.now());
+      refuseAtAdmission(active, asked);
+      const judge = judgeBy(active, asked, workspaceId, RouteSource.UNSPECIFIED);
+      const verdict = judge?.of(agent);
+      if (verdict?.effect === "DENY") throw judge!.refusal(agent, verdict);
+    },
+  };
+}
+
+/** What is known of any request. It is kept with its task also where there is no policy, so that one can be tried on it later. */
+function factsOf(
+  { principal, workspaceId }: RequestContext,
+  { configuration, metadata }: SendMessageRequest,
+  message: Message,
+  parent: TaskParent | undefined,
+  now: Date,
+): Facts {
+  const wishes = routingWishes(metadata);
+  return requestFacts({
+    principal,
+    workspaceId,
+    message,
+    acceptedModes: configuration?.acceptedOutputModes ?? [],
+    // What is wrong with them, the router says.
+    priority: Array.isArray(wishes) ? undefined : wishes.priority,
+    parent,
+    now,
+  });
+}
+
+/** What is known of a task that was accepted by a version which kept no facts. */
+const factsOfTask = ({ workspaceId, priority, parent }: TaskHeader): Facts => ({
+  workspace_id: workspaceId,
+  task_priority: priority,
+  delegation_depth: parent?.depth ?? 0,
+  parent_agent_id: parent?.agentId,
+});
+
+/** Nobody is asked while a task is under way: what was approved already holds, as long as it is by the same rule. */
+function withoutAsking(verdict: Verdict, { version }: ActivePolicy, before: PolicyDecision | undefined): Verdict {
+  const { effect, approval, rules } = verdict;
+  if (effect !== "REQUIRE_APPROVAL") return verdict;
+  const wasApproved =
+    before?.policyVersion === version &&
+    before.rules.some(({ path, file }) => path === approval?.rule.path && file === approval.rule.file);
+  // On what terms it was asked for tells it from what is refused in any case.
+  return wasApproved ? { effect: "ALLOW", rules } : { effect: "DENY", rules, ...(approval && { approval }) };
+}

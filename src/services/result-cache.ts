@@ -4,6 +4,7 @@
  */
 import type { Logger } from "pino";
 import type { Message, SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
 import { resultOf } from "../domain/cached-result.ts";
 import { resultKey } from "../domain/request-digest.ts";
 import { DEFAULT_ROLLOUT } from "../domain/rollout.ts";
@@ -14,6 +15,7 @@ import type { ResultCacheRepository, ResultEntry, ResultTask } from "../store/re
 import type { TaskStore } from "../store/task-store.ts";
 import type { AgentDirectory, Offer } from "./agent-directory.ts";
 import type { LookupOutcome } from "./lookup-counts.ts";
+import type { Admitted, Judge } from "./policy.ts";
 import type { RequestContext } from "./request-context.ts";
 import { ABSENT_MS, followResult } from "./result-follower.ts";
 import { type ResultTerms, resultTerms } from "./result-terms.ts";
@@ -38,8 +40,16 @@ export interface CacheAnswer {
 }
 
 export interface ResultCache {
-  /** Looks whether the result of a new task, which will be called `taskId`, is there. Undefined: the cache has no part in it. */
-  lookup(context: RequestContext, request: SendMessageRequest, taskId: string): Promise<CacheAnswer | undefined>;
+  /**
+   * Looks whether the result of a new task, which will be called `taskId`, is there. Undefined: the cache has no part in it.
+   * Results come only of agents that the caller may have the task given to without more ado.
+   */
+  lookup(
+    context: RequestContext,
+    request: SendMessageRequest,
+    taskId: string,
+    admitted: Admitted,
+  ): Promise<CacheAnswer | undefined>;
 }
 
 export interface ResultCacheDeps {
@@ -60,7 +70,10 @@ export interface ResultCacheDeps {
 /** What is asked for, and on what terms. */
 interface Ask {
   readonly workspaceId: string;
+  /** Of the agents whose results may be given. */
   readonly offers: readonly Offer[];
+  readonly judge: Judge | undefined;
+  readonly admitted: Admitted;
   readonly terms: ResultTerms;
   readonly wishes: RoutingWishes;
   readonly entry: ResultEntry;
@@ -72,7 +85,9 @@ export function createResultCache(deps: ResultCacheDeps): ResultCache {
   const { repository, directory, rollouts, store, runtime, log } = deps;
 
   /** What of a request the cache can be asked for; undefined where it has no part in it. */
-  async function askOf(context: RequestContext, request: SendMessageRequest, taskId: string): Promise<Ask | undefined> {
+  async function askOf(
+    ...[context, request, taskId, admitted]: Parameters<ResultCache["lookup"]>
+  ): Promise<Ask | undefined> {
     const { message } = request;
     const asked = message && isSelfContained(message) ? capabilityAsked(context, request) : undefined;
     if (!message || !asked) return undefined;
@@ -95,9 +110,14 @@ export function createResultCache(deps: ResultCacheDeps): ResultCache {
       log.debug({ err }, "a message without a canonical form is not looked up");
       return undefined;
     }
+    const judge = admitted.judge(asked.source);
+    const allowed = judge ? offers.filter((offer) => judge.of(offer).effect === "ALLOW") : offers;
+    if (allowed.length === 0) return undefined;
     return {
       workspaceId,
-      offers,
+      offers: allowed,
+      judge,
+      admitted,
       terms,
       wishes,
       entry: { key, capabilityId, taskId, ttlMs, createdAt: runtime.now() },
@@ -116,9 +136,11 @@ export function createResultCache(deps: ResultCacheDeps): ResultCache {
     const stored = offer && (await store.load(ask.workspaceId, taskId));
     const result = stored && resultOf(foldTask(stored.header, stored.updates), ask.entry.taskId);
     if (!offer || !result) return undefined;
+    const route = cachedRoute(offer, ask.wishes, runtime.now());
+    ask.admitted.note(route.decision, route, ask.judge);
     return {
       standIn: { isReady: true, answer: async () => result },
-      route: cachedRoute(offer, ask.wishes, runtime.now()),
+      route,
       withdraw: NOTHING,
     };
   }
@@ -165,8 +187,8 @@ export function createResultCache(deps: ResultCacheDeps): ResultCache {
   }
 
   return {
-    async lookup(context, request, taskId) {
-      const ask = await askOf(context, request, taskId);
+    async lookup(...asked) {
+      const ask = await askOf(...asked);
       if (!ask) return undefined;
       const [outcome, answer] = await settle(ask);
       deps.onLookup(ask.workspaceId, ask.entry.capabilityId, outcome);
@@ -196,7 +218,7 @@ const isSelfContained = ({ contextId, taskId, referenceTaskIds, parts, $unknown 
 function capabilityAsked(
   { addressTarget }: RequestContext,
   { tenant, metadata }: SendMessageRequest,
-): { capabilityId: string; wishes: RoutingWishes } | undefined {
+): { capabilityId: string; wishes: RoutingWishes; source: RouteSource } | undefined {
   const named = addressTarget ?? tenant;
   const isCapability = named.startsWith("c.");
   if (named === "" ? !metadata : !isCapability || (tenant !== "" && tenant !== named)) return undefined;
@@ -204,5 +226,6 @@ function capabilityAsked(
   if (Array.isArray(wishes)) return undefined;
   const capabilityId = isCapability ? named.slice(2) : wishes.capability;
   if (capabilityId === undefined || (wishes.capability ?? capabilityId) !== capabilityId) return undefined;
-  return { capabilityId, wishes };
+  const source = addressTarget ? RouteSource.ADDRESS : isCapability ? RouteSource.TENANT : RouteSource.EXTENSION;
+  return { capabilityId, wishes, source };
 }

@@ -6,7 +6,6 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import type { Message, SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type RouteDecision, RouteDecisionSchema, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
-import type { TaskParent } from "../domain/budget/hold.ts";
 import type { Capability } from "../domain/capability.ts";
 import { invalidArgument, type SignalboxError } from "../domain/errors.ts";
 import type { ApprovalTerms } from "../domain/policy/verdict.ts";
@@ -19,6 +18,7 @@ import type { TaskHeader } from "../domain/task-log.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
 import { endpointOf } from "./another-agent.ts";
+import type { Admitted, Policy } from "./policy.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { AgentAvailability } from "./routing/availability.ts";
 import { createBreather } from "./routing/breather.ts";
@@ -51,22 +51,25 @@ export interface Router {
    */
   target(context: RequestContext, tenant: string): Promise<ResolvedTarget | undefined>;
   /**
-   * The agent that takes a new task. `key` is what should stay with one agent: the task's context. `parent` is the task on
-   * whose behalf it is sent.
+   * The agent that takes a new task. `key` is what should stay with one agent: the task's context. `admitted` says which agents
+   * the policy allows.
    *
    * @throws SignalboxError INVALID_ARGUMENT (the extension's values, or what contradicts the target), TARGET_NOT_FOUND,
-   * NO_ROUTE (a NoRouteError), AGENT_UNAVAILABLE, or what the only agent in question answers to such a message.
+   * NO_ROUTE (a NoRouteError), AGENT_UNAVAILABLE, POLICY_DENIED where the policy refuses all agents that could take it, or what
+   * the only agent in question answers to such a message.
    */
   route(
     context: RequestContext,
     request: SendMessageRequest,
     message: Message,
     key: string,
-    parent?: TaskParent,
+    admitted: Admitted,
   ): Promise<Route>;
   /**
    * What `route` would decide, without taking anybody's turn. Where some were in question and none can take the task, that is
    * the decision, with what cut them; where nobody was, it throws what `route` throws.
+   *
+   * @throws SignalboxError POLICY_DENIED for what the caller may not ask for.
    */
   preview(context: RequestContext, request: SendMessageRequest, message: Message): Promise<RouteDecision>;
   /**
@@ -80,7 +83,9 @@ export interface Router {
     condition: FallbackCondition,
     exclude: Iterable<string>,
   ): Promise<Rerouted | undefined>;
-  /** The agent of a task that exists, as the task was given to it; undefined when it has left. */
+  /** The agent of a task that exists, and what it has it for; undefined when it has left. */
+  offer(task: TaskHeader): Promise<Possible | undefined>;
+  /** The same agent, as the task was given to it. */
   endpoint(task: TaskHeader): Promise<AgentEndpoint | undefined>;
   /** How long, as is declared, the agent of a task takes for what it has it for, in milliseconds. */
   averageLatencyMs(task: TaskHeader): Promise<number | undefined>;
@@ -88,6 +93,7 @@ export interface Router {
 
 export interface RouterDeps extends DecideDeps, FallbackDeps {
   directory: AgentDirectory;
+  policy: Pick<Policy, "admit" | "readmit">;
   settings: Pick<WorkspaceSettings, "of">;
   /** What chooses where neither a message nor its workspace says. */
   strategy: StrategyName;
@@ -140,8 +146,8 @@ export function createRouter(deps: RouterDeps): Router {
   }
 
   async function route(...asked: Parameters<Router["route"]>): Promise<Route> {
-    const [context, request, message, key, parent] = asked;
-    const found = await look(context, request, message, key, false, parent);
+    const [context, request, message, key, admitted] = asked;
+    const found = await look(context, request, message, key, admitted, false);
     if (!("error" in found)) return found;
     const { error, decision, rejects } = found;
     if (rejects && error instanceof NoRouteError) error.rejection = decision;
@@ -149,7 +155,8 @@ export function createRouter(deps: RouterDeps): Router {
   }
 
   async function preview(...[context, request, message]: Parameters<Router["preview"]>): Promise<RouteDecision> {
-    const found = await look(context, request, message, message.contextId, true);
+    const admitted = await deps.policy.admit(context, request, message, undefined);
+    const found = await look(context, request, message, message.contextId, admitted, true);
     if ("error" in found && !found.wasNamed) throw found.error;
     return found.decision;
   }
@@ -159,8 +166,8 @@ export function createRouter(deps: RouterDeps): Router {
     request: SendMessageRequest,
     message: Message,
     key: string,
+    admitted: Admitted,
     isPreview: boolean,
-    _parent?: TaskParent,
   ): Promise<Route | Nowhere> {
     const wishes = routingWishes(request.metadata);
     if (Array.isArray(wishes)) throw invalidArgument(wishes);
@@ -172,16 +179,21 @@ export function createRouter(deps: RouterDeps): Router {
     const settings = await deps.settings.of(workspaceId);
     const ask: Ask = { message, extensions, wishes, troubles: deps.availability?.troubles(workspaceId) };
     // A preview that names no context is of any one: a canary's share of previews shows the canary.
-    const quest: Quest = { workspaceId, agents, ask, key: key || deps.runtime.newId() };
+    const task = { workspaceId, agents, key: key || deps.runtime.newId() };
     // Checking data against schemas is what can take long.
     const hasData = message.parts.some(({ content }) => content.case === "data");
     // Where nothing fits anywhere, what was looked for first is what the client hears of.
     let nothing: { search: Search; cuts: readonly Cut[] } | undefined;
-    for (const search of await searchesFor(context, named, quest)) {
+    for (const search of await searchesFor(context, named, { ...task, ask })) {
+      const quest: Quest = { ...task, ask: { ...ask, judge: admitted.judge(search.source) } };
       const found = hasData
         ? await breathe(() => findWithFallback(deps, quest, search))
         : findWithFallback(deps, quest, search);
-      if (found.steered.fit.length > 0) return { ...settle(quest, settings, search, found, isPreview), wishes };
+      if (found.steered.fit.length > 0) {
+        const route = settle(quest, settings, search, found, isPreview);
+        const approval = admitted.note(route.decision, route, quest.ask.judge);
+        return { ...route, wishes, ...(approval && { approval }) };
+      }
       nothing ??= { search, cuts: found.steered.cuts };
     }
     const text = textOf(message);
@@ -266,9 +278,11 @@ export function createRouter(deps: RouterDeps): Router {
     if (!before || (before.capabilityId === "" && before.source !== RouteSource.DEFAULT)) return undefined;
     const agents = await directory.agents(workspaceId);
     const troubles = deps.availability?.troubles(workspaceId);
-    const ask: Ask = { message, extensions: delivery.extensions ?? [], wishes, troubles };
-    const quest: Quest = { workspaceId, agents, ask, key: task.contextId };
+    const admitted = await deps.policy.readmit(task, before);
     const { source, matches } = before;
+    const judge = admitted.judge(source);
+    const ask: Ask = { message, extensions: delivery.extensions ?? [], wishes, troubles, judge };
+    const quest: Quest = { workspaceId, agents, ask, key: task.contextId };
     const asked: Search = { source, matches, offers: [], ...(capabilityId !== undefined && { capabilityId }) };
     const passed = new Set([task.agentId, ...exclude]);
     const next = nextInChain(deps, quest, asked, condition, passed);
@@ -278,7 +292,9 @@ export function createRouter(deps: RouterDeps): Router {
       ...next.steered.cuts,
     ];
     const settings = await deps.settings.of(workspaceId);
-    return settle(quest, settings, asked, { ...next, steered: { ...next.steered, cuts } }, false);
+    const rerouted = settle(quest, settings, asked, { ...next, steered: { ...next.steered, cuts } }, false);
+    admitted.note(rerouted.decision, rerouted, judge);
+    return rerouted;
   }
 
   /** What the agent of a task offers where the task was given to a capability. */
@@ -288,14 +304,20 @@ export function createRouter(deps: RouterDeps): Router {
     return capabilities.get(agentId)?.find((each) => each.capabilityId === capabilityId);
   }
 
+  async function offer(task: TaskHeader): Promise<Possible | undefined> {
+    const agent = await directory.agent(task.workspaceId, task.agentId);
+    return agent && { agent, capability: await capabilityOf(task) };
+  }
+
   return {
     target,
     route,
     preview,
     reroute,
+    offer,
     async endpoint(task) {
-      const agent = await directory.agent(task.workspaceId, task.agentId);
-      return agent && endpointOf({ agent, capability: await capabilityOf(task) });
+      const found = await offer(task);
+      return found && endpointOf(found);
     },
     averageLatencyMs: async (task) => (await capabilityOf(task))?.averageLatencyMs,
   };

@@ -8,8 +8,8 @@ import type { ApprovalTable } from "./schema.ts";
 /** An approval, and on what terms it is given. */
 export interface ApprovalRecord {
   readonly approval: Approval;
-  /** Principals and roles that may decide; empty: all that may at all. */
-  readonly approvers: readonly string[];
+  /** Lists of principals and roles, none empty: who decides must be on each. None: all may that may decide at all. */
+  readonly approvers: readonly (readonly string[])[];
   /** Whether who asked for the task may decide. */
   readonly self: boolean;
   readonly expiresAt: Date;

@@ -10,8 +10,8 @@ export interface NewApproval {
   readonly rule: string;
   readonly description: string;
   readonly policyVersion: number;
-  /** Principals and roles that may decide; empty: all that may at all. */
-  readonly approvers: readonly string[];
+  /** Lists of principals and roles, none empty: who decides must be on each. None: all may that may decide at all. */
+  readonly approvers: readonly (readonly string[])[];
   /** Whether who asked for the task may decide. */
   readonly self: boolean;
   readonly expiresAt: Date;
@@ -31,7 +31,7 @@ export const ASKED = (given: string): string => `, asked as (
       insert into approvals (workspace_id, approval_id, task_id, agent_id, capability_id, principal_id, rule, description,
                              policy_version, approvers, self, created_at, expires_at)
       select s.workspace_id, a.approval_id, s.task_id, a.agent_id, a.capability_id, a.principal_id, a.rule, a.description,
-             a.policy_version, array(select jsonb_array_elements_text(a.approvers)), a.self, s.created_at, a.expires_at
+             a.policy_version, a.approvers, a.self, s.created_at, a.expires_at
       from jsonb_to_recordset(${given}::jsonb)
         as a(workspace_id text, task_id text, approval_id text, agent_id text, capability_id text, principal_id text, rule text,
              description text, policy_version integer, approvers jsonb, self boolean, expires_at timestamptz)

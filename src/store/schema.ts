@@ -14,6 +14,7 @@ export interface Schema {
   allotments: AllotmentTable;
   outbox_cursors: OutboxCursorTable;
   routing_settings: RoutingSettingsTable;
+  policy_versions: PolicyVersionTable;
   cached_results: CachedResultTable;
   idempotency_keys: IdempotencyKeyTable;
   exchanges: ExchangeTable;
@@ -290,6 +291,23 @@ export interface RoutingSettingsTable {
   updated_at: Date;
 }
 
+/** Policies of workspaces: a row for each version. */
+export interface PolicyVersionTable {
+  workspace_id: string;
+  /** From 1 on, without gaps. */
+  version: number;
+  /** YAML, as it was put. */
+  document: string;
+  /** SHA-256 of the document, in hexadecimal. */
+  digest: string;
+  rule_count: number;
+  budget_count: number;
+  /** The principal that put it. */
+  author: string;
+  comment: string;
+  created_at: Date;
+}
+
 /** What a task waited, or waits, for before it went to its agent. The database settles those of tasks that end. */
 export interface ApprovalTable {
   workspace_id: string;
@@ -306,8 +324,8 @@ export interface ApprovalTable {
   rule: string;
   description: string;
   policy_version: number;
-  /** Principals and roles that may decide; empty: all that may at all. */
-  approvers: string[];
+  /** Lists of principals and roles, none empty: who decides must be on each. None: all may that may decide at all. */
+  approvers: string[][];
   /** Whether who asked for the task may decide. */
   self: boolean;
   created_at: Date;

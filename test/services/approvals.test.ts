@@ -28,7 +28,9 @@ const runtime = systemRuntime();
 const MINUTE_MS = 60_000;
 const { PENDING, APPROVED, REJECTED, EXPIRED, WITHDRAWN } = ApprovalState;
 
-const terms = (overrides: Partial<{ expiresMs: number; approvers: string[]; self: boolean }> = {}) => ({
+const terms = (
+  overrides: Partial<{ expiresMs: number; approvers: string[]; also: string[][]; self: boolean }> = {},
+) => ({
   rule: {
     path: "rules[3]",
     effect: "REQUIRE",

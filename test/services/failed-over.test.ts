@@ -11,6 +11,7 @@ import { createRouter } from "../../src/services/router.ts";
 import { createAgentLoads } from "../../src/services/routing/agent-load.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import type { AgentRecord } from "../../src/store/agent-repository.ts";
+import { openPolicy } from "../fixtures/open-policy.ts";
 import { headerOf } from "../fixtures/task-header.ts";
 
 const message = create(MessageSchema, { messageId: "m", parts: [{ content: { case: "text", value: "x" } }] });
@@ -52,6 +53,7 @@ function open(before: Before | undefined, fallbackChain = steps) {
       onLimits() {},
       onGone() {},
     },
+    policy: openPolicy,
     rollouts: {
       load: () => undefined,
       of: () => ({ ...DEFAULT_ROLLOUT, fallbackChain }),

@@ -18,7 +18,7 @@ import { resultOf, type SteeringOptions, startReplica } from "./steering-lab.ts"
 const { COMPLETED, FAILED, CANCELED, WORKING, INPUT_REQUIRED } = TaskState;
 
 /** What is mirrored, and the outcomes as they come. */
-function mirroring(percent = 100, promised = false, hasRoom = true) {
+function mirroring(percent = 100, promised = false, hasRoom = true, isAllowed = true) {
   const outcomes = createInbox<MirrorOutcome>();
   const rollout = { ...DEFAULT_ROLLOUT, mirror: { agentId: "mirror", percent } };
   const rollouts = { of: () => (promised ? Promise.resolve(rollout) : rollout) };
@@ -27,7 +27,9 @@ function mirroring(percent = 100, promised = false, hasRoom = true) {
     reserved.push(task);
     return hasRoom ? () => {} : undefined;
   };
-  const more = (): Partial<DispatcherDeps> => ({ mirrors: { rollouts, tryReserve, onOutcome: outcomes.put } });
+  const more = (): Partial<DispatcherDeps> => ({
+    mirrors: { rollouts, isAllowed: async () => isAllowed, tryReserve, onOutcome: outcomes.put },
+  });
   return { outcomes, more, reserved };
 }
 

@@ -23,6 +23,7 @@ import { createUpdateHub } from "../../src/services/update-hub.ts";
 import { createExpiredRows } from "../../src/store/expired-rows.ts";
 import { createResultCacheRepository } from "../../src/store/result-cache-repository.ts";
 import { createTaskStore } from "../../src/store/task-store.ts";
+import { admitted } from "../fixtures/open-policy.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
 import { describeEachBackend, silent } from "../store/backends.ts";
@@ -130,7 +131,7 @@ describeEachBackend("the result cache", (ctx) => {
         signal: never,
       } as unknown as RequestContext;
       const taskId = system.newId();
-      const found = await cache.lookup(context, requestOf(of), taskId);
+      const found = await cache.lookup(context, requestOf(of), taskId, admitted);
       const outcome = outcomes.at(-1)!;
       const given = await found?.standIn?.answer({ signal: never, timeoutMs: 1000 });
       if (given?.payload.case === "task") {

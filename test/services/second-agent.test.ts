@@ -13,6 +13,7 @@ import { createAgentLoads } from "../../src/services/routing/agent-load.ts";
 import { createSecondAgent } from "../../src/services/routing/second-agent.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { say } from "../agents/calling.ts";
+import { openPolicy } from "../fixtures/open-policy.ts";
 import { headerOf } from "../fixtures/task-header.ts";
 
 const runtime = systemRuntime();
@@ -39,6 +40,7 @@ function finder(offers: readonly Offer[], rollout = DEFAULT_ROLLOUT) {
   const agents = { byCapability: new Map([["translate", offers]]) } as unknown as WorkspaceAgents;
   return createSecondAgent({
     directory: { agents: async () => agents } as Partial<AgentDirectory> as AgentDirectory,
+    policy: openPolicy,
     runtime,
     loads: createAgentLoads(runtime),
     rollouts: { load: () => undefined, of: () => rollout, owns: () => false, changed() {} },

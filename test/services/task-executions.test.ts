@@ -30,6 +30,7 @@ import { createRolloutRepository } from "../../src/store/rollout-repository.ts";
 import { createRoutingSettingsRepository } from "../../src/store/routing-settings-repository.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
 import { createTransitionReads } from "../../src/store/transition-reads.ts";
+import { openPolicy } from "../fixtures/open-policy.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
 import { describeEachBackend } from "../store/backends.ts";
@@ -60,6 +61,7 @@ describeEachBackend("what operators see", (backend) => {
     const agents = createAgentRepository(backend.db);
     const router = createRouter({
       directory: createAgentDirectory(agents, createCapabilityRepository(backend.db), runtime),
+      policy: openPolicy,
       runtime,
       loads: createAgentLoads(runtime),
       settings: createWorkspaceSettings(createRoutingSettingsRepository(backend.db), runtime),

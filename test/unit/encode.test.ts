@@ -84,7 +84,9 @@ function anyValueOf(field: DescField, depth: number): fc.Arbitrary<unknown> {
 
 function singleOf(field: DescField, depth: number): fc.Arbitrary<unknown> {
   if (field.message?.typeName === "google.protobuf.Struct")
-    return fc.dictionary(fc.string(), fc.string(), { noNullPrototype: true }) as fc.Arbitrary<JsonObject>;
+    return fc.dictionary(fc.string(), fc.jsonValue({ maxDepth: 3 }), {
+      noNullPrototype: true,
+    }) as fc.Arbitrary<JsonObject>;
   if (field.message) return messageOf(field.message, depth);
   if (field.enum) return fc.constantFrom(...field.enum.values.map(({ number }) => number));
   switch (field.scalar) {

@@ -14,6 +14,7 @@ const open = () =>
     allotted: () => ({ granted: 0, held: 0 }),
     outboxLag: async () => [],
     alerts: async () => [],
+    policyFilesAreValid: () => undefined,
     agents: () => [],
   });
 const transitionsOn = (page: string) =>

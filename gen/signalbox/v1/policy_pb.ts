@@ -17,7 +17,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file signalbox/v1/policy.proto.
  */
 export const file_signalbox_v1_policy: GenFile = /*@__PURE__*/
-  fileDesc("ChlzaWduYWxib3gvdjEvcG9saWN5LnByb3RvEgxzaWduYWxib3gudjEikQIKBlBvbGljeRIUCgd2ZXJzaW9uGAEgASgFQgPgQQMSEAoIZG9jdW1lbnQYAiABKAkSDwoHY29tbWVudBgDIAEoCRIMCgRldGFnGAQgASgJEhMKBmF1dGhvchgFIAEoCUID4EEDEjQKC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEID4EEDEhcKCnJ1bGVfY291bnQYByABKAVCA+BBAxIZCgxidWRnZXRfY291bnQYCCABKAVCA+BBAxITCgZkaWdlc3QYCSABKAlCA+BBAxIsCgVmaWxlcxgKIAMoCzIYLnNpZ25hbGJveC52MS5Qb2xpY3lGaWxlQgPgQQMiiAEKClBvbGljeUZpbGUSDAoEbmFtZRgBIAEoCRIOCgZkaWdlc3QYAiABKAkSLQoJbG9hZF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCghwcm9ibGVtcxgEIAMoCzIbLnNpZ25hbGJveC52MS5Qb2xpY3lQcm9ibGVtIiMKEEdldFBvbGljeVJlcXVlc3QSDwoHdmVyc2lvbhgBIAEoBSI9ChBQdXRQb2xpY3lSZXF1ZXN0EikKBnBvbGljeRgBIAEoCzIULnNpZ25hbGJveC52MS5Qb2xpY3lCA+BBAiIpChVWYWxpZGF0ZVBvbGljeVJlcXVlc3QSEAoIZG9jdW1lbnQYASABKAkiiAEKFlZhbGlkYXRlUG9saWN5UmVzcG9uc2USLQoIcHJvYmxlbXMYASADKAsyGy5zaWduYWxib3gudjEuUG9saWN5UHJvYmxlbRIVCg1wcm9ibGVtX2NvdW50GAIgASgFEhIKCnJ1bGVfY291bnQYAyABKAUSFAoMYnVkZ2V0X2NvdW50GAQgASgFIl4KDVBvbGljeVByb2JsZW0SDAoEZmlsZRgBIAEoCRIMCgRsaW5lGAIgASgFEg4KBmNvbHVtbhgDIAEoBRIMCgRwYXRoGAQgASgJEhMKC2Rlc2NyaXB0aW9uGAUgASgJIs0BCg5Qb2xpY3lEZWNpc2lvbhIqCgZlZmZlY3QYASABKA4yGi5zaWduYWxib3gudjEuUG9saWN5RWZmZWN0EicKBXJ1bGVzGAIgAygLMhguc2lnbmFsYm94LnYxLlBvbGljeVJ1bGUSFgoOcG9saWN5X3ZlcnNpb24YAyABKAUSFAoMZmlsZV9kaWdlc3RzGAQgAygJEg4KBnJlYXNvbhgFIAEoCRIoCgVwaGFzZRgGIAEoDjIZLnNpZ25hbGJveC52MS5Qb2xpY3lQaGFzZSJqCgpQb2xpY3lSdWxlEgwKBHBhdGgYASABKAkSDgoGZWZmZWN0GAIgASgJEg0KBXNjb3BlGAMgASgJEhMKC2Rlc2NyaXB0aW9uGAQgASgJEgwKBGZpbGUYBSABKAkSDAoEbGluZRgGIAEoBSKNAQoVRXZhbHVhdGVQb2xpY3lSZXF1ZXN0EiYKBWZhY3RzGAEgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIoCgVwaGFzZRgCIAEoDjIZLnNpZ25hbGJveC52MS5Qb2xpY3lQaGFzZRIVCghkb2N1bWVudBgDIAEoCUgAiAEBQgsKCV9kb2N1bWVudCKUAQoTUmVwbGF5UG9saWN5UmVxdWVzdBIQCghkb2N1bWVudBgBIAEoCRIuCgpzdGFydF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFbGltaXQYBCABKAUihQEKFFJlcGxheVBvbGljeVJlc3BvbnNlEhIKCnRhc2tfY291bnQYASABKAUSFQoNdW5rbm93bl9jb3VudBgCIAEoBRIVCg1jaGFuZ2VkX2NvdW50GAMgASgFEisKB2NoYW5nZXMYBCADKAsyGi5zaWduYWxib3gudjEuUG9saWN5Q2hhbmdlIqQBCgxQb2xpY3lDaGFuZ2USDwoHdGFza19pZBgBIAEoCRIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgZiZWZvcmUYAyABKAsyHC5zaWduYWxib3gudjEuUG9saWN5RGVjaXNpb24SKwoFYWZ0ZXIYBCABKAsyHC5zaWduYWxib3gudjEuUG9saWN5RGVjaXNpb24iQgoZTGlzdFBvbGljeVZlcnNpb25zUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJdChpMaXN0UG9saWN5VmVyc2lvbnNSZXNwb25zZRImCgh2ZXJzaW9ucxgBIAMoCzIULnNpZ25hbGJveC52MS5Qb2xpY3kSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIkwKFVJvbGxiYWNrUG9saWN5UmVxdWVzdBIUCgd2ZXJzaW9uGAEgASgFQgPgQQISDAoEZXRhZxgCIAEoCRIPCgdjb21tZW50GAMgASgJKnwKC1BvbGljeVBoYXNlEhwKGFBPTElDWV9QSEFTRV9VTlNQRUNJRklFRBAAEhoKFlBPTElDWV9QSEFTRV9BRE1JU1NJT04QARIaChZQT0xJQ1lfUEhBU0VfQ0FORElEQVRFEAISFwoTUE9MSUNZX1BIQVNFX1JFU1VMVBADKoIBCgxQb2xpY3lFZmZlY3QSHQoZUE9MSUNZX0VGRkVDVF9VTlNQRUNJRklFRBAAEhcKE1BPTElDWV9FRkZFQ1RfQUxMT1cQARIWChJQT0xJQ1lfRUZGRUNUX0RFTlkQAhIiCh5QT0xJQ1lfRUZGRUNUX1JFUVVJUkVfQVBQUk9WQUwQAzKcBwoNUG9saWN5U2VydmljZRJmCglHZXRQb2xpY3kSHi5zaWduYWxib3gudjEuR2V0UG9saWN5UmVxdWVzdBoULnNpZ25hbGJveC52MS5Qb2xpY3kiI5KCGQ1wb2xpY2llcy5yZWFkgtPkkwIMEgovdjEvcG9saWN5Em8KCVB1dFBvbGljeRIeLnNpZ25hbGJveC52MS5QdXRQb2xpY3lSZXF1ZXN0GhQuc2lnbmFsYm94LnYxLlBvbGljeSIskoIZDnBvbGljaWVzLndyaXRlgtPkkwIUOgZwb2xpY3kaCi92MS9wb2xpY3kSjAEKDlZhbGlkYXRlUG9saWN5EiMuc2lnbmFsYm94LnYxLlZhbGlkYXRlUG9saWN5UmVxdWVzdBokLnNpZ25hbGJveC52MS5WYWxpZGF0ZVBvbGljeVJlc3BvbnNlIi+SghkNcG9saWNpZXMucmVhZILT5JMCGDoBKiITL3YxL3BvbGljeTp2YWxpZGF0ZRKEAQoORXZhbHVhdGVQb2xpY3kSIy5zaWduYWxib3gudjEuRXZhbHVhdGVQb2xpY3lSZXF1ZXN0Ghwuc2lnbmFsYm94LnYxLlBvbGljeURlY2lzaW9uIi+SghkNcG9saWNpZXMucmVhZILT5JMCGDoBKiITL3YxL3BvbGljeTpldmFsdWF0ZRKEAQoMUmVwbGF5UG9saWN5EiEuc2lnbmFsYm94LnYxLlJlcGxheVBvbGljeVJlcXVlc3QaIi5zaWduYWxib3gudjEuUmVwbGF5UG9saWN5UmVzcG9uc2UiLZKCGQ1wb2xpY2llcy5yZWFkgtPkkwIWOgEqIhEvdjEvcG9saWN5OnJlcGxheRKVAQoSTGlzdFBvbGljeVZlcnNpb25zEicuc2lnbmFsYm94LnYxLkxpc3RQb2xpY3lWZXJzaW9uc1JlcXVlc3QaKC5zaWduYWxib3gudjEuTGlzdFBvbGljeVZlcnNpb25zUmVzcG9uc2UiLJKCGQ1wb2xpY2llcy5yZWFkgtPkkwIVEhMvdjEvcG9saWN5L3ZlcnNpb25zEn0KDlJvbGxiYWNrUG9saWN5EiMuc2lnbmFsYm94LnYxLlJvbGxiYWNrUG9saWN5UmVxdWVzdBoULnNpZ25hbGJveC52MS5Qb2xpY3kiMJKCGQ5wb2xpY2llcy53cml0ZYLT5JMCGDoBKiITL3YxL3BvbGljeTpyb2xsYmFja2IGcHJvdG8z", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_struct, file_google_protobuf_timestamp, file_signalbox_v1_options]);
+  fileDesc("ChlzaWduYWxib3gvdjEvcG9saWN5LnByb3RvEgxzaWduYWxib3gudjEi/gIKBlBvbGljeRIUCgd2ZXJzaW9uGAEgASgFQgPgQQMSEAoIZG9jdW1lbnQYAiABKAkSDwoHY29tbWVudBgDIAEoCRIMCgRldGFnGAQgASgJEhMKBmF1dGhvchgFIAEoCUID4EEDEjQKC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEID4EEDEhcKCnJ1bGVfY291bnQYByABKAVCA+BBAxIZCgxidWRnZXRfY291bnQYCCABKAVCA+BBAxITCgZkaWdlc3QYCSABKAlCA+BBAxIsCgVmaWxlcxgKIAMoCzIYLnNpZ25hbGJveC52MS5Qb2xpY3lGaWxlQgPgQQMSNwoNZmlsZV9wcm9ibGVtcxgLIAMoCzIbLnNpZ25hbGJveC52MS5Qb2xpY3lQcm9ibGVtQgPgQQMSMgoIcHJvYmxlbXMYDCADKAsyGy5zaWduYWxib3gudjEuUG9saWN5UHJvYmxlbUID4EEDIlkKClBvbGljeUZpbGUSDAoEbmFtZRgBIAEoCRIOCgZkaWdlc3QYAiABKAkSLQoJbG9hZF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIjChBHZXRQb2xpY3lSZXF1ZXN0Eg8KB3ZlcnNpb24YASABKAUiPQoQUHV0UG9saWN5UmVxdWVzdBIpCgZwb2xpY3kYASABKAsyFC5zaWduYWxib3gudjEuUG9saWN5QgPgQQIiKQoVVmFsaWRhdGVQb2xpY3lSZXF1ZXN0EhAKCGRvY3VtZW50GAEgASgJIogBChZWYWxpZGF0ZVBvbGljeVJlc3BvbnNlEi0KCHByb2JsZW1zGAEgAygLMhsuc2lnbmFsYm94LnYxLlBvbGljeVByb2JsZW0SFQoNcHJvYmxlbV9jb3VudBgCIAEoBRISCgpydWxlX2NvdW50GAMgASgFEhQKDGJ1ZGdldF9jb3VudBgEIAEoBSJeCg1Qb2xpY3lQcm9ibGVtEgwKBGZpbGUYASABKAkSDAoEbGluZRgCIAEoBRIOCgZjb2x1bW4YAyABKAUSDAoEcGF0aBgEIAEoCRITCgtkZXNjcmlwdGlvbhgFIAEoCSLNAQoOUG9saWN5RGVjaXNpb24SKgoGZWZmZWN0GAEgASgOMhouc2lnbmFsYm94LnYxLlBvbGljeUVmZmVjdBInCgVydWxlcxgCIAMoCzIYLnNpZ25hbGJveC52MS5Qb2xpY3lSdWxlEhYKDnBvbGljeV92ZXJzaW9uGAMgASgFEhQKDGZpbGVfZGlnZXN0cxgEIAMoCRIOCgZyZWFzb24YBSABKAkSKAoFcGhhc2UYBiABKA4yGS5zaWduYWxib3gudjEuUG9saWN5UGhhc2UiagoKUG9saWN5UnVsZRIMCgRwYXRoGAEgASgJEg4KBmVmZmVjdBgCIAEoCRINCgVzY29wZRgDIAEoCRITCgtkZXNjcmlwdGlvbhgEIAEoCRIMCgRmaWxlGAUgASgJEgwKBGxpbmUYBiABKAUijQEKFUV2YWx1YXRlUG9saWN5UmVxdWVzdBImCgVmYWN0cxgBIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSKAoFcGhhc2UYAiABKA4yGS5zaWduYWxib3gudjEuUG9saWN5UGhhc2USFQoIZG9jdW1lbnQYAyABKAlIAIgBAUILCglfZG9jdW1lbnQilAEKE1JlcGxheVBvbGljeVJlcXVlc3QSEAoIZG9jdW1lbnQYASABKAkSLgoKc3RhcnRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWxpbWl0GAQgASgFIvUBChRSZXBsYXlQb2xpY3lSZXNwb25zZRISCgp0YXNrX2NvdW50GAEgASgFEhUKDXVua25vd25fY291bnQYAiABKAUSFQoNY2hhbmdlZF9jb3VudBgDIAEoBRIrCgdjaGFuZ2VzGAQgAygLMhouc2lnbmFsYm94LnYxLlBvbGljeUNoYW5nZRIQCghoYXNfbW9yZRgFIAEoCBIuCgpzdGFydF90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAipAEKDFBvbGljeUNoYW5nZRIPCgd0YXNrX2lkGAEgASgJEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKBmJlZm9yZRgDIAEoCzIcLnNpZ25hbGJveC52MS5Qb2xpY3lEZWNpc2lvbhIrCgVhZnRlchgEIAEoCzIcLnNpZ25hbGJveC52MS5Qb2xpY3lEZWNpc2lvbiJCChlMaXN0UG9saWN5VmVyc2lvbnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIl0KGkxpc3RQb2xpY3lWZXJzaW9uc1Jlc3BvbnNlEiYKCHZlcnNpb25zGAEgAygLMhQuc2lnbmFsYm94LnYxLlBvbGljeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiTAoVUm9sbGJhY2tQb2xpY3lSZXF1ZXN0EhQKB3ZlcnNpb24YASABKAVCA+BBAhIMCgRldGFnGAIgASgJEg8KB2NvbW1lbnQYAyABKAkqfAoLUG9saWN5UGhhc2USHAoYUE9MSUNZX1BIQVNFX1VOU1BFQ0lGSUVEEAASGgoWUE9MSUNZX1BIQVNFX0FETUlTU0lPThABEhoKFlBPTElDWV9QSEFTRV9DQU5ESURBVEUQAhIXChNQT0xJQ1lfUEhBU0VfUkVTVUxUEAMqggEKDFBvbGljeUVmZmVjdBIdChlQT0xJQ1lfRUZGRUNUX1VOU1BFQ0lGSUVEEAASFwoTUE9MSUNZX0VGRkVDVF9BTExPVxABEhYKElBPTElDWV9FRkZFQ1RfREVOWRACEiIKHlBPTElDWV9FRkZFQ1RfUkVRVUlSRV9BUFBST1ZBTBADMpwHCg1Qb2xpY3lTZXJ2aWNlEmYKCUdldFBvbGljeRIeLnNpZ25hbGJveC52MS5HZXRQb2xpY3lSZXF1ZXN0GhQuc2lnbmFsYm94LnYxLlBvbGljeSIjkoIZDXBvbGljaWVzLnJlYWSC0+STAgwSCi92MS9wb2xpY3kSbwoJUHV0UG9saWN5Eh4uc2lnbmFsYm94LnYxLlB1dFBvbGljeVJlcXVlc3QaFC5zaWduYWxib3gudjEuUG9saWN5IiySghkOcG9saWNpZXMud3JpdGWC0+STAhQ6BnBvbGljeRoKL3YxL3BvbGljeRKMAQoOVmFsaWRhdGVQb2xpY3kSIy5zaWduYWxib3gudjEuVmFsaWRhdGVQb2xpY3lSZXF1ZXN0GiQuc2lnbmFsYm94LnYxLlZhbGlkYXRlUG9saWN5UmVzcG9uc2UiL5KCGQ1wb2xpY2llcy5yZWFkgtPkkwIYOgEqIhMvdjEvcG9saWN5OnZhbGlkYXRlEoQBCg5FdmFsdWF0ZVBvbGljeRIjLnNpZ25hbGJveC52MS5FdmFsdWF0ZVBvbGljeVJlcXVlc3QaHC5zaWduYWxib3gudjEuUG9saWN5RGVjaXNpb24iL5KCGQ1wb2xpY2llcy5yZWFkgtPkkwIYOgEqIhMvdjEvcG9saWN5OmV2YWx1YXRlEoQBCgxSZXBsYXlQb2xpY3kSIS5zaWduYWxib3gudjEuUmVwbGF5UG9saWN5UmVxdWVzdBoiLnNpZ25hbGJveC52MS5SZXBsYXlQb2xpY3lSZXNwb25zZSItkoIZDXBvbGljaWVzLnJlYWSC0+STAhY6ASoiES92MS9wb2xpY3k6cmVwbGF5EpUBChJMaXN0UG9saWN5VmVyc2lvbnMSJy5zaWduYWxib3gudjEuTGlzdFBvbGljeVZlcnNpb25zUmVxdWVzdBooLnNpZ25hbGJveC52MS5MaXN0UG9saWN5VmVyc2lvbnNSZXNwb25zZSIskoIZDXBvbGljaWVzLnJlYWSC0+STAhUSEy92MS9wb2xpY3kvdmVyc2lvbnMSfQoOUm9sbGJhY2tQb2xpY3kSIy5zaWduYWxib3gudjEuUm9sbGJhY2tQb2xpY3lSZXF1ZXN0GhQuc2lnbmFsYm94LnYxLlBvbGljeSIwkoIZDnBvbGljaWVzLndyaXRlgtPkkwIYOgEqIhMvdjEvcG9saWN5OnJvbGxiYWNrYgZwcm90bzM", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_struct, file_google_protobuf_timestamp, file_signalbox_v1_options]);
 
 /**
  * One version of a workspace's policy.
@@ -90,6 +90,21 @@ export type Policy = Message<"signalbox.v1.Policy"> & {
    * @generated from field: repeated signalbox.v1.PolicyFile files = 10;
    */
   files: PolicyFile[];
+
+  /**
+   * What is wrong with those files as they are now: what held before holds on. Empty where nothing is.
+   *
+   * @generated from field: repeated signalbox.v1.PolicyProblem file_problems = 11;
+   */
+  fileProblems: PolicyProblem[];
+
+  /**
+   * What keeps this server from the latest version, which another release has taken: here an older one holds on. Empty where
+   * nothing does.
+   *
+   * @generated from field: repeated signalbox.v1.PolicyProblem problems = 12;
+   */
+  problems: PolicyProblem[];
 };
 
 /**
@@ -125,13 +140,6 @@ export type PolicyFile = Message<"signalbox.v1.PolicyFile"> & {
    * @generated from field: google.protobuf.Timestamp load_time = 3;
    */
   loadTime?: Timestamp | undefined;
-
-  /**
-   * What is wrong with the file as it is now, if it is another: what held before holds on.
-   *
-   * @generated from field: repeated signalbox.v1.PolicyProblem problems = 4;
-   */
-  problems: PolicyProblem[];
 };
 
 /**
@@ -480,11 +488,30 @@ export type ReplayPolicyResponse = Message<"signalbox.v1.ReplayPolicyResponse"> 
   changedCount: number;
 
   /**
-   * The first 100 of them.
+   * The newest 100 of them.
    *
    * @generated from field: repeated signalbox.v1.PolicyChange changes = 4;
    */
   changes: PolicyChange[];
+
+  /**
+   * Whether there were more tasks in the time range: they are not in any number here.
+   *
+   * @generated from field: bool has_more = 5;
+   */
+  hasMore: boolean;
+
+  /**
+   * The time range that was looked at. Where there were more, it begins with the oldest task that was looked at.
+   *
+   * @generated from field: google.protobuf.Timestamp start_time = 6;
+   */
+  startTime?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp end_time = 7;
+   */
+  endTime?: Timestamp | undefined;
 };
 
 /**
@@ -501,6 +528,8 @@ export const ReplayPolicyResponseSchema: GenMessage<ReplayPolicyResponse> = /*@_
  */
 export type PolicyChange = Message<"signalbox.v1.PolicyChange"> & {
   /**
+   * Empty for a task that clients do not see, as one that its agent answered with a message.
+   *
    * @generated from field: string task_id = 1;
    */
   taskId: string;
@@ -713,8 +742,8 @@ export const PolicyService: GenService<{
     output: typeof PolicySchema;
   },
   /**
-   * Makes a document the policy of the workspace, as its next version. It holds whole or not at all: on this server at once, on
-   * the others within a second.
+   * Makes a document the policy of the workspace, as its next version; the one that holds already is no change. It holds whole
+   * or not at all: on this server at once, on the others within a second.
    *
    * Errors: INVALID_ARGUMENT with each problem by line, column and rule: the old policy holds on; ABORTED with reason
    * ETAG_MISMATCH when somebody else was faster.
@@ -750,7 +779,7 @@ export const PolicyService: GenService<{
   },
   /**
    * Decides past tasks once more, by a draft: which decisions change, and by which rules. Each is decided from the facts that
-   * were recorded with it. Nothing is stored.
+   * were recorded with it, for the agent that it went to. What was refused left no task, and is not among them. Nothing is stored.
    *
    * Errors: INVALID_ARGUMENT for a draft as PutPolicy, or a time range that is none; RESOURCE_EXHAUSTED with reason QUEUE_FULL
    * while as many replays run as may.

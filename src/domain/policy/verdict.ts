@@ -23,13 +23,18 @@ export interface ApprovalTerms {
   readonly approvers: readonly string[];
   /** Whether who asked for the task may decide as well. */
   readonly self: boolean;
+  /** Where several rules want approval: further lists like `approvers`, none empty. Who decides must be on each of them. */
+  readonly also?: readonly (readonly string[])[];
 }
+
+/** So many rules does a verdict name at most. */
+export const MAX_REPORTED_RULES = 16;
 
 export interface Verdict {
   readonly effect: "ALLOW" | "DENY" | "REQUIRE_APPROVAL";
-  /** The rules that decided, the most specific first; empty where the default did. */
+  /** The rules that decided, the most specific first, MAX_REPORTED_RULES at most; empty where the default did. */
   readonly rules: readonly RuleRef[];
-  /** Where it may go on once it is approved. */
+  /** Set where the effect is REQUIRE_APPROVAL, or DENY because nobody can be asked any more: on what terms. */
   readonly approval?: ApprovalTerms;
 }
 

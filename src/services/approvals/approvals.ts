@@ -29,6 +29,7 @@ import { pageLimit, pageToken, readPageToken } from "../paging.ts";
 import type { Principal, RequestContext } from "../request-context.ts";
 import type { Runtime } from "../runtime.ts";
 import type { UpdateHub } from "../update-hub.ts";
+import type { FindObstacle } from "./obstacle.ts";
 import type { ApprovalOutcome, WaitingTasks } from "./waiting-tasks.ts";
 
 export interface ApprovalsDeps {
@@ -37,8 +38,7 @@ export interface ApprovalsDeps {
   waiting: Pick<WaitingTasks, "settle" | "expire">;
   hub: Pick<UpdateHub, "announceWork">;
   runtime: Runtime;
-  /** Why a task that is approved cannot go to its agent all the same, as a sentence; undefined: it can. */
-  obstacle(task: TaskHeader, approval: Approval): Promise<string | undefined>;
+  obstacle: FindObstacle;
   onOutcome(outcome: ApprovalOutcome): void;
 }
 
@@ -93,7 +93,7 @@ export function createApprovals(deps: ApprovalsDeps): Approvals {
       await waiting.expire(image, approvalId, signal);
     } else {
       const approves = decision.decision === "APPROVE";
-      const obstacle = approves ? await deps.obstacle(image.header, approval) : undefined;
+      const obstacle = approves ? await deps.obstacle(image.header) : undefined;
       const state = approves ? ApprovalState.APPROVED : ApprovalState.REJECTED;
       const settlement: Settlement = { approvalId, state, decidedBy: principal.id, comment: decision.comment };
       const make = ({ header }: TaskImage) => consequence(header, principal.id, decision, obstacle);
@@ -197,7 +197,7 @@ function requireSame({ approvalId, taskId, state, decidedBy }: Approval, { decis
 function checkApprover({ id, scopes, roles, authentication }: Principal, record: ApprovalRecord): void {
   if (!scopes.has(WRITE) && !scopes.has("*")) throw scopeMissing(WRITE);
   const { approval, approvers, self } = record;
-  const isNamed = approvers.length === 0 || approvers.some((name) => name === id || roles?.has(name));
+  const isNamed = approvers.every((list) => list.some((name) => name === id || roles?.has(name)));
   if (!isNamed) throw notAnApprover(approval.approvalId, "it names who may decide it, and you are not among them");
   // Who has not said who it is cannot be told from whoever asked.
   const isKnown = authentication !== "anonymous";

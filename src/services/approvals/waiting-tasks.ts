@@ -86,7 +86,8 @@ export function createWaitingTasks(
     const waitMs = Math.max(0, Math.min(terms.expiresMs, mostMs));
     const expiresAt = new Date(now.getTime() + waitMs);
     const approvalId = runtime.newId();
-    const { approvers, self } = terms;
+    const { self, also = [] } = terms;
+    const approvers = [terms.approvers, ...also].filter((list) => list.length > 0);
     const question = { approvalId, rule, description, expiresAt };
     const updates: NewUpdate[] = [
       {

@@ -6,7 +6,6 @@ import type { Negotiate } from "../../../gen/signalbox/v1/message_pb.ts";
 import { clip, SignalboxError } from "../../domain/errors.ts";
 import { type AgentQuote, QUOTE_EXTENSION, quoteIn } from "../../domain/quote-extension.ts";
 import { type AgentAddress, AgentCallError, type AgentConnector } from "../agent-port.ts";
-import type { Policy } from "../policy.ts";
 import type { RequestContext } from "../request-context.ts";
 import type { Possible } from "../routing/offers.ts";
 import type { Runtime } from "../runtime.ts";
@@ -30,18 +29,16 @@ export interface AgentQuotes {
 
 export interface AgentQuotesDeps {
   connector: AgentConnector;
-  policy: Policy;
   runtime: Runtime;
 }
 
-export function createAgentQuotes({ connector, policy, runtime }: AgentQuotesDeps): AgentQuotes {
+export function createAgentQuotes({ connector, runtime }: AgentQuotesDeps): AgentQuotes {
   async function asked(
     context: RequestContext,
     offer: Possible,
     question: QuoteQuestion,
   ): Promise<AgentQuote | string> {
     const { agent } = offer;
-    await policy.admit(context, agent);
     const { timeoutMs, asked: wanted } = question;
     const { traceparent, signal } = context;
     const client = connector.connect(agent);

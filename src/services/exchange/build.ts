@@ -28,15 +28,15 @@ export interface ExchangeParts extends DecideDeps {
   tasks: Tasks;
   taskExecutions: TaskExecutions;
   routes: Routes;
-  policy: Policy;
+  policy: Pick<Policy, "admit">;
 }
 
 export function buildExchanges(parts: ExchangeParts): Exchanges {
-  const { records, registry, directory, connector, sender, tasks, taskExecutions, routes, policy, runtime } = parts;
+  const { records, registry, directory, connector, sender, tasks, taskExecutions, routes, runtime } = parts;
   const acts = {
     discover: discover(registry, directory),
     intent: intent(directory),
-    negotiate: negotiate({ ...parts, quotes: createAgentQuotes({ connector, policy, runtime }) }),
+    negotiate: negotiate({ ...parts, quotes: createAgentQuotes({ connector, runtime }) }),
     observe: observe(tasks),
     explain: explain(routes, taskExecutions),
     verify: verify(tasks),

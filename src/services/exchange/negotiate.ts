@@ -1,7 +1,7 @@
 /** NEGOTIATE: what agents take for a task of a capability, and which offer is the best. */
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { MessageSchema } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
+import { MessageSchema, SendMessageRequestSchema } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
   ExchangeKind,
   type Negotiate,
@@ -10,6 +10,7 @@ import {
   QuoteSource,
 } from "../../../gen/signalbox/v1/message_pb.ts";
 import { Access } from "../../../gen/signalbox/v1/registry_pb.ts";
+import { RouteSource } from "../../../gen/signalbox/v1/routing_pb.ts";
 import { selectOffer } from "../../domain/best-offer.ts";
 import { receiverId, strategyOf } from "../../domain/exchange-rules.ts";
 import { costMicros, decimalOf } from "../../domain/money.ts";
@@ -21,6 +22,7 @@ import type { Weights } from "../../domain/routing/strategy.ts";
 import { agentTenant, nobodyOffers, notOfferedBy } from "../../domain/target.ts";
 import type { ExchangeRepository } from "../../store/exchange-repository.ts";
 import type { AgentDirectory, Offer } from "../agent-directory.ts";
+import type { Policy } from "../policy.ts";
 import { candidateOf, type DecideDeps } from "../routing/decide.ts";
 import { type Cut, sift } from "../routing/offers.ts";
 import type { WorkspaceSettings } from "../routing/workspace-settings.ts";
@@ -39,6 +41,7 @@ const MOST_NAMED = 16;
 
 export interface NegotiateDeps extends DecideDeps {
   settings: Pick<WorkspaceSettings, "of">;
+  policy: Pick<Policy, "admit">;
   directory: AgentDirectory;
   records: Pick<ExchangeRepository, "count" | "addQuotes">;
   quotes: AgentQuotes;
@@ -119,8 +122,11 @@ export function negotiate(deps: NegotiateDeps): Act<"negotiate"> {
     if (!offers) throw nobodyOffers(capabilityId, byCapability.keys());
     const named = agentId === undefined ? offers : offers.filter(({ agent }) => agent.agentId === agentId);
     if (named.length === 0) throw notOfferedBy(agentId!, capabilityId, agentTenant(agentId!));
+    const about = asked.message ?? create(MessageSchema);
+    const admitted = await deps.policy.admit(context, create(SendMessageRequestSchema), about, undefined);
     const { fit, cuts } = sift(named, {
-      message: asked.message ?? create(MessageSchema),
+      message: about,
+      judge: admitted.judge(RouteSource.EXTENSION),
       extensions: [...context.extensions, QUOTE_EXTENSION],
       wishes: { labels: asked.labels },
     });

@@ -18,6 +18,8 @@ const IN_WORDS: Record<CutReason, string> = {
   EXTENSION_REQUIRED: "require an extension that the client did not name",
   MEDIA_TYPE: "do not take a media type of the message",
   INPUT_SCHEMA: "do not take its data",
+  POLICY: "are refused by policy",
+  APPROVAL: "need an approval that others do not need",
   CANARY: "are on the other side of a canary",
   FULL: "have as many tasks as they may have",
   FAILED: "have failed it",
@@ -46,10 +48,13 @@ export function noRoute(agents: WorkspaceAgents, text: string): NoRouteError {
 /**
  * Agents were found, and none can take it. Where all say the same, that is the answer, as the agent itself would give it;
  * else NO_ROUTE with how many were cut by what, and the skills that are nearest to the text. Where some could, and are just not
- * available, it is worth another try: AGENT_UNAVAILABLE, with the time after which the first of them may be.
+ * available, it is worth another try: AGENT_UNAVAILABLE, with the time after which the first of them may be. Where the policy
+ * refuses all who could, it is POLICY_DENIED, as the first of them was refused.
  */
 export function nothingFits(cuts: readonly Cut[], agents: WorkspaceAgents, text: string): SignalboxError {
   if (isUnavailable(cuts)) return nobodyAvailable(cuts.filter(({ retryInMs }) => retryInMs !== undefined));
+  const refused = cuts.find(({ reason }) => reason === "POLICY");
+  if (refused?.refusal) return refused.refusal;
   const [only] = cuts;
   if (!only) return nobodyOffers();
   if (cuts.length === 1 && only.refusal) return only.refusal;

@@ -5,8 +5,10 @@ import { type DataPart, dataParts, dataViolations } from "../../domain/data-part
 import { invalidArgument, SignalboxError } from "../../domain/errors.ts";
 import { type CheckBudget, checkBudget } from "../../domain/json-schema.ts";
 import { checkExtensions, checkInputModes, checkMediaTypes } from "../../domain/message-rules.ts";
+import type { Verdict } from "../../domain/policy/verdict.ts";
 import type { RoutingWishes } from "../../domain/routing-extension.ts";
 import type { AgentRecord } from "../../store/agent-repository.ts";
+import type { Judge } from "../policy.ts";
 import type { Trouble, Troubles } from "./availability.ts";
 
 /** An agent that may take a task, for what it offers; without a capability where an agent alone was named. */
@@ -25,9 +27,14 @@ export interface Ask {
   readonly isInPlace?: (agent: AgentRecord) => boolean;
   /** What keeps agents from new tasks; undefined where no agent is in trouble. */
   readonly troubles?: Troubles | undefined;
+  /** What the policy says of agents; undefined where it says nothing. */
+  readonly judge?: Judge | undefined;
 }
 
-/** Why an agent is no candidate, as the record names it. HEDGED: it had the task already, and was slow. */
+/**
+ * Why an agent is no candidate, as the record names it. HEDGED: it had the task already, and was slow. APPROVAL: it would need
+ * an approval, and others need none.
+ */
 export type CutReason =
   | "ROUTE_MODE"
   | "LABELS"
@@ -35,6 +42,8 @@ export type CutReason =
   | "EXTENSION_REQUIRED"
   | "MEDIA_TYPE"
   | "INPUT_SCHEMA"
+  | "POLICY"
+  | "APPROVAL"
   | Trouble
   | "CANARY"
   | "FULL"
@@ -56,8 +65,8 @@ export interface Sifted {
 }
 
 /**
- * Parts the offers that fit from the others. Those that were ejected are passed over only as long as there is another: a poor
- * agent is better than none.
+ * Parts the offers that fit from the others. Those that need an approval are passed over as long as there is one that needs
+ * none, and those that were ejected as long as there is another at all: a poor agent is better than none.
  */
 export function sift(offers: readonly Possible[], ask: Ask): Sifted {
   const cuts = new Map<CutReason, Cut>();
@@ -65,10 +74,8 @@ export function sift(offers: readonly Possible[], ask: Ask): Sifted {
   // One message is one price, however many agents it is held against.
   const budget = checkBudget();
   const ejected: Possible[] = [];
-  const fit = offers.filter((offer) => {
-    const fault = faultOf(offer, ask, data, budget) ?? troubleOf(offer, ask);
-    if (!fault) return true;
-    if (fault.reason === "EJECTED") ejected.push(offer);
+  const unapproved: Possible[] = [];
+  const cut = (offer: Possible, fault: Fault) => {
     const known = cuts.get(fault.reason);
     if (!known) cuts.set(fault.reason, { ...fault, agentIds: [offer.agent.agentId] });
     else {
@@ -76,14 +83,32 @@ export function sift(offers: readonly Possible[], ask: Ask): Sifted {
       if (fault.retryInMs !== undefined)
         known.retryInMs = Math.min(known.retryInMs ?? fault.retryInMs, fault.retryInMs);
     }
+  };
+  const fit = offers.filter((offer) => {
+    const misfit = faultOf(offer, ask, data, budget);
+    const verdict = misfit ? undefined : ask.judge?.of(offer);
+    const fault = misfit ?? refusalBy(verdict, offer, ask) ?? troubleOf(offer, ask);
+    if (fault) {
+      if (fault.reason === "EJECTED") ejected.push(offer);
+      cut(offer, fault);
+    } else if (verdict?.effect === "REQUIRE_APPROVAL") unapproved.push(offer);
+    else return true;
     return false;
   });
-  if (fit.length > 0 || ejected.length === 0) return { fit, cuts: [...cuts.values()] };
+  if (fit.length > 0) {
+    for (const offer of unapproved) cut(offer, { reason: "APPROVAL", refusal: undefined });
+    return { fit, cuts: [...cuts.values()] };
+  }
+  if (unapproved.length > 0 || ejected.length === 0) return { fit: unapproved, cuts: [...cuts.values()] };
   cuts.delete("EJECTED");
   return { fit: ejected, cuts: [...cuts.values()] };
 }
 
 type Fault = Pick<Cut, "reason" | "refusal" | "retryInMs">;
+
+/** Whom the policy refuses; asked once it is known that it could take the message. */
+const refusalBy = (verdict: Verdict | undefined, offer: Possible, { judge }: Ask): Fault | undefined =>
+  verdict?.effect === "DENY" ? { reason: "POLICY", refusal: judge!.refusal(offer, verdict) } : undefined;
 
 /** Asked last: who is cut for trouble could have taken the message. */
 function troubleOf({ agent, capability }: Possible, { troubles }: Ask): Fault | undefined {

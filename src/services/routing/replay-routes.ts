@@ -1,6 +1,6 @@
 /** Replays: past decisions, read in pages and decided once more by a draft. */
 import { create, fromBinary } from "@bufbuild/protobuf";
-import { type Timestamp, timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { TaskState } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
   type ReplayRoutesRequest,
@@ -30,6 +30,7 @@ import { weightViolations } from "../../domain/routing/weights.ts";
 import type { DecidedTask, DecidedTasksQuery } from "../../store/route-reads.ts";
 import type { RequestContext } from "../request-context.ts";
 import type { Runtime } from "../runtime.ts";
+import { replayRange } from "./replay-range.ts";
 import type { WorkspaceSettings } from "./workspace-settings.ts";
 
 /** Decisions of one replay at most, and tasks that are read for them: those of other capabilities are read too. */
@@ -42,8 +43,6 @@ const MOST_REPLAYS = 2;
 const DEFAULT_RANGE_MS = 3_600_000;
 const MOST_CHANGES = 100;
 const MOST_SHARES = 100;
-/** Ids of tasks hold their time in so many milliseconds at most, and from 1970 on. */
-const LATEST_MS = 2 ** 48 - 1;
 
 export type ReplayRoutes = (context: RequestContext, request: ReplayRoutesRequest) => Promise<ReplayRoutesResponse>;
 
@@ -176,8 +175,6 @@ const expectationOf = ({ costMicros, latencyMs, success }: Expectation) => ({
 function checked(request: ReplayRoutesRequest, nowMs: number): { draft: Draft; range: Range } {
   const { strategy: name, weights, capabilityId } = request;
   const strategy = strategyNamed(name);
-  const beforeMs = msOf(request.endTime) ?? nowMs;
-  const fromMs = msOf(request.startTime) ?? Math.max(0, beforeMs - DEFAULT_RANGE_MS);
   const violations: FieldViolation[] = [];
   const refused = (field: string, description: string) => violations.push({ field, description });
   if (name !== "" && !strategy) refused("strategy", STRATEGY_RULE);
@@ -189,15 +186,10 @@ function checked(request: ReplayRoutesRequest, nowMs: number): { draft: Draft; r
   if (capabilityId !== "" && !isDnsLabel(capabilityId)) {
     refused("capabilityId", "must be an id: a DNS label, at most 63 of a-z, 0-9 and - inside");
   }
-  const isTime = (ms: number) => ms >= 0 && ms <= LATEST_MS;
-  if (!isTime(fromMs)) refused("startTime", "must not be before 1970");
-  if (!isTime(beforeMs)) refused("endTime", "must not be before 1970");
-  else if (fromMs >= beforeMs) refused("startTime", "must be before endTime");
+  const { fromMs, beforeMs } = replayRange(request, nowMs, DEFAULT_RANGE_MS, violations);
   refuse(violations);
   return {
     draft: { strategy, weights },
     range: { fromMs, beforeMs, capabilityId: capabilityId === "" ? undefined : capabilityId },
   };
 }
-
-const msOf = (time: Timestamp | undefined): number | undefined => time && timestampDate(time).getTime();

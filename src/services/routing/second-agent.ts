@@ -5,6 +5,7 @@ import type { StrategyName } from "../../domain/routing/strategy.ts";
 import { routingWishes } from "../../domain/routing-extension.ts";
 import type { AgentDirectory } from "../agent-directory.ts";
 import { endpointOf, type FindAnotherAgent } from "../another-agent.ts";
+import type { Policy } from "../policy.ts";
 import type { AgentAvailability } from "./availability.ts";
 import { type DecideDeps, decide } from "./decide.ts";
 import type { FallbackDeps } from "./fallback.ts";
@@ -13,6 +14,7 @@ import type { WorkspaceSettings } from "./workspace-settings.ts";
 
 export interface SecondAgentDeps extends DecideDeps, Pick<FallbackDeps, "rollouts" | "isLocal"> {
   directory: AgentDirectory;
+  policy: Pick<Policy, "readmit">;
   /** Which agents take no new tasks; left out, all do. */
   availability?: Pick<AgentAvailability, "troubles" | "chosen">;
   settings: Pick<WorkspaceSettings, "of">;
@@ -24,18 +26,26 @@ export interface SecondAgentDeps extends DecideDeps, Pick<FallbackDeps, "rollout
 
 /** A task that was given to an agent by its name has no second one. */
 export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
-  return async ({ workspaceId, taskId, capabilityId, contextId, delivery }, message, exclude) => {
+  return async (task, message, exclude) => {
+    const { workspaceId, taskId, capabilityId, contextId, delivery } = task;
     const wishes = routingWishes(delivery.metadata);
     if (capabilityId === undefined || Array.isArray(wishes) || wishes.agent !== undefined) return undefined;
     const offers = (await deps.directory.agents(workspaceId)).byCapability.get(capabilityId) ?? [];
     const others = offers.filter((each) => !exclude.includes(each.agent.agentId) && endpointOf(each).safeToRepeat);
+    if (others.length === 0) return undefined;
     await deps.rollouts.load(workspaceId);
+    const stored = await deps.readDecision(workspaceId, taskId);
+    const first = stored && fromBinary(RouteDecisionSchema, stored);
+    const { source = RouteSource.UNSPECIFIED, matches = [] } = first ?? {};
+    const admitted = await deps.policy.readmit(task, first);
+    const judge = admitted.judge(source);
     const steered = steer(others, {
       ask: {
         message,
         extensions: delivery.extensions ?? [],
         wishes,
         troubles: deps.availability?.troubles(workspaceId),
+        judge,
       },
       rollout: deps.rollouts.of(workspaceId, capabilityId),
       key: contextId,
@@ -44,9 +54,7 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
     });
     const { fit, cuts } = steered;
     if (fit.length === 0) return undefined;
-    const first = await deps.readDecision(workspaceId, taskId);
     const settings = await deps.settings.of(workspaceId);
-    const { source = RouteSource.UNSPECIFIED, matches = [] } = first ? fromBinary(RouteDecisionSchema, first) : {};
     const { chosen, decision } = decide(deps, {
       workspaceId,
       source,
@@ -61,6 +69,7 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
       rollout: traceOf(steered),
     });
     deps.availability?.chosen(workspaceId, chosen.agent.agentId);
+    admitted.note(decision, chosen, judge);
     return { ...chosen, decision };
   };
 }

@@ -15,7 +15,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       rule text not null,
       description text not null,
       policy_version integer not null,
-      approvers text[] not null,
+      approvers jsonb not null,
       self boolean not null,
       created_at timestamptz(3) not null,
       expires_at timestamptz(3) not null,

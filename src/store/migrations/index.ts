@@ -13,6 +13,7 @@ import { up as cacheAndKeys } from "./0010-cache-and-keys.ts";
 import { up as exchanges } from "./0011-exchanges.ts";
 import { up as routingSettings } from "./0012-routing-settings.ts";
 import { up as reroutedTasks } from "./0013-rerouted-tasks.ts";
+import { up as policies } from "./0016-policies.ts";
 import { up as approvals } from "./0017-approvals.ts";
 
 export const migrations: Record<string, Migration> = {
@@ -29,5 +30,6 @@ export const migrations: Record<string, Migration> = {
   "0011-exchanges": { up: exchanges },
   "0012-routing-settings": { up: routingSettings },
   "0013-rerouted-tasks": { up: reroutedTasks },
+  "0016-policies": { up: policies },
   "0017-approvals": { up: approvals },
 };

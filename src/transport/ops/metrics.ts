@@ -16,6 +16,8 @@ export interface Metrics {
   mirror(outcome: "same" | "different" | "failed" | "dropped"): void;
   approval(outcome: "requested" | "approved" | "rejected" | "expired" | "withdrawn"): void;
   healthCheck(outcome: "passed" | "failed"): void;
+  policyReload(result: "loaded" | "refused"): void;
+  policyVerdict(phase: "ADMISSION" | "CANDIDATE" | "RESULT", effect: "ALLOW" | "DENY" | "REQUIRE_APPROVAL"): void;
 }
 
 export interface MetricsSources {
@@ -35,9 +37,14 @@ export interface MetricsSources {
   outboxLag: () => Promise<{ duty: string; rows: number; seconds: number }[]>;
   /** What is measured beside alert thresholds. */
   alerts: () => Promise<{ workspaceId: string; alert: Alert }[]>;
+  /** Whether the policy files of this server are in force as they stand on its disk; undefined without any. */
+  policyFilesAreValid: () => boolean | undefined;
   /** Whether agents can be given tasks: a bounded number of them. */
   agents: () => { agentId: string; healthy: boolean; circuitOpen: boolean; ejected: boolean }[];
 }
+
+const PHASES = ["ADMISSION", "CANDIDATE", "RESULT"] as const;
+const EFFECTS = ["ALLOW", "DENY", "REQUIRE_APPROVAL"] as const;
 
 /** Alerts that a page shows at most: those that are crossed first, then those of the most tasks. */
 const MOST_ALERTS = 400;
@@ -136,6 +143,34 @@ export function createMetrics(sources: MetricsSources): Metrics {
     registers,
   });
   for (const outcome of ["requested", "approved", "rejected", "expired", "withdrawn"]) approvals.inc({ outcome }, 0);
+  const policyReloads = new Counter({
+    name: "signalbox_policy_reloads_total",
+    help: "Policies of workspaces and of this server's files that this process has taken over (loaded) or could not use (refused).",
+    labelNames: ["result"],
+    registers,
+  });
+  for (const result of ["loaded", "refused"]) policyReloads.inc({ result }, 0);
+  const policyVerdicts = new Counter({
+    name: "signalbox_policy_verdicts_total",
+    help: "Verdicts of policies, where there are rules, by when they were asked and what they came to.",
+    labelNames: ["phase", "effect"],
+    registers,
+  });
+  /** Found once: making keys of labels takes longer than deciding. */
+  const verdictCounters = Object.fromEntries(
+    PHASES.flatMap((phase) =>
+      EFFECTS.map((effect) => [`${phase} ${effect}`, policyVerdicts.labels({ phase, effect })] as const),
+    ),
+  );
+  new Gauge({
+    name: "signalbox_policy_files_valid",
+    help: "1 while this server's policy files are in force as they stand on its disk; 0 while what they said before is, because they hold mistakes.",
+    registers,
+    collect() {
+      const isValid = sources.policyFilesAreValid();
+      if (isValid !== undefined) this.set(isValid ? 1 : 0);
+    },
+  });
   new Gauge({
     name: "signalbox_running_tasks",
     help: "Tasks that this process carries now.",
@@ -284,6 +319,8 @@ export function createMetrics(sources: MetricsSources): Metrics {
     mirror: (outcome) => mirrors.inc({ outcome }),
     approval: (outcome) => approvals.inc({ outcome }),
     healthCheck: (outcome) => checks.inc({ outcome }),
+    policyReload: (result) => policyReloads.inc({ result }),
+    policyVerdict: (phase, effect) => verdictCounters[`${phase} ${effect}`]?.inc(),
   };
 }
 

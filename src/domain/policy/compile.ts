@@ -1,0 +1,127 @@
+/**
+ * Makes a policy of documents. All their rules act together: any DENY that matches refuses; otherwise any REQUIRE that matches and
+ * is not met; otherwise what an ALLOW or the default says. Nothing here reads a clock or keeps anything of what it was asked.
+ */
+import { type CompiledRule, compileRule, type Ranked, type Shortfall } from "./compiled-rule.ts";
+import { type Predicate, predicateOf } from "./condition.ts";
+import type { DefaultEffect, PolicyDocument, PolicyRule } from "./document.ts";
+import { labelKey } from "./fact-table.ts";
+import type { Facts, PolicyPhase } from "./facts.ts";
+import { indexRules, type RuleIndex } from "./rule-index.ts";
+import { type ApprovalTerms, type CompiledPolicy, MAX_REPORTED_RULES, type RuleRef, type Verdict } from "./verdict.ts";
+import { createWorkshop, type Workshop } from "./workshop.ts";
+
+/** What is asked in one phase. */
+interface PhaseRules {
+  readonly deny: RuleIndex;
+  readonly require: RuleIndex;
+  readonly allow: RuleIndex;
+  readonly otherwise: Verdict;
+}
+
+const ALLOWED: Verdict = { effect: "ALLOW", rules: [] };
+const DENIED: Verdict = { effect: "DENY", rules: [] };
+
+/**
+ * `documents` are the server's files and the workspace's own, read by `readPolicy`. `fallback` is the default where no document says
+ * one; where one says DENY, it is DENY whatever the others say.
+ */
+export function compilePolicy(documents: readonly PolicyDocument[], fallback: DefaultEffect = "ALLOW"): CompiledPolicy {
+  const workshop = createWorkshop();
+  let count = 0;
+  const order = () => count++;
+  const rules = documents.flatMap((document) => document.rules.map((rule) => compileRule(rule, workshop, order)));
+  const isClosed = defaultOf(documents, fallback) === "DENY";
+  const isOpenLater = rules.some(({ rule }) => rule.ref.effect === "ALLOW" && rule.phase === "CANDIDATE");
+  const closed = (is: boolean) => (is ? DENIED : ALLOWED);
+  const of = (...phases: PolicyPhase[]) => rules.filter(({ rule }) => phases.includes(rule.phase));
+  const phases: Record<PolicyPhase, PhaseRules> = {
+    // Nothing is refused for want of an ALLOW while one may still come.
+    ADMISSION: phaseRules(of("ADMISSION"), closed(isClosed && !isOpenLater), workshop),
+    CANDIDATE: phaseRules(of("ADMISSION", "CANDIDATE"), closed(isClosed), workshop),
+    RESULT: phaseRules(of("RESULT"), ALLOWED, workshop),
+  };
+  const guarding = of("RESULT").map(({ rule }) => couldMatch(rule, workshop));
+  return {
+    matters(phase) {
+      const { deny, require, otherwise } = phases[phase];
+      return deny.size > 0 || require.size > 0 || otherwise.effect === "DENY";
+    },
+    decide: (phase, facts) => decide(phases[phase], facts),
+    guards: (facts) => guarding.some((could) => could(facts)),
+  };
+}
+
+function defaultOf(documents: readonly PolicyDocument[], fallback: DefaultEffect): DefaultEffect {
+  const said = documents.flatMap((document) => document.default ?? []);
+  if (said.length === 0) return fallback;
+  return said.includes("DENY") ? "DENY" : "ALLOW";
+}
+
+function phaseRules(rules: readonly CompiledRule[], otherwise: Verdict, workshop: Workshop): PhaseRules {
+  const of = (effect: RuleRef["effect"]) =>
+    indexRules(
+      rules.filter(({ rule }) => rule.ref.effect === effect),
+      workshop,
+    );
+  return { deny: of("DENY"), require: of("REQUIRE"), allow: of("ALLOW"), otherwise };
+}
+
+function decide({ deny, require, allow, otherwise }: PhaseRules, facts: Facts): Verdict {
+  const denying = deny.matching(facts);
+  if (denying.length > 0) return { effect: "DENY", rules: refs(denying) };
+  const requiring = require.matching(facts);
+  if (requiring.length > 0) {
+    const found: Shortfall = { unmet: [], approvals: [] };
+    for (const rule of requiring) rule.require!(facts, found);
+    if (found.unmet.length > 0) return { effect: "DENY", rules: reported(found.unmet) };
+    if (found.approvals.length > 0)
+      return awaiting(found.approvals, otherwise.effect === "DENY" ? allow : undefined, facts);
+  }
+  const allowing = allow.matching(facts);
+  return allowing.length > 0 ? { effect: "ALLOW", rules: refs(allowing) } : otherwise;
+}
+
+/** Approval does not stand in for the ALLOW that a closed policy asks for. */
+function awaiting(approvals: Ranked<ApprovalTerms>[], allow: RuleIndex | undefined, facts: Facts): Verdict {
+  if (allow && allow.matching(facts).length === 0) return DENIED;
+  const terms = approvals.toSorted((a, b) => a.rank - b.rank).map(({ value }) => value);
+  const rules = terms.map(({ rule }) => rule).slice(0, MAX_REPORTED_RULES);
+  return { effect: "REQUIRE_APPROVAL", rules, approval: together(terms) };
+}
+
+/** One approval for all: in the shortest of their times, by somebody whom each of them takes. */
+function together(terms: readonly ApprovalTerms[]): ApprovalTerms {
+  const [first] = terms;
+  if (terms.length === 1) return first!;
+  const [approvers = [], ...also] = terms.map((each) => each.approvers).filter((list) => list.length > 0);
+  return {
+    rule: first!.rule,
+    expiresMs: Math.min(...terms.map(({ expiresMs }) => expiresMs)),
+    approvers,
+    self: terms.every(({ self }) => self),
+    ...(also.length > 0 && { also }),
+  };
+}
+
+const refs = (rules: readonly CompiledRule[]): RuleRef[] =>
+  reported(rules.map(({ rank, rule }) => ({ rank, value: rule.ref })));
+
+function reported(found: readonly Ranked<RuleRef>[]): RuleRef[] {
+  if (found.length === 1) return [found[0]!.value];
+  const sorted = found.toSorted((a, b) => a.rank - b.rank).map(({ value }) => value);
+  return [...new Set(sorted)].slice(0, MAX_REPORTED_RULES);
+}
+
+/** Whether a rule could match once all is known: conditions on what is not known yet are taken to hold. */
+function couldMatch({ when, timeZone }: PolicyRule, workshop: Workshop): Predicate {
+  const conditions = when.map((condition) => {
+    const { test } = predicateOf(condition, timeZone, workshop);
+    const key = labelKey(condition.fact);
+    return (facts: Facts): boolean => {
+      const isKnown = key === undefined ? facts[condition.fact] !== undefined : facts.labels !== undefined;
+      return !isKnown || test(facts);
+    };
+  });
+  return (facts) => conditions.every((could) => could(facts));
+}

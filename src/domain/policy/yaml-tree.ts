@@ -1,0 +1,232 @@
+/**
+ * YAML as a tree of plain values that know where they stand, for documents that others wrote. It is read piece by piece, and
+ * given up as soon as it is beyond its bounds: what is too deep or has too many nodes is never built. Aliases are followed and
+ * counted with what they stand for, so a small text cannot become a large tree. The types of YAML's core schema; no tags of one's
+ * own, no merge keys.
+ */
+import { Composer, type Document, isAlias, isMap, isScalar, isSeq, Lexer, LineCounter, type Node, Parser } from "yaml";
+import { clip } from "../errors.ts";
+
+export type YamlScalar = string | number | boolean | null;
+
+interface Placed {
+  /** Where it begins, in characters from the beginning of the text. */
+  readonly offset: number;
+}
+
+export interface YamlText extends Placed {
+  readonly kind: "scalar";
+  readonly value: YamlScalar;
+  /** As it is written, without quotes. */
+  readonly source: string;
+  readonly isQuoted: boolean;
+}
+
+export interface YamlList extends Placed {
+  readonly kind: "list";
+  readonly items: readonly YamlTree[];
+}
+
+export interface YamlMap extends Placed {
+  readonly kind: "map";
+  readonly entries: ReadonlyMap<string, YamlEntry>;
+}
+
+export interface YamlEntry {
+  readonly keyOffset: number;
+  readonly value: YamlTree;
+}
+
+export type YamlTree = YamlText | YamlList | YamlMap;
+
+/** What is wrong with a text, and where. */
+export interface YamlProblem extends Placed {
+  readonly description: string;
+}
+
+export interface YamlReading {
+  /** Undefined for an empty document, and where there are problems. */
+  readonly tree: YamlTree | undefined;
+  readonly problems: readonly YamlProblem[];
+  /** Both from 1 on. */
+  place(offset: number): { line: number; column: number };
+}
+
+/** Of one document. */
+const MAX_BYTES = 4 * 1024 * 1024;
+const MAX_NODES = 500_000;
+const MAX_DEPTH = 48;
+const MAX_ALIASES = 10_000;
+/** What a pass over the text may come to: each node takes a few. */
+const MAX_LEXEMES = 3_000_000;
+
+/** Why the reading is given up. */
+class BeyondBounds extends Error {
+  readonly offset: number;
+
+  constructor(offset: number, description: string) {
+    super(description);
+    this.offset = offset;
+  }
+}
+
+export function readYamlTree(text: string): YamlReading {
+  const lines = new LineCounter();
+  const place = (offset: number) => {
+    const { line, col } = lines.linePos(offset);
+    // Nothing is known of the lines of a text that was not read.
+    return line === 0 ? { line: 1, column: offset + 1 } : { line, column: col };
+  };
+  const failed = (problems: readonly YamlProblem[]): YamlReading => ({ tree: undefined, problems, place });
+  const bytes = Buffer.byteLength(text);
+  if (bytes > MAX_BYTES) {
+    return failed([
+      { offset: 0, description: `is longer than ${MAX_BYTES} bytes: it has ${bytes}. Split it into several` },
+    ]);
+  }
+  try {
+    const documents = compose(text, lines);
+    const [document, another] = documents;
+    if (another) {
+      const description = "is a second document. Put everything into one, without a line of ---";
+      return failed([{ offset: another.contents?.range?.[0] ?? another.range[0], description }]);
+    }
+    const problems = documents.flatMap(({ errors, warnings }) =>
+      [...errors, ...warnings].map(({ pos, message }) => ({
+        offset: pos[0],
+        description: `is no valid YAML: ${clip(message, 200).replace(/\.$/, "")}`,
+      })),
+    );
+    if (problems.length > 0) return failed(problems);
+    if (!document?.contents) return failed([]);
+    const found: YamlProblem[] = [];
+    const tree = grow(document.contents, found);
+    if (found.length > 0) return failed(found);
+    const isEmpty = tree.kind === "scalar" && tree.value === null;
+    return { tree: isEmpty ? undefined : tree, problems: [], place };
+  } catch (error) {
+    if (error instanceof BeyondBounds) return failed([{ offset: error.offset, description: error.message }]);
+    // The stack, or a list of arguments.
+    if (error instanceof RangeError) return failed([{ offset: 0, description: "is too intricate. Write it plainly" }]);
+    throw error;
+  }
+}
+
+function compose(text: string, lines: LineCounter): Document.Parsed[] {
+  const parser = new Parser(lines.addNewLine);
+  // Keys that are given twice are found here, in less than the square of their number.
+  const composer = new Composer({ schema: "core", uniqueKeys: false, keepSourceTokens: false, prettyErrors: false });
+  const documents: Document.Parsed[] = [];
+  const take = (document: Document.Parsed) => {
+    documents.push(document);
+    if (documents.length > 2)
+      throw new BeyondBounds(document.range[0], "has several documents. Put everything into one");
+  };
+  lines.addNewLine(0);
+  let lexemes = 0;
+  for (const lexeme of new Lexer().lex(text)) {
+    if (++lexemes > MAX_LEXEMES) throw new BeyondBounds(parser.offset, `goes beyond ${MAX_LEXEMES} signs of YAML here`);
+    for (const token of parser.next(lexeme)) for (const document of composer.next(token)) take(document);
+    if (parser.stack.length > MAX_DEPTH)
+      throw new BeyondBounds(parser.offset, `is nested deeper than ${MAX_DEPTH} levels`);
+  }
+  for (const token of parser.end()) for (const document of composer.next(token)) take(document);
+  for (const document of composer.end()) take(document);
+  return documents;
+}
+
+function grow(root: Node, problems: YamlProblem[]): YamlTree {
+  const anchors = new Map<string, Node>();
+  const open = new Set<Node>();
+  let nodes = 0;
+  let aliases = 0;
+  return visit(root, root.range?.[0] ?? 0, 0, false);
+
+  /** `isCopy` is set below an alias: what it stands for has had its anchors counted. */
+  function visit(node: Node | null, offset: number, depth: number, isCopy: boolean): YamlTree {
+    const begin = node?.range?.[0] ?? offset;
+    if (++nodes > MAX_NODES) throw new BeyondBounds(begin, `has more than ${MAX_NODES} values, aliases followed`);
+    if (depth > MAX_DEPTH) throw new BeyondBounds(begin, `is nested deeper than ${MAX_DEPTH} levels, aliases followed`);
+    if (isAlias(node)) return follow(node.source, begin, depth);
+    if (node === null) return { kind: "scalar", offset: begin, value: null, source: "", isQuoted: false };
+    const { anchor } = node as { anchor?: string };
+    if (anchor !== undefined && !isCopy) anchors.set(anchor, node);
+    if (isScalar(node)) return leaf(node, begin);
+    open.add(node);
+    const tree = isMap(node) ? branch(node, begin, depth, isCopy) : list(node, begin, depth, isCopy);
+    open.delete(node);
+    return tree;
+  }
+
+  function follow(name: string, begin: number, depth: number): YamlTree {
+    if (++aliases > MAX_ALIASES) throw new BeyondBounds(begin, `has more than ${MAX_ALIASES} aliases`);
+    const target = anchors.get(name);
+    if (target === undefined)
+      throw new BeyondBounds(begin, `refers to *${clip(name, 64)}, which nothing before it is called`);
+    if (open.has(target)) throw new BeyondBounds(begin, `refers to *${clip(name, 64)}, of which it is a part`);
+    return visit(target, begin, depth, true);
+  }
+
+  function leaf(node: { value: unknown; source?: string; type?: string }, offset: number): YamlTree {
+    const { value, source, type } = node;
+    const isPlain =
+      value === null || typeof value === "boolean" || typeof value === "number" || typeof value === "string";
+    if (!isPlain) problems.push({ offset, description: "is of a type that is not taken. Write it without a tag" });
+    return {
+      kind: "scalar",
+      offset,
+      value: isPlain ? value : null,
+      source: typeof value === "string" ? value : (source ?? String(value)),
+      isQuoted: type !== "PLAIN",
+    };
+  }
+
+  function list(node: Node, offset: number, depth: number, isCopy: boolean): YamlTree {
+    const items = isSeq(node) ? node.items : [];
+    return { kind: "list", offset, items: items.map((item) => visit(item as Node | null, offset, depth + 1, isCopy)) };
+  }
+
+  function branch(node: Node, offset: number, depth: number, isCopy: boolean): YamlTree {
+    const entries = new Map<string, YamlEntry>();
+    for (const { key, value } of isMap(node) ? node.items : []) {
+      const keyOffset = (key as Node | null)?.range?.[0] ?? offset;
+      if (!isScalar(key)) {
+        problems.push({ offset: keyOffset, description: "is no name: a name is one plain text" });
+        continue;
+      }
+      const name = typeof key.value === "string" ? key.value : (key.source ?? String(key.value));
+      const entry = { keyOffset, value: visit(value as Node | null, keyOffset, depth + 1, isCopy) };
+      if (entries.has(name))
+        problems.push({ offset: keyOffset, description: `gives ${clip(name, 64)} twice. Keep one` });
+      entries.set(name, entry);
+    }
+    return { kind: "map", offset, entries };
+  }
+}
+
+/** The plain value that a tree stands for. */
+export function plainValue(tree: YamlTree): unknown {
+  if (tree.kind === "scalar") return tree.value;
+  if (tree.kind === "list") return tree.items.map(plainValue);
+  // Defined and not set, so that a name such as __proto__ is one like any other.
+  return Object.fromEntries([...tree.entries].map(([name, { value }]) => [name, plainValue(value)]));
+}
+
+/** Where the value at a path such as `budgets[2].daily_limit` stands, its name where it has one; of a path that leads nowhere, its last part that does. */
+export function offsetOf(tree: YamlTree, path: string): number {
+  let { offset } = tree;
+  let at: YamlTree = tree;
+  for (const [, name, index] of path.matchAll(/([^.[\]]+)|\[(\d+)\]/g)) {
+    if (name !== undefined) {
+      const entry: YamlEntry | undefined = at.kind === "map" ? at.entries.get(name) : undefined;
+      if (!entry) return offset;
+      ({ keyOffset: offset, value: at } = entry);
+    } else {
+      const item: YamlTree | undefined = at.kind === "list" ? at.items[Number(index)] : undefined;
+      if (!item) return offset;
+      ({ offset } = item);
+      at = item;
+    }
+  }
+  return offset;
+}

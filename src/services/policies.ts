@@ -1,0 +1,247 @@
+/**
+ * The policy of each workspace as this replica knows it: its own document and the server's files, compiled together once for
+ * each version. The number of the version is read every second, a document only when the number has changed.
+ */
+import type { Logger } from "pino";
+import type { BudgetRule } from "../domain/budget/budget-rule.ts";
+import { SignalboxError } from "../domain/errors.ts";
+import { compilePolicy } from "../domain/policy/compile.ts";
+import type { DefaultEffect, PolicyDocument, PolicyProblem } from "../domain/policy/document.ts";
+import type { Facts } from "../domain/policy/facts.ts";
+import type { CompiledPolicy, Verdict } from "../domain/policy/verdict.ts";
+import type { TrustRule } from "../domain/reputation/trust-rule.ts";
+import type { PolicyRepository, StoredPolicy } from "../store/policy-repository.ts";
+import type { HeldFile, PolicyFiles } from "./background/policy-files.ts";
+import { HELD_MS } from "./held-briefly.ts";
+import type { PolicyReader } from "./policy-reader.ts";
+import { createBreather } from "./routing/breather.ts";
+import type { Runtime } from "./runtime.ts";
+
+/** What holds in a workspace. It never changes: what holds after a change is another. */
+export interface ActivePolicy {
+  /** Of the workspace's own document; 0 as long as there is none. */
+  readonly version: number;
+  readonly fileDigests: readonly string[];
+  readonly compiled: CompiledPolicy;
+  /** Of all documents, those of the server's files first. */
+  readonly budgets: readonly BudgetRule[];
+  /** The workspace's own, else that of the last file that has one; undefined: the defaults hold. */
+  readonly trust: TrustRule | undefined;
+}
+
+export interface Policies {
+  /**
+   * Sees to it that `of` tells what holds by now. Undefined when it does already: there is nothing to wait for. Rejects with
+   * POLICY_UNREADABLE where this server cannot read what it should enforce, and has nothing older to go by.
+   */
+  load(workspaceId: string): Promise<void> | undefined;
+  /** What holds, as it was loaded last. */
+  of(workspaceId: string): ActivePolicy;
+  /** What would hold with this as the workspace's document. */
+  withDraft(document: PolicyDocument): Promise<ActivePolicy>;
+  /** What is wrong with the workspace's document for this server, which then goes by an older one; empty where nothing is. */
+  problems(workspaceId: string): readonly PolicyProblem[];
+  /** Puts a version in force that was stored just now. */
+  adopt(workspaceId: string, version: number, document: PolicyDocument): Promise<void>;
+  /** Whether what a capability gives is held back until the policy has decided about it. */
+  guards(workspaceId: string, facts: Facts): boolean;
+  /** Whether an output may leave, by what is known of it. */
+  result(workspaceId: string, facts: Facts): Promise<Verdict>;
+}
+
+export interface PoliciesDeps {
+  repository: Pick<PolicyRepository, "latest" | "get">;
+  files: Pick<PolicyFiles, "held">;
+  reader: PolicyReader;
+  runtime: Runtime;
+  log: Logger;
+  /** What holds where no rule decides and no document says. */
+  standard: DefaultEffect;
+  /** Told of each version of a workspace's policy that this replica has taken over, or could not read. */
+  onReload: (result: "loaded" | "refused") => void;
+}
+
+/** What was loaded last of a workspace. */
+interface Held {
+  until: number;
+  loading: Promise<void> | undefined;
+  /** The version that was looked at last, whether or not it could be read. */
+  looked: number;
+  problems: readonly PolicyProblem[];
+  version: number;
+  document: PolicyDocument | undefined;
+  /** The files that `active` was made with; undefined before the first time. */
+  files: readonly HeldFile[] | undefined;
+  active: ActivePolicy;
+}
+
+export function createPolicies(deps: PoliciesDeps): Policies {
+  const { repository, files, reader, runtime, log, onReload } = deps;
+  const held = new Map<string, Held>();
+  const breathe = createBreather(runtime);
+  /** Of the files alone: most workspaces have no document of their own, and share it. */
+  let shared: { files: readonly HeldFile[]; active: Promise<ActivePolicy> } | undefined;
+
+  const nothing: ActivePolicy = assembled([], undefined, 0);
+
+  function assembled(from: readonly HeldFile[], document: PolicyDocument | undefined, version: number): ActivePolicy {
+    const documents = from.map((file) => file.document);
+    if (document) documents.push(document);
+    return {
+      version,
+      fileDigests: from.map(({ digest }) => digest),
+      compiled: compilePolicy(documents, deps.standard),
+      budgets: documents.flatMap(({ budgets }) => budgets),
+      trust: documents.findLast(({ reputation }) => reputation !== undefined)?.reputation,
+    };
+  }
+
+  /** Compiling takes its time: between two of them others have their turn. */
+  function assemble(from: readonly HeldFile[], document: PolicyDocument | undefined, version: number) {
+    if (document) return breathe(() => assembled(from, document, version));
+    if (shared?.files !== from) shared = { files: from, active: breathe(() => assembled(from, undefined, 0)) };
+    return shared.active;
+  }
+
+  function placeOf(workspaceId: string): Held {
+    const known = held.get(workspaceId);
+    if (known) return known;
+    const place: Held = {
+      until: 0,
+      loading: undefined,
+      looked: 0,
+      problems: [],
+      version: 0,
+      document: undefined,
+      files: undefined,
+      active: nothing,
+    };
+    held.set(workspaceId, place);
+    return place;
+  }
+
+  function load(workspaceId: string): Promise<void> | undefined {
+    const now = runtime.elapsedMs();
+    const place = placeOf(workspaceId);
+    if (place.until > now && (place.loading || isRenewed(place))) return place.loading;
+    place.until = now + HELD_MS;
+    const loading = refresh(workspaceId, place).then(
+      () => {
+        // One that was begun before a change must not end what was begun after it.
+        if (place.loading === loading) place.loading = undefined;
+      },
+      (error: unknown) => {
+        if (place.loading === loading) {
+          place.loading = undefined;
+          place.until = 0;
+        }
+        throw error;
+      },
+    );
+    place.loading = loading;
+    return loading;
+  }
+
+  async function refresh(workspaceId: string, place: Held): Promise<void> {
+    const latest = await repository.latest(workspaceId);
+    if (latest > place.looked) {
+      const stored = await repository.get(workspaceId, latest);
+      if (stored) await take(workspaceId, place, stored);
+    } else if (!place.files && place.looked > place.version) {
+      throw unreadable(workspaceId, place);
+    }
+    await renew(place);
+  }
+
+  const isRenewed = ({ files: from, active, version }: Held) => from === files.held && active.version === version;
+
+  async function take(workspaceId: string, place: Held, stored: StoredPolicy): Promise<void> {
+    if (place.files && reader.isLarge(stored.document)) {
+      // It takes seconds: until then what holds holds on, and nobody waits.
+      place.looked = stored.version;
+      inBackground(workspaceId, place, stored);
+      return;
+    }
+    await read(workspaceId, place, stored);
+  }
+
+  function inBackground(workspaceId: string, place: Held, stored: StoredPolicy): void {
+    read(workspaceId, place, stored)
+      .then(() => renew(place))
+      .catch((err: unknown) => {
+        // To be looked at again with the next request.
+        if (place.looked === stored.version) place.looked = place.version;
+        log.warn({ err, workspaceId, version: stored.version }, "a policy could not be read; trying again");
+      });
+  }
+
+  async function read(workspaceId: string, place: Held, { version, document }: StoredPolicy): Promise<void> {
+    const read = await reader.read(document);
+    if (place.version >= version) return;
+    place.looked = Math.max(place.looked, version);
+    if ("document" in read) {
+      Object.assign(place, { problems: [], version, document: read.document });
+      log.info({ workspaceId, version }, "a policy is in force");
+      onReload("loaded");
+      return;
+    }
+    place.problems = read.problems;
+    onReload("refused");
+    for (const { line, column, path, description } of read.problems.slice(0, MOST_TOLD)) {
+      log.error(
+        { workspaceId, version, line, column, rule: path, problem: description },
+        "this server cannot read the policy of a workspace; what held before holds on",
+      );
+    }
+    if (!place.files) throw unreadable(workspaceId, place);
+  }
+
+  /** Makes anew what is made of the files and the document, where either has changed. */
+  async function renew(place: Held): Promise<void> {
+    if (isRenewed(place)) return;
+    const now = files.held;
+    const { document, version } = place;
+    const active = await assemble(now, document, version);
+    // Another one may have come meanwhile.
+    if (place.version !== version) return;
+    place.active = active;
+    place.files = now;
+  }
+
+  return {
+    load,
+    of: (workspaceId) => held.get(workspaceId)?.active ?? nothing,
+    withDraft: (document) => breathe(() => assembled(files.held, document, 0)),
+    problems: (workspaceId) => held.get(workspaceId)?.problems ?? [],
+
+    async adopt(workspaceId, version, document) {
+      const place = placeOf(workspaceId);
+      if (place.version >= version) return;
+      Object.assign(place, { looked: Math.max(place.looked, version), problems: [], version, document });
+      onReload("loaded");
+      await renew(place);
+    },
+
+    guards: (workspaceId, facts) => {
+      const { compiled } = held.get(workspaceId)?.active ?? nothing;
+      return compiled.matters("RESULT") && compiled.guards(facts);
+    },
+
+    async result(workspaceId, facts) {
+      const loading = load(workspaceId);
+      if (loading) await loading;
+      return placeOf(workspaceId).active.compiled.decide("RESULT", facts);
+    },
+  };
+}
+
+/** Problems that the log names at most. */
+const MOST_TOLD = 20;
+
+const unreadable = (workspaceId: string, { looked, problems }: Held): SignalboxError =>
+  new SignalboxError({
+    code: "UNAVAILABLE",
+    reason: "POLICY_UNREADABLE",
+    message: `This server cannot read version ${looked} of the policy of workspace "${workspaceId}", and so lets nothing pass: ${problems[0]?.description ?? ""}. Put a policy that it can read, or run the version of Signalbox that has taken this one.`,
+    metadata: { policyVersion: String(looked) },
+  });

@@ -1,0 +1,193 @@
+/** The facts that a policy is asked about: what is known of a request, of an agent that may take it, and what is kept of them. */
+import { type JsonObject, type JsonValue, toJson } from "@bufbuild/protobuf";
+import { timestampMs, ValueSchema } from "@bufbuild/protobuf/wkt";
+import type { Message, Part } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { type RouteDecision, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
+import type { TaskParent } from "../domain/budget/hold.ts";
+import { costMicros } from "../domain/money.ts";
+import type { Facts } from "../domain/policy/facts.ts";
+import type { Priority } from "../domain/task-log.ts";
+import type { Principal } from "./request-context.ts";
+import type { Possible } from "./routing/offers.ts";
+
+/** What a request says, before an agent was looked for. */
+export interface AskedFor {
+  readonly principal: Principal;
+  readonly workspaceId: string;
+  readonly message: Message;
+  readonly acceptedModes: readonly string[];
+  readonly priority: Priority | undefined;
+  readonly parent: TaskParent | undefined;
+  readonly now: Date;
+}
+
+export function requestFacts({
+  principal,
+  workspaceId,
+  message,
+  acceptedModes,
+  priority,
+  parent,
+  now,
+}: AskedFor): Facts {
+  return {
+    principal_id: principal.id,
+    principal_roles: [],
+    principal_scopes: [...principal.scopes],
+    workspace_id: workspaceId,
+    task_priority: priority ?? "NORMAL",
+    context_id: message.contextId || undefined,
+    ...messageFacts(message),
+    accepted_modes: acceptedModes,
+    delegation_depth: parent?.depth ?? 0,
+    parent_agent_id: parent?.agentId,
+    now: now.getTime(),
+  };
+}
+
+const messageFacts = ({ parts }: Message) => ({
+  message_bytes: bytesOf(parts),
+  message_parts: parts.length,
+  input_modes: modesOf(parts),
+});
+
+/** The same facts, and those of an agent that may take the task. */
+export function candidateFacts(
+  asked: Facts,
+  { agent, capability }: Possible,
+  source: RouteSource,
+  reputation: number | undefined,
+): Facts {
+  return {
+    ...asked,
+    agent_id: agent.agentId,
+    capability_id: capability?.capabilityId,
+    capability_access: capability?.access,
+    cost: capability?.costMicros ?? 0,
+    reputation_score: reputation,
+    route_source: sourceName(source),
+    labels: capability?.labels ?? NO_LABELS,
+  };
+}
+
+const SOURCE_NAMES: ReadonlyMap<number, string> = new Map(
+  Object.entries(RouteSource).flatMap(([name, source]) => (source === 0 ? [] : [[source, name]])),
+);
+
+/** Undefined where nothing said where to look. */
+const sourceName = (source: RouteSource): string | undefined => SOURCE_NAMES.get(source);
+
+const NO_LABELS: Readonly<Record<string, string>> = {};
+
+/** The size of parts in bytes: of texts and addresses in UTF-8, of data as JSON, of files as they are. */
+export function bytesOf(parts: readonly Part[]): number {
+  let bytes = 0;
+  for (const { content } of parts) {
+    switch (content.case) {
+      case "text":
+      case "url":
+        bytes += Buffer.byteLength(content.value);
+        break;
+      case "raw":
+        bytes += content.value.length;
+        break;
+      case "data":
+        bytes += Buffer.byteLength(JSON.stringify(toJson(ValueSchema, content.value)));
+    }
+  }
+  return bytes;
+}
+
+/** The media types of parts, each once: bare and in lower case. Where a part names none, what its kind usually has. */
+export function modesOf(parts: readonly Part[]): string[] {
+  const modes = new Set<string>();
+  for (const { mediaType, content } of parts) {
+    modes.add(mediaType === "" ? USUAL_MODES[content.case ?? "raw"] : mediaType.split(";", 1)[0]!.trim().toLowerCase());
+  }
+  return [...modes];
+}
+
+const USUAL_MODES = {
+  text: "text/plain",
+  data: "application/json",
+  raw: "application/octet-stream",
+  url: "application/octet-stream",
+} as const;
+
+/**
+ * What is kept of the facts with a decision, so that it can be decided once more: those that are not in the decision
+ * already, and not what says nothing.
+ */
+export function keptFacts(facts: Facts, { agent, capability }: Possible, decision: RouteDecision): JsonObject {
+  const kept: Record<string, JsonValue> = {};
+  const { route_source: source } = facts;
+  if (typeof source === "string" && source !== sourceName(decision.source)) kept.route_source = source;
+  for (const name of KEPT) {
+    const value = facts[name];
+    if (value === undefined || value === STANDARD[name] || (Array.isArray(value) && value.length === 0)) continue;
+    kept[name] = value as JsonValue;
+  }
+  if (!capability) return kept;
+  kept.capability_access = capability.access;
+  if (capability.capabilityId !== decision.capabilityId) kept.capability_id = capability.capabilityId;
+  if (!decision.candidates.some(({ agentId }) => agentId === agent.agentId)) kept.cost = capability.costMicros;
+  for (const _ in capability.labels) {
+    kept.labels = { ...capability.labels };
+    break;
+  }
+  return kept;
+}
+
+const KEPT = [
+  "principal_id",
+  "principal_roles",
+  "principal_scopes",
+  "task_priority",
+  "context_id",
+  "message_bytes",
+  "message_parts",
+  "input_modes",
+  "accepted_modes",
+  "delegation_depth",
+  "parent_agent_id",
+] as const;
+
+/** What is known where nothing was kept. */
+const STANDARD: Facts = { task_priority: "NORMAL", delegation_depth: 0 };
+
+/** The facts of a request as they were kept with its decision; undefined where none were. */
+export function keptRequestFacts(workspaceId: string, { policyFacts, time }: RouteDecision): Facts | undefined {
+  if (!policyFacts) return undefined;
+  const kept = policyFacts as Record<string, Facts[string]>;
+  return {
+    principal_roles: [],
+    principal_scopes: [],
+    input_modes: [],
+    accepted_modes: [],
+    ...STANDARD,
+    ...Object.fromEntries(KEPT.flatMap((name) => (name in kept ? [[name, kept[name]]] : []))),
+    workspace_id: workspaceId,
+    now: time ? timestampMs(time) : 0,
+  };
+}
+
+/** The facts of the agent that was chosen as well, as they were when it was; undefined where none were kept. */
+export function keptCandidateFacts(workspaceId: string, decision: RouteDecision): Facts | undefined {
+  const asked = keptRequestFacts(workspaceId, decision);
+  if (!asked) return undefined;
+  const { agentId, capabilityId, candidates, source } = decision;
+  const kept = decision.policyFacts as Record<string, Facts[string]>;
+  const candidate = candidates.find((one) => one.agentId === agentId);
+  const { capability_access: access, capability_id: id, cost = 0, labels = NO_LABELS } = kept;
+  const named = kept.route_source ?? sourceName(source);
+  return {
+    ...asked,
+    agent_id: agentId,
+    capability_id: access === undefined ? undefined : (id ?? capabilityId),
+    capability_access: access,
+    cost: candidate ? (costMicros(candidate.cost) ?? 0) : cost,
+    reputation_score: candidate?.reputation,
+    route_source: named,
+    labels: labels as Record<string, string>,
+  };
+}
