@@ -82,6 +82,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onHedge: metrics.hedge,
     onMirror: metrics.mirror,
     onReputation: metrics.reputation,
+    onApproval: metrics.approval,
     onCheck: metrics.healthCheck,
     onPolicyReload: metrics.policyReload,
     onPolicyVerdict: metrics.policyVerdict,

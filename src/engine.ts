@@ -70,6 +70,7 @@ const UNHEARD: EngineListeners = {
   onCacheLookup() {},
   onHedge() {},
   onMirror() {},
+  onApproval() {},
   onPolicyReload() {},
   onPolicyVerdict() {},
   onReputation() {},

@@ -94,7 +94,7 @@ function edge(state: EngineState, dx: number, dy: number): Point {
 }
 
 /** Where lines run side by side: above and below all frames, and on both sides of the ends. */
-export const RAIL = { above: 88, again: 446, below: 482, before: 796, behind: 974 };
+export const RAIL = { above: 88, approval: 104, again: 446, below: 482, before: 796, behind: 974 };
 
 /** From a rail beside some states to each of them: from above (-1), or from below (1). */
 const branches = (x: number, to: readonly EngineState[], side: (state: EngineState) => Point, from: -1 | 1) =>
@@ -194,12 +194,17 @@ export const TRACKS: readonly Track[] = [
   },
 ];
 
-/** The lines inside of the frames, by the two states that each joins. */
+/** The lines between two states, within a frame or from one to another. */
 export const JOINED: readonly (readonly [EngineState, EngineState, readonly Point[]])[] = [
   [SCHEDULED, QUEUED, [bottom(SCHEDULED), top(QUEUED)]],
   [WORKING, INPUT_REQUIRED, [top(WORKING, -20), [552, 184], left(INPUT_REQUIRED)]],
   [WORKING, AUTH_REQUIRED, [bottom(WORKING, -8), [564, 364], left(AUTH_REQUIRED)]],
   [INPUT_REQUIRED, AUTH_REQUIRED, [bottom(INPUT_REQUIRED), top(AUTH_REQUIRED)]],
+  [
+    QUEUED,
+    INPUT_REQUIRED,
+    [right(QUEUED), [250, 326], [250, RAIL.approval], [642, RAIL.approval], top(INPUT_REQUIRED, -30)],
+  ],
 ];
 
 /** The states that may follow themselves. */

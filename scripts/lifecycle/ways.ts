@@ -42,6 +42,18 @@ const TOLD: readonly ToldWays[] = [
     because: "its pause is over or its deadline has come, and a replica that has room claims it",
     inLog: "`due, and claimed`",
   },
+  {
+    from: [QUEUED],
+    to: [INPUT_REQUIRED],
+    because: "the policy wants it approved first; in the write that stores it",
+    inLog: "`waits for its approval`",
+  },
+  {
+    from: [INPUT_REQUIRED],
+    to: [QUEUED],
+    because: "it is approved; clients see WORKING from here on",
+    inLog: "`approved by P`",
+  },
   { from: [ASSIGNED], to: [WORKING], because: "the agent works on it", inLog: "`reported by the agent`" },
   {
     from: [ASSIGNED, WORKING],
@@ -92,7 +104,12 @@ const TOLD: readonly ToldWays[] = [
     because: "the agent says so; a bare Message that answers the first one says it too",
     inLog: "`reported by the agent`, `the agent answered with a message`",
   },
-  { from: [ASSIGNED, ...WITH_AGENT], to: [REJECTED], because: "the agent says so", inLog: "`reported by the agent`" },
+  {
+    from: [ASSIGNED, ...WITH_AGENT],
+    to: [REJECTED],
+    because: "the agent says so; or whoever may approve it does not, or nobody does in time",
+    inLog: "`reported by the agent`, `not approved by P`, `its approval expired`",
+  },
   {
     from: [...WAITING, ASSIGNED, ...WITH_AGENT],
     to: [CANCELED],

@@ -5,6 +5,7 @@ import { PACKAGE_VERSION } from "../config/package.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import { addAgentsCommands } from "./agents.ts";
 import { addApplyCommand } from "./apply.ts";
+import { addApprovalsCommands } from "./approvals.ts";
 import { addCacheCommands } from "./cache.ts";
 import { addCapabilitiesCommands } from "./capabilities.ts";
 import { addExchangeCommands } from "./exchange.ts";
@@ -41,6 +42,7 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addExchangeCommands(program, cli);
   addCacheCommands(program, cli);
   addReputationCommands(program, cli);
+  addApprovalsCommands(program, cli);
   return runProgram(program, args, cli);
 }
 

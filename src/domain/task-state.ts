@@ -17,7 +17,7 @@ export const EngineState = {
   COMPLETED: 3,
   FAILED: 4,
   CANCELED: 5,
-  /** Waits for its client's next message; no replica holds it. */
+  /** Waits for its client's next message, or before its first attempt for its approval; no replica holds it. */
   INPUT_REQUIRED: 6,
   REJECTED: 7,
   /** Waits for its client to authenticate out of band; its replica listens on. */
@@ -42,14 +42,15 @@ export const INITIAL_STATES: readonly EngineState[] = [ASSIGNED, QUEUED, SCHEDUL
 
 /**
  * From a state to those that may follow it. A state that may follow itself carries something new: a message, an owner.
- * From INPUT_REQUIRED nothing leads to another attempt: the agent has done its part and asks.
+ * From INPUT_REQUIRED nothing leads to another attempt, because the agent has done its part and asks; but what waited for its
+ * approval goes on to the first one.
  */
 export const TRANSITIONS: ReadonlyMap<EngineState, readonly EngineState[]> = new Map([
   [SCHEDULED, [SCHEDULED, QUEUED, ASSIGNED, FAILED, CANCELED, REJECTED]],
-  [QUEUED, [QUEUED, SCHEDULED, ASSIGNED, FAILED, CANCELED, REJECTED]],
+  [QUEUED, [QUEUED, SCHEDULED, ASSIGNED, INPUT_REQUIRED, FAILED, CANCELED, REJECTED]],
   [ASSIGNED, [ASSIGNED, QUEUED, SCHEDULED, ...AGENT_SAYS]],
   [WORKING, [QUEUED, SCHEDULED, ...AGENT_SAYS]],
-  [INPUT_REQUIRED, AGENT_SAYS],
+  [INPUT_REQUIRED, [QUEUED, ...AGENT_SAYS]],
   [AUTH_REQUIRED, [QUEUED, SCHEDULED, ...AGENT_SAYS]],
   [COMPLETED, []],
   [FAILED, []],

@@ -24,7 +24,7 @@ export function buildDispatch(
   routing: RoutingParts,
 ): DispatchParts {
   const { config, log, runtime } = base;
-  const { leases, replica, hub, store } = ground;
+  const { leases, replica, hub, store, repositories } = ground;
   const { router, alerts, allotments, permits, agentQueue } = routing;
   const { directory, loads } = routing.watch;
   const { task, limits } = config;
@@ -80,6 +80,11 @@ export function buildDispatch(
       onOutcome: base.onMirror,
     },
     nextAgent: (failed, message, exclude) => router.reroute(failed, message, "FAILED", exclude),
+    approvals: {
+      pending: repositories.approvals.pending,
+      maxPending: limits.pendingApprovals,
+      onOutcome: base.onApproval,
+    },
     maxRunning: limits.runningTasks,
     queue: { busy: () => claims.busy(), full: () => claims.full() },
     permits,

@@ -5,6 +5,7 @@ import { joinReplicas, type Replica } from "../services/background/replica.ts";
 import { startSlowPoll } from "../services/background/slow-poll.ts";
 import { createUpdateHub, type UpdateHub } from "../services/update-hub.ts";
 import { type AgentRepository, createAgentRepository } from "../store/agent-repository.ts";
+import { type ApprovalRepository, createApprovalRepository } from "../store/approval-repository.ts";
 import { type AuditTrail, createAuditTrail } from "../store/audit-trail.ts";
 import { type CapabilityRepository, createCapabilityRepository } from "../store/capability-repository.ts";
 import { createLeaseRepository, type LeaseRepository } from "../store/lease-repository.ts";
@@ -23,6 +24,7 @@ export interface Ground {
   /** The repositories that more than one part works with. */
   readonly repositories: {
     readonly agents: AgentRepository;
+    readonly approvals: ApprovalRepository;
     readonly capabilities: CapabilityRepository;
     readonly rollouts: RolloutRepository;
   };
@@ -39,6 +41,7 @@ export async function buildGround({ db, config, log, runtime, closing }: EngineB
   const store = createTaskStore(db, { maxWaiting: config.limits.queue, replicaId: replica.id, isAudited });
   const repositories = {
     agents: createAgentRepository(db),
+    approvals: createApprovalRepository(db),
     capabilities: createCapabilityRepository(db),
     rollouts: createRolloutRepository(db),
   };

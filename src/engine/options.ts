@@ -4,6 +4,7 @@ import type { Config } from "../config/settings.ts";
 import type { PolicyPhase } from "../domain/policy/facts.ts";
 import type { Verdict } from "../domain/policy/verdict.ts";
 import type { AgentHandler } from "../outbound/in-process-channel.ts";
+import type { ApprovalOutcome } from "../services/approvals/waiting-tasks.ts";
 import type { LookupOutcome } from "../services/lookup-counts.ts";
 import type { MirrorOutcome } from "../services/mirrors.ts";
 import type { Runtime } from "../services/runtime.ts";
@@ -24,6 +25,8 @@ export interface EngineListeners {
   /** Told how each second request, and each copy of a task, came out. */
   onHedge(outcome: HedgeOutcome): void;
   onMirror(outcome: MirrorOutcome): void;
+  /** Told what becomes of approvals. */
+  onApproval(outcome: ApprovalOutcome): void;
   /** Told of each policy that was taken over, or refused: of the server's files, or of a workspace. */
   onPolicyReload(result: "loaded" | "refused"): void;
   /** Told of each verdict of a policy. */

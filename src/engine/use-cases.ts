@@ -1,5 +1,7 @@
 /** What clients and operators can ask for: tasks, in their own words or plain ones, routes, agents, rollouts and exchanges. */
 
+import { type Approvals, createApprovals } from "../services/approvals/approvals.ts";
+import { createFindObstacle } from "../services/approvals/obstacle.ts";
 import { noBudgets } from "../services/budgets.ts";
 import { type CachedResults, createCachedResults } from "../services/cached-results.ts";
 import { noDelegations } from "../services/delegations.ts";
@@ -47,6 +49,7 @@ export interface UseCases {
   readonly taskEvents: TaskEvents;
   readonly routes: Routes;
   readonly pushConfigs: PushConfigs;
+  readonly approvals: Approvals;
   readonly exchanges: Exchanges;
   readonly registry: Registry;
   readonly rolloutSettings: RolloutSettings;
@@ -108,6 +111,15 @@ export function buildUseCases(
     keepMs: config.idempotency.keepMs,
     byMessageId: config.idempotency.messageId,
   });
+  const approvals = createApprovals({
+    repository: repositories.approvals,
+    store,
+    waiting: dispatcher.waiting,
+    hub,
+    runtime,
+    obstacle: createFindObstacle({ router, policy, readDecision }),
+    onOutcome: base.onApproval,
+  });
   const sender = createSender({
     store,
     hub,
@@ -121,6 +133,7 @@ export function buildUseCases(
     dispatcher,
     tasks,
     pushConfigs,
+    approvals,
     runtime,
     silenceMs: config.task.silenceMs,
     taskTimeoutMs: config.task.timeoutMs,
@@ -161,6 +174,7 @@ export function buildUseCases(
     taskEvents: createTaskEvents({ reads: createTaskEventReads(db), hub, runtime }),
     routes,
     pushConfigs,
+    approvals,
     exchanges,
     registry,
     rolloutSettings: createRolloutSettings({ repository: repositories.rollouts, rollouts, runtime }),

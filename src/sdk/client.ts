@@ -15,6 +15,7 @@ import {
   type Task,
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { ApprovalService } from "../../gen/signalbox/v1/approval_pb.ts";
 import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
 import { PolicyService } from "../../gen/signalbox/v1/policy_pb.ts";
@@ -106,6 +107,7 @@ export interface SignalboxClient {
   readonly reputations: Client<typeof ReputationService>;
   /** Results that are given again. */
   readonly cache: Client<typeof CacheService>;
+  readonly approvals: Client<typeof ApprovalService>;
   /** What is allowed, and what would be by a draft. */
   readonly policies: Client<typeof PolicyService>;
 
@@ -148,6 +150,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
   const rollouts = createClient(RolloutService, transport);
   const messages = createClient(MessageService, transport);
   const cache = createClient(CacheService, transport);
+  const approvals = createClient(ApprovalService, transport);
   const policies = createClient(PolicyService, transport);
   const reputations = createClient(ReputationService, transport);
 
@@ -232,6 +235,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     waitFor,
     messages,
     cache,
+    approvals,
     policies,
     reputations,
   };

@@ -1,7 +1,7 @@
 /** Accepts messages: validate, authorize, ask the policy, look for an earlier result, route, store. The way of every message. */
 import type { Logger } from "pino";
 import { type Message, type SendMessageRequest, SendMessageRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { RouteDecisionSchema } from "../../gen/signalbox/v1/routing_pb.ts";
+import { type RouteDecision, RouteDecisionSchema } from "../../gen/signalbox/v1/routing_pb.ts";
 import { decisionFacts } from "../domain/audit/decision-facts.ts";
 import type { DelegatingTask } from "../domain/budget/hold.ts";
 import { encode } from "../domain/encode.ts";
@@ -15,6 +15,7 @@ import { UPDATES_EXTENSION } from "../domain/updates-extension.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
 import { endpointOf } from "./another-agent.ts";
+import type { Approvals } from "./approvals/approvals.ts";
 import type { Budgets } from "./budgets.ts";
 import type { Delegations } from "./delegations.ts";
 import { messageToEnded } from "./dispatch-errors.ts";
@@ -48,6 +49,7 @@ export interface AcceptDeps {
   cache: ResultCache;
   tasks: Tasks;
   pushConfigs: PushConfigs;
+  approvals: Pick<Approvals, "answer">;
   runtime: Runtime;
   /** How long a task may take from its acceptance to its end, unless its client asks for less, in milliseconds. */
   taskTimeoutMs: number;
@@ -127,7 +129,7 @@ export function createAccept(deps: AcceptDeps): Accept {
       await cached?.withdraw();
       return { image, updates: watch(context, image.header.taskId, image.seq, true) };
     }
-    const { agent, wishes, decision } = route;
+    const { agent, wishes, decision, approval: terms } = route;
     if (parent) await checkDelegate(context, parent, route);
     const { workspaceId } = context;
     const pushConfig = request.configuration?.taskPushNotificationConfig;
@@ -169,11 +171,14 @@ export function createAccept(deps: AcceptDeps): Accept {
         decision: encode(RouteDecisionSchema, decision),
         facts: decisionFacts(decision),
         ...(hold && { reservedBy: hold.replicaId }),
-        ...(cached?.standIn && { standIn: cached.standIn }),
+        ...(terms && { approval: { terms, principalId: context.principal.id, policyVersion: versionOf(decision) } }),
+        ...(cached?.standIn && !terms && { standIn: cached.standIn }),
         ...(reserved && { reserved }),
         ...(pushing && { beforeStart: (held) => pushing.store(workspaceId, header.taskId, "start", held) }),
       });
       updates.taskIsStored();
+      // Whoever asks for the same would wait as long as this one does.
+      if (terms) await cached?.withdraw();
       return { image, updates };
     } catch (error) {
       updates.end();
@@ -184,7 +189,7 @@ export function createAccept(deps: AcceptDeps): Accept {
   }
 
   /** Who delegates must be trusted with what it asks for. */
-  async function checkDelegate({ workspaceId }: RequestContext, { agentId }: TaskParent, { capability }: Route) {
+  async function checkDelegate({ workspaceId }: RequestContext, { agentId }: DelegatingTask, { capability }: Route) {
     await deps.trust.load(workspaceId);
     const refusal = deps.trust.refusal({ workspaceId, agentId, access: accessNeeded(capability), as: "caller" });
     if (refusal) throw refusal;
@@ -200,6 +205,8 @@ export function createAccept(deps: AcceptDeps): Accept {
       ]);
     }
     if (isTerminal(stateOf(image))) throw messageToEnded(image);
+    const decided = await deps.approvals.answer(context, image, message);
+    if (decided) return { image: decided, updates: watch(context, header.taskId, decided.seq, false) };
     const offer = await router.offer(header);
     if (!offer) {
       throw unsupportedOperation(`Agent "${header.agentId}", which works on this task, has left. Begin a new task.`);
@@ -227,6 +234,9 @@ export function createAccept(deps: AcceptDeps): Accept {
     return request.message?.taskId ? proceed(context, request) : begin(context, request);
   };
 }
+
+/** The version of the policy by which a route was decided; 0 where there is none. */
+const versionOf = ({ policy }: RouteDecision): number => policy?.policyVersion ?? 0;
 
 /** For what its agent has a task, and what was asked for where that is something else: through it the task is found. */
 function capabilityOf({ capability, decision }: Route): Pick<TaskRequest, "capabilityId" | "origin"> {

@@ -1,4 +1,5 @@
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { awaitedApproval } from "../domain/approval.ts";
 import { stateOf, type TaskImage } from "../domain/task-log.ts";
 import { isLeased, isTerminal } from "../domain/task-state.ts";
 import { isOutcomeUnknown } from "../store/database-errors.ts";
@@ -6,6 +7,7 @@ import type { TakenTask } from "../store/lease-repository.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import type { AgentPermits, Permit } from "./agent-permits.ts";
 import type { AgentClient, AgentEndpoint } from "./agent-port.ts";
+import { createWaitingTasks, type WaitingTasks, type WaitingTasksDeps } from "./approvals/waiting-tasks.ts";
 import { whenDatabaseAnswers } from "./database-away.ts";
 import { createFurtherMessages, type ProceedWithTask } from "./further-messages.ts";
 import { createMirrors, type MirrorPorts } from "./mirrors.ts";
@@ -16,7 +18,7 @@ import { AGENT_LEFT, CANCELED_BY_CLIENT } from "./task-cancel.ts";
 import type { TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError } from "./task-writer.ts";
 
-export interface DispatcherDeps extends RunnersDeps, Omit<NewTasksDeps, "mirror"> {
+export interface DispatcherDeps extends RunnersDeps, WaitingTasksDeps, Omit<NewTasksDeps, "mirror"> {
   /** What decides about copies of tasks; left out where there are none. */
   mirrors?: MirrorPorts | undefined;
   permits: Pick<AgentPermits, "isNeeded" | "force">;
@@ -25,6 +27,8 @@ export interface DispatcherDeps extends RunnersDeps, Omit<NewTasksDeps, "mirror"
 export interface Dispatcher {
   readonly begin: BeginTask;
   readonly proceed: ProceedWithTask;
+  /** Tasks that wait for their approval. */
+  readonly waiting: Pick<WaitingTasks, "settle" | "expire">;
   /** Carries on a task that this replica has just taken from a queue, or from a replica that is gone, with the permit that it has. */
   adopt(task: TakenTask, how: "claimed" | "rescued", permit?: Permit): Promise<void>;
   /** Ends a task whose agent cannot be asked; `by` as of AppendOptions. */
@@ -56,12 +60,18 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const { inBackground } = runners;
   const life = () => runners.signal;
   const mirror = deps.mirrors && createMirrors({ ...deps, ports: deps.mirrors, connect, life, inBackground });
-  const begin = createNewTasks({ ...deps, mirror }, runners);
+  const waiting = createWaitingTasks(deps, runners);
+  const begin = createNewTasks({ ...deps, mirror }, runners, waiting);
   const proceed = createFurtherMessages({ ...deps, heal }, runners);
 
   /** Carries on a task that is this replica's by the database, and that it does not carry. True when it has begun to. */
   async function carry(image: TaskImage, how: "claimed" | "rescued", permit?: Permit): Promise<boolean> {
     const { header } = image;
+    const approvalId = awaitedApproval(image);
+    if (approvalId !== undefined) {
+      await waiting.expire(image, approvalId, runners.signal);
+      return false;
+    }
     const agent = await whenDatabaseAnswers(deps.runtime, runners.signal, () => deps.findAgent(header));
     if (!agent) {
       const text = `Agent "${header.agentId}" left before it finished the task.`;
@@ -135,7 +145,12 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       try {
         const moved = current.header.agentId !== agent.agentId;
         const now = moved ? await deps.findAgent(current.header) : agent;
-        if (now) return await cancelAsItStands(current, now, signal, principal);
+        if (now) {
+          const isUndecided = awaitedApproval(current) !== undefined;
+          await cancelAsItStands(current, now, signal, principal);
+          if (isUndecided) deps.approvals.onOutcome("withdrawn");
+          return;
+        }
         return await end(current, TaskState.CANCELED, AGENT_LEFT, CANCELED_BY_CLIENT, { principal });
       } catch (error) {
         // Another replica was faster with something, or has declared this one dead: what the log says now decides.
@@ -172,6 +187,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     runningByWorkspace: running.byWorkspace,
     begin,
     proceed,
+    waiting,
     adopt,
     end,
     cancel,

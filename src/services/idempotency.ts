@@ -18,8 +18,8 @@ import type { IdempotencyRepository, Reservation, Reserved } from "../store/idem
 import type { StoredTask } from "../store/task-reads.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { Dispatcher } from "./dispatcher.ts";
-import { NOT_ACKNOWLEDGED } from "./new-tasks.ts";
 import type { RequestContext } from "./request-context.ts";
+import { NOT_ACKNOWLEDGED } from "./runners.ts";
 import { backoffMs, type Runtime } from "./runtime.ts";
 
 /** A reservation of which nothing has come for so long is free, though its replica lives, in milliseconds. */

@@ -2,7 +2,6 @@
 
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { Logger } from "pino";
-import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate } from "../domain/agent-report.ts";
 import { copyImage, foldTask, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
@@ -13,6 +12,7 @@ import type { TaskStore } from "../store/task-store.ts";
 import type { AgentPermits, Permit } from "./agent-permits.ts";
 import type { AgentClient, AgentEndpoint } from "./agent-port.ts";
 import type { AgentQueue } from "./agent-queue.ts";
+import type { ApprovalRequest, WaitingTasks } from "./approvals/waiting-tasks.ts";
 import type { Reservation } from "./budgets.ts";
 import { whenDatabaseAnswers } from "./database-away.ts";
 import { draining, queueIsFull } from "./dispatch-errors.ts";
@@ -65,6 +65,8 @@ export interface BeginOptions {
   beforeStart?: (held: HeldFor | undefined) => Promise<void>;
   /** Answers in the agent's place, if it can. Forgotten when the task has to wait for a replica. */
   standIn?: StandIn;
+  /** Nobody begins it before it is approved. */
+  approval?: ApprovalRequest;
 }
 
 /**
@@ -73,21 +75,10 @@ export interface BeginOptions {
  */
 const HELD_MS = 60_000;
 
-/** The cause of the end of a task that was stored and that nobody was told of. */
-export const NOT_ACKNOWLEDGED = "not acknowledged";
-
-export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask {
+export function createNewTasks(deps: NewTasksDeps, runners: Runners, waiting: Pick<WaitingTasks, "begin">): BeginTask {
   const { store, runtime } = deps;
-  const { running, connect, runnerFor, inBackground, end } = runners;
+  const { running, connect, runnerFor, inBackground } = runners;
   let starting = 0;
-
-  /** A task whose submit failed may be stored all the same. Nobody was told of it, so nobody will ask: it must not stay. */
-  async function endUnacknowledged({ workspaceId, taskId }: TaskHeader): Promise<void> {
-    const stored = await whenDatabaseAnswers(runtime, runners.signal, () => store.load(workspaceId, taskId));
-    if (!stored) return;
-    const image = foldTask(stored.header, stored.updates);
-    await end(image, TaskState.FAILED, "The task could not be started and was not acknowledged.", NOT_ACKNOWLEDGED);
-  }
 
   /** It may have to be asked for, and takes a place meanwhile. */
   async function admit(request: TaskRequest): Promise<Permit | undefined> {
@@ -190,7 +181,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
       if (stored || isOutcomeUnknown(error)) {
         if (stored) reserved?.keep();
         else reserved?.doubt();
-        inBackground("an unacknowledged task may be left", header.taskId, () => endUnacknowledged(header));
+        inBackground("an unacknowledged task may be left", header.taskId, () => runners.endUnacknowledged(header));
       }
       throw error;
     } finally {
@@ -210,5 +201,6 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
     return image;
   }
 
-  return begin;
+  return (request, work, options = {}) =>
+    options.approval ? waiting.begin(request, work, options.approval, options) : begin(request, work, options);
 }

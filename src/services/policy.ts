@@ -193,5 +193,6 @@ function withoutAsking(verdict: Verdict, { version }: ActivePolicy, before: Poli
   const wasApproved =
     before?.policyVersion === version &&
     before.rules.some(({ path, file }) => path === approval?.rule.path && file === approval.rule.file);
-  return { effect: wasApproved ? "ALLOW" : "DENY", rules };
+  // On what terms it was asked for tells it from what is refused in any case.
+  return wasApproved ? { effect: "ALLOW", rules } : { effect: "DENY", rules, ...(approval && { approval }) };
 }

@@ -7,6 +7,8 @@ export interface Principal {
   workspaceId: string;
   /** Scopes held, such as `tasks.read`; `*` is all. */
   scopes: ReadonlySet<string>;
+  /** Roles that it was given, by their names; left out, none. */
+  roles?: ReadonlySet<string>;
   /** How it was authenticated. */
   authentication: "anonymous";
 }

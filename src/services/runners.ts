@@ -1,10 +1,10 @@
 /** What the parts of the dispatcher share: the runners of this replica, and the life that they live in. */
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { Logger } from "pino";
-import type { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { agentText, statusUpdate } from "../domain/agent-report.ts";
 import { taskNotFound } from "../domain/errors.ts";
-import { foldTask, type TaskImage } from "../domain/task-log.ts";
+import { foldTask, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import { createAbortGroup } from "./abort-group.ts";
 import type { AgentPermits } from "./agent-permits.ts";
@@ -31,6 +31,9 @@ const PAUSE_MAX_MS = 1_000;
 
 /** How long an orderly stop may take at least to put back what no agent was asked, in milliseconds. */
 const PUT_BACK_MS = 1_000;
+
+/** The cause of the end of a task that was stored and that nobody was told of. */
+export const NOT_ACKNOWLEDGED = "not acknowledged";
 
 export interface RunnersDeps extends RunnerDeps, WriterDeps {
   log: Logger;
@@ -59,6 +62,8 @@ export interface Runners {
   load(key: TaskKey): Promise<TaskImage>;
   /** Ends a task whose agent cannot be asked; `by` as of AppendOptions. */
   end(image: TaskImage, state: TaskState, text: string, cause: string, by?: AppendOptions["by"]): Promise<void>;
+  /** Ends a task whose submit failed, and that may be stored all the same. Nobody was told of it, so nobody will ask: it must not stay. */
+  endUnacknowledged(task: TaskHeader): Promise<void>;
   /** The pause before what another replica was faster with is tried again. */
   pause(attempt: number, signal: AbortSignal): Promise<void>;
   /** Does what nobody waits for. `what` says in the log what its failure means. */
@@ -140,6 +145,13 @@ export function createRunners(deps: RunnersDeps): Runners {
     await createTaskWriter(deps, image).append(status, { take: true, ...(by && { by }) }, life.signal);
   }
 
+  async function endUnacknowledged({ workspaceId, taskId }: TaskHeader): Promise<void> {
+    const stored = await whenDatabaseAnswers(runtime, life.signal, () => store.load(workspaceId, taskId));
+    if (!stored) return;
+    const image = foldTask(stored.header, stored.updates);
+    await end(image, TaskState.FAILED, "The task could not be started and was not acknowledged.", NOT_ACKNOWLEDGED);
+  }
+
   /** No agent has heard of these: whoever takes this replica's tasks over could not know that. */
   async function putBackStoodIn(): Promise<void> {
     const stoodIn = running.runners().filter((runner) => runner.isStoodIn);
@@ -177,6 +189,7 @@ export function createRunners(deps: RunnersDeps): Runners {
     runnerFor,
     load,
     end,
+    endUnacknowledged,
     pause: (attempt, signal) => runtime.wait(backoffMs(attempt, PAUSE_MIN_MS, PAUSE_MAX_MS, runtime.random), signal),
     inBackground,
 

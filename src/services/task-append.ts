@@ -8,6 +8,7 @@ import { StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { applyUpdate, type NewUpdate, stateBrought, type TaskImage, type TaskUpdate } from "../domain/task-log.ts";
 import { type EngineState, isFinal, isLeased } from "../domain/task-state.ts";
 import type { Reroute } from "../store/append-batch.ts";
+import type { Settlement } from "../store/approval-sql.ts";
 import type { Bill, Budgets } from "./budgets.ts";
 
 /**
@@ -38,7 +39,9 @@ export interface AppendOptions {
   reroute?: Reroute;
   /** Whose doing it is, where that is not the router's: of what its agent says, or of a caller. */
   by?: "agent" | { principal: string };
-  /** Not with `hidden`, `once`, `take`, `wakeInMs`, `forgetUpstream` and `reroute`: they are for work that is written alone. */
+  /** Settles the approval that the task waits for. */
+  settles?: Settlement;
+  /** Not with `hidden`, `once`, `take`, `wakeInMs`, `forgetUpstream`, `reroute` and `settles`: they are for work that is written alone. */
   gather?: Gather;
 }
 

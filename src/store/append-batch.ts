@@ -5,11 +5,13 @@ import { type Authorship, eventsOfRows, type LoggedRow, rerouted } from "../doma
 import type { SignalboxError } from "../domain/errors.ts";
 import { type NewUpdate, stateBrought } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
+import { SETTLED, type Settlement, settledJson } from "./approval-sql.ts";
 import { chained, entriesText } from "./audit-sql.ts";
 import { chainId } from "./audit-trail.ts";
-import type { Database, Row, Statement } from "./database.ts";
+import type { Database, Row } from "./database.ts";
 import { replicaExpired } from "./database-errors.ts";
 import { byteaArray, float8Array, int2Array, int4Array, int8Array, textArray, timestamptzArray } from "./pg-arrays.ts";
+import { statementForms } from "./statement-forms.ts";
 import { changedBy, statesBefore, wakeByDefault } from "./task-changes.ts";
 import { encodeBody, encodeCause, encodeStatus, kindNumber } from "./task-codec.ts";
 import type { TaskKey } from "./task-reads.ts";
@@ -58,6 +60,8 @@ export interface Append {
   author?: Author;
   /** What is charged to the budgets that the task holds of, if this ends it. Left out: what was declared. */
   cost?: AppendCost | undefined;
+  /** Settles the approval that the task waits for. */
+  settles?: Settlement;
 }
 
 /** Who writes rows, and what it knows of their task. */
@@ -118,9 +122,9 @@ const wants = (flag: number): string => `(i.flags & ${flag} <> 0)`;
 /** Whether an append makes its writer the owner. */
 const TAKES = `(${wants(TAKE)} or (t.lease_owner is null and coalesce(i.state, 0) in (${LEASED})))`;
 
-const append = (isAudited: boolean): Statement => ({
-  name: isAudited ? "task-append-v7" : "task-append-v7-unaudited",
-  text: `
+const APPEND = statementForms(
+  "task-append-v7",
+  ({ isAudited, approves }) => `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::int[], $7::timestamptz[],
                            $8::int[], $9::smallint[], $10::smallint[], $11::bytea[], $12::float8[], $13::bytea[],
@@ -203,12 +207,10 @@ const append = (isAudited: boolean): Statement => ({
         extra = b.extra + case when b.is_closed then 0 else excluded.extra end,
         overrun = b.overrun + excluded.overrun + case when b.is_closed then excluded.extra else 0 end
     )${isAudited ? `, ${chained("$34", "select workspace_id, task_id, at, entries, ord from changed")}` : ""}
+    ${approves ? SETTLED(isAudited ? "$35" : "$33") : ""}
     select w.alive, c.ord, c.disclosed, c.has_push, c.fence, c.attempt, c.lease_owner
     from writer w ${isAudited ? "cross join chained " : ""}left join changed c on true`,
-});
-
-const APPEND = append(true);
-const APPEND_UNAUDITED = append(false);
+);
 
 /**
  * Appends a batch. An entry is undefined where the task was not as its writer believed, and REPLICA_EXPIRED where a replica
@@ -233,7 +235,8 @@ export async function appendBatch(
   const rows = logs.flat();
   const costs = sorted.flatMap(({ cost }, i) => (cost ? [{ ord: i + 1, cost }] : []));
   const beyond = costs.flatMap(({ ord, cost }) => cost.beyond.map((one) => ({ ...one, ord })));
-  const stored = await db.query(isAudited ? APPEND : APPEND_UNAUDITED, [
+  const approves = sorted.some(({ settles }) => settles);
+  const stored = await db.query(APPEND({ isAudited, approves }), [
     textArray(sorted, (a) => a.workspaceId),
     textArray(sorted, (a) => a.taskId),
     int8Array(sorted, (a) => a.expectedSeq),
@@ -269,6 +272,7 @@ export async function appendBatch(
     ...(isAudited
       ? [textArray(sorted, (a, i) => entriesText(eventsOf(a, logs[i]!, replicaId))), chainId(replicaId, "a")]
       : []),
+    ...(approves ? [settledJson(sorted)] : []),
   ]);
   const alive = stored[0]?.alive === true;
   const answers: (Appended | SignalboxError | undefined)[] = appends.map(({ take }) =>

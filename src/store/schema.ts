@@ -27,6 +27,7 @@ export interface Schema {
   audit_entries: AuditEntryTable;
   reputations: ReputationTable;
   reputation_reports: ReputationReportTable;
+  approvals: ApprovalTable;
 }
 
 export interface WorkspaceTable {
@@ -415,4 +416,31 @@ export interface ReputationReportTable {
   workspace_id: string;
   report_id: string;
   created_at: Date;
+}
+
+/** What a task waited, or waits, for before it went to its agent. The database settles those of tasks that end. */
+export interface ApprovalTable {
+  workspace_id: string;
+  approval_id: string;
+  task_id: string;
+  /** signalbox.v1.ApprovalState. */
+  state: Generated<number>;
+  /** The agent that the task was for, and the capability. */
+  agent_id: string;
+  capability_id: string | null;
+  /** Who asked for the task. */
+  principal_id: string;
+  /** The path of the rule that requires it, what the rule says of itself, and the version of its policy. */
+  rule: string;
+  description: string;
+  policy_version: number;
+  /** Lists of principals and roles, none empty: who decides must be on each. None: all may that may decide at all. */
+  approvers: string[][];
+  /** Whether who asked for the task may decide. */
+  self: boolean;
+  created_at: Date;
+  expires_at: Date;
+  decided_at: Date | null;
+  decided_by: string | null;
+  comment: string | null;
 }

@@ -5,6 +5,7 @@ import type { AuditEvent } from "../domain/audit/entry.ts";
 import { type Acceptance, eventsOfNewTask, type LoggedRow } from "../domain/audit/task-events.ts";
 import { type NewUpdate, PRIORITIES, stateBrought, type TaskHeader } from "../domain/task-log.ts";
 import { EngineState, INITIAL_STATES, mayGo } from "../domain/task-state.ts";
+import { ASKED, askedJson, type NewApproval } from "./approval-sql.ts";
 import { chained, entriesText } from "./audit-sql.ts";
 import { chainId } from "./audit-trail.ts";
 import type { Row, Statement } from "./database.ts";
@@ -19,6 +20,7 @@ import {
   textArray,
   timestamptzArray,
 } from "./pg-arrays.ts";
+import { statementForms } from "./statement-forms.ts";
 import { changedBy, NO_STATE } from "./task-changes.ts";
 import { encodeBody, encodeCause, encodeDelivery, encodeHolds, encodeStatus, kindNumber } from "./task-codec.ts";
 import { AT_DEADLINE, ENDED, LEASED, UNLEASED, WAKE_AT } from "./task-sql.ts";
@@ -26,7 +28,8 @@ import { AT_DEADLINE, ENDED, LEASED, UNLEASED, WAKE_AT } from "./task-sql.ts";
 /**
  * A task to be stored, with the first rows of its log; the last that brings a state brings its own. In ASSIGNED it is born leased
  * to the replica that stores it; in QUEUED or SCHEDULED it has no owner, and waits `wakeInMs`, or "at-agent": until its agent has
- * room for it, and to its deadline at most; it may also have ended already.
+ * room for it, and to its deadline at most; it may also have ended already. With an approval it is born in INPUT_REQUIRED, and
+ * `wakeInMs` says when that expires.
  */
 export interface NewTask {
   header: TaskHeader;
@@ -40,11 +43,16 @@ export interface NewTask {
   accepted?: Acceptance;
   /** Those of its holds that come of its parent's, by their keys; the others were reserved for it. */
   drawn?: ReadonlySet<string>;
+  /** What it waits for first. */
+  approval?: NewApproval;
 }
 
-const submit = (isAudited: boolean): Statement => ({
-  name: isAudited ? "task-submit-v7" : "task-submit-v7-unaudited",
-  text: `
+/** The states that a task may be born in which clients see as they are. */
+const SEEN_WITH_APPROVALS = `${ENDED}, ${EngineState.INPUT_REQUIRED}`;
+
+const SUBMIT = statementForms(
+  "task-submit-v7",
+  ({ isAudited, approves }) => `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::boolean[],
                            $8::boolean[], $9::text[], $10::smallint[], $11::smallint[], $12::float8[], $13::timestamptz[],
@@ -61,7 +69,8 @@ const submit = (isAudited: boolean): Statement => ({
                          capability_id, given_capability_id, earlier_agent_ids, route_decision, lease_owner, wake_at,
                          holds, parent_task_id, parent_agent_id, delegation_depth)
       select i.workspace_id, i.task_id, i.context_id, i.agent_id, i.state,
-             case when i.state in (${ENDED}) and i.last_seq > 1 then i.state else ${TaskState.SUBMITTED} end, i.status, i.at,
+             case when i.state in (${approves ? SEEN_WITH_APPROVALS : ENDED}) and i.last_seq > 1 then i.state
+                  else ${TaskState.SUBMITTED} end, i.status, i.at,
              i.last_seq, i.disclosed, i.has_push, i.upstream_context_id, i.at, i.priority, i.deadline_at, i.delivery,
              i.attempt, i.capability_id, i.given_capability_id,
              case when i.given_capability_id is not null then '{}'::text[] end, i.route_decision,
@@ -90,11 +99,9 @@ const submit = (isAudited: boolean): Statement => ({
       group by h.workspace_id, h.limit_key, h.replica_id order by h.workspace_id, h.limit_key, h.replica_id
       on conflict (workspace_id, limit_key, replica_id) do update set units = b.units + excluded.units
     )${isAudited ? `, ${chained("$38", "select workspace_id, task_id, created_at as at, entries, ord from begun")}` : ""}
+    ${approves ? ASKED(isAudited ? "$39" : "$37") : ""}
     select 1 from writer${isAudited ? " cross join chained" : ""}`,
-});
-
-const SUBMIT = submit(true);
-const SUBMIT_UNAUDITED = submit(false);
+);
 
 /** Runs a statement: on its own, or within a transaction. */
 export type RunStatement = (statement: Statement, values: readonly unknown[]) => Promise<Row[]>;
@@ -118,6 +125,7 @@ export async function submitBatch(
     updates.map((update, i) => ({ update, seq: i + 1, body: encodeBody(update) })),
   );
   const rows = tasks.flatMap((task, i) => logs[i]!.map((row) => ({ ...row, task, log: logs[i]! })));
+  const approves = tasks.some(({ approval }) => approval);
   const values = [
     textArray(tasks, (t) => t.header.workspaceId),
     textArray(tasks, (t) => t.header.taskId),
@@ -162,8 +170,9 @@ export async function submitBatch(
           chainId(replicaId, "s"),
         ]
       : []),
+    ...(approves ? [askedJson(tasks)] : []),
   ];
-  const writer = await db.query(isAudited ? SUBMIT : SUBMIT_UNAUDITED, values).catch((error: unknown) => {
+  const writer = await db.query(SUBMIT({ isAudited, approves }), values).catch((error: unknown) => {
     // Another replica knew that this one is dead before it did.
     throw isClosedSlice(error) ? replicaExpired() : error;
   });

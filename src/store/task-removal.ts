@@ -1,6 +1,6 @@
 /**
  * Removes tasks that have ended, with all that hangs on them: rows of their logs, push notification configs, the route
- * decision, the keys of the requests that they came of. States that end a task are final, so nobody writes to what is removed here.
+ * decision, the keys of the requests that they came of, what they waited for to be approved. States that end a task are final, so nobody writes to what is removed here.
  */
 import { uuidV7 } from "../domain/identifiers.ts";
 import type { Database, Statement } from "./database.ts";
@@ -17,10 +17,12 @@ const remove = (locked: string): string => `
       delete from task_updates where workspace_id = $1 and task_id = any(array(select task_id from gone))
     ), keys as (
       delete from idempotency_keys where workspace_id = $1 and task_id = any(array(select task_id from gone))
+    ), decided as (
+      delete from approvals where workspace_id = $1 and task_id = any(array(select task_id from gone))
     )`;
 
 const REMOVE: Statement = {
-  name: "task-remove-v2",
+  name: "task-remove-v3",
   text: `${remove(`
     with locked as (
       select task_id from tasks where workspace_id = $1 and task_id = $2 and state in (${ENDED}) for update
@@ -30,7 +32,7 @@ const REMOVE: Statement = {
 // Ids begin with the time at which they were made, so the key itself leads to what is old: no index is kept for this. A task
 // that another removal has is left to it.
 const REMOVE_ENDED: Statement = {
-  name: "task-remove-ended-v2",
+  name: "task-remove-ended-v3",
   text: `${remove(`
     with page as materialized (
       select task_id, state, status_at from tasks where workspace_id = $1 and task_id > $2 and task_id < $3

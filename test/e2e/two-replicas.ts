@@ -9,6 +9,7 @@ import { startTestApp } from "./running-app.ts";
 
 export interface Replica {
   readonly client: SignalboxClient;
+  readonly httpUrl: string;
   readonly grpcAddress: string;
   readonly logged: LogLines;
   /** Its way to the database. */
@@ -72,6 +73,7 @@ async function startReplica(databaseUrl: string, flags: Readonly<Record<string, 
   let stopped: Promise<void> | undefined;
   return {
     client: createSignalboxClient({ baseUrl: app.httpUrl, reconnects: 0 }),
+    httpUrl: app.httpUrl,
     grpcAddress: app.grpcAddress,
     logged,
     wire,

@@ -15,6 +15,7 @@ import type { AgentClient, AgentEndpoint } from "../../src/services/agent-port.t
 import { startHints } from "../../src/services/background/hints.ts";
 import { startSlowPoll } from "../../src/services/background/slow-poll.ts";
 import { createDispatcher, type Dispatcher, type DispatcherDeps } from "../../src/services/dispatcher.ts";
+import type { BeginOptions } from "../../src/services/new-tasks.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { createUpdateHub } from "../../src/services/update-hub.ts";
 import { watchTask } from "../../src/services/watch.ts";
@@ -37,6 +38,7 @@ export const agent: AgentEndpoint = {
 };
 
 export interface LabReplica {
+  readonly db: Database;
   readonly store: TaskStore;
   readonly dispatcher: Dispatcher;
   id(): string;
@@ -44,7 +46,9 @@ export interface LabReplica {
   kill(): Promise<void>;
   /** Lets it find that out, and go on under another name. */
   rejoin(): Promise<void>;
-  begin(workspaceId?: string): Promise<TaskImage>;
+  begin(workspaceId?: string, options?: BeginOptions): Promise<TaskImage>;
+  /** Takes up the tasks that are due. Returns how many there were. */
+  claim(): Promise<number>;
   /** Sends one more message to a task. */
   tell(image: TaskImage): Promise<TaskImage>;
   cancel(image: TaskImage): Promise<void>;
@@ -60,6 +64,9 @@ export interface LabOptions {
   /** Puts something between the replica and its database. */
   wrap?: (db: Database) => Database;
 }
+
+/** Where nothing is to be approved. */
+export const unasked: DispatcherDeps["approvals"] = { pending: async () => 0, maxPending: 1, onOutcome() {} };
 
 /** Agents without limits. */
 export const unlimited: Pick<DispatcherDeps, "permits" | "agentQueue"> = {
@@ -95,6 +102,7 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
     findAgent: async () => agent,
     loads: { begin() {}, end() {}, answered() {}, failedCall() {} },
     ...places,
+    approvals: unasked,
     agentTimeoutMs: 300_000,
     agentAwayMs: 60_000,
     attemptTimeoutMs: DAY_MS,
@@ -123,6 +131,7 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
   }
 
   return {
+    db: raw,
     store,
     dispatcher,
     id: replicaId,
@@ -131,7 +140,12 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
       dispatcher.abandon();
       id = await registerReplica(raw);
     },
-    begin(workspaceId = "default") {
+    async claim() {
+      const taken = await leases.claim(id, 100, { running: new Map(), last: "" });
+      await Promise.all(taken.map((task) => dispatcher.adopt(task, "claimed")));
+      return taken.length;
+    },
+    begin(workspaceId = "default", begin = {}) {
       const taskId = runtime.newId();
       const request = {
         workspaceId,
@@ -147,7 +161,7 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
         upstreamTaskId: undefined,
         upstreamContextId: undefined,
       } as const;
-      return dispatcher.begin(request, work(taskId));
+      return dispatcher.begin(request, work(taskId), begin);
     },
     tell: (image) => dispatcher.proceed(image, work(image.header.taskId), never),
     cancel: (image) => dispatcher.cancel(image, agent, never, "tester"),

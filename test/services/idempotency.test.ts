@@ -15,8 +15,8 @@ import { databaseOutcomeUnknown, SignalboxError } from "../../src/domain/errors.
 import type { TaskHeader } from "../../src/domain/task-log.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
 import { createIdempotency, type Idempotency } from "../../src/services/idempotency.ts";
-import { NOT_ACKNOWLEDGED } from "../../src/services/new-tasks.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
+import { NOT_ACKNOWLEDGED } from "../../src/services/runners.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
 import { createExpiredRows } from "../../src/store/expired-rows.ts";
 import { createIdempotencyRepository } from "../../src/store/idempotency-repository.ts";

@@ -23,7 +23,7 @@ import { inProcessCard } from "../e2e/running-app.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import type { BackendContext } from "../store/backends.ts";
 import { type LogLines, logLines } from "../store/log-lines.ts";
-import { unlimited } from "./engine-lab.ts";
+import { unasked, unlimited } from "./engine-lab.ts";
 
 const runtime = systemRuntime();
 const DAY_MS = 86_400_000;
@@ -85,6 +85,7 @@ export async function startReplica({ db }: BackendContext, options: SteeringOpti
     findAgent: async ({ agentId }) => endpoint(agentId),
     loads,
     ...unlimited,
+    approvals: unasked,
     agentTimeoutMs: 300_000,
     agentAwayMs: 0,
     attemptTimeoutMs: DAY_MS,

@@ -30,15 +30,18 @@ describeEachBackend("the database", (context) => {
     replica = await registerReplica(context.db);
   });
 
-  /** A task in a state, as if it had come there: in WORKING before, so that clients may see it anywhere. */
-  async function taskIn(state: EngineState): Promise<string> {
+  /**
+   * A task in a state, as if it had come there: in WORKING before, so that clients may see it anywhere. In attempt 0, as one is
+   * that waits for its approval, it may go all ways.
+   */
+  async function taskIn(state: EngineState, attempt = 0): Promise<string> {
     const { taskId } = headerOf();
     await raw(
       context.db,
       `insert into tasks (workspace_id, task_id, context_id, agent_id, state, a2a_state, status, status_at, last_seq,
-                          disclosed, created_at, lease_owner, fence)
-       values ('default', $1, 'c', 'a', $2, $3, '', now(), 7, true, now(), $4, 3)`,
-      [taskId, state, seenAs(state), LEASED.includes(state) ? replica : null],
+                          disclosed, created_at, lease_owner, fence, attempt)
+       values ('default', $1, 'c', 'a', $2, $3, '', now(), 7, true, now(), $4, 3, $5)`,
+      [taskId, state, seenAs(state), LEASED.includes(state) ? replica : null, attempt],
     );
     return taskId;
   }
@@ -61,6 +64,11 @@ describeEachBackend("the database", (context) => {
       );
     }
     expect(accepted).toEqual(pairs.filter(([from, to]) => mayGo(from, to)));
+  });
+
+  it("lets no question of an agent lead to another attempt", async () => {
+    const again = change(await taskIn(INPUT_REQUIRED, 1), "state = 1, a2a_state = 2, last_seq = last_seq + 1");
+    await expect(again).rejects.toEqual(refusal("tasks_transition"));
   });
 
   it.each(TERMINAL)("adds nothing to a finished task, and leaves its state: %i", async (end) => {
@@ -178,7 +186,7 @@ describeEachBackend("the store", (context) => {
         fc.array(batch, { maxLength: 12 }),
         async (births, batches) => {
           const tasks = births.map((state) => ({
-            header: headerOf(),
+            header: headerOf({ attempt: 0 }),
             model: { state, seen: TaskState.SUBMITTED, seq: 1 } as Model,
           }));
           await Promise.all(

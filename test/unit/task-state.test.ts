@@ -98,8 +98,10 @@ describe("the engine's table", () => {
     }
   });
 
-  it("lets no question of an agent lead to another attempt", () => {
-    for (const state of [QUEUED, SCHEDULED, ASSIGNED]) expect(mayGo(INPUT_REQUIRED, state)).toBe(false);
+  it("lets no question of an agent lead to another attempt, and an approval to the queue alone", () => {
+    for (const state of [SCHEDULED, ASSIGNED]) expect(mayGo(INPUT_REQUIRED, state)).toBe(false);
+    expect(mayGo(INPUT_REQUIRED, QUEUED)).toBe(true);
+    // The database tells the two apart: test/store/transitions.test.ts.
   });
 
   it("has each state held by a replica, claimable, with its client, or ended, and in one of these only", () => {

@@ -107,6 +107,12 @@ export const SERVER_SETTINGS = {
     about:
       "Most tasks that may wait for room at one agent that works on as many as it may. What comes beyond is refused with RESOURCE_EXHAUSTED, and told when to come again.",
   },
+  "limits.pending-approvals": {
+    ...integer(1, 1_000_000),
+    default: 10_000,
+    about:
+      "Most tasks of one workspace that may wait for their approval. What comes beyond is refused with RESOURCE_EXHAUSTED.",
+  },
   "limits.queue": {
     ...integer(1, 1_000_000),
     default: 10_000,

@@ -34,7 +34,7 @@ export interface Verdict {
   readonly effect: "ALLOW" | "DENY" | "REQUIRE_APPROVAL";
   /** The rules that decided, the most specific first, MAX_REPORTED_RULES at most; empty where the default did. */
   readonly rules: readonly RuleRef[];
-  /** Set where the effect is REQUIRE_APPROVAL: on what terms. */
+  /** Set where the effect is REQUIRE_APPROVAL, or DENY because nobody can be asked any more: on what terms. */
   readonly approval?: ApprovalTerms;
 }
 

@@ -15,6 +15,7 @@ import { up as routingSettings } from "./0012-routing-settings.ts";
 import { up as reroutedTasks } from "./0013-rerouted-tasks.ts";
 import { up as audit } from "./0014-audit.ts";
 import { up as policies } from "./0016-policies.ts";
+import { up as approvals } from "./0017-approvals.ts";
 import { up as budgets } from "./0018-budgets.ts";
 import { up as reputation } from "./0019-reputation.ts";
 
@@ -36,4 +37,5 @@ export const migrations: Record<string, Migration> = {
   "0018-budgets": { up: budgets },
   "0016-policies": { up: policies },
   "0019-reputation": { up: reputation },
+  "0017-approvals": { up: approvals },
 };

@@ -14,6 +14,7 @@ export interface Metrics {
   cacheLookup(outcome: "hit" | "miss" | "follow"): void;
   hedge(outcome: "won" | "lost" | "failed" | "refused"): void;
   mirror(outcome: "same" | "different" | "failed" | "dropped"): void;
+  approval(outcome: "requested" | "approved" | "rejected" | "expired" | "withdrawn"): void;
   healthCheck(outcome: "passed" | "failed"): void;
   policyReload(result: "loaded" | "refused"): void;
   policyVerdict(phase: "ADMISSION" | "CANDIDATE" | "RESULT", effect: "ALLOW" | "DENY" | "REQUIRE_APPROVAL"): void;
@@ -138,6 +139,13 @@ export function createMetrics(sources: MetricsSources): Metrics {
   });
   for (const outcome of ["won", "lost", "failed", "refused"]) hedges.inc({ outcome }, 0);
   for (const outcome of ["same", "different", "failed", "dropped"]) mirrors.inc({ outcome }, 0);
+  const approvals = new Counter({
+    name: "signalbox_approvals_total",
+    help: "Approvals of tasks by what became of them at this process: requested, approved, rejected, expired, or withdrawn with a canceled task.",
+    labelNames: ["outcome"],
+    registers,
+  });
+  for (const outcome of ["requested", "approved", "rejected", "expired", "withdrawn"]) approvals.inc({ outcome }, 0);
   const policyReloads = new Counter({
     name: "signalbox_policy_reloads_total",
     help: "Policies of workspaces and of this server's files that this process has taken over (loaded) or could not use (refused).",
@@ -332,6 +340,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
     cacheLookup: (outcome) => cacheLookups.inc({ outcome }),
     hedge: (outcome) => hedges.inc({ outcome }),
     mirror: (outcome) => mirrors.inc({ outcome }),
+    approval: (outcome) => approvals.inc({ outcome }),
     healthCheck: (outcome) => checks.inc({ outcome }),
     policyReload: (result) => policyReloads.inc({ result }),
     policyVerdict: (phase, effect) => verdictCounters[`${phase} ${effect}`]?.inc(),

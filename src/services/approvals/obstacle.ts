@@ -1,0 +1,30 @@
+/** What stands in the way of a task between the day that it was sent and the one that it was approved. */
+import { fromBinary } from "@bufbuild/protobuf";
+import { RouteDecisionSchema, RouteSource } from "../../../gen/signalbox/v1/routing_pb.ts";
+import type { TaskHeader } from "../../domain/task-log.ts";
+import type { Policy } from "../policy.ts";
+import type { Router } from "../router.ts";
+
+interface ObstacleDeps {
+  router: Pick<Router, "offer">;
+  policy: Pick<Policy, "readmit">;
+  /** The bytes of the decision that was stored with a task. */
+  readDecision: (workspaceId: string, taskId: string) => Promise<Uint8Array | undefined>;
+}
+
+/** Why an approved task cannot go to its agent all the same, as a sentence; undefined: it can. */
+export type FindObstacle = (task: TaskHeader) => Promise<string | undefined>;
+
+export const createFindObstacle =
+  ({ router, policy, readDecision }: ObstacleDeps): FindObstacle =>
+  async (task) => {
+    const offer = await router.offer(task);
+    if (!offer) return `Agent "${task.agentId}", which was to take it, has left.`;
+    const stored = await readDecision(task.workspaceId, task.taskId);
+    const decision = stored && fromBinary(RouteDecisionSchema, stored);
+    const judge = (await policy.readmit(task, decision)).judge(decision?.source ?? RouteSource.UNSPECIFIED);
+    const verdict = judge?.of(offer);
+    // What wants an approval has it by now, be it by another rule than the one that asked.
+    const isDenied = verdict?.effect === "DENY" && !verdict.approval;
+    return isDenied ? judge!.refusal(offer, verdict).message : undefined;
+  };
