@@ -3,6 +3,7 @@
  * docs/configuration.md and the type `Config` are derived from this one table, which stands in settings/ by topic.
  */
 import type { z } from "zod";
+import { AUDIT_SETTINGS } from "./settings/audit.ts";
 import { CLIENT_SETTINGS } from "./settings/clients.ts";
 import { ROUTING_SETTINGS } from "./settings/routing.ts";
 import { SERVER_SETTINGS } from "./settings/server.ts";
@@ -10,7 +11,13 @@ import type { Setting } from "./settings/setting.ts";
 import { TASK_SETTINGS } from "./settings/tasks.ts";
 
 /** In the order in which people read of them. */
-export const SETTINGS = { ...SERVER_SETTINGS, ...TASK_SETTINGS, ...ROUTING_SETTINGS, ...CLIENT_SETTINGS } as const;
+export const SETTINGS = {
+  ...SERVER_SETTINGS,
+  ...TASK_SETTINGS,
+  ...ROUTING_SETTINGS,
+  ...CLIENT_SETTINGS,
+  ...AUDIT_SETTINGS,
+} as const;
 
 /** A setting's name: its place in the YAML file, levels joined by dots. */
 export type SettingKey = keyof typeof SETTINGS;

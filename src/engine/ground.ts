@@ -1,9 +1,11 @@
 /** What the rest of the engine stands on: this replica among the others, the log of tasks, and what wakes its readers. */
+import { type Audit, createAudit } from "../services/audit.ts";
 import { type Hints, startHints } from "../services/background/hints.ts";
 import { joinReplicas, type Replica } from "../services/background/replica.ts";
 import { startSlowPoll } from "../services/background/slow-poll.ts";
 import { createUpdateHub, type UpdateHub } from "../services/update-hub.ts";
 import { type AgentRepository, createAgentRepository } from "../store/agent-repository.ts";
+import { type AuditTrail, createAuditTrail } from "../store/audit-trail.ts";
 import { type CapabilityRepository, createCapabilityRepository } from "../store/capability-repository.ts";
 import { createLeaseRepository, type LeaseRepository } from "../store/lease-repository.ts";
 import { createRolloutRepository, type RolloutRepository } from "../store/rollout-repository.ts";
@@ -16,6 +18,8 @@ export interface Ground {
   readonly hub: UpdateHub;
   readonly store: TaskStore;
   readonly hints: Hints;
+  readonly trail: AuditTrail;
+  readonly audit: Audit;
   /** The repositories that more than one part works with. */
   readonly repositories: {
     readonly agents: AgentRepository;
@@ -29,7 +33,10 @@ export async function buildGround({ db, config, log, runtime, closing }: EngineB
   const alone = db.backend === "pglite";
   const replica = await joinReplicas({ leases, runtime, log, leaseMs: config.lease.ms, alone });
   const hub = createUpdateHub();
-  const store = createTaskStore(db, { maxWaiting: config.limits.queue, replicaId: replica.id });
+  const isAudited = config.audit.enabled;
+  const trail = createAuditTrail({ db, enabled: isAudited, replicaId: replica.id });
+  const audit = createAudit({ trail, runtime, replicaId: replica.id });
+  const store = createTaskStore(db, { maxWaiting: config.limits.queue, replicaId: replica.id, isAudited });
   const repositories = {
     agents: createAgentRepository(db),
     capabilities: createCapabilityRepository(db),
@@ -42,5 +49,5 @@ export async function buildGround({ db, config, log, runtime, closing }: EngineB
   closing.push(() => replica.stop().then(() => hub.announceWork()));
   closing.push(() => store.close());
   closing.push(() => poll.stop());
-  return { leases, replica, hub, store, hints, repositories };
+  return { leases, replica, hub, store, hints, trail, audit, repositories };
 }

@@ -2,6 +2,7 @@
 import type { Logger } from "pino";
 import { type Message, type SendMessageRequest, SendMessageRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RouteDecisionSchema } from "../../gen/signalbox/v1/routing_pb.ts";
+import { decisionFacts } from "../domain/audit/decision-facts.ts";
 import { encode } from "../domain/encode.ts";
 import { invalidArgument, unsupportedOperation } from "../domain/errors.ts";
 import { checkExtensions, checkMediaTypes, sendViolations } from "../domain/message-rules.ts";
@@ -151,6 +152,7 @@ export function createAccept(deps: AcceptDeps): Accept {
       const work = new AcceptedWork(context, request, endpointOf(route), stored);
       const image = await dispatcher.begin(header, work, {
         decision: encode(RouteDecisionSchema, decision),
+        facts: decisionFacts(decision),
         ...(hold && { reservedBy: hold.replicaId }),
         ...(cached?.standIn && { standIn: cached.standIn }),
         ...(pushing && { beforeStart: (held) => pushing.store(workspaceId, header.taskId, "start", held) }),
@@ -221,12 +223,14 @@ class AcceptedWork implements Work {
   readonly agent: AgentEndpoint;
   readonly message: Message;
   readonly delivery: Delivery;
+  readonly principal: string;
   readonly #context: RequestContext;
 
   constructor(context: RequestContext, request: SendMessageRequest, agent: AgentEndpoint, message: Message) {
     this.agent = agent;
     this.message = message;
     this.delivery = deliveryOf(context, request);
+    this.principal = context.principal.id;
     this.#context = context;
   }
 

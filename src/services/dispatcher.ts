@@ -11,6 +11,7 @@ import { createFurtherMessages, type ProceedWithTask } from "./further-messages.
 import { createMirrors, type MirrorPorts } from "./mirrors.ts";
 import { type BeginTask, createNewTasks, type NewTasksDeps } from "./new-tasks.ts";
 import { createRunners, type RunnersDeps } from "./runners.ts";
+import type { AppendOptions } from "./task-append.ts";
 import { AGENT_LEFT, CANCELED_BY_CLIENT } from "./task-cancel.ts";
 import type { TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError } from "./task-writer.ts";
@@ -26,10 +27,12 @@ export interface Dispatcher {
   readonly proceed: ProceedWithTask;
   /** Carries on a task that this replica has just taken from a queue, or from a replica that is gone, with the permit that it has. */
   adopt(task: TakenTask, how: "claimed" | "rescued", permit?: Permit): Promise<void>;
-  /** Ends a task whose agent cannot be asked. */
-  end(image: TaskImage, state: TaskState, text: string, cause: string): Promise<void>;
-  /** Cancels a task at its agent. Throws TaskNotCancelable when the agent, or the task's state, forbids it. */
-  cancel(image: TaskImage, agent: AgentEndpoint, signal: AbortSignal): Promise<void>;
+  /** Ends a task whose agent cannot be asked; `by` as of AppendOptions. */
+  end(image: TaskImage, state: TaskState, text: string, cause: string, by?: AppendOptions["by"]): Promise<void>;
+  /**
+   * Cancels a task at its agent, as a principal wants. Throws TaskNotCancelable when the agent, or the task's state, forbids it.
+   */
+  cancel(image: TaskImage, agent: AgentEndpoint, signal: AbortSignal, principal: string): Promise<void>;
   /** Shows the task to Get and List. False when its agent has answered with a bare Message meanwhile. */
   disclose(workspaceId: string, taskId: string): Promise<boolean>;
   /** Tasks that run here now. */
@@ -127,13 +130,13 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     return { runner, started: true };
   }
 
-  async function cancel(image: TaskImage, agent: AgentEndpoint, signal: AbortSignal): Promise<void> {
+  async function cancel(image: TaskImage, agent: AgentEndpoint, signal: AbortSignal, principal: string): Promise<void> {
     for (let current = image, attempt = 0; ; current = await load(image.header)) {
       try {
         const moved = current.header.agentId !== agent.agentId;
         const now = moved ? await deps.findAgent(current.header) : agent;
-        if (now) return await cancelAsItStands(current, now, signal);
-        return await end(current, TaskState.CANCELED, AGENT_LEFT, CANCELED_BY_CLIENT);
+        if (now) return await cancelAsItStands(current, now, signal, principal);
+        return await end(current, TaskState.CANCELED, AGENT_LEFT, CANCELED_BY_CLIENT, { principal });
       } catch (error) {
         // Another replica was faster with something, or has declared this one dead: what the log says now decides.
         if (!(error instanceof LeaseLostError)) throw error;
@@ -142,10 +145,15 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     }
   }
 
-  async function cancelAsItStands(image: TaskImage, agent: AgentEndpoint, signal: AbortSignal): Promise<void> {
+  async function cancelAsItStands(
+    image: TaskImage,
+    agent: AgentEndpoint,
+    signal: AbortSignal,
+    principal: string,
+  ): Promise<void> {
     const { runner, started } = await inTurn(image.header, () => entryToCancel(image, agent));
     try {
-      await runner.cancel(signal);
+      await runner.cancel(signal, principal);
     } catch (error) {
       if (!started) runner.release();
       else if (error instanceof LeaseLostError) running.drop(image.header, runner.writer);

@@ -28,6 +28,8 @@ export interface Work {
   agent: AgentEndpoint;
   message: Message;
   delivery: Delivery;
+  /** Who sends it. */
+  readonly principal: string;
   /** The log of the request, with its ids. Made when it is asked for. */
   readonly log: Logger;
 }
@@ -91,7 +93,7 @@ export function createFurtherMessages(deps: FurtherMessagesDeps, runners: Runner
 
   /** Stores a message under this replica's lease, which it takes if it does not have it, and brings it to the agent. */
   async function tell(image: TaskImage, work: Work): Promise<TaskImage> {
-    const { agent, message, delivery } = work;
+    const { agent, message, delivery, principal } = work;
     const entry = running.get(image.header);
     const runner = entry?.runner ?? runnerFor(image, agent, connect(agent), work);
     let outcome: string;
@@ -99,7 +101,7 @@ export function createFurtherMessages(deps: FurtherMessagesDeps, runners: Runner
       if (!entry && isLeased(image.state)) await runner.writer.seize(runners.signal);
       outcome = await runner.writer.append(
         goOn(work, entry !== undefined),
-        { once: true, take: !entry },
+        { once: true, take: !entry, by: { principal } },
         runners.signal,
       );
     } catch (error) {

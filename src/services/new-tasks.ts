@@ -1,5 +1,6 @@
 /** Accepts new tasks: each is durable, and this replica's or in the queue, before anybody is told of it. */
 
+import type { JsonObject } from "@bufbuild/protobuf";
 import type { Logger } from "pino";
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate } from "../domain/agent-report.ts";
@@ -53,6 +54,8 @@ export type BeginTask = (request: TaskRequest, work: Work, options?: BeginOption
 export interface BeginOptions {
   /** How its agent was chosen, to be stored with it: signalbox.v1.RouteDecision. */
   decision?: Uint8Array;
+  /** What else the audit log says of its acceptance. */
+  facts?: JsonObject;
   /** The replica that has reserved its key; under another id this one must not store it any more. */
   reservedBy?: string;
   /** Lets a task go that has to wait, for which it is told what for: until then it is held back. */
@@ -136,7 +139,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
   async function begin(
     request: TaskRequest,
     work: Work,
-    { decision, reservedBy, beforeStart, standIn }: BeginOptions = {},
+    { decision, facts, reservedBy, beforeStart, standIn }: BeginOptions = {},
   ): Promise<TaskImage> {
     if (runners.stopping) throw draining();
     const isFull = !standIn?.isReady && (running.size + starting >= deps.maxRunning || deps.queue.busy());
@@ -167,6 +170,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners): BeginTask 
       const storedBy = await store.submit({
         header,
         updates: [update],
+        accepted: { by: work.principal, ...(facts && { facts }) },
         ...(isHeld ? { wakeInMs: HELD_MS } : waitsAtAgent && { wakeInMs: "at-agent" }),
         ...(decision && { decision }),
         ...(reservedBy !== undefined && { reservedBy }),

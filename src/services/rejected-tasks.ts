@@ -6,6 +6,7 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type Message, type SendMessageRequest, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type RouteDecision, RouteDecisionSchema } from "../../gen/signalbox/v1/routing_pb.ts";
 import { agentText, messageUpdate, statusUpdate } from "../domain/agent-report.ts";
+import { decisionFacts } from "../domain/audit/decision-facts.ts";
 import { encode } from "../domain/encode.ts";
 import { foldTask, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
@@ -88,6 +89,7 @@ export const createRejectTask =
       header,
       updates,
       decision: encode(RouteDecisionSchema, decision),
+      accepted: { by: context.principal.id, facts: decisionFacts(decision) },
       ...(hold && { reservedBy: hold.replicaId }),
     });
     await pushing?.store(workspaceId, header.taskId, "start");

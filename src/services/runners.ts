@@ -19,6 +19,7 @@ import type { AgentLoads } from "./routing/agent-load.ts";
 import type { Life, RunnerDeps } from "./runner-deps.ts";
 import { createRunningTasks, type RunningTasks, type TaskTimes } from "./running-tasks.ts";
 import { backoffMs } from "./runtime.ts";
+import type { AppendOptions } from "./task-append.ts";
 import { handOver } from "./task-handover.ts";
 import { createHedging, type HedgePorts } from "./task-hedge.ts";
 import { TaskRunner } from "./task-runner.ts";
@@ -56,8 +57,8 @@ export interface Runners {
   runnerFor(image: TaskImage, agent: AgentEndpoint, client: AgentClient, request?: Work): TaskRunner;
   /** A task as the database has it, however long that takes. */
   load(key: TaskKey): Promise<TaskImage>;
-  /** Ends a task whose agent cannot be asked. */
-  end(image: TaskImage, state: TaskState, text: string, cause: string): Promise<void>;
+  /** Ends a task whose agent cannot be asked; `by` as of AppendOptions. */
+  end(image: TaskImage, state: TaskState, text: string, cause: string, by?: AppendOptions["by"]): Promise<void>;
   /** The pause before what another replica was faster with is tried again. */
   pause(attempt: number, signal: AbortSignal): Promise<void>;
   /** Does what nobody waits for. `what` says in the log what its failure means. */
@@ -125,12 +126,18 @@ export function createRunners(deps: RunnersDeps): Runners {
     beside.add(done);
   }
 
-  async function end(image: TaskImage, state: TaskState, text: string, cause: string): Promise<void> {
+  async function end(
+    image: TaskImage,
+    state: TaskState,
+    text: string,
+    cause: string,
+    by?: AppendOptions["by"],
+  ): Promise<void> {
     const status = ({ header }: TaskImage) => {
       const message = agentText(header, runtime.newId(), text);
       return [statusUpdate(header, { state, timestamp: timestampFromDate(runtime.now()), message }, cause)];
     };
-    await createTaskWriter(deps, image).append(status, { take: true }, life.signal);
+    await createTaskWriter(deps, image).append(status, { take: true, ...(by && { by }) }, life.signal);
   }
 
   /** No agent has heard of these: whoever takes this replica's tasks over could not know that. */

@@ -35,6 +35,8 @@ export interface AppendOptions {
   forgetUpstream?: boolean;
   /** Gives the task to another agent. With `forgetUpstream` alone: what it is called there, it says itself. */
   reroute?: Reroute;
+  /** Whose doing it is, where that is not the router's: of what its agent says, or of a caller. */
+  by?: "agent" | { principal: string };
   /** Not with `hidden`, `once`, `take`, `wakeInMs`, `forgetUpstream` and `reroute`: they are for work that is written alone. */
   gather?: Gather;
 }

@@ -36,20 +36,23 @@ interface CancelDeps {
   control(signal: AbortSignal): AgentCallOptions;
 }
 
-/** Returns a function that throws TaskNotCancelable when the agent, or the task's state, forbids it. */
+/** Returns a function that cancels in the name of a principal, and throws TaskNotCancelable when the agent, or the task's state, forbids it. */
 export function createTaskCancel(
   { log, runtime, agentId, look, asCallError, control }: CancelDeps,
   writer: TaskWriter,
   client: AgentClient,
   reporter: TaskReporter,
-): (signal: AbortSignal) => Promise<void> {
+): (signal: AbortSignal, principal: string) => Promise<void> {
   const state = () => stateOf(writer.image);
 
   function checkAgent({ header }: TaskImage): void {
     if (header.agentId !== agentId) throw new LeaseLostError(header.taskId);
   }
 
-  async function cancelAtAgent(taskId: string, upstreamTaskId: string, signal: AbortSignal): Promise<void> {
+  async function cancelAtAgent(
+    { taskId, upstreamTaskId, by }: { taskId: string; upstreamTaskId: string; by: { principal: string } },
+    signal: AbortSignal,
+  ): Promise<void> {
     try {
       const task = await client.cancel(upstreamTaskId, control(signal));
       // A snapshot beside a running stream would repeat chunks that are still on their way; a final one cannot. One that
@@ -63,7 +66,7 @@ export function createTaskCancel(
       const failure = asCallError(error);
       if (failure.kind !== "refused" || failure.reason === "TASK_NOT_FOUND") {
         const text = "The agent could not be told of the cancellation.";
-        return reporter.set(TaskState.CANCELED, text, CANCELED_BY_CLIENT, { take: true });
+        return reporter.set(TaskState.CANCELED, text, CANCELED_BY_CLIENT, { take: true, by });
       }
       await look(upstreamTaskId).catch((e: unknown) => {
         log.info({ err: e }, "no look at the task after a refused cancel");
@@ -72,7 +75,8 @@ export function createTaskCancel(
     }
   }
 
-  return async (signal) => {
+  return async (signal, principal) => {
+    const by = { principal };
     const { taskId, upstreamTaskId } = writer.image.header;
     if (isTerminal(state())) throw taskNotCancelable(taskId, `it is ${stateName(state())} already.`);
     let name = upstreamTaskId;
@@ -87,7 +91,7 @@ export function createTaskCancel(
           if (name !== undefined) return [];
           return [statusUpdate(header, { state: TaskState.CANCELED, timestamp }, CANCELED_BY_CLIENT)];
         },
-        { take: true },
+        { take: true, by },
         signal,
       );
     }
@@ -97,8 +101,8 @@ export function createTaskCancel(
         checkAgent(image);
         return [asked(image.state)];
       };
-      await writer.append(noted, { hidden: "either" }, signal);
-      await cancelAtAgent(taskId, name, signal);
+      await writer.append(noted, { hidden: "either", by }, signal);
+      await cancelAtAgent({ taskId, upstreamTaskId: name, by }, signal);
     }
     if (isTerminal(state()) && state() !== TaskState.CANCELED) {
       throw taskNotCancelable(taskId, `it is ${stateName(state())} already.`);

@@ -142,7 +142,7 @@ class Reporter implements TaskReporter {
       case "message": {
         const message = payload.value;
         if (first) return this.#reply(message, known);
-        return this.#write((image) => [messageUpdate(ownMessage(image.header, message, known))], {});
+        return this.#write((image) => [messageUpdate(ownMessage(image.header, message, known))], { by: "agent" });
       }
       default:
         throw new AgentCallError("invalid", "The agent sent an update that holds nothing.");
@@ -216,7 +216,10 @@ class Reporter implements TaskReporter {
     const { outputSchema } = this.#deps;
     const misfit = outputSchema && misfitOfMessage(outputSchema, message);
     if (misfit) return this.set(TaskState.FAILED, misfit.text, this.#causeOf(misfit));
-    const ids = message.contextId === "" ? {} : { upstreamContextId: message.contextId };
+    const ids: AppendOptions = {
+      by: "agent",
+      ...(message.contextId !== "" && { upstreamContextId: message.contextId }),
+    };
     const bare = (image: TaskImage) => [replyUpdate(image.header, message, known)];
     if ((await this.#writer.append(bare, { ...ids, hidden: true }, this.#signal)) !== "disclosed") return;
     const completed = ({ header }: TaskImage) => {
@@ -284,7 +287,7 @@ class Reporter implements TaskReporter {
         raw: `task id "${taskId}" instead of "${named}"`,
       });
     }
-    return { upstreamTaskId: taskId, ...(contextId !== "" && { upstreamContextId: contextId }) };
+    return { by: "agent", upstreamTaskId: taskId, ...(contextId !== "" && { upstreamContextId: contextId }) };
   }
 
   #knownIds(mentioned: readonly string[]): Promise<UpstreamIds> {

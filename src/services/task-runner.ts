@@ -104,8 +104,8 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     return this.#messages.add(message, delivery);
   }
 
-  /** Ends the task if its agent agrees. Throws TaskNotCancelable when it does not. */
-  async cancel(signal: AbortSignal): Promise<void> {
+  /** Ends the task, as a principal wants, if its agent agrees. Throws TaskNotCancelable when it does not. */
+  async cancel(signal: AbortSignal, principal: string): Promise<void> {
     this.#isToBeCanceled = true;
     const cancel = createTaskCancel(
       {
@@ -120,7 +120,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
       this.#client,
       this.reporter,
     );
-    await cancel(AbortSignal.any([signal, this.#life.signal]));
+    await cancel(AbortSignal.any([signal, this.#life.signal]), principal);
     if (isTerminal(this.#state) && this.#owesNothing) this.#stop.abort();
   }
 

@@ -4,6 +4,7 @@
  * until the database takes it.
  */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { agentActor, routerActor } from "../domain/audit/actor.ts";
 import { SignalboxError, taskNotFound } from "../domain/errors.ts";
 import {
   agentsOf,
@@ -16,7 +17,7 @@ import {
   type TaskUpdate,
 } from "../domain/task-log.ts";
 import { isLeased, isTerminal } from "../domain/task-state.ts";
-import type { Append, Appended, Reroute } from "../store/append-batch.ts";
+import type { Append, Appended, Author, Reroute } from "../store/append-batch.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { isTransient, whenDatabaseAnswers } from "./database-away.ts";
 import { backoffMs, type Runtime } from "./runtime.ts";
@@ -213,7 +214,8 @@ class LogWriter implements TaskWriter {
       if (bound) return bound;
       draft.close(this.#waiting, this.image);
       this.#rest();
-      const { updates, options } = draft;
+      const { updates } = draft;
+      const { by, ...options } = draft.options;
       const { workspaceId, taskId } = this.image.header;
       const time = statusTime(updates);
       bound = {
@@ -228,9 +230,17 @@ class LogWriter implements TaskWriter {
         at: time ? timestampDate(time) : this.#deps.runtime.now(),
         disclose: !options.hidden,
         onlyIfHidden: options.hidden === true,
+        author: this.#author(by),
       };
       return bound;
     };
+  }
+
+  #author(by: AppendOptions["by"]): Author {
+    const { state, header } = this.image;
+    const { agentId, attempt } = header;
+    const actor = by === "agent" ? agentActor(agentId) : (by?.principal ?? routerActor(this.#deps.replicaId()));
+    return { by: actor, from: state, attempt, agentId };
   }
 
   #stored({ works, updates, options }: AppendDraft, done: Appended): void {

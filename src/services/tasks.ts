@@ -159,8 +159,9 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
       const { taskId } = image.header;
       if (isTerminal(stateOf(image))) throw taskNotCancelable(taskId, `it is ${stateName(stateOf(image))} already.`);
       const agent = await router.endpoint(image.header);
-      if (agent) await dispatcher.cancel(image, agent, context.signal);
-      else await dispatcher.end(image, TaskState.CANCELED, AGENT_LEFT, CANCELED_BY_CLIENT);
+      const principal = context.principal.id;
+      if (agent) await dispatcher.cancel(image, agent, context.signal, principal);
+      else await dispatcher.end(image, TaskState.CANCELED, AGENT_LEFT, CANCELED_BY_CLIENT, { principal });
       return viewTask((await load(context.workspaceId, taskId)) ?? image);
     },
   };

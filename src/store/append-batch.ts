@@ -1,8 +1,13 @@
 /** The second of the two hot writes of the task tables: rows that are added to logs. Each batch is one statement and one commit. */
+import { routerActor } from "../domain/audit/actor.ts";
+import type { AuditEvent } from "../domain/audit/entry.ts";
+import { type Authorship, eventsOfRows, type LoggedRow, rerouted } from "../domain/audit/task-events.ts";
 import type { SignalboxError } from "../domain/errors.ts";
 import { type NewUpdate, stateBrought } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
-import type { Database, Row } from "./database.ts";
+import { chained, entriesText } from "./audit-sql.ts";
+import { chainId } from "./audit-trail.ts";
+import type { Database, Row, Statement } from "./database.ts";
 import { replicaExpired } from "./database-errors.ts";
 import { byteaArray, float8Array, int2Array, int4Array, int8Array, textArray, timestamptzArray } from "./pg-arrays.ts";
 import { changedBy, statesBefore, wakeByDefault } from "./task-changes.ts";
@@ -49,6 +54,14 @@ export interface Append {
    * client or ends: no agent ever has a task under the name that another gave it.
    */
   reroute?: Reroute;
+  /** Whose the rows are, for the audit log. Left out: this replica's, of which nothing else is said. */
+  author?: Author;
+}
+
+/** Who writes rows, and what it knows of their task. */
+export interface Author extends Authorship {
+  /** Who has the task before the append. */
+  readonly agentId: string;
 }
 
 /** The agent that has a task from now on, and what is known of it there. */
@@ -84,16 +97,17 @@ const wants = (flag: number): string => `(i.flags & ${flag} <> 0)`;
 /** Whether an append makes its writer the owner. */
 const TAKES = `(${wants(TAKE)} or (t.lease_owner is null and coalesce(i.state, 0) in (${LEASED})))`;
 
-const APPEND = {
-  name: "task-append-v6",
+const append = (isAudited: boolean): Statement => ({
+  name: isAudited ? "task-append-v7" : "task-append-v7-unaudited",
   text: `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::int[], $7::timestamptz[],
                            $8::int[], $9::smallint[], $10::smallint[], $11::bytea[], $12::float8[], $13::bytea[],
-                           $14::text[], $15::text[], $16::text[], $17::text[], $18::bytea[])
+                           $14::text[], $15::text[], $16::text[], $17::text[], $18::bytea[]${isAudited ? ", $26::text[]" : ""})
       with ordinality
       as i(workspace_id, task_id, expected, fence, added, flags, at, from_states, state, a2a_state, status, wake_ms,
-           metadata, upstream_task_id, upstream_context_id, agent_id, capability_id, route_decision, ord)
+           metadata, upstream_task_id, upstream_context_id, agent_id, capability_id, route_decision,
+           ${isAudited ? "entries, " : ""}ord)
     ), writer as (
       select exists (select from replicas where replica_id = $19 and died_at is null) as alive
     ), changed as (
@@ -131,7 +145,7 @@ const APPEND = {
         and (i.agent_id is null
              or (${wants(FORGET)} and i.added > 0 and coalesce(i.state, t.state) in (${AT_AGENT})))
       returning i.ord, i.expected, i.at, t.workspace_id, t.task_id, t.disclosed, t.has_push, t.fence, t.attempt,
-                t.lease_owner
+                t.lease_owner${isAudited ? ", i.entries" : ""}
     ), logged as (
       insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
       select c.workspace_id, c.task_id, c.expected + r.position, r.kind, r.body, r.cause, r.state, c.at, c.fence,
@@ -139,10 +153,13 @@ const APPEND = {
       from unnest($20::bigint[], $21::bigint[], $22::smallint[], $23::bytea[], $24::text[], $25::smallint[])
         as r(ord, position, kind, body, cause, state)
       join changed c on c.ord = r.ord
-    )
+    )${isAudited ? `, ${chained("$27", "select workspace_id, task_id, at, entries, ord from changed")}` : ""}
     select w.alive, c.ord, c.disclosed, c.has_push, c.fence, c.attempt, c.lease_owner
-    from writer w left join changed c on true`,
-};
+    from writer w ${isAudited ? "cross join chained " : ""}left join changed c on true`,
+});
+
+const APPEND = append(true);
+const APPEND_UNAUDITED = append(false);
 
 /**
  * Appends a batch. An entry is undefined where the task was not as its writer believed, and REPLICA_EXPIRED where a replica
@@ -152,15 +169,20 @@ export async function appendBatch(
   db: Database,
   replicaId: string,
   appends: readonly Append[],
+  isAudited = true,
 ): Promise<(Appended | SignalboxError | undefined)[]> {
   // In one order on all replicas, so that none waits for a row of another which waits for it.
   const order = appends.map((_, i) => i).sort((a, b) => compareKeys(appends[a]!, appends[b]!));
   const sorted = order.map((i) => appends[i]!);
   const after = sorted.map((append) => changedBy(append.updates));
-  const rows = sorted.flatMap(({ updates }, i) =>
-    updates.map((update, p) => ({ update, ord: i + 1, position: p + 1 })),
+  const logs = sorted.map(({ updates, expectedSeq }, i) =>
+    updates.map((update, p) => {
+      const position = p + 1;
+      return { update, seq: expectedSeq + position, body: encodeBody(update), ord: i + 1, position };
+    }),
   );
-  const stored = await db.query(APPEND, [
+  const rows = logs.flat();
+  const stored = await db.query(isAudited ? APPEND : APPEND_UNAUDITED, [
     textArray(sorted, (a) => a.workspaceId),
     textArray(sorted, (a) => a.taskId),
     int8Array(sorted, (a) => a.expectedSeq),
@@ -183,9 +205,12 @@ export async function appendBatch(
     int8Array(rows, (r) => r.ord),
     int8Array(rows, (r) => r.position),
     int2Array(rows, (r) => kindNumber(r.update.kind)),
-    byteaArray(rows, (r) => encodeBody(r.update)),
+    byteaArray(rows, (r) => r.body),
     textArray(rows, (r) => encodeCause(r.update)),
     int2Array(rows, (r) => stateBrought(r.update)),
+    ...(isAudited
+      ? [textArray(sorted, (a, i) => entriesText(eventsOf(a, logs[i]!, replicaId))), chainId(replicaId, "a")]
+      : []),
   ]);
   const alive = stored[0]?.alive === true;
   const answers: (Appended | SignalboxError | undefined)[] = appends.map(({ take }) =>
@@ -193,6 +218,15 @@ export async function appendBatch(
   );
   for (const row of stored) if (row.ord !== null) answers[order[(row.ord as number) - 1]!] = appended(row);
   return answers;
+}
+
+function eventsOf(append: Append, log: readonly LoggedRow[], replicaId: string): AuditEvent[] {
+  const { reroute, author = { by: routerActor(replicaId), from: undefined, attempt: undefined, agentId: undefined } } =
+    append;
+  const events = eventsOfRows(append, log, author);
+  if (!reroute) return events;
+  const { agentId: to, decision } = reroute;
+  return [rerouted(append, author.by, { from: author.agentId, to, decision }), ...events];
 }
 
 /** Null for QUEUED: it waits at its agent. */

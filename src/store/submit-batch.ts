@@ -1,8 +1,13 @@
 /** The first of the two hot writes of the task tables: tasks that begin. Each batch is one statement and one commit. */
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { routerActor } from "../domain/audit/actor.ts";
+import type { AuditEvent } from "../domain/audit/entry.ts";
+import { type Acceptance, eventsOfNewTask, type LoggedRow } from "../domain/audit/task-events.ts";
 import { type NewUpdate, PRIORITIES, stateBrought, type TaskHeader } from "../domain/task-log.ts";
 import { EngineState, INITIAL_STATES, mayGo } from "../domain/task-state.ts";
-import type { Database } from "./database.ts";
+import { chained, entriesText } from "./audit-sql.ts";
+import { chainId } from "./audit-trail.ts";
+import type { Database, Statement } from "./database.ts";
 import { replicaExpired } from "./database-errors.ts";
 import {
   boolArray,
@@ -31,10 +36,12 @@ export interface NewTask {
   decision?: Uint8Array;
   /** The replica that has reserved its key: only that one may store it. Undefined: whichever does. */
   reservedBy?: string;
+  /** Who has it accepted, for the audit log. Left out: this replica, by itself. */
+  accepted?: Acceptance;
 }
 
-const SUBMIT = {
-  name: "task-submit-v6",
+const submit = (isAudited: boolean): Statement => ({
+  name: isAudited ? "task-submit-v7" : "task-submit-v7-unaudited",
   text: `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::boolean[],
@@ -60,15 +67,21 @@ const SUBMIT = {
       from input i cross join writer w
       on conflict do nothing
       returning workspace_id, task_id, created_at, attempt, fence
+    ), begun as (
+      select r.*, s.created_at, s.fence, s.attempt
+      from unnest($20::text[], $21::text[], $22::bigint[], $23::smallint[], $24::bytea[], $25::text[], $26::smallint[]
+                  ${isAudited ? ", $28::text[]" : ""}) with ordinality
+        as r(workspace_id, task_id, seq, kind, body, cause, state, ${isAudited ? "entries, " : ""}ord)
+      join stored s on s.workspace_id = r.workspace_id and s.task_id = r.task_id
     ), logged as (
       insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
-      select s.workspace_id, s.task_id, r.seq, r.kind, r.body, r.cause, r.state, s.created_at, s.fence, s.attempt, $19
-      from unnest($20::text[], $21::text[], $22::bigint[], $23::smallint[], $24::bytea[], $25::text[], $26::smallint[])
-        as r(workspace_id, task_id, seq, kind, body, cause, state)
-      join stored s on s.workspace_id = r.workspace_id and s.task_id = r.task_id
-    )
-    select 1 from writer`,
-};
+      select workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, $19 from begun
+    )${isAudited ? `, ${chained("$29", "select workspace_id, task_id, created_at as at, entries, ord from begun")}` : ""}
+    select 1 from writer${isAudited ? " cross join chained" : ""}`,
+});
+
+const SUBMIT = submit(true);
+const SUBMIT_UNAUDITED = submit(false);
 
 /**
  * Stores a batch of tasks. A task that is stored already stays as it is, so that a submit whose answer was lost can be
@@ -76,9 +89,17 @@ const SUBMIT = {
  *
  * @throws SignalboxError REPLICA_EXPIRED when this replica was declared dead: nothing was stored.
  */
-export async function submitBatch(db: Database, replicaId: string, tasks: readonly NewTask[]): Promise<string> {
-  const rows = tasks.flatMap(({ header, updates }) => updates.map((update, i) => ({ header, update, seq: i + 1 })));
-  const writer = await db.query(SUBMIT, [
+export async function submitBatch(
+  db: Database,
+  replicaId: string,
+  tasks: readonly NewTask[],
+  isAudited = true,
+): Promise<string> {
+  const logs = tasks.map(({ updates }) =>
+    updates.map((update, i) => ({ update, seq: i + 1, body: encodeBody(update) })),
+  );
+  const rows = tasks.flatMap((task, i) => logs[i]!.map((row) => ({ ...row, task, log: logs[i]! })));
+  const writer = await db.query(isAudited ? SUBMIT : SUBMIT_UNAUDITED, [
     textArray(tasks, (t) => t.header.workspaceId),
     textArray(tasks, (t) => t.header.taskId),
     textArray(tasks, (t) => t.header.contextId),
@@ -98,17 +119,29 @@ export async function submitBatch(db: Database, replicaId: string, tasks: readon
     byteaArray(tasks, (t) => t.decision),
     byteaArray(tasks, bornStatus),
     replicaId,
-    textArray(rows, (r) => r.header.workspaceId),
-    textArray(rows, (r) => r.header.taskId),
+    textArray(rows, (r) => r.task.header.workspaceId),
+    textArray(rows, (r) => r.task.header.taskId),
     int8Array(rows, (r) => r.seq),
     int2Array(rows, (r) => kindNumber(r.update.kind)),
-    byteaArray(rows, (r) => encodeBody(r.update)),
+    byteaArray(rows, (r) => r.body),
     textArray(rows, (r) => encodeCause(r.update)),
     int2Array(rows, (r) => stateBrought(r.update)),
     textArray(tasks, (t) => t.header.origin?.capabilityId),
+    // With the first row of each.
+    ...(isAudited
+      ? [
+          textArray(rows, ({ task, log, seq }) => (seq === 1 ? entriesText(eventsOf(task, log, replicaId)) : null)),
+          chainId(replicaId, "s"),
+        ]
+      : []),
   ]);
   if (writer.length === 0) throw replicaExpired();
   return replicaId;
+}
+
+function eventsOf({ header, decision, accepted }: NewTask, log: readonly LoggedRow[], replicaId: string): AuditEvent[] {
+  const router = routerActor(replicaId);
+  return eventsOfNewTask(header, log, accepted ?? { by: router }, decision, router);
 }
 
 /** The state that follows from a task's first rows; one that no task has where these do not follow each other. */

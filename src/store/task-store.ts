@@ -63,9 +63,11 @@ export interface TaskStoreOptions {
   maxWaiting: number;
   /** Who writes. Asked for each batch: a replica that was declared dead goes on under another id. */
   replicaId: () => string;
+  /** Whether what is written is recorded in the audit log, in the same statement; true unless told. */
+  isAudited?: boolean;
 }
 
-export function createTaskStore(db: Database, { maxWaiting, replicaId }: TaskStoreOptions): TaskStore {
+export function createTaskStore(db: Database, { maxWaiting, replicaId, isAudited }: TaskStoreOptions): TaskStore {
   const submits = createGroupCommit<NewTask, string>({
     name: "submit",
     maxBatch: 500,
@@ -76,7 +78,7 @@ export function createTaskStore(db: Database, { maxWaiting, replicaId }: TaskSto
       // A key that was reserved under the id of before, when this replica was declared dead, may be another's by now.
       const isInTime = ({ reservedBy = owner }: NewTask) => reservedBy === owner;
       const inTime = tasks.filter(isInTime);
-      if (inTime.length > 0) await submitBatch(db, owner, inTime);
+      if (inTime.length > 0) await submitBatch(db, owner, inTime, isAudited);
       return tasks.map((task) => (isInTime(task) ? owner : replicaExpired()));
     },
   });
@@ -90,6 +92,7 @@ export function createTaskStore(db: Database, { maxWaiting, replicaId }: TaskSto
         db,
         replicaId(),
         batch.map((append) => (typeof append === "function" ? append() : append)),
+        isAudited,
       ),
   });
   const loads = createGroupCommit<TaskKey, StoredTask | undefined>({

@@ -115,7 +115,7 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
 
   const said = (taskId: string) =>
     create(MessageSchema, { messageId: runtime.newId(), role: Role.USER, taskId, contextId: "context" });
-  const work = (taskId: string) => ({ agent, message: said(taskId), delivery: {}, log: silent });
+  const work = (taskId: string) => ({ agent, message: said(taskId), delivery: {}, principal: "tester", log: silent });
   async function load({ header: { workspaceId, taskId } }: TaskImage): Promise<TaskImage> {
     const stored = await store.load(workspaceId, taskId);
     if (!stored) throw new Error(`task ${taskId} is gone`);
@@ -150,7 +150,7 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
       return dispatcher.begin(request, work(taskId));
     },
     tell: (image) => dispatcher.proceed(image, work(image.header.taskId), never),
-    cancel: (image) => dispatcher.cancel(image, agent, never),
+    cancel: (image) => dispatcher.cancel(image, agent, never, "tester"),
     load,
     async when(of, wanted) {
       const { workspaceId, taskId } = of.header;

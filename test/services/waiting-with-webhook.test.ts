@@ -47,7 +47,7 @@ it.each<["replica" | "at-agent", boolean]>([
   const message = create(MessageSchema, { messageId: "m", role: Role.USER, taskId, contextId: request.contextId });
   const begun = replica.dispatcher.begin(
     request,
-    { agent, message, delivery: {}, log: silent },
+    { agent, message, delivery: {}, principal: "tester", log: silent },
     {
       async beforeStart(held: HeldFor | undefined) {
         expect(held).toBe(waitsFor);
