@@ -84,44 +84,36 @@ export interface FastTree {
 
 /** As `createTree`. */
 export function createFastTree(size = 0, subtrees: readonly Uint8Array[] = []): FastTree {
-  const hasher = createNodeHasher();
-  const blocksOf = (of: number, roots: readonly Uint8Array[]) =>
-    of % BLOCK === 0 ? createTree(of / BLOCK, roots) : undefined;
-  /** Leaves before the first whole block, one by one. */
+  /** Leaves before the first block, one by one. */
   const before = createTree(size, subtrees);
   /** The roots of whole blocks, as leaves of a tree: its subtrees are those of the whole one. */
-  let whole = blocksOf(size, subtrees);
-  let inBlock = 0;
-
-  function closeBlock(): void {
-    for (let nodes = MOST_NODES; nodes >= 1; nodes /= 2) hasher.reduce(nodes);
-    whole!.append(hasher.hashes.subarray(0, HASH_BYTES));
-    inBlock = 0;
-  }
+  let blocks: { hasher: NodeHasher; whole: Tree; open: number } | undefined;
 
   return {
     get size() {
-      return whole ? whole.size * BLOCK + inBlock : before.size;
+      return blocks ? blocks.whole.size * BLOCK + blocks.open : before.size;
     },
     append(leaf) {
-      if (whole) {
-        hasher.hashes.latin1Write(leaf, inBlock * HASH_BYTES);
-        inBlock += 1;
-        if (inBlock === BLOCK) closeBlock();
+      if (!blocks) {
+        before.append(Buffer.from(leaf, "binary"));
+        if (before.size % BLOCK !== 0) return;
+        blocks = { hasher: createNodeHasher(), whole: createTree(before.size / BLOCK, before.subtrees()), open: 0 };
         return;
       }
-      before.append(Buffer.from(leaf, "binary"));
-      whole = blocksOf(before.size, before.subtrees());
+      const { hashes, reduce } = blocks.hasher;
+      hashes.latin1Write(leaf, blocks.open * HASH_BYTES);
+      blocks.open += 1;
+      if (blocks.open < BLOCK) return;
+      for (let nodes = MOST_NODES; nodes >= 1; nodes /= 2) reduce(nodes);
+      blocks.whole.append(hashes.subarray(0, HASH_BYTES));
+      blocks.open = 0;
     },
     root() {
-      if (!whole) return before.root();
+      if (!blocks) return before.root();
+      const { whole, open, hasher } = blocks;
       const all = createTree(whole.size * BLOCK, whole.subtrees());
-      for (const leaf of openBlock(hasher, inBlock)) all.append(leaf);
+      for (let i = 0; i < open; i++) all.append(hasher.hashes.subarray(i * HASH_BYTES, (i + 1) * HASH_BYTES));
       return all.root();
     },
   };
-}
-
-function* openBlock({ hashes }: NodeHasher, leaves: number): Generator<Buffer> {
-  for (let i = 0; i < leaves; i++) yield hashes.subarray(i * HASH_BYTES, (i + 1) * HASH_BYTES);
 }
