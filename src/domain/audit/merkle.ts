@@ -61,7 +61,7 @@ export function createTree(size = 0, subtrees: readonly Uint8Array[] = []): Tree
       return count;
     },
     append(leaf) {
-      let top = Buffer.from(leaf);
+      let top: Buffer = Buffer.from(leaf);
       for (let rest = count; rest % 2 === 1; rest = (rest - 1) / 2) top = nodeHash(stack.pop()!, top);
       stack.push(top);
       count += 1;
@@ -101,7 +101,7 @@ export function createFastTree(size = 0, subtrees: readonly Uint8Array[] = []): 
         return;
       }
       const { hashes, reduce } = blocks.hasher;
-      hashes.latin1Write(leaf, blocks.open * HASH_BYTES);
+      hashes.write(leaf, blocks.open * HASH_BYTES, "latin1");
       blocks.open += 1;
       if (blocks.open < BLOCK) return;
       for (let nodes = MOST_NODES; nodes >= 1; nodes /= 2) reduce(nodes);

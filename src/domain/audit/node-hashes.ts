@@ -10,6 +10,12 @@ export const MOST_NODES = 4096;
 const HASH_BYTES = 32;
 const PAGE_BYTES = 65_536;
 
+// What the types of Node leave to those of browsers.
+declare const WebAssembly: {
+  readonly Module: new (bytes: Uint8Array<ArrayBuffer>) => object;
+  readonly Instance: new (module: object) => { readonly exports: unknown };
+};
+
 export interface NodeHasher {
   /** Room for 2 * MOST_NODES hashes. What is written here is the input, and `reduce` leaves its output at the beginning. */
   readonly hashes: Buffer;
@@ -20,15 +26,15 @@ export interface NodeHasher {
 /** Takes a few milliseconds. */
 export function createNodeHasher(): NodeHasher {
   const { memory, reduce } = new WebAssembly.Instance(compiled()).exports as {
-    memory: WebAssembly.Memory;
+    memory: { readonly buffer: ArrayBuffer };
     reduce(nodes: number): void;
   };
   return { hashes: Buffer.from(memory.buffer, 0, 2 * MOST_NODES * HASH_BYTES), reduce };
 }
 
-let module: WebAssembly.Module | undefined;
+let module: object | undefined;
 
-function compiled(): WebAssembly.Module {
+function compiled(): object {
   module ??= new WebAssembly.Module(moduleBytes());
   return module;
 }

@@ -107,17 +107,17 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
   }
 
   function takeOther(from: number, to: number): boolean {
-    const begins = (text: string) => work.latin1Slice(from, Math.min(to, from + text.length)) === text;
+    const begins = (text: string) => work.toString("latin1", from, Math.min(to, from + text.length)) === text;
     if (begins(SEAL_BEGIN)) {
-      seal = readSealLine(work.utf8Slice(from, to));
+      seal = readSealLine(work.toString("utf8", from, to));
       return seal !== undefined;
     }
     if (begins(ORDER_BEGIN)) {
-      expected.push(...(readOrderLine(work.utf8Slice(from, to)) ?? []));
+      expected.push(...(readOrderLine(work.toString("utf8", from, to)) ?? []));
       return true;
     }
     if (begins(START_BEGIN) && !tree) {
-      const found = readStartLine(work.utf8Slice(from, to));
+      const found = readStartLine(work.toString("utf8", from, to));
       if (!found) return false;
       start = found.start;
       index = start;
@@ -246,8 +246,8 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
     },
     end() {
       // An editor may have taken the last line feed away; anything else that is cut off is missing.
-      if (!skipping && !seal && work.latin1Slice(1, Math.min(filled, 1 + SEAL_BEGIN.length)) === SEAL_BEGIN) {
-        seal = readSealLine(work.utf8Slice(1, filled));
+      if (!skipping && !seal && work.toString("latin1", 1, Math.min(filled, 1 + SEAL_BEGIN.length)) === SEAL_BEGIN) {
+        seal = readSealLine(work.toString("utf8", 1, filled));
       }
       const { fault, checkpoint } = verdict();
       return { intact: fault === undefined, fault, entries: index - start, checkpoint };

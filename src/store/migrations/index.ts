@@ -14,6 +14,7 @@ import { up as exchanges } from "./0011-exchanges.ts";
 import { up as routingSettings } from "./0012-routing-settings.ts";
 import { up as reroutedTasks } from "./0013-rerouted-tasks.ts";
 import { up as audit } from "./0014-audit.ts";
+import { up as auditLog } from "./0015-audit-log.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
@@ -30,4 +31,5 @@ export const migrations: Record<string, Migration> = {
   "0012-routing-settings": { up: routingSettings },
   "0013-rerouted-tasks": { up: reroutedTasks },
   "0014-audit": { up: audit },
+  "0015-audit-log": { up: auditLog },
 };
