@@ -18,6 +18,7 @@ import { up as policies } from "./0016-policies.ts";
 import { up as approvals } from "./0017-approvals.ts";
 import { up as budgets } from "./0018-budgets.ts";
 import { up as reputation } from "./0019-reputation.ts";
+import { up as auditLog } from "./0015-audit-log.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
@@ -38,4 +39,5 @@ export const migrations: Record<string, Migration> = {
   "0016-policies": { up: policies },
   "0019-reputation": { up: reputation },
   "0017-approvals": { up: approvals },
+  "0015-audit-log": { up: auditLog },
 };

@@ -1,0 +1,109 @@
+/** The order in which the entries of chains stand in a log, in short: as it was found, beside as it was. Pure. */
+import type { Span } from "./export.ts";
+import { entryFault, type Fault } from "./fault.ts";
+import type { ChainState } from "./line-reader.ts";
+
+/** Entries of one chain, found together. A line that is no entry has no chain, and the number 0. */
+interface FoundSpan {
+  chainId: string;
+  firstNumber: number;
+  count: number;
+  /** The hash of the last, as a string of bytes. */
+  lastHash: string;
+}
+
+export interface SpanRecord {
+  /** The next entry. Kept as a new span only where it does not go on with the last. */
+  add(chain: ChainState, number: number, hash: string): void;
+  /** A line that is no entry. */
+  addStray(): void;
+  spans(): readonly FoundSpan[];
+  /** Whether the entry at this place is another than it was; undefined where that is not known: it is known of the last of a span. */
+  differs(expected: readonly Span[], place: number): boolean | undefined;
+  /** The first entry that is last in a span and is not what it was, where all spans are as they were. */
+  firstDifference(expected: readonly Span[], start: number): Fault | undefined;
+}
+
+export function createSpanRecord(): SpanRecord {
+  const found: FoundSpan[] = [];
+  let open: (FoundSpan & { chain: ChainState | undefined }) | undefined;
+  return {
+    add(chain, number, hash) {
+      if (open && open.chain === chain && number === open.firstNumber + open.count) {
+        open.count += 1;
+        open.lastHash = hash;
+        return;
+      }
+      open = { chain, chainId: chain.id, firstNumber: number, count: 1, lastHash: hash };
+      found.push(open);
+    },
+    addStray() {
+      open = undefined;
+      found.push({ chainId: "", firstNumber: 0, count: 1, lastHash: "" });
+    },
+    spans: () => found,
+    differs(expected, place) {
+      let end = 0;
+      for (const [i, span] of expected.entries()) {
+        end += span.count;
+        if (end <= place) continue;
+        const same = found[i];
+        if (end !== place + 1 || !same || same.count !== span.count) return undefined;
+        return isOther(same, span);
+      }
+      return undefined;
+    },
+    firstDifference(expected, start) {
+      let end = start;
+      for (const [i, span] of expected.entries()) {
+        end += span.count;
+        const same = found[i];
+        if (!same || same.count !== span.count) return undefined;
+        if (isOther(same, span)) {
+          const number = span.firstNumber + span.count - 1;
+          return entryFault("EDITED", end - 1, span.chainId, number, "was edited: its hash is another one.");
+        }
+      }
+      return undefined;
+    },
+  };
+}
+
+const isOther = (found: FoundSpan, wanted: Span): boolean =>
+  found.lastHash !== Buffer.from(wanted.lastHash).toString("binary");
+
+/** What was done at the first place where another entry stands than did; undefined where the order is what it was. */
+export function orderFault(found: readonly FoundSpan[], expected: readonly Span[], start: number): Fault | undefined {
+  const total = (spans: readonly { count: number }[]) => spans.reduce((sum, { count }) => sum + count, 0);
+  const [size, wanted] = [total(found), total(expected)];
+  let [i, j] = [0, 0];
+  let [used, passed] = [0, 0];
+  let at = start;
+  while (i < found.length && j < expected.length) {
+    const [here, there] = [found[i]!, expected[j]!];
+    const number = there.firstNumber + passed;
+    if (here.chainId !== there.chainId || here.firstNumber + used !== number) break;
+    const both = Math.min(here.count - used, there.count - passed);
+    at += both;
+    used += both;
+    passed += both;
+    if (used === here.count) [i, used] = [i + 1, 0];
+    if (passed === there.count) [j, passed] = [j + 1, 0];
+  }
+  const [here, there] = [found[i], expected[j]];
+  if (!here && !there) return undefined;
+  if (here && (size > wanted || !there)) {
+    const what = "was not there, or stands here a second time.";
+    return entryFault("INSERTED", at, here.chainId, here.firstNumber + used, what);
+  }
+  const number = there!.firstNumber + passed;
+  const fault = (kind: Fault["kind"], what: string) => entryFault(kind, at, there!.chainId, number, what);
+  if (!here) return fault("TRUNCATED", "is missing, and all that came after it.");
+  if (size < wanted) return fault("REMOVED", "is missing.");
+  const elsewhere = found.slice(i).some((span) => {
+    return span.chainId === there!.chainId && span.firstNumber <= number && number < span.firstNumber + span.count;
+  });
+  return elsewhere
+    ? fault("REORDERED", "stands in another place.")
+    : fault("EDITED", "was edited: another chain or number stands there.");
+}

@@ -1,0 +1,288 @@
+/**
+ * Verifies an exported log as it is read: each line's hash, each chain, the tree over all, the checkpoint, and one that was seen before.
+ * Where something was done to the log, the first entry is named, and what was done to it. Pure.
+ */
+import { hash } from "node:crypto";
+import { isSignedBy, keysAfter, type Note, readNote, readVerifierKey, verifierKey } from "./checkpoint.ts";
+import {
+  ORDER_BEGIN,
+  readOrderLine,
+  readSealLine,
+  readStartLine,
+  SEAL_BEGIN,
+  type Seal,
+  type Span,
+  START_BEGIN,
+} from "./export.ts";
+import { entryFault, type Fault, firstFault, logFault } from "./fault.ts";
+import { type ChainState, createLineReader, isHexOf, type LinePlace } from "./line-reader.ts";
+import { createFastTree, type FastTree } from "./merkle.ts";
+import { isConsistent } from "./proofs.ts";
+import { createSpanRecord, orderFault } from "./span-record.ts";
+
+/** Longest line, in bytes. */
+const MOST_LINE_BYTES = 1024 * 1024;
+/** What is read at once. A line begins behind a byte that can be set to 0, so that it is hashed where it lies. */
+const WORK_BYTES = 256 * 1024;
+const LINE_FEED = 0x0a;
+const NO_HASH = "\0".repeat(32);
+
+/** A key that is believed. */
+export interface TrustedKey {
+  publicKey: Uint8Array;
+  /** The log that it was given out for; undefined: any. */
+  name?: string | undefined;
+}
+
+export interface VerifyOptions {
+  /** None: the checkpoint's key is only what the export itself says. */
+  trusted?: TrustedKey | undefined;
+  /** A checkpoint that was seen before: the log must begin with that one. */
+  pinned?: Note | undefined;
+}
+
+/** What a verification came to. */
+export interface Verdict {
+  intact: boolean;
+  fault: Fault | undefined;
+  /** Entries that were read. */
+  entries: number;
+  /** The checkpoint, as far as there is one that can be read. */
+  checkpoint: Note | undefined;
+}
+
+export interface LogVerifier {
+  /** Takes more of the export. */
+  feed(chunk: Uint8Array): void;
+  /** Entries that were read by now. */
+  readonly entries: number;
+  end(): Verdict;
+}
+
+/** Two lines of a chain that do not fit together. Which of them was edited the line after them tells. */
+interface BrokenLink {
+  chain: ChainState;
+  number: number;
+  index: number;
+  indexBefore: number;
+  /** Undefined as long as it is not known. */
+  isLater: boolean | undefined;
+}
+
+export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogVerifier {
+  let work = Buffer.allocUnsafe(WORK_BYTES);
+  let filled = 1;
+  let lineStart = 1;
+  let scanned = 1;
+  /** In the middle of a line that is too long to be one. */
+  let skipping = false;
+
+  const reader = createLineReader();
+  const observed = createSpanRecord();
+  const expected: Span[] = [];
+  let tree: FastTree | undefined;
+  let start = 0;
+  let index = 0;
+  let broken: BrokenLink | undefined;
+  let gap: Fault | undefined;
+  let seal: Seal | undefined;
+  let hasMore = false;
+  let pinnedRoot: Buffer | undefined;
+
+  function takeLine(from: number, to: number): void {
+    if (seal) {
+      hasMore = true;
+      return;
+    }
+    const place = reader.read(work, from, to);
+    if (!place && takeOther(from, to)) return;
+    tree ??= createFastTree();
+    if (pinned && index === pinned.size) pinnedRoot = tree.root();
+    work[from - 1] = 0;
+    const digest = hash("sha256", work.subarray(from - 1, to), "binary");
+    if (place) link(place, digest);
+    else observed.addStray();
+    tree.append(digest);
+    index += 1;
+  }
+
+  function takeOther(from: number, to: number): boolean {
+    const begins = (text: string) => work.toString("latin1", from, Math.min(to, from + text.length)) === text;
+    if (begins(SEAL_BEGIN)) {
+      seal = readSealLine(work.toString("utf8", from, to));
+      return seal !== undefined;
+    }
+    if (begins(ORDER_BEGIN)) {
+      expected.push(...(readOrderLine(work.toString("utf8", from, to)) ?? []));
+      return true;
+    }
+    if (begins(START_BEGIN) && !tree) {
+      const found = readStartLine(work.toString("utf8", from, to));
+      if (!found) return false;
+      start = found.start;
+      index = start;
+      tree = createFastTree(start, found.before);
+      return true;
+    }
+    return false;
+  }
+
+  function link({ chain, number, previousAt }: LinePlace, digest: string): void {
+    const isNext = number === chain.number + 1;
+    const isFirst = chain.index < 0;
+    if (isNext) {
+      const fits = isHexOf(work, previousAt, isFirst ? NO_HASH : chain.hash);
+      const knows = broken && broken.isLater === undefined && broken.chain === chain && broken.number === number - 1;
+      if (knows) broken!.isLater = !fits;
+      // Nothing comes before the first line, which could be to blame.
+      else if (!fits)
+        broken ??= { chain, number, index, indexBefore: chain.index, isLater: isFirst ? true : undefined };
+    } else if (!(isFirst && start > 0) && !gap) {
+      gap = gapFault(chain, number, index);
+    }
+    observed.add(chain, number, digest);
+    chain.number = number;
+    chain.index = index;
+    chain.hash = digest;
+  }
+
+  function scan(): void {
+    for (;;) {
+      const at = work.indexOf(LINE_FEED, scanned);
+      if (at < 0 || at >= filled) break;
+      if (skipping) skipping = false;
+      else takeLine(lineStart, at);
+      lineStart = at + 1;
+      scanned = lineStart;
+    }
+    scanned = filled;
+    work.copyWithin(1, lineStart, filled);
+    filled -= lineStart - 1;
+    scanned -= lineStart - 1;
+    lineStart = 1;
+    if (filled <= MOST_LINE_BYTES) {
+      if (filled > work.length / 2) work = Buffer.concat([work], 2 * work.length);
+      return;
+    }
+    // No line of a log is as long as that. What it is counts as one entry.
+    if (!skipping) takeLine(1, 1);
+    skipping = true;
+    filled = 1;
+    scanned = 1;
+  }
+
+  function linkFault(order?: Fault): Fault | undefined {
+    if (!broken) return undefined;
+    const { chain, number, index: later, indexBefore, isLater } = broken;
+    // A line that was made one of this chain is no reason to blame its last.
+    if (isLater === undefined && order && order.index <= later) return undefined;
+    const blamed = isLater ?? observed.differs(expected, later - start) ?? false;
+    return blamed
+      ? entryFault("EDITED", later, chain.id, number, "was edited: it does not name the hash of the entry before it.")
+      : entryFault("EDITED", indexBefore, chain.id, number - 1, "was edited: the entry after it names another hash.");
+  }
+
+  function verdict(): { fault: Fault | undefined; checkpoint: Note | undefined } {
+    const size = index;
+    if (!seal) {
+      const end = logFault("TRUNCATED", size, `The log ends after entry ${size - 1}, without its checkpoint.`);
+      return { fault: firstFault([linkFault(), gap, end]), checkpoint: undefined };
+    }
+    const checkpoint = readNote(seal.checkpoint);
+    const order = expected.length > 0 ? orderFault(observed.spans(), expected, start) : gap;
+    const found = [linkFault(order)];
+    if (!checkpoint) {
+      const unreadable = logFault("SIGNATURE", size, "The checkpoint in the last line is none.");
+      return { fault: firstFault([...found, order, unreadable]), checkpoint };
+    }
+    tree ??= createFastTree();
+    const root = tree.root();
+    const growth = { firstSize: size, firstRoot: root, secondSize: checkpoint.size, secondRoot: checkpoint.root };
+    const isWhole = size === seal.end && isConsistent(growth, seal.consistency);
+    // Entries that come to what was signed are what they were, whatever the rest of the file says of them.
+    if (!isWhole) found.push(order, sizeFault(size, seal.end), observed.firstDifference(expected, start));
+    if (hasMore) found.push(logFault("INSERTED", size, "Something follows the line with the checkpoint."));
+    // What is wrong with an entry says more than that the whole is.
+    const fault =
+      firstFault(found) ??
+      signatureFault(checkpoint, seal, trusted) ??
+      pinnedFault(root, size) ??
+      (isWhole ? undefined : treeFault());
+    return { fault, checkpoint };
+  }
+
+  /** Where the tree is wrong and nobody knows why: what was seen before narrows it down. */
+  function treeFault(): Fault {
+    const isBefore = pinned && pinnedRoot && Buffer.compare(pinnedRoot, pinned.root) === 0;
+    const from = isBefore ? pinned.size : start;
+    return logFault("TREE", from, `The entries from ${from} on do not come to the root that was signed.`);
+  }
+
+  function pinnedFault(root: Buffer, size: number): Fault | undefined {
+    if (!pinned) return undefined;
+    if (pinned.size < start) {
+      return logFault("TREE", start, `The log is here from ${start} on only, which does not show what it was before.`);
+    }
+    if (pinned.size > size) {
+      return logFault("TRUNCATED", size, `The log had ${pinned.size} entries already, and has ${size} now.`);
+    }
+    const then = pinned.size === size ? root : pinnedRoot;
+    if (then && Buffer.compare(then, pinned.root) === 0) return undefined;
+    return logFault("TREE", start, `The first ${pinned.size} entries are not those that were signed at that size.`);
+  }
+
+  return {
+    get entries() {
+      return index - start;
+    },
+    feed(chunk) {
+      for (let at = 0; at < chunk.length; ) {
+        const part = chunk.subarray(at, at + work.length - filled);
+        work.set(part, filled);
+        filled += part.length;
+        at += part.length;
+        scan();
+      }
+    },
+    end() {
+      // An editor may have taken the last line feed away; anything else that is cut off is missing.
+      if (!skipping && !seal && work.toString("latin1", 1, Math.min(filled, 1 + SEAL_BEGIN.length)) === SEAL_BEGIN) {
+        seal = readSealLine(work.toString("utf8", 1, filled));
+      }
+      const { fault, checkpoint } = verdict();
+      return { intact: fault === undefined, fault, entries: index - start, checkpoint };
+    },
+  };
+}
+
+function gapFault(chain: ChainState, number: number, index: number): Fault {
+  const wanted = chain.number + 1;
+  return number > wanted
+    ? entryFault("REMOVED", index, chain.id, wanted, "is missing: the next of its chain is there.")
+    : entryFault("INSERTED", index, chain.id, number, "is there a second time, or out of its place.");
+}
+
+function sizeFault(size: number, wanted: number): Fault | undefined {
+  if (size < wanted) return logFault("TRUNCATED", size, `The log ends after ${size} entries; it had ${wanted}.`);
+  if (size > wanted) return logFault("INSERTED", wanted, `The log goes on after its ${wanted} entries.`);
+  return undefined;
+}
+
+function signatureFault(checkpoint: Note, { keys, keyOrigin, end }: Seal, trusted?: TrustedKey): Fault | undefined {
+  const { origin } = checkpoint;
+  const wrong = (why: string) => logFault("SIGNATURE", end, `The checkpoint ${why}.`);
+  if (trusted?.name !== undefined && trusted.name !== origin)
+    return wrong(`is of the log ${origin}, not ${trusted.name}`);
+  if (!origin.startsWith(`${keyOrigin}/`)) return wrong(`is of the log ${origin}, its keys are of ${keyOrigin}`);
+  const known = keys.flatMap(({ verifierKey: text, signedByPrevious }) => {
+    const key = readVerifierKey(text);
+    return key ? { publicKey: key.publicKey, signedByPrevious } : [];
+  });
+  const believed = trusted
+    ? [trusted.publicKey, ...keysAfter(trusted.publicKey, known, keyOrigin)]
+    : known.map(({ publicKey }) => publicKey);
+  if (believed.some((publicKey) => isSignedBy(checkpoint, verifierKey(origin, publicKey)))) return undefined;
+  return wrong(
+    trusted ? "is not signed by the key that was given, or one that followed it" : "is not signed by its own keys",
+  );
+}

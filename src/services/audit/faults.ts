@@ -1,0 +1,42 @@
+/** What is known to be wrong with audit logs: told once in the log of the server, and for as long as it lasts in metrics and health. */
+import type { Logger } from "pino";
+import type { Fault } from "../../domain/audit/fault.ts";
+
+/** Faults that are remembered of a workspace; the first is what matters. */
+const MOST_FAULTS = 100;
+
+export interface AuditFaults {
+  report(workspaceId: string, fault: Fault): void;
+  /** The log was read from end to end. What was not found this time is forgotten. */
+  passed(workspaceId: string, found: readonly Fault[]): void;
+  /** How many there are by now, and of which workspaces. */
+  readonly count: number;
+  workspaces(): string[];
+}
+
+export function createAuditFaults(log: Logger): AuditFaults {
+  const byWorkspace = new Map<string, Map<string, Fault>>();
+  const keyOf = ({ kind, index, chainId, number }: Fault) => `${kind} ${index} ${chainId} ${number}`;
+
+  function report(workspaceId: string, fault: Fault): void {
+    const known = byWorkspace.get(workspaceId) ?? new Map<string, Fault>();
+    byWorkspace.set(workspaceId, known);
+    if (known.has(keyOf(fault)) || known.size >= MOST_FAULTS) return;
+    known.set(keyOf(fault), fault);
+    log.error({ workspaceId, fault }, `the audit log is not intact: ${fault.description}`);
+  }
+
+  return {
+    report,
+    passed(workspaceId, found) {
+      const known = byWorkspace.get(workspaceId);
+      const still = new Set(found.map(keyOf));
+      for (const key of known?.keys() ?? []) if (!still.has(key)) known!.delete(key);
+      if (known?.size === 0) byWorkspace.delete(workspaceId);
+    },
+    get count() {
+      return [...byWorkspace.values()].reduce((sum, { size }) => sum + size, 0);
+    },
+    workspaces: () => [...byWorkspace.keys()],
+  };
+}
