@@ -13,6 +13,8 @@ export interface CompiledRule {
   /** Its place in reports: the most specific first, then in the order of the documents. */
   readonly rank: number;
   readonly matches: Predicate;
+  /** The same where that condition of its `when` is known to hold. Undefined where no other is left: it matches. */
+  without(known: Condition): Predicate | undefined;
   /** Of a REQUIRE. */
   readonly require: ((facts: Facts, found: Shortfall) => void) | undefined;
 }
@@ -37,7 +39,11 @@ export function compileRule(rule: PolicyRule, workshop: Workshop, order: () => n
   return {
     rule,
     rank,
-    matches: matcherOf(rule, workshop),
+    matches: matcherOf(rule, rule.when, workshop),
+    without(known) {
+      const others = rule.when.filter((condition) => condition !== known);
+      return others.length === 0 && rule.expr === undefined ? undefined : matcherOf(rule, others, workshop);
+    },
     require: then && requirementOf(then, rule.ref, rank, workshop, order),
   };
 }
@@ -46,7 +52,7 @@ export function compileRule(rule: PolicyRule, workshop: Workshop, order: () => n
  * All conditions hold. One of which nothing can be known, because it throws, does not keep the others from saying no. If none
  * does, a rule that refuses or requires matches, and one that allows does not: what cannot be decided is not allowed.
  */
-function matcherOf({ ref, timeZone, when, expr }: PolicyRule, workshop: Workshop): Predicate {
+function matcherOf({ ref, timeZone, expr }: PolicyRule, when: readonly Condition[], workshop: Workshop): Predicate {
   const compiled = when
     .toSorted((a, b) => costOf(a) - costOf(b))
     .map((condition) => predicateOf(condition, timeZone, workshop));
