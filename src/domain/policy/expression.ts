@@ -5,8 +5,7 @@
  */
 import { type ASTNode, Environment, type ParseResult } from "@marcbachmann/cel-js";
 import { clip } from "../errors.ts";
-import { suggestion } from "../nearest.ts";
-import { FACTS, type FactInfo, factOf, laterOf } from "./fact-table.ts";
+import { FACTS, type FactInfo, factHint, factOf, laterOf } from "./fact-table.ts";
 import type { PolicyPhase } from "./facts.ts";
 
 /** Longest expression in characters, the most of its nodes, and how deep they are nested. */
@@ -175,7 +174,7 @@ function refusalOf(root: ASTNode, facts: Set<string>): string | undefined {
     else if (name === LABELS) facts.add(LABELS);
     else {
       const fact = factOf(name);
-      if (!fact) return `asks about ${clip(name, 64)}, which is no fact. ${suggestion(clip(name, 64), NAMES)}`;
+      if (!fact) return `asks about ${clip(name, 64)}, which is no fact. ${factHint(clip(name, 64))}`;
       facts.add(fact.name);
     }
     return undefined;
@@ -184,8 +183,6 @@ function refusalOf(root: ASTNode, facts: Set<string>): string | undefined {
 }
 
 const phaseOf = (name: string): PolicyPhase => (name === LABELS ? "CANDIDATE" : factOf(name)!.info.from);
-
-const NAMES = [...Object.keys(FACTS), LABELS, COST_MICROS, TENANT];
 
 function called(name: string): string | undefined {
   if (FUNCTIONS.has(name)) return undefined;

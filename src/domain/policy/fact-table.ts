@@ -1,4 +1,5 @@
 /** The facts that policies can ask about: what they are called, of what type they are, and from when on they are known. */
+import { nearest } from "../nearest.ts";
 import type { PolicyPhase } from "./facts.ts";
 
 /**
@@ -90,13 +91,21 @@ const LABEL: FactInfo = { kind: "text", ...ofCandidate, ...missing, description:
 const ALIASES: Readonly<Record<string, string>> = { tenant_id: "workspace_id" };
 
 /** What may be written where a fact is meant. */
-export const FACT_NAMES: readonly string[] = [...Object.keys(FACTS), ...Object.keys(ALIASES), `${LABELS}<key>`];
+const FACT_NAMES: readonly string[] = [...Object.keys(FACTS), ...Object.keys(ALIASES), `${LABELS}<key>`];
 
 /** A fact by what a document calls it; undefined where there is none. */
 export function factOf(written: string): { name: string; info: FactInfo } | undefined {
   const name = Object.hasOwn(ALIASES, written) ? ALIASES[written]! : written;
   if (Object.hasOwn(FACTS, name)) return { name, info: FACTS[name as keyof typeof FACTS] };
   return name.length > LABELS.length && name.startsWith(LABELS) ? { name, info: LABEL } : undefined;
+}
+
+/** What to write in place of a name that is no fact: the nearest that is, or where they are listed. */
+export function factHint(written: string): string {
+  const longer = FACT_NAMES.filter((name) => name.startsWith(`${written}_`));
+  const meant =
+    longer.length === 1 ? longer[0] : nearest(written, FACT_NAMES, Math.max(2, Math.floor(written.length / 3)));
+  return meant ? `Did you mean ${meant}?` : "docs/policy.md lists them all.";
 }
 
 /** The key of a label's fact; undefined for other facts. */

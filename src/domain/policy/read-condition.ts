@@ -3,7 +3,7 @@ import { clip } from "../errors.ts";
 import { linearPattern } from "../linear-pattern.ts";
 import { suggestion } from "../nearest.ts";
 import type { Condition, Operand, Test } from "./document.ts";
-import { FACT_NAMES, type FactInfo, factOf } from "./fact-table.ts";
+import { type FactInfo, factHint, factOf } from "./fact-table.ts";
 import { operandOf } from "./operand.ts";
 import { below, mapAt, type Reading, told } from "./reading.ts";
 import type { YamlTree } from "./yaml-tree.ts";
@@ -28,7 +28,7 @@ export function conditionsAt(reading: Reading, tree: YamlTree, path: string): Co
     const at = below(path, written);
     const fact = factOf(written);
     if (!fact) {
-      reading.problem(keyOffset, at, `is no fact. ${suggestion(clip(written, 64), FACT_NAMES)}`);
+      reading.problem(keyOffset, at, `is no fact. ${factHint(clip(written, 64))}`);
       return [];
     }
     const tests = testsAt(reading, value, at, fact.info);

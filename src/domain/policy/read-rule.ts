@@ -234,10 +234,10 @@ function scopeOf(when: readonly Condition[]): RuleRef["scope"] {
 }
 
 /** The version that a document says it is of. */
-export function checkVersion(reading: Reading, map: YamlMap, path: string): void {
+export function checkVersion(reading: Reading, map: YamlMap): void {
   const version = map.entries.get("version")?.value;
-  if (!version) reading.problem(map.offset, path, "has no version. Write version: 1");
+  if (!version) reading.problem(map.offset, "", "has no version. Write version: 1");
   else if (version.kind !== "scalar" || version.value !== 1) {
-    reading.problem(version.offset, below(path, "version"), `must be 1, but is ${told(version)}`);
+    reading.problem(version.offset, "version", `must be 1, but is ${told(version)}`);
   }
 }

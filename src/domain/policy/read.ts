@@ -6,7 +6,7 @@ import { budgetRulesIn } from "../budget/budget-rule.ts";
 import { trustRuleIn } from "../reputation/trust-rule.ts";
 import type { DefaultEffect, PolicyDocument, PolicyProblem, PolicyRule } from "./document.ts";
 import { checkVersion, ruleAt, zoneAt } from "./read-rule.ts";
-import { below, createReading, MAX_RULES, mapAt, type Reading, refuseUnknown, told, wordAt } from "./reading.ts";
+import { createReading, MAX_RULES, mapAt, type Reading, refuseUnknown, told, wordAt } from "./reading.ts";
 import { offsetOf, plainValue, readYamlTree, type YamlTree } from "./yaml-tree.ts";
 
 const KEYS = ["version", "default", "time_zone", "description", "rules", "budgets", "reputation"];
@@ -24,11 +24,11 @@ export function readPolicy(text: string, file = ""): { document: PolicyDocument 
   const { tree, problems, place } = readYamlTree(text);
   const reading = createReading(file, place);
   for (const { offset, description } of problems) reading.problem(offset, "", description);
-  const document = tree ? policyAt(reading, tree, "") : emptyPolicy(file);
+  const document = tree ? policyAt(reading, tree) : emptyPolicy(file);
   return reading.count > 0 ? { problems: [...reading.problems], count: reading.count } : { document };
 }
 
-export const emptyPolicy = (file: string): PolicyDocument => ({
+const emptyPolicy = (file: string): PolicyDocument => ({
   file,
   default: undefined,
   rules: [],
@@ -36,24 +36,22 @@ export const emptyPolicy = (file: string): PolicyDocument => ({
   reputation: undefined,
 });
 
-/** The document that a tree is, at a path of what was read: empty for the whole of it. What is wrong with it is told. */
-export function policyAt(reading: Reading, tree: YamlTree, path: string): PolicyDocument {
-  const map = mapAt(reading, tree, path, "a mapping, beginning with version: 1");
+/** The document that a tree is. What is wrong with it is told, by paths in it. */
+export function policyAt(reading: Reading, tree: YamlTree): PolicyDocument {
+  const map = mapAt(reading, tree, "", "a mapping, beginning with version: 1");
   if (!map) return emptyPolicy(reading.file);
-  refuseUnknown(reading, map, path, "a policy", KEYS);
-  checkVersion(reading, map, path);
+  refuseUnknown(reading, map, "", "a policy", KEYS);
+  checkVersion(reading, map);
   const at = (key: string) => map.entries.get(key)?.value;
   const said = at("default");
-  const timeZone = zoneAt(reading, at("time_zone"), below(path, "time_zone")) ?? "UTC";
+  const timeZone = zoneAt(reading, at("time_zone"), "time_zone") ?? "UTC";
   const rulesTree = at("rules");
   return {
     file: reading.file,
-    default: said && wordAt(reading, said, below(path, "default"), DEFAULTS),
-    rules: rulesTree ? rulesAt(reading, rulesTree, below(path, "rules"), timeZone) : [],
-    budgets:
-      sectionAt(reading, at("budgets"), below(path, "budgets"), (value, p) => budgetRulesIn(value, p))?.rules ?? [],
-    reputation: sectionAt(reading, at("reputation"), below(path, "reputation"), (value, p) => trustRuleIn(value, p))
-      ?.rule,
+    default: said && wordAt(reading, said, "default", DEFAULTS),
+    rules: rulesTree ? rulesAt(reading, rulesTree, "rules", timeZone) : [],
+    budgets: sectionAt(reading, at("budgets"), "budgets", (value, p) => budgetRulesIn(value, p))?.rules ?? [],
+    reputation: sectionAt(reading, at("reputation"), "reputation", (value, p) => trustRuleIn(value, p))?.rule,
   };
 }
 

@@ -4,7 +4,19 @@
  * counted with what they stand for, so a small text cannot become a large tree. The types of YAML's core schema; no tags of one's
  * own, no merge keys.
  */
-import { Composer, type Document, isAlias, isMap, isScalar, isSeq, Lexer, LineCounter, type Node, Parser } from "yaml";
+import {
+  Composer,
+  type CST,
+  type Document,
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  Lexer,
+  LineCounter,
+  type Node,
+  Parser,
+} from "yaml";
 import { clip } from "../errors.ts";
 
 export type YamlScalar = string | number | boolean | null;
@@ -57,8 +69,13 @@ const MAX_BYTES = 4 * 1024 * 1024;
 const MAX_NODES = 500_000;
 const MAX_DEPTH = 48;
 const MAX_ALIASES = 10_000;
-/** What a pass over the text may come to: each node takes a few. */
-const MAX_LEXEMES = 3_000_000;
+/** Signs, marks of scalars and lines among them: each value takes a few. */
+const MAX_LEXEMES = 1_500_000;
+/** Mistakes of YAML that are told. What follows from the first is seldom worth more. */
+const MAX_PROBLEMS = 100;
+
+/** What the lexer puts between signs: that a document or a scalar begins, or that a flow ends. */
+const MARKS = new Set(["\u0002", "\u0018", "\u001f"]);
 
 /** Why the reading is given up. */
 class BeyondBounds extends Error {
@@ -73,9 +90,9 @@ class BeyondBounds extends Error {
 export function readYamlTree(text: string): YamlReading {
   const lines = new LineCounter();
   const place = (offset: number) => {
-    const { line, col } = lines.linePos(offset);
-    // Nothing is known of the lines of a text that was not read.
-    return line === 0 ? { line: 1, column: offset + 1 } : { line, column: col };
+    // Lines are known only as far as the text was read.
+    const { line, col } = lines.lineStarts.length > 1 ? lines.linePos(offset) : { line: 0, col: 0 };
+    return line === 0 ? counted(text, offset) : { line, column: col };
   };
   const failed = (problems: readonly YamlProblem[]): YamlReading => ({ tree: undefined, problems, place });
   const bytes = Buffer.byteLength(text);
@@ -84,55 +101,83 @@ export function readYamlTree(text: string): YamlReading {
       { offset: 0, description: `is longer than ${MAX_BYTES} bytes: it has ${bytes}. Split it into several` },
     ]);
   }
+  const found: YamlProblem[] = [];
   try {
-    const documents = compose(text, lines);
+    const documents = compose(text, lines, found);
     const [document, another] = documents;
     if (another) {
       const description = "is a second document. Put everything into one, without a line of ---";
       return failed([{ offset: another.contents?.range?.[0] ?? another.range[0], description }]);
     }
-    const problems = documents.flatMap(({ errors, warnings }) =>
-      [...errors, ...warnings].map(({ pos, message }) => ({
-        offset: pos[0],
-        description: `is no valid YAML: ${clip(message, 200).replace(/\.$/, "")}`,
-      })),
-    );
-    if (problems.length > 0) return failed(problems);
-    if (!document?.contents) return failed([]);
-    const found: YamlProblem[] = [];
+    if (found.length > 0 || !document?.contents) return failed(found);
     const tree = grow(document.contents, found);
     if (found.length > 0) return failed(found);
     const isEmpty = tree.kind === "scalar" && tree.value === null;
     return { tree: isEmpty ? undefined : tree, problems: [], place };
   } catch (error) {
-    if (error instanceof BeyondBounds) return failed([{ offset: error.offset, description: error.message }]);
+    if (error instanceof BeyondBounds) return failed([...found, { offset: error.offset, description: error.message }]);
     // The stack, or a list of arguments.
     if (error instanceof RangeError) return failed([{ offset: 0, description: "is too intricate. Write it plainly" }]);
     throw error;
   }
 }
 
-function compose(text: string, lines: LineCounter): Document.Parsed[] {
+/** Where a composer says that something is: a token, a range, or where it begins. */
+type Spot = number | readonly number[] | { readonly offset: number };
+
+/** Problems go to `problems`; nothing that is beyond the bounds is built. */
+function compose(text: string, lines: LineCounter, problems: YamlProblem[]): Document.Parsed[] {
+  const lexemes = lexemesOf(text);
   const parser = new Parser(lines.addNewLine);
-  // Keys that are given twice are found here, in less than the square of their number.
-  const composer = new Composer({ schema: "core", uniqueKeys: false, keepSourceTokens: false, prettyErrors: false });
+  // Keys that are given twice are found later, in less than the square of their number.
+  const composer = new Composer({ schema: "core", uniqueKeys: false, prettyErrors: false });
+  const tell = (spot: Spot, message: string) => {
+    const offset = typeof spot === "number" ? spot : "offset" in spot ? spot.offset : (spot[0] ?? 0);
+    problems.push({ offset, description: `is no valid YAML: ${clip(message, 200).replace(/\.$/, "")}` });
+    if (problems.length === MAX_PROBLEMS) throw new BeyondBounds(offset, "has more such mistakes. Mend these first");
+  };
+  // Its own way is to make an Error with a stack of each mistake, of which a text can hold millions.
+  Object.assign(composer, { onError: (spot: Spot, _code: string, message: string) => tell(spot, message) });
   const documents: Document.Parsed[] = [];
-  const take = (document: Document.Parsed) => {
+  const take = (token: CST.Token) => {
+    if (token.type === "error") return tell(token.offset, token.message);
+    for (const document of composer.next(token)) add(document);
+  };
+  const add = (document: Document.Parsed) => {
     documents.push(document);
     if (documents.length > 2)
-      throw new BeyondBounds(document.range[0], "has several documents. Put everything into one");
+      throw new BeyondBounds(document.range[0], "is one of many documents. Put everything into one");
   };
   lines.addNewLine(0);
-  let lexemes = 0;
-  for (const lexeme of new Lexer().lex(text)) {
-    if (++lexemes > MAX_LEXEMES) throw new BeyondBounds(parser.offset, `goes beyond ${MAX_LEXEMES} signs of YAML here`);
-    for (const token of parser.next(lexeme)) for (const document of composer.next(token)) take(document);
-    if (parser.stack.length > MAX_DEPTH)
+  for (const lexeme of lexemes) {
+    for (const token of parser.next(lexeme)) take(token);
+    if (parser.stack.length > MAX_DEPTH) {
       throw new BeyondBounds(parser.offset, `is nested deeper than ${MAX_DEPTH} levels`);
+    }
   }
-  for (const token of parser.end()) for (const document of composer.next(token)) take(document);
-  for (const document of composer.end()) take(document);
+  for (const token of parser.end()) take(token);
+  for (const document of composer.end()) add(document);
+  for (const { errors, warnings } of documents) {
+    for (const { pos, message } of [...errors, ...warnings]) tell(pos, message);
+  }
   return documents;
+}
+
+/** The signs of a text: cutting it is quick, building with them is not. */
+function lexemesOf(text: string): string[] {
+  const lexemes: string[] = [];
+  let offset = 0;
+  for (const lexeme of new Lexer().lex(text)) {
+    if (lexemes.push(lexeme) > MAX_LEXEMES) {
+      throw new BeyondBounds(
+        offset,
+        `is too much: the text before has ${MAX_LEXEMES} signs of YAML. Split it into several`,
+      );
+    }
+    // Marks of the lexer stand for nothing in the text.
+    if (!MARKS.has(lexeme)) offset += lexeme.length;
+  }
+  return lexemes;
 }
 
 function grow(root: Node, problems: YamlProblem[]): YamlTree {
@@ -202,6 +247,11 @@ function grow(root: Node, problems: YamlProblem[]): YamlTree {
     }
     return { kind: "map", offset, entries };
   }
+}
+
+function counted(text: string, offset: number): { line: number; column: number } {
+  const before = text.slice(0, offset);
+  return { line: before.split("\n").length, column: offset - before.lastIndexOf("\n") };
 }
 
 /** The plain value that a tree stands for. */
