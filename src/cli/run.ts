@@ -9,6 +9,7 @@ import { addCacheCommands } from "./cache.ts";
 import { addCapabilitiesCommands } from "./capabilities.ts";
 import { addExchangeCommands } from "./exchange.ts";
 import type { ExitCode, Io } from "./io.ts";
+import { addPolicyCommands } from "./policy.ts";
 import { addAlertsCommands, addRolloutCommands } from "./rollout.ts";
 import { addRouteCommands } from "./route.ts";
 import { addSendCommand } from "./send.ts";
@@ -39,6 +40,7 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addAlertsCommands(program, cli);
   addExchangeCommands(program, cli);
   addCacheCommands(program, cli);
+  addPolicyCommands(program, cli);
   return runProgram(program, args, cli);
 }
 

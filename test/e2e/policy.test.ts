@@ -73,6 +73,10 @@ describe("a request", () => {
     const preview = client.routes.previewRoute({ request: sendRequest("one that is too long as well", {}) });
     expect(infoOf(await refusal(preview))).toMatchObject({ reason: "POLICY_DENIED" });
     expect(await heardBy(client.send("short", translate))).toBeDefined();
+    const metrics = await (await fetch(`${app.httpUrl}/metrics`)).text();
+    expect(metrics).toMatch(/^signalbox_policy_verdicts_total\{phase="ADMISSION",effect="DENY"\} 3$/m);
+    expect(metrics).toMatch(/^signalbox_policy_reloads_total\{result="loaded"\} [1-9]/m);
+    expect(metrics).not.toMatch(/^signalbox_policy_files_valid \d/m);
   });
 
   test("goes to an agent that the policy allows, and the decision says by which rules", async () => {
