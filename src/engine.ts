@@ -98,12 +98,13 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
 
 async function build(base: EngineBase): Promise<Engine> {
   const { db, config, log, closing } = base;
+  // First, because what is wrong with its files is nothing that a database must change for.
+  const policy = await buildPolicy(base);
   await migrate(db, log);
   await mendTransactionNumbers(db, log);
 
   const ground = await buildGround(base);
   const clients = buildClients(base);
-  const policy = await buildPolicy(base);
   const routing = buildRouting(base, ground, clients, policy, () => dispatch.claims.lookAtAgents());
   const dispatch: DispatchParts = buildDispatch(base, ground, clients, policy, routing);
   const useCases = buildUseCases(base, ground, clients, policy, routing, dispatch);

@@ -1,5 +1,4 @@
 /** `signalbox apply`: brings agents, capabilities and rollouts to what a file says. Applied again, it changes nothing. */
-import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { ConfigError, type ConfigProblem } from "../config/config-error.ts";
 import type { SignalboxClient } from "../sdk/client.ts";
@@ -8,9 +7,10 @@ import { capabilityItem } from "./apply-capabilities.ts";
 import { readDescribed } from "./apply-file.ts";
 import { type ApplyItem, found, type Outcome } from "./apply-item.ts";
 import { rolloutItem } from "./apply-rollouts.ts";
+import { nameOf, textOf } from "./given-text.ts";
 import { json } from "./printable.ts";
 import type { Cli } from "./run.ts";
-import { callServer, readGivenFile, type ServerOptions, withServer } from "./server-call.ts";
+import { callServer, type ServerOptions, withServer } from "./server-call.ts";
 
 interface ApplyFlags extends ServerOptions {
   file: string[];
@@ -66,11 +66,6 @@ export function addApplyCommand(program: Command, cli: Cli): void {
 }
 
 const gather = (file: string, files: string[] = []): string[] => [...files, file];
-
-const nameOf = (file: string): string => (file === "-" ? "standard input" : file);
-
-const textOf = (command: Command, { io }: Cli, file: string): string =>
-  (file === "-" ? (io.stdin?.() ?? readFileSync(0)) : readGivenFile(command, file)).toString();
 
 function findRepeated({ agents, capabilities, rollouts }: Items, problems: ConfigProblem[]): void {
   const first = new Map<string, string>();

@@ -11,6 +11,7 @@ import { addCapabilitiesCommands } from "./capabilities.ts";
 import { addExchangeCommands } from "./exchange.ts";
 import type { ExitCode, Io } from "./io.ts";
 import { addReputationCommands } from "./reputation.ts";
+import { addPolicyCommands } from "./policy.ts";
 import { addAlertsCommands, addRolloutCommands } from "./rollout.ts";
 import { addRouteCommands } from "./route.ts";
 import { addSendCommand } from "./send.ts";
@@ -43,6 +44,7 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addCacheCommands(program, cli);
   addReputationCommands(program, cli);
   addApprovalsCommands(program, cli);
+  addPolicyCommands(program, cli);
   return runProgram(program, args, cli);
 }
 

@@ -4,7 +4,7 @@ import { timestampMs, ValueSchema } from "@bufbuild/protobuf/wkt";
 import type { Message, Part } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type RouteDecision, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { TaskParent } from "../domain/budget/hold.ts";
-import { costMicros } from "../domain/money.ts";
+import { costMicros, decimalOf } from "../domain/money.ts";
 import type { Facts } from "../domain/policy/facts.ts";
 import type { Priority } from "../domain/task-log.ts";
 import type { Principal } from "./request-context.ts";
@@ -130,7 +130,8 @@ export function keptFacts(facts: Facts, { agent, capability }: Possible, decisio
   if (!capability) return kept;
   kept.capability_access = capability.access;
   if (capability.capabilityId !== decision.capabilityId) kept.capability_id = capability.capabilityId;
-  if (!decision.candidates.some(({ agentId }) => agentId === agent.agentId)) kept.cost = capability.costMicros;
+  if (!decision.candidates.some(({ agentId }) => agentId === agent.agentId))
+    kept.cost = decimalOf(capability.costMicros);
   for (const _ in capability.labels) {
     kept.labels = { ...capability.labels };
     break;
@@ -178,14 +179,14 @@ export function keptCandidateFacts(workspaceId: string, decision: RouteDecision)
   const { agentId, capabilityId, candidates, source } = decision;
   const kept = decision.policyFacts as Record<string, Facts[string]>;
   const candidate = candidates.find((one) => one.agentId === agentId);
-  const { capability_access: access, capability_id: id, cost = 0, labels = NO_LABELS } = kept;
+  const { capability_access: access, capability_id: id, cost = "0", labels = NO_LABELS } = kept;
   const named = kept.route_source ?? sourceName(source);
   return {
     ...asked,
     agent_id: agentId,
     capability_id: access === undefined ? undefined : (id ?? capabilityId),
     capability_access: access,
-    cost: candidate ? (costMicros(candidate.cost) ?? 0) : cost,
+    cost: costMicros(candidate?.cost ?? (cost as string)) ?? 0,
     reputation_score: candidate?.reputation,
     route_source: named,
     labels: labels as Record<string, string>,

@@ -16,9 +16,9 @@ import {
 import { RouteDecisionSchema } from "../../gen/signalbox/v1/routing_pb.ts";
 import { type FieldViolation, invalidArgument, queueFull } from "../domain/errors.ts";
 import type { PolicyPhase } from "../domain/policy/facts.ts";
+import { factsOf } from "../domain/policy/facts-json.ts";
 import { refuse } from "../domain/refusal.ts";
 import type { DecidedTask, DecidedTasksQuery } from "../store/route-reads.ts";
-import { givenFacts } from "./given-facts.ts";
 import type { ActivePolicy, Policies } from "./policies.ts";
 import { decisionOf } from "./policy-decision.ts";
 import { keptCandidateFacts } from "./policy-facts.ts";
@@ -96,8 +96,13 @@ export function createPolicyTrials({ policies, reader, readDecidedTasks, runtime
   return {
     async evaluate({ workspaceId }, { facts: given = {}, phase, document }) {
       const asked = phaseOf(phase);
+      const read = factsOf(given);
+      if ("problems" in read) {
+        refuse(read.problems.map(({ fact, description }) => ({ field: `facts.${fact}`, description })));
+        throw invalidArgument([{ field: "facts", description: "are none" }]);
+      }
       const policy = document === undefined ? await inForce(workspaceId) : await draftOf(document);
-      const facts = { workspace_id: workspaceId, now: runtime.now().getTime(), ...givenFacts(given) };
+      const facts = { workspace_id: workspaceId, now: runtime.now().getTime(), ...read.facts };
       return decisionOf(policy, asked, policy.compiled.decide(asked, facts));
     },
 
