@@ -4,6 +4,7 @@ import type { PermitTask } from "../services/agent-permits.ts";
 import { type Claims, createClaims } from "../services/background/claims.ts";
 import { createDispatcher, type Dispatcher } from "../services/dispatcher.ts";
 import { asOfNow } from "../services/rollouts.ts";
+import type { BudgetParts } from "./budgets.ts";
 import type { Clients } from "./clients.ts";
 import type { Ground } from "./ground.ts";
 import type { EngineBase } from "./options.ts";
@@ -19,6 +20,7 @@ export function buildDispatch(
   ground: Ground,
   clients: Clients,
   routing: RoutingParts,
+  { budgets }: BudgetParts,
 ): DispatchParts {
   const { config, log, runtime } = base;
   const { leases, replica, hub, store } = ground;
@@ -36,6 +38,7 @@ export function buildDispatch(
     runtime,
     log,
     replicaId: replica.id,
+    billOf: budgets.billOf,
     findAgent: router.endpoint,
     loads: {
       ...loads,

@@ -1,8 +1,8 @@
 /** What clients and operators can ask for: tasks, in their own words or plain ones, routes, agents, rollouts and exchanges. */
 
-import { noBudgets } from "../services/budgets.ts";
+import type { BudgetUsage } from "../services/budget-usage.ts";
 import { type CachedResults, createCachedResults } from "../services/cached-results.ts";
-import { noDelegations } from "../services/delegations.ts";
+import { createDelegations } from "../services/delegations.ts";
 import { buildExchanges } from "../services/exchange/build.ts";
 import { withExchanges } from "../services/exchange/exchange-sender.ts";
 import type { Exchanges } from "../services/exchange/exchanges.ts";
@@ -28,6 +28,7 @@ import { readDecidedTasks } from "../store/route-reads.ts";
 import { createTaskEventReads } from "../store/task-event-reads.ts";
 import { createTaskRemoval } from "../store/task-removal.ts";
 import { createTransitionReads } from "../store/transition-reads.ts";
+import type { BudgetParts } from "./budgets.ts";
 import type { Clients } from "./clients.ts";
 import type { DispatchParts } from "./dispatch.ts";
 import type { Ground } from "./ground.ts";
@@ -48,6 +49,7 @@ export interface UseCases {
   readonly registry: Registry;
   readonly rolloutSettings: RolloutSettings;
   readonly cachedResults: CachedResults;
+  readonly budgetUsage: BudgetUsage;
 }
 
 export function buildUseCases(
@@ -56,6 +58,7 @@ export function buildUseCases(
   clients: Clients,
   routing: RoutingParts,
   { dispatcher }: DispatchParts,
+  { budgets, budgetUsage }: BudgetParts,
 ): UseCases {
   const { db, config, log, runtime } = base;
   const { replica, hub, store, repositories } = ground;
@@ -107,8 +110,8 @@ export function buildUseCases(
     idempotency,
     router,
     policy: allowAll,
-    budgets: noBudgets,
-    delegations: noDelegations,
+    budgets,
+    delegations: createDelegations(store),
     dispatcher,
     tasks,
     pushConfigs,
@@ -154,5 +157,6 @@ export function buildUseCases(
     registry,
     rolloutSettings: createRolloutSettings({ repository: repositories.rollouts, rollouts, runtime }),
     cachedResults: createCachedResults({ repository: results, counter }),
+    budgetUsage,
   };
 }

@@ -15,6 +15,7 @@ const open = () =>
     outboxLag: async () => [],
     alerts: async () => [],
     agents: () => [],
+    budgets: async () => [],
   });
 const transitionsOn = (page: string) =>
   new Map(
