@@ -16,6 +16,7 @@ import { type Closing, closeAll } from "./engine/closing.ts";
 import { type Engine, startEngine } from "./engine.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import type { Alerts } from "./services/alerts.ts";
+import type { BudgetRulesOf } from "./services/budget-holds.ts";
 import { createCards } from "./services/cards.ts";
 import { draining } from "./services/dispatch-errors.ts";
 import { type Runtime, systemRuntime } from "./services/runtime.ts";
@@ -30,6 +31,8 @@ export interface AppOptions {
   log?: Logger;
   /** Agents that are functions in this process, by name. */
   inProcess?: ReadonlyMap<string, AgentHandler>;
+  /** The budgets of a workspace. Default: none. */
+  budgetRulesOf?: BudgetRulesOf;
   /** Gives up the start, while the database is waited for. */
   signal?: AbortSignal;
 }
@@ -68,12 +71,14 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     policyFilesAreValid: () => engine.policyFilesAreValid(),
     agents: () => engine.agentGauges(),
     leastTrusted: (most) => engine.reputation.leastTrusted(most),
+    budgets: () => engine.budgetUsage.gauges(),
   });
   const engine = await startEngine({
     config,
     log,
     runtime,
     inProcess: options.inProcess,
+    budgetRulesOf: options.budgetRulesOf,
     signal: options.signal,
     onDelivery: metrics.pushDelivery,
     onTaken: metrics.tasksTaken,
@@ -86,6 +91,8 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onCheck: metrics.healthCheck,
     onPolicyReload: metrics.policyReload,
     onPolicyVerdict: metrics.policyVerdict,
+    onBudgetRefused: metrics.budgetRefused,
+    onBudgetOverrun: metrics.budgetOverrun,
   });
   const { db, hub, directory, router } = engine;
   const closing: Closing = [];

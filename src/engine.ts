@@ -2,6 +2,7 @@
  * Everything behind the listeners, built in the order in which things depend on each other: the database, this replica
  * among the others, the ways to agents, what routes and dispatches, the use cases, and the duties in the background.
  */
+import { buildBudgets } from "./engine/budgets.ts";
 import { buildClients } from "./engine/clients.ts";
 import { closeAll } from "./engine/closing.ts";
 import { buildDispatch, type DispatchParts } from "./engine/dispatch.ts";
@@ -75,6 +76,8 @@ const UNHEARD: EngineListeners = {
   onPolicyVerdict() {},
   onReputation() {},
   onCheck() {},
+  onBudgetRefused() {},
+  onBudgetOverrun() {},
 };
 
 /** Throws SignalboxError with a sentence for the operator when it cannot start. */
@@ -109,12 +112,20 @@ async function build(base: EngineBase): Promise<Engine> {
   const dispatch: DispatchParts = buildDispatch(base, ground, clients, policy, routing);
   const useCases = buildUseCases(base, ground, clients, policy, routing, dispatch);
   const outbox = await startDuties(base, ground, clients, routing);
+  const routing = buildRouting(base, ground, clients, () => dispatch.claims.lookAtAgents());
+  const money = buildBudgets(base, ground);
+  const dispatch: DispatchParts = buildDispatch(base, ground, clients, routing, money);
+  const useCases = buildUseCases(base, ground, clients, routing, dispatch, money);
+  const outbox = await startDuties(base, ground, clients);
 
   const { leases, replica, hub, hints } = ground;
   const { watch, rollouts, router, alerts, allotments, agentQueue } = routing;
   const { dispatcher, claims } = dispatch;
+  const { budgets } = money;
   let patience = 0;
   closing.push(() => watch.stop());
+  // After the tasks were let go: their ends may take of what it has.
+  closing.push(() => budgets.stop());
   closing.push(() => dispatcher.stop(patience));
   // Before the tasks are let go, which their agents have and whoever takes them over counts.
   closing.push(() => allotments.stop());
@@ -131,6 +142,7 @@ async function build(base: EngineBase): Promise<Engine> {
     onExpired() {
       dispatcher.abandon();
       allotments.reset();
+      budgets.reset();
     },
   });
   // Before anybody can ask for them, what is known to be nobody's is taken up.
@@ -138,6 +150,7 @@ async function build(base: EngineBase): Promise<Engine> {
   claims.start();
   watch.start();
   allotments.start();
+  budgets.start();
 
   return {
     ...useCases,

@@ -6,6 +6,7 @@ import { SignalboxError } from "../domain/errors.ts";
 import { addAgentsCommands } from "./agents.ts";
 import { addApplyCommand } from "./apply.ts";
 import { addApprovalsCommands } from "./approvals.ts";
+import { addBudgetsCommands } from "./budgets.ts";
 import { addCacheCommands } from "./cache.ts";
 import { addCapabilitiesCommands } from "./capabilities.ts";
 import { addExchangeCommands } from "./exchange.ts";
@@ -45,6 +46,7 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addReputationCommands(program, cli);
   addApprovalsCommands(program, cli);
   addPolicyCommands(program, cli);
+  addBudgetsCommands(program, cli);
   return runProgram(program, args, cli);
 }
 

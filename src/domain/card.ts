@@ -12,6 +12,7 @@ import {
   AgentSkillSchema,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { Capability } from "./capability.ts";
+import { DELEGATION_EXTENSION, delegationDeclaration } from "./delegation-extension.ts";
 import { exchangeDeclaration } from "./exchange-extension.ts";
 import { ROUTING_EXTENSION, routingDeclaration } from "./routing-extension.ts";
 import { agentTenant, capabilityTenant } from "./target.ts";
@@ -161,14 +162,16 @@ function interfaces(url: string, grpc: string, tenant: string): AgentInterface[]
   return [at("JSONRPC", url, ""), at("HTTP+JSON", url, ""), at("GRPC", grpc, tenant)];
 }
 
+const OURS = [UPDATES_EXTENSION, ROUTING_EXTENSION, DELEGATION_EXTENSION];
+
 function capabilities(extendedAgentCard: boolean, extensions: AgentExtension[]): AgentCapabilities {
   // Of an agent that is such a router itself, clients get our numbers and our queue, not its.
-  const others = extensions.filter(({ uri }) => uri !== UPDATES_EXTENSION && uri !== ROUTING_EXTENSION);
+  const others = extensions.filter(({ uri }) => !OURS.includes(uri));
   return create(AgentCapabilitiesSchema, {
     streaming: true,
     pushNotifications: true,
     extendedAgentCard,
-    extensions: [...others, updatesDeclaration(), routingDeclaration()],
+    extensions: [...others, updatesDeclaration(), routingDeclaration(), delegationDeclaration()],
   });
 }
 

@@ -67,6 +67,8 @@ export function plainSummary(
     error: failed ? message || "The agent gave no reason." : "",
     attempt: header.attempt,
     cachedFrom: cachedFrom(metadata),
+    parentTaskId: header.parent?.taskId ?? "",
+    delegationDepth: header.parent?.depth ?? 0,
   };
 }
 

@@ -6,6 +6,7 @@ import {
   TaskPushNotificationConfigSchema,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { canonicalDigest } from "./canonical-json.ts";
+import { DELEGATION_EXTENSION } from "./delegation-extension.ts";
 import { EXCHANGE_EXTENSION } from "./exchange-extension.ts";
 import { ROUTING_EXTENSION } from "./routing-extension.ts";
 import { UPDATES_EXTENSION } from "./updates-extension.ts";
@@ -65,7 +66,8 @@ export function resultKey(
     generation,
     principalId: principalId ?? null,
     input,
-    metadata: without(metadata, ROUTING_EXTENSION, CARRIAGE),
+    // On whose behalf it is done makes no other result.
+    metadata: without(without(metadata, ROUTING_EXTENSION, CARRIAGE), DELEGATION_EXTENSION, ["parentTaskId"]),
     acceptedOutputModes: configuration?.acceptedOutputModes ?? [],
     extensions: [...new Set(extensions)].filter((uri) => uri !== UPDATES_EXTENSION).sort(),
   });

@@ -5,6 +5,7 @@ import { type Claims, createClaims } from "../services/background/claims.ts";
 import { createDispatcher, type Dispatcher } from "../services/dispatcher.ts";
 import { createMirrorPolicy } from "../services/mirror-policy.ts";
 import { asOfNow } from "../services/rollouts.ts";
+import type { BudgetParts } from "./budgets.ts";
 import type { Clients } from "./clients.ts";
 import type { Ground } from "./ground.ts";
 import type { EngineBase } from "./options.ts";
@@ -22,6 +23,7 @@ export function buildDispatch(
   clients: Clients,
   { policy }: PolicyParts,
   routing: RoutingParts,
+  { budgets }: BudgetParts,
 ): DispatchParts {
   const { config, log, runtime } = base;
   const { leases, replica, hub, store, repositories } = ground;
@@ -39,6 +41,7 @@ export function buildDispatch(
     runtime,
     log,
     replicaId: replica.id,
+    billOf: budgets.billOf,
     findAgent: router.endpoint,
     loads: {
       ...loads,

@@ -5,6 +5,7 @@ import type { PolicyPhase } from "../domain/policy/facts.ts";
 import type { Verdict } from "../domain/policy/verdict.ts";
 import type { AgentHandler } from "../outbound/in-process-channel.ts";
 import type { ApprovalOutcome } from "../services/approvals/waiting-tasks.ts";
+import type { BudgetRulesOf } from "../services/budget-holds.ts";
 import type { LookupOutcome } from "../services/lookup-counts.ts";
 import type { MirrorOutcome } from "../services/mirrors.ts";
 import type { Runtime } from "../services/runtime.ts";
@@ -35,6 +36,10 @@ export interface EngineListeners {
   onReputation(outcome: "good" | "bad" | "neutral" | "report", count: number): void;
   /** Told of each check of an agent. */
   onCheck(outcome: "passed" | "failed"): void;
+  /** Told of each task that is refused because a budget is used up. */
+  onBudgetRefused(): void;
+  /** Told of what a task cost beyond what its budget had left, in millionths of the currency. */
+  onBudgetOverrun(micros: number): void;
 }
 
 interface EngineSetup {
@@ -43,6 +48,8 @@ interface EngineSetup {
   runtime: Runtime;
   /** Agents that are functions in this process, by name. */
   inProcess?: ReadonlyMap<string, AgentHandler> | undefined;
+  /** The budgets of a workspace's policy. Left out, nothing is limited. */
+  budgetRulesOf?: BudgetRulesOf | undefined;
 }
 
 export interface EngineOptions extends EngineSetup, Partial<EngineListeners> {

@@ -3,8 +3,9 @@
 import { type Approvals, createApprovals } from "../services/approvals/approvals.ts";
 import { createFindObstacle } from "../services/approvals/obstacle.ts";
 import { noBudgets } from "../services/budgets.ts";
+import type { BudgetUsage } from "../services/budget-usage.ts";
 import { type CachedResults, createCachedResults } from "../services/cached-results.ts";
-import { noDelegations } from "../services/delegations.ts";
+import { createDelegations } from "../services/delegations.ts";
 import { buildExchanges } from "../services/exchange/build.ts";
 import { withExchanges } from "../services/exchange/exchange-sender.ts";
 import type { Exchanges } from "../services/exchange/exchanges.ts";
@@ -32,6 +33,7 @@ import { readDecidedTasks } from "../store/route-reads.ts";
 import { createTaskEventReads } from "../store/task-event-reads.ts";
 import { createTaskRemoval } from "../store/task-removal.ts";
 import { createTransitionReads } from "../store/transition-reads.ts";
+import type { BudgetParts } from "./budgets.ts";
 import type { Clients } from "./clients.ts";
 import type { DispatchParts } from "./dispatch.ts";
 import type { Ground } from "./ground.ts";
@@ -57,6 +59,7 @@ export interface UseCases {
   readonly policyVersions: PolicyVersions;
   readonly policyTrials: PolicyTrials;
   readonly reputations: Reputations;
+  readonly budgetUsage: BudgetUsage;
 }
 
 export function buildUseCases(
@@ -66,6 +69,7 @@ export function buildUseCases(
   policyParts: PolicyParts,
   routing: RoutingParts,
   { dispatcher }: DispatchParts,
+  { budgets, budgetUsage }: BudgetParts,
 ): UseCases {
   const { db, config, log, runtime } = base;
   const { policy } = policyParts;
@@ -130,6 +134,9 @@ export function buildUseCases(
     budgets: noBudgets,
     delegations: noDelegations,
     trust: reputation,
+    policy: allowAll,
+    budgets,
+    delegations: createDelegations(store),
     dispatcher,
     tasks,
     pushConfigs,
@@ -194,5 +201,6 @@ export function buildUseCases(
       runtime,
       onReport: () => base.onReputation("report", 1),
     }),
+    budgetUsage,
   };
 }

@@ -16,6 +16,7 @@ import {
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ApprovalService } from "../../gen/signalbox/v1/approval_pb.ts";
+import { BudgetService } from "../../gen/signalbox/v1/budget_pb.ts";
 import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
 import { PolicyService } from "../../gen/signalbox/v1/policy_pb.ts";
@@ -110,6 +111,8 @@ export interface SignalboxClient {
   readonly approvals: Client<typeof ApprovalService>;
   /** What is allowed, and what would be by a draft. */
   readonly policies: Client<typeof PolicyService>;
+  /** How much may be spent, and how much is. */
+  readonly budgets: Client<typeof BudgetService>;
 
   /**
    * Sends a message. Waits until the task ends or needs something, unless `wait` is false. Some agents answer with a
@@ -153,6 +156,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
   const approvals = createClient(ApprovalService, transport);
   const policies = createClient(PolicyService, transport);
   const reputations = createClient(ReputationService, transport);
+  const budgets = createClient(BudgetService, transport);
 
   async function send(message: string | Message, options: SendOptions & { wait?: boolean } = {}) {
     const request = sendRequest(message, options);
@@ -239,6 +243,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     policies,
     reputations,
   };
+  return { a2a, registry, tasks, routes, rollouts, send, stream, watch, waitFor, messages, cache, budgets };
 }
 
 /** A message of the user with one text part. */

@@ -52,6 +52,8 @@ export interface BudgetHoldsDeps {
 }
 
 export interface BudgetHolds extends Budgets {
+  /** When a window ends, in milliseconds since the epoch, as this replica knows its budget. */
+  endOf(limit: LimitKey): number;
   /** The budgets of a workspace, as this replica knows them now. */
   indexOf(workspaceId: string): BudgetIndex | undefined;
   /** Another replica may have given something back, or want something. */
@@ -129,7 +131,6 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
     return rule.limits.find(({ period, unit }) => period === parsed.period && unit === parsed.unit)?.units;
   }
 
-  /** When a window ends, in milliseconds since the epoch, as this replica knows its budget. */
   function endOf({ workspaceId, key }: LimitKey): number {
     const parsed = parseBudgetKey(key);
     if (!parsed) return 0;
@@ -276,6 +277,7 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
   }
 
   return {
+    endOf,
     indexOf,
     reserve(spending) {
       const { context, route, isAnswered } = spending;

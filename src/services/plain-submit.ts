@@ -2,6 +2,7 @@
 import { create, type JsonObject } from "@bufbuild/protobuf";
 import { Role, type SendMessageRequest, SendMessageRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type SubmitTaskRequest, TaskPriority } from "../../gen/signalbox/v1/task_pb.ts";
+import { DELEGATION_EXTENSION } from "../domain/delegation-extension.ts";
 import { type FieldViolation, invalidArgument, SignalboxError } from "../domain/errors.ts";
 import { priorityOf } from "../domain/plain-task.ts";
 import { ROUTING_EXTENSION } from "../domain/routing-extension.ts";
@@ -25,10 +26,14 @@ export function messageOf(request: SubmitTaskRequest, messageId: string): SendMe
       ? { case: "data" as const, value: content.value }
       : { case: "text" as const, value: content.value ?? "" };
   const wishes = wishesOf(request);
+  const metadata: JsonObject = {
+    ...(Object.keys(wishes).length > 0 && { [ROUTING_EXTENSION]: wishes }),
+    ...(request.parentTaskId !== "" && { [DELEGATION_EXTENSION]: { parentTaskId: request.parentTaskId } }),
+  };
   return create(SendMessageRequestSchema, {
     message: { messageId, contextId, role: Role.USER, parts: [{ content: part }] },
     configuration: { returnImmediately: true },
-    ...(Object.keys(wishes).length > 0 && { metadata: { [ROUTING_EXTENSION]: wishes } }),
+    ...(Object.keys(metadata).length > 0 && { metadata }),
   });
 }
 
@@ -56,6 +61,7 @@ const FIELDS: readonly (readonly [ofMessage: string, ofRequest: string])[] = [
   [`metadata["${ROUTING_EXTENSION}"].capability`, "capabilityId"],
   [`metadata["${ROUTING_EXTENSION}"].agent`, "agentId"],
   [`metadata["${ROUTING_EXTENSION}"].`, ""],
+  [`metadata["${DELEGATION_EXTENSION}"].`, ""],
 ];
 
 /** The same refusal, with the fields that the client has sent. */

@@ -1,5 +1,6 @@
 /** Brings messages to the agent of one task: what travels with them, and with which of the agent's ids. */
 import type { Message, StreamResponse } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { withTask } from "../domain/delegation-extension.ts";
 import type { Delivery, TaskHeader } from "../domain/task-log.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { AgentClient, AgentSendOptions } from "./agent-port.ts";
@@ -11,6 +12,8 @@ export interface DeliveryDeps {
   readonly runtime: Runtime;
   /** Longest silence of an agent, in milliseconds. */
   readonly agentTimeoutMs: number;
+  /** Whether the agent is told which task it has, so that it can send others on its behalf. */
+  readonly delegates?: boolean;
 }
 
 /** Where the task is looked at when something is delivered: its agent, and the agent's ids. */
@@ -64,8 +67,9 @@ export class TaskDelivery {
   }
 
   #options(delivery: Delivery): AgentSendOptions {
-    const { deadlineAt } = this.#writer.image.header;
-    const { agentTimeoutMs } = this.#deps;
-    return { ...delivery, signal: this.#signal, timeoutMs: agentTimeoutMs, ...(deadlineAt && { deadlineAt }) };
+    const { deadlineAt, taskId } = this.#writer.image.header;
+    const { agentTimeoutMs, delegates } = this.#deps;
+    const told = delegates && { metadata: withTask(delivery.metadata, taskId) };
+    return { ...delivery, ...told, signal: this.#signal, timeoutMs: agentTimeoutMs, ...(deadlineAt && { deadlineAt }) };
   }
 }

@@ -1,6 +1,7 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import { type Message, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ownText } from "../domain/agent-report.ts";
+import { mayDelegate } from "../domain/delegation-extension.ts";
 import { type Delivery, stateOf } from "../domain/task-log.ts";
 import type { TaskResult } from "../domain/task-result.ts";
 import { isTerminal } from "../domain/task-state.ts";
@@ -32,6 +33,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   readonly outputSchema: JsonObject | undefined;
   readonly agentTimeoutMs: number;
   readonly agentAwayMs: number;
+  readonly delegates: boolean;
   readonly reporter: TaskReporter;
   readonly delivery: TaskDelivery;
   readonly #deps: RunnerDeps;
@@ -66,6 +68,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     this.outputSchema = agent.outputSchema;
     this.agentTimeoutMs = deps.agentTimeoutMs;
     this.agentAwayMs = deps.agentAwayMs;
+    this.delegates = mayDelegate(agent.card);
     this.#client = client;
     this.#agent = agent;
     this.#life = life;

@@ -17,6 +17,7 @@ const open = () =>
     policyFilesAreValid: () => undefined,
     agents: () => [],
     leastTrusted: () => [],
+    budgets: async () => [],
   });
 const transitionsOn = (page: string) =>
   new Map(

@@ -20,6 +20,7 @@ import {
   QuoteSource,
   type Revise,
 } from "../../../gen/signalbox/v1/message_pb.ts";
+import { DELEGATION_EXTENSION } from "../../domain/delegation-extension.ts";
 import { clip, invalidArgument, SignalboxError } from "../../domain/errors.ts";
 import { EXCHANGE_EXTENSION } from "../../domain/exchange-extension.ts";
 import { ROUTER } from "../../domain/exchange-rules.ts";
@@ -73,6 +74,7 @@ export function createTaskActs(deps: TaskActsDeps): { delegate: Act<"delegate">;
         [EXCHANGE_EXTENSION]: { correlationId: message.correlationId },
         ...(quote?.source === QuoteSource.AGENT && { [QUOTE_EXTENSION]: { quote: toJson(QuoteSchema, quote) } }),
         ...(quote && { [ROUTING_EXTENSION]: quotedWishes(request, quote) }),
+        ...(asked.parentTaskId !== "" && { [DELEGATION_EXTENSION]: onBehalfOf(request, asked.parentTaskId) }),
       };
       const task = await sent(act, { ...request, metadata }, 0, !asked.returnImmediately);
       return { case: "delegate", value: { task } };
@@ -145,6 +147,18 @@ function quotedWishes({ metadata }: SendMessageRequest, { agentId, capabilityId,
     throw invalidArgument([{ field: "message.delegate.quoteId", description }]);
   }
   return { ...wished, agent: agentId, capability: capabilityId };
+}
+
+/** What the delegation extension says. Throws INVALID_ARGUMENT where the request and the envelope differ. */
+function onBehalfOf({ metadata }: SendMessageRequest, parentTaskId: string): JsonValue {
+  const said = metadata?.[DELEGATION_EXTENSION] ?? {};
+  // Whoever looks for the parent says what is wrong with it.
+  if (typeof said !== "object" || Array.isArray(said)) return said;
+  if (said.parentTaskId !== undefined && said.parentTaskId !== parentTaskId) {
+    const description = "is not what the metadata of the request names; leave one of them out";
+    throw invalidArgument([{ field: "message.delegate.parentTaskId", description }]);
+  }
+  return { ...said, parentTaskId };
 }
 
 function further({ taskId, content }: Revise, messageId: string): Message {

@@ -1,6 +1,7 @@
 /** Metrics after Prometheus conventions: `signalbox_*`, seconds and bytes. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { Alert } from "../../../gen/signalbox/v1/rollout_pb.ts";
+import type { BudgetGauge } from "../../services/budget-usage.ts";
 
 export interface Metrics {
   readonly contentType: string;
@@ -19,6 +20,8 @@ export interface Metrics {
   policyReload(result: "loaded" | "refused"): void;
   policyVerdict(phase: "ADMISSION" | "CANDIDATE" | "RESULT", effect: "ALLOW" | "DENY" | "REQUIRE_APPROVAL"): void;
   reputation(outcome: "good" | "bad" | "neutral" | "report", count: number): void;
+  budgetRefused(): void;
+  budgetOverrun(micros: number): void;
 }
 
 export interface MetricsSources {
@@ -44,6 +47,8 @@ export interface MetricsSources {
   agents: () => { agentId: string; healthy: boolean; circuitOpen: boolean; ejected: boolean }[];
   /** How agents stand: at most so many, those first that are trusted least. */
   leastTrusted: (most: number) => { agentId: string; trust: number; score: number }[];
+  /** Windows of budgets that are open now, over all replicas: a bounded number of them, the fullest first. */
+  budgets: () => Promise<BudgetGauge[]>;
 }
 
 const PHASES = ["ADMISSION", "CANDIDATE", "RESULT"] as const;
@@ -276,6 +281,26 @@ export function createMetrics(sources: MetricsSources): Metrics {
     "signalbox_reputation_score",
     "Share of its tasks that an agent ended well, older ones less, from 0 to 1.",
   );
+  const budgetGauge = (name: string, help: string) =>
+    new Gauge({ name, help, labelNames: ["workspace", "budget", "period", "unit", "share"], registers });
+  const budgetLimit = budgetGauge(
+    "signalbox_budget_limit",
+    "What may be used in the present window of a budget, in the currency or tasks. As the next three, of the 200 windows of which the greatest shares are used, over all replicas.",
+  );
+  const budgetUsed = budgetGauge("signalbox_budget_used", "What is used of it by tasks that have ended.");
+  const budgetReserved = budgetGauge("signalbox_budget_reserved", "What is held of it by tasks that have not ended.");
+  const budgetRatio = budgetGauge(
+    "signalbox_budget_used_ratio",
+    "Used and reserved, as a share of the limit, from 0 to 1.",
+  );
+  const budgetRefusals = new Counter({
+    name: "signalbox_budget_refusals_total",
+    help: "Tasks that were refused here because a budget was used up.",
+  });
+  const budgetOverruns = new Counter({
+    name: "signalbox_budget_overrun_total",
+    help: "What tasks that ended here cost beyond what their budgets had left, in the currency.",
+  });
   new Gauge({
     name: "signalbox_build_info",
     help: "1, with the version and the database backend as labels.",
@@ -286,9 +311,10 @@ export function createMetrics(sources: MetricsSources): Metrics {
   return {
     contentType: registry.contentType,
     async render() {
-      const [lags, alerts, [count]] = await Promise.all([
+      const [lags, alerts, budgets, [count]] = await Promise.all([
         within(DATABASE_TIMEOUT_MS, sources.outboxLag()),
         within(DATABASE_TIMEOUT_MS, sources.alerts()),
+        within(DATABASE_TIMEOUT_MS, sources.budgets()),
         within(
           DATABASE_TIMEOUT_MS,
           sources.waitingTasks().then((tasks) => [tasks]),
@@ -313,6 +339,14 @@ export function createMetrics(sources: MetricsSources): Metrics {
       for (const { duty, rows, seconds } of lags) {
         lagRows.set({ duty }, rows);
         lagSeconds.set({ duty }, seconds);
+      }
+      for (const gauge of [budgetLimit, budgetUsed, budgetReserved, budgetRatio]) gauge.reset();
+      for (const { workspaceId: workspace, budgetId: budget, period, unit, share, limit, used, reserved } of budgets) {
+        const labels = { workspace, budget, period, unit, share };
+        budgetLimit.set(labels, limit);
+        budgetUsed.set(labels, used);
+        budgetReserved.set(labels, reserved);
+        budgetRatio.set(labels, limit > 0 ? (used + reserved) / limit : 1);
       }
       crossed.reset();
       measured.reset();
@@ -345,6 +379,8 @@ export function createMetrics(sources: MetricsSources): Metrics {
     policyReload: (result) => policyReloads.inc({ result }),
     policyVerdict: (phase, effect) => verdictCounters[`${phase} ${effect}`]?.inc(),
     reputation: (outcome, count) => outcomes.inc({ outcome }, count),
+    budgetRefused: () => budgetRefusals.inc(),
+    budgetOverrun: (micros) => budgetOverruns.inc(micros / 1e6),
   };
 }
 

@@ -1,0 +1,33 @@
+/** What tasks may cost: what holds it for them, and what tells how much is used. */
+import { type BudgetHolds, createBudgetHolds } from "../services/budget-holds.ts";
+import { type BudgetUsage, createBudgetUsage } from "../services/budget-usage.ts";
+import { createBudgetRepository } from "../store/budget-repository.ts";
+import { createBudgetUsageReads } from "../store/budget-usage-reads.ts";
+import type { Ground } from "./ground.ts";
+import type { EngineBase } from "./options.ts";
+
+export interface BudgetParts {
+  readonly budgets: BudgetHolds;
+  readonly budgetUsage: BudgetUsage;
+}
+
+export function buildBudgets(base: EngineBase, { store, hub, replica }: Ground): BudgetParts {
+  const { db, runtime, log } = base;
+  const reads = createBudgetUsageReads(db);
+  const budgets: BudgetHolds = createBudgetHolds({
+    rulesOf: base.budgetRulesOf ?? (() => []),
+    repository: createBudgetRepository(db, (limit) => new Date(budgets.endOf(limit))),
+    reads,
+    store,
+    replicaId: replica.id,
+    announce: () => hub.announceWork(),
+    onRefused: base.onBudgetRefused,
+    onOverrun: base.onBudgetOverrun,
+    runtime,
+    log,
+  });
+  hub.onWork((origin) => {
+    if (origin === "elsewhere") budgets.heed();
+  });
+  return { budgets, budgetUsage: createBudgetUsage({ reads, indexOf: budgets.indexOf, runtime }) };
+}
