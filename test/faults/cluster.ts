@@ -28,6 +28,7 @@ const SETTINGS = {
   "circuit.open-ms": "200",
   "circuit.open-max-ms": "1000",
   "health.interval-ms": "2000",
+  "reputation.enforce": "false",
   "stream.poll-ms": "1000",
 };
 
