@@ -29,7 +29,7 @@ export interface Ground {
 }
 
 export async function buildGround({ db, config, log, runtime, closing }: EngineBase): Promise<Ground> {
-  const leases = createLeaseRepository(db);
+  const leases = createLeaseRepository(db, config.audit.enabled);
   const alone = db.backend === "pglite";
   const replica = await joinReplicas({ leases, runtime, log, leaseMs: config.lease.ms, alone });
   const hub = createUpdateHub();
