@@ -15,6 +15,7 @@ import { buildUseCases, type UseCases } from "./engine/use-cases.ts";
 import type { AgentDirectory } from "./services/agent-directory.ts";
 import type { AgentHealthService } from "./services/agent-health.ts";
 import type { Alerts } from "./services/alerts.ts";
+import type { Refusals } from "./services/audit-refusals.ts";
 import type { Outbox } from "./services/background/outbox.ts";
 import { noPolicyFiles } from "./services/background/policy-files.ts";
 import type { Dispatcher } from "./services/dispatcher.ts";
@@ -42,6 +43,7 @@ export interface Engine extends UseCases {
   readonly replicas: number;
   /** This replica's lease: its id, and how long the lease holds without another heartbeat, in milliseconds. */
   lease(): { replicaId: string; leftMs: number };
+  readonly refusals: Refusals;
   /** How agents do, as this replica sees it. */
   readonly loads: AgentLoads;
   /** Whether the policy files of this server are as they stand on its disk; undefined without any. */
@@ -109,16 +111,12 @@ async function build(base: EngineBase): Promise<Engine> {
   const ground = await buildGround(base);
   const clients = buildClients(base);
   const routing = buildRouting(base, ground, clients, policy, () => dispatch.claims.lookAtAgents());
-  const dispatch: DispatchParts = buildDispatch(base, ground, clients, policy, routing);
-  const useCases = buildUseCases(base, ground, clients, policy, routing, dispatch);
-  const outbox = await startDuties(base, ground, clients, routing);
-  const routing = buildRouting(base, ground, clients, () => dispatch.claims.lookAtAgents());
-  const money = buildBudgets(base, ground);
-  const dispatch: DispatchParts = buildDispatch(base, ground, clients, routing, money);
-  const useCases = buildUseCases(base, ground, clients, routing, dispatch, money);
-  const outbox = await startDuties(base, ground, clients);
+  const money = buildBudgets(base, ground, policy);
+  const dispatch: DispatchParts = buildDispatch(base, ground, clients, policy, routing, money);
+  const useCases = buildUseCases(base, ground, clients, policy, routing, dispatch, money);
+  const outbox = await startDuties(base, ground, clients, policy, routing);
 
-  const { leases, replica, hub, hints } = ground;
+  const { leases, replica, hub, hints, refusals } = ground;
   const { watch, rollouts, router, alerts, allotments, agentQueue } = routing;
   const { dispatcher, claims } = dispatch;
   const { budgets } = money;
@@ -156,6 +154,7 @@ async function build(base: EngineBase): Promise<Engine> {
     ...useCases,
     db,
     hub,
+    refusals,
     directory: watch.directory,
     router,
     rollouts,
@@ -170,7 +169,7 @@ async function build(base: EngineBase): Promise<Engine> {
     policyFilesAreValid: () => (policy.files === noPolicyFiles ? undefined : policy.files.problems.length === 0),
     agentHealth: watch.health,
     agentGauges: watch.gauges,
-    reputation: routing.reputation,
+    reputation: policy.reputation,
     get waitingAtAgents() {
       return agentQueue.waiting;
     },

@@ -5,17 +5,22 @@ import { createBudgetRepository } from "../store/budget-repository.ts";
 import { createBudgetUsageReads } from "../store/budget-usage-reads.ts";
 import type { Ground } from "./ground.ts";
 import type { EngineBase } from "./options.ts";
+import type { PolicyParts } from "./policy.ts";
 
 export interface BudgetParts {
   readonly budgets: BudgetHolds;
   readonly budgetUsage: BudgetUsage;
 }
 
-export function buildBudgets(base: EngineBase, { store, hub, replica }: Ground): BudgetParts {
+export function buildBudgets(
+  base: EngineBase,
+  { store, hub, replica }: Ground,
+  { policies }: PolicyParts,
+): BudgetParts {
   const { db, runtime, log } = base;
   const reads = createBudgetUsageReads(db);
   const budgets: BudgetHolds = createBudgetHolds({
-    rulesOf: base.budgetRulesOf ?? (() => []),
+    rulesOf: base.budgetRulesOf ?? ((workspaceId) => policies.of(workspaceId).budgets),
     repository: createBudgetRepository(db, (limit) => new Date(budgets.endOf(limit))),
     reads,
     store,

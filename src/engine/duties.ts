@@ -11,13 +11,15 @@ import { createPushQueue } from "../store/push-queue.ts";
 import type { Clients } from "./clients.ts";
 import type { Ground } from "./ground.ts";
 import type { EngineBase } from "./options.ts";
+import type { PolicyParts } from "./policy.ts";
 import type { RoutingParts } from "./routing.ts";
 
 export async function startDuties(
   base: EngineBase,
   { hub, replica }: Ground,
   { webhooks }: Clients,
-  { reputationRepository, trustRules, watch }: RoutingParts,
+  { reputationRepository, trustRules }: PolicyParts,
+  { watch }: RoutingParts,
 ): Promise<Outbox> {
   const { db, config, log, runtime, closing } = base;
   const push = startPushNotifications({

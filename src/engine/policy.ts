@@ -1,10 +1,13 @@
-/** What decides what may be done: the server's policy files, the policies of workspaces, and what is asked of both. */
+/** What decides what may be done: the server's policy files, the policies of workspaces, what is asked of both, and how far agents are trusted by them. */
+import { DEFAULT_TRUST_RULE } from "../domain/reputation/trust-rule.ts";
 import { noPolicyFiles, type PolicyFiles, startPolicyFiles } from "../services/background/policy-files.ts";
 import { createPolicies, type Policies } from "../services/policies.ts";
 import { createPolicy, type Policy } from "../services/policy.ts";
 import { createPolicyReader, type PolicyReader } from "../services/policy-reader.ts";
-import { trustAll } from "../services/trust.ts";
+import { createReputation, type Reputation } from "../services/reputation.ts";
+import type { TrustRules } from "../services/trust.ts";
 import { createPolicyRepository, type PolicyRepository } from "../store/policy-repository.ts";
+import { createReputationRepository, type ReputationRepository } from "../store/reputation-repository.ts";
 import type { EngineBase } from "./options.ts";
 
 export interface PolicyParts {
@@ -13,6 +16,9 @@ export interface PolicyParts {
   readonly files: PolicyFiles;
   readonly reader: PolicyReader;
   readonly repository: PolicyRepository;
+  readonly trustRules: TrustRules;
+  readonly reputationRepository: ReputationRepository;
+  readonly reputation: Reputation;
 }
 
 /** Throws POLICY_FILES_INVALID when the server's files cannot be used. */
@@ -26,6 +32,17 @@ export async function buildPolicy({ db, config, log, runtime, closing, ...base }
   closing.push(() => files.stop());
   const repository = createPolicyRepository(db);
   const policies = createPolicies({ repository, files, reader, runtime, log, standard, onReload });
-  const policy = createPolicy({ policies, trust: trustAll, runtime, onVerdict: base.onPolicyVerdict });
-  return { policies, policy, files, reader, repository };
+  const trustRules: TrustRules = {
+    load: policies.load,
+    of: (workspaceId) => policies.of(workspaceId).trust ?? DEFAULT_TRUST_RULE,
+  };
+  const reputationRepository = createReputationRepository(db);
+  const reputation = createReputation({
+    repository: reputationRepository,
+    runtime,
+    rules: trustRules,
+    enforces: config.reputation.enforce,
+  });
+  const policy = createPolicy({ policies, trust: reputation, runtime, onVerdict: base.onPolicyVerdict });
+  return { policies, policy, files, reader, repository, trustRules, reputationRepository, reputation };
 }

@@ -3,7 +3,6 @@ import { type AgentPlaces, createAgentPlaces } from "../services/agent-places.ts
 import { type AgentWatch, createAgentWatch } from "../services/agent-watch.ts";
 import { type Alerts, createAlerts } from "../services/alerts.ts";
 import type { FindAnotherAgent } from "../services/another-agent.ts";
-import { createReputation, type Reputation } from "../services/reputation.ts";
 import { createRollouts, type Rollouts } from "../services/rollouts.ts";
 import { createRouter, type Router } from "../services/router.ts";
 import { fullByLoad } from "../services/routing/fullness.ts";
@@ -11,11 +10,9 @@ import { createOpenCircuits } from "../services/routing/open-circuits.ts";
 import { createSecondAgent } from "../services/routing/second-agent.ts";
 import { createLocality } from "../services/routing/steer.ts";
 import { createWorkspaceSettings, type WorkspaceSettings } from "../services/routing/workspace-settings.ts";
-import { defaultTrustRules, type TrustRules } from "../services/trust.ts";
 import { createAgentHealthRepository } from "../store/agent-health-repository.ts";
 import { createAgentQueueRepository } from "../store/agent-queue-repository.ts";
 import { createAllotmentRepository } from "../store/allotment-repository.ts";
-import { createReputationRepository, type ReputationRepository } from "../store/reputation-repository.ts";
 import { readDecision } from "../store/route-reads.ts";
 import { createRoutingSettingsRepository } from "../store/routing-settings-repository.ts";
 import { createSignalRepository } from "../store/signal-repository.ts";
@@ -28,9 +25,6 @@ export interface RoutingParts extends AgentPlaces {
   readonly watch: AgentWatch;
   readonly settings: WorkspaceSettings;
   readonly rollouts: Rollouts;
-  readonly trustRules: TrustRules;
-  readonly reputationRepository: ReputationRepository;
-  readonly reputation: Reputation;
   readonly router: Router;
   readonly secondAgent: FindAnotherAgent;
   readonly alerts: Alerts;
@@ -43,7 +37,7 @@ export function buildRouting(
   base: EngineBase,
   ground: Ground,
   clients: Clients,
-  { policy }: PolicyParts,
+  { policy, reputation }: PolicyParts,
   onRoom: () => void,
 ): RoutingParts {
   const { db, config, log, runtime } = base;
@@ -56,6 +50,7 @@ export function buildRouting(
     signals: createSignalRepository(db),
     connector,
     cards: clients.cards,
+    audit: ground.audit,
     runtime,
     log,
     replicaId: replica.id,
@@ -65,11 +60,11 @@ export function buildRouting(
     onCheck: base.onCheck,
   });
   const { directory, loads, availability } = watch;
-  const settings = createWorkspaceSettings(createRoutingSettingsRepository(db), runtime);
+  const settings = createWorkspaceSettings(createRoutingSettingsRepository(db), runtime, ground.audit);
   const rollouts = createRollouts(repositories.rollouts, runtime);
   const places = createAgentPlaces({
     allotmentRepository: createAllotmentRepository(db),
-    queueRepository: createAgentQueueRepository(db),
+    queueRepository: createAgentQueueRepository(db, config.audit.enabled),
     directory,
     loads,
     runtime,
@@ -78,14 +73,6 @@ export function buildRouting(
     maxWaiting: config.limits.agentQueue,
     onRoom,
     announce: () => hub.announceWork(),
-  });
-  const trustRules = defaultTrustRules;
-  const reputationRepository = createReputationRepository(db);
-  const reputation = createReputation({
-    repository: reputationRepository,
-    runtime,
-    rules: trustRules,
-    enforces: config.reputation.enforce,
   });
   const choosing = {
     directory,
@@ -107,9 +94,6 @@ export function buildRouting(
     watch,
     settings,
     rollouts,
-    trustRules,
-    reputationRepository,
-    reputation,
     router,
     secondAgent: createSecondAgent(choosing),
     alerts: createAlerts({ rollouts, runtime, openCircuits: createOpenCircuits({ directory, loads, runtime }) }),

@@ -2,8 +2,8 @@
 
 import { type Approvals, createApprovals } from "../services/approvals/approvals.ts";
 import { createFindObstacle } from "../services/approvals/obstacle.ts";
-import { noBudgets } from "../services/budgets.ts";
 import type { BudgetUsage } from "../services/budget-usage.ts";
+import { noBudgets } from "../services/budgets.ts";
 import { type CachedResults, createCachedResults } from "../services/cached-results.ts";
 import { createDelegations } from "../services/delegations.ts";
 import { buildExchanges } from "../services/exchange/build.ts";
@@ -72,9 +72,9 @@ export function buildUseCases(
   { budgets, budgetUsage }: BudgetParts,
 ): UseCases {
   const { db, config, log, runtime } = base;
-  const { policy } = policyParts;
-  const { replica, hub, store, repositories } = ground;
-  const { router, rollouts, settings, agentQueue, readDecision, reputation } = routing;
+  const { policy, reputation } = policyParts;
+  const { router, rollouts, settings, agentQueue, readDecision } = routing;
+  const { replica, hub, store, audit, repositories } = ground;
   const { directory, loads, cardRefresh, health } = routing.watch;
   const { connector, webhooks, cards } = clients;
 
@@ -88,7 +88,13 @@ export function buildUseCases(
     runtime,
   });
   const taskExecutions = createTaskExecutions({ reads: createTransitionReads(db), tasks });
-  const pushConfigs = createPushConfigs({ repository: createPushConfigRepository(db), tasks, webhooks, runtime });
+  const pushConfigs = createPushConfigs({
+    repository: createPushConfigRepository(db),
+    tasks,
+    webhooks,
+    audit,
+    runtime,
+  });
   const results = createResultCacheRepository(db);
   const counter = createLookupCounter();
   const cache = createResultCache({
@@ -131,10 +137,7 @@ export function buildUseCases(
     idempotency,
     router,
     policy,
-    budgets: noBudgets,
-    delegations: noDelegations,
     trust: reputation,
-    policy: allowAll,
     budgets,
     delegations: createDelegations(store),
     dispatcher,
@@ -154,6 +157,7 @@ export function buildUseCases(
     cardRefresh,
     health,
     reputation,
+    audit,
     runtime,
   });
   const exchanges = buildExchanges({
@@ -177,15 +181,18 @@ export function buildUseCases(
     tasks,
     taskExecutions,
     plainTasks: createPlainTasks({ sender, tasks, store, hub, runtime }),
-    taskCleanup: createTaskCleanup({ tasks, removal: createTaskRemoval(db), hub, runtime }),
+    taskCleanup: createTaskCleanup({
+      tasks,
+      removal: createTaskRemoval(db, config.audit.enabled ? replica.id : undefined),
+      hub,
+      runtime,
+    }),
     taskEvents: createTaskEvents({ reads: createTaskEventReads(db), hub, runtime }),
     routes,
     pushConfigs,
     approvals,
     exchanges,
     registry,
-    rolloutSettings: createRolloutSettings({ repository: repositories.rollouts, rollouts, runtime }),
-    cachedResults: createCachedResults({ repository: results, counter }),
     policyVersions: createPolicyVersions({ ...policyParts, runtime }),
     policyTrials: createPolicyTrials({
       ...policyParts,
@@ -193,14 +200,16 @@ export function buildUseCases(
       runtime,
     }),
     reputations: createReputations({
-      repository: routing.reputationRepository,
+      repository: policyParts.reputationRepository,
       reputation,
-      rules: routing.trustRules,
+      rules: policyParts.trustRules,
       directory,
       tasks,
       runtime,
       onReport: () => base.onReputation("report", 1),
     }),
     budgetUsage,
+    rolloutSettings: createRolloutSettings({ repository: repositories.rollouts, rollouts, audit, runtime }),
+    cachedResults: createCachedResults({ repository: results, counter, audit }),
   };
 }

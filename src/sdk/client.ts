@@ -242,8 +242,8 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     approvals,
     policies,
     reputations,
+    budgets,
   };
-  return { a2a, registry, tasks, routes, rollouts, send, stream, watch, waitFor, messages, cache, budgets };
 }
 
 /** A message of the user with one text part. */

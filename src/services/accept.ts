@@ -133,7 +133,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     if (parent) await checkDelegate(context, parent, route);
     const { workspaceId } = context;
     const pushConfig = request.configuration?.taskPushNotificationConfig;
-    const pushing = pushConfig && (await deps.pushConfigs.prepare(pushConfig));
+    const pushing = pushConfig && (await deps.pushConfigs.prepare(context, pushConfig));
     const createdAt = runtime.now();
     const lifeMs = Math.min(
       deps.taskTimeoutMs,
@@ -216,7 +216,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     checkMediaTypes(message, agent.card);
     await policy.proceed(context, request, message, header, offer);
     const pushConfig = request.configuration?.taskPushNotificationConfig;
-    await (pushConfig && (await deps.pushConfigs.prepare(pushConfig)))?.store(
+    await (pushConfig && (await deps.pushConfigs.prepare(context, pushConfig)))?.store(
       context.workspaceId,
       header.taskId,
       "now",

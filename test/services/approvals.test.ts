@@ -115,7 +115,12 @@ describeEachBackend("approvals", (context) => {
         const { fence, leaseOwner, attempt, delivery, ...request } = headerOf({ createdAt: runtime.now() });
         const { taskId, contextId } = request;
         const message = create(MessageSchema, { messageId: "1", role: Role.USER, taskId, contextId });
-        return few.begin(request, { agent, message, delivery, principal: "anonymous", log: silent }, asked(overrides), {});
+        return few.begin(
+          request,
+          { agent, message, delivery, principal: "anonymous", log: silent },
+          asked(overrides),
+          {},
+        );
       },
       cancel(image) {
         const canceled = ({ header }: TaskImage) => [

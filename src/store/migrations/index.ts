@@ -14,11 +14,11 @@ import { up as exchanges } from "./0011-exchanges.ts";
 import { up as routingSettings } from "./0012-routing-settings.ts";
 import { up as reroutedTasks } from "./0013-rerouted-tasks.ts";
 import { up as audit } from "./0014-audit.ts";
+import { up as auditLog } from "./0015-audit-log.ts";
 import { up as policies } from "./0016-policies.ts";
 import { up as approvals } from "./0017-approvals.ts";
 import { up as budgets } from "./0018-budgets.ts";
 import { up as reputation } from "./0019-reputation.ts";
-import { up as auditLog } from "./0015-audit-log.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
