@@ -3,7 +3,6 @@
 import { type Approvals, createApprovals } from "../services/approvals/approvals.ts";
 import { createFindObstacle } from "../services/approvals/obstacle.ts";
 import type { BudgetUsage } from "../services/budget-usage.ts";
-import { noBudgets } from "../services/budgets.ts";
 import { type CachedResults, createCachedResults } from "../services/cached-results.ts";
 import { createDelegations } from "../services/delegations.ts";
 import { buildExchanges } from "../services/exchange/build.ts";
