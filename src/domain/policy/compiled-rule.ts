@@ -10,11 +10,11 @@ import type { Workshop } from "./workshop.ts";
 
 export interface CompiledRule {
   readonly rule: PolicyRule;
+  readonly ref: RuleRef;
   /** Its place in reports: the most specific first, then in the order of the documents. */
   readonly rank: number;
-  readonly matches: Predicate;
-  /** The same where that condition of its `when` is known to hold. Undefined where no other is left: it matches. */
-  without(known: Condition): Predicate | undefined;
+  /** Whether it matches where those of its conditions hold that are left out. */
+  test(conditions: readonly Condition[]): Predicate;
   /** Of a REQUIRE. */
   readonly require: ((facts: Facts, found: Shortfall) => void) | undefined;
 }
@@ -38,12 +38,9 @@ export function compileRule(rule: PolicyRule, workshop: Workshop, order: () => n
   const { then } = rule;
   return {
     rule,
+    ref: rule.ref,
     rank,
-    matches: matcherOf(rule, rule.when, workshop),
-    without(known) {
-      const others = rule.when.filter((condition) => condition !== known);
-      return others.length === 0 && rule.expr === undefined ? undefined : matcherOf(rule, others, workshop);
-    },
+    test: (conditions) => matcherOf(rule, conditions, workshop),
     require: then && requirementOf(then, rule.ref, rank, workshop, order),
   };
 }
@@ -117,7 +114,10 @@ function requirementOf(
   workshop: Workshop,
   order: () => number,
 ): (facts: Facts, found: Shortfall) => void {
-  const compiled = rules.map((rule) => compileRule(rule, workshop, order));
+  const compiled = rules.map((rule) => {
+    const made = compileRule(rule, workshop, order);
+    return { ...made, matches: made.test(rule.when) };
+  });
   const of = (effect: RuleRef["effect"]) => compiled.filter(({ rule }) => rule.ref.effect === effect);
   const [allows, denies, requires] = [of("ALLOW"), of("DENY"), of("REQUIRE")];
   const terms = approval && { rank, value: { rule: ref, ...approval } };

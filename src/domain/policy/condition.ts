@@ -17,9 +17,9 @@ export function predicateOf(
   timeZone: string,
   workshop: Workshop,
 ): { test: Predicate; mayThrow: boolean } {
-  const { info } = factOf(condition.fact)!;
-  const read = readerOf(condition.fact, timeZone, workshop);
-  const tests = condition.tests.map((test) => testOf(test, condition.fact, read, info, workshop));
+  const { name, info } = factOf(condition.fact)!;
+  const read = readerOf(name, timeZone, workshop);
+  const tests = condition.tests.map((test) => testOf(test, name, read, info, workshop));
   const [only] = tests;
   return {
     test: tests.length === 1 ? only! : (facts) => tests.every((test) => test(facts)),

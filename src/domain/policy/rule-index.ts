@@ -4,26 +4,20 @@
  */
 
 import type { CompiledRule } from "./compiled-rule.ts";
-import { type Predicate, type Reader, readerOf } from "./condition.ts";
+import { type Reader, readerOf } from "./condition.ts";
 import type { Condition, Operand } from "./document.ts";
 import { factOf, labelKey } from "./fact-table.ts";
 import type { Facts } from "./facts.ts";
+import { columnsOf, type Entry } from "./rule-columns.ts";
 import { getOrMake, type Workshop } from "./workshop.ts";
 
 export interface RuleIndex {
-  readonly size: number;
   /** The rules that match, each once, in no order. */
   matching(facts: Facts): readonly CompiledRule[];
 }
 
-/** A rule, and what is still to be asked of it where it is found. */
-interface Entry {
-  readonly rule: CompiledRule;
-  /** Undefined where nothing is. */
-  readonly test: Predicate | undefined;
-}
-
-type Buckets = Map<Operand, Entry[]>;
+/** By the value of a fact, the number of a group. */
+type Groups = Map<Operand, number>;
 
 /** A condition that a rule can be kept under: it holds for these values and no others. */
 interface Key {
@@ -38,46 +32,48 @@ const NONE: readonly CompiledRule[] = [];
 export function indexRules(rules: readonly CompiledRule[], workshop: Workshop): RuleIndex {
   const keys = rules.map(({ rule }) => rule.when.flatMap(keyOf));
   const shared = countShared(keys);
+  // The first group is of those that are always looked at.
   const always: Entry[] = [];
-  const byFact = new Map<string, Buckets>();
+  const groups: Entry[][] = [always];
+  const byFact = new Map<string, Groups>();
   for (const [i, rule] of rules.entries()) {
     const key = rarest(keys[i]!, shared);
     if (!key) {
-      always.push({ rule, test: rule.matches });
+      always.push(entryOf(rule, undefined));
       continue;
     }
-    const buckets = getOrMake(byFact, key.condition.fact, (): Buckets => new Map());
-    const entry = { rule, test: key.isAll ? rule.without(key.condition) : rule.matches };
-    for (const value of new Set(key.values)) getOrMake(buckets, value, (): Entry[] => []).push(entry);
+    const entry = entryOf(rule, key.isAll ? key.condition : undefined);
+    const places = getOrMake(byFact, key.condition.fact, (): Groups => new Map());
+    for (const value of new Set(key.values)) groups[getOrMake(places, value, () => groups.push([]) - 1)]!.push(entry);
   }
+  const columns = columnsOf(groups);
   const fields = [...byFact].filter(([fact]) => labelKey(fact) === undefined);
-  const single = fields.filter(([fact]) => !isList(fact)).map(([fact, buckets]) => fieldOf(fact, buckets, workshop));
-  const lists = fields.filter(([fact]) => isList(fact)).map(([fact, buckets]) => fieldOf(fact, buckets, workshop));
+  const single = fields.filter(([fact]) => !isList(fact)).map(([fact, places]) => fieldOf(fact, places, workshop));
+  const lists = fields.filter(([fact]) => isList(fact)).map(([fact, places]) => fieldOf(fact, places, workshop));
   const labels = new Map(
-    [...byFact].flatMap(([fact, buckets]) => {
+    [...byFact].flatMap(([fact, places]) => {
       const key = labelKey(fact);
-      return key === undefined ? [] : [[key, buckets] as const];
+      return key === undefined ? [] : [[key, places] as const];
     }),
   );
 
   return {
-    size: rules.length,
     matching(facts) {
-      let found = matchingOf(always, facts, undefined);
-      for (const { read, buckets } of single) {
-        const bucket = buckets.get(read(facts) as Operand);
-        if (bucket) found = matchingOf(bucket, facts, found);
+      let found = columns.matching(0, facts, undefined);
+      for (const { read, places } of single) {
+        const group = places.get(read(facts) as Operand);
+        if (group !== undefined) found = columns.matching(group, facts, found);
       }
-      for (const { read, buckets } of lists) {
+      for (const { read, places } of lists) {
         for (const value of (read(facts) as readonly string[] | undefined) ?? []) {
-          const bucket = buckets.get(value);
-          if (bucket) found = matchingOf(bucket, facts, found);
+          const group = places.get(value);
+          if (group !== undefined) found = columns.matching(group, facts, found);
         }
       }
       if (labels.size > 0 && facts.labels) {
         for (const key of Object.keys(facts.labels)) {
-          const bucket = labels.get(key)?.get(facts.labels[key]!);
-          if (bucket) found = matchingOf(bucket, facts, found);
+          const group = labels.get(key)?.get(facts.labels[key]!);
+          if (group !== undefined) found = columns.matching(group, facts, found);
         }
       }
       return found ?? NONE;
@@ -85,27 +81,19 @@ export function indexRules(rules: readonly CompiledRule[], workshop: Workshop): 
   };
 }
 
-/** Adds those of a bucket that match. */
-function matchingOf(
-  bucket: readonly Entry[],
-  facts: Facts,
-  found: CompiledRule[] | undefined,
-): CompiledRule[] | undefined {
-  let all = found;
-  for (const { rule, test } of bucket) {
-    if (test !== undefined && !test(facts)) continue;
-    if (all === undefined) all = [rule];
-    // A rule that names two roles is met twice by who has both.
-    else if (!all.includes(rule)) all.push(rule);
-  }
-  return all;
+/** What is still to be asked of a rule where that condition is known to hold. */
+function entryOf(rule: CompiledRule, known: Condition | undefined): Entry {
+  const { when, expr } = rule.rule;
+  const others = when.filter((condition) => condition !== known);
+  const test = others.length === 0 && expr === undefined ? undefined : rule.test(others);
+  return { rule, test, only: others.length === 1 && expr === undefined ? others[0] : undefined };
 }
 
 const isList = (fact: string): boolean => factOf(fact)!.info.kind === "texts";
 
-const fieldOf = (fact: string, buckets: Buckets, workshop: Workshop): { read: Reader; buckets: Buckets } => ({
-  read: readerOf(fact, "UTC", workshop),
-  buckets,
+const fieldOf = (fact: string, places: Groups, workshop: Workshop): { read: Reader; places: Groups } => ({
+  read: readerOf(factOf(fact)!.name, "UTC", workshop),
+  places,
 });
 
 function keyOf(condition: Condition): Key[] {
