@@ -13,9 +13,9 @@ import { createWorkshop, type Workshop } from "./workshop.ts";
 
 /** What is asked in one phase. */
 interface PhaseRules {
-  readonly deny: RuleIndex;
-  readonly require: RuleIndex;
-  readonly allow: RuleIndex;
+  readonly index: RuleIndex;
+  /** Whether any of its rules could refuse. */
+  readonly refuses: boolean;
   readonly otherwise: Verdict;
 }
 
@@ -44,8 +44,8 @@ export function compilePolicy(documents: readonly PolicyDocument[], fallback: De
   const guarding = of("RESULT").map(({ rule }) => couldMatch(rule, workshop));
   return {
     matters(phase) {
-      const { deny, require, otherwise } = phases[phase];
-      return deny.size > 0 || require.size > 0 || otherwise.effect === "DENY";
+      const { refuses, otherwise } = phases[phase];
+      return refuses || otherwise.effect === "DENY";
     },
     decide: (phase, facts) => decide(phases[phase], facts),
     guards: (facts) => guarding.some((could) => could(facts)),
@@ -58,33 +58,33 @@ function defaultOf(documents: readonly PolicyDocument[], fallback: DefaultEffect
   return said.includes("DENY") ? "DENY" : "ALLOW";
 }
 
-function phaseRules(rules: readonly CompiledRule[], otherwise: Verdict, workshop: Workshop): PhaseRules {
-  const of = (effect: RuleRef["effect"]) =>
-    indexRules(
-      rules.filter(({ rule }) => rule.ref.effect === effect),
-      workshop,
-    );
-  return { deny: of("DENY"), require: of("REQUIRE"), allow: of("ALLOW"), otherwise };
-}
+const phaseRules = (rules: readonly CompiledRule[], otherwise: Verdict, workshop: Workshop): PhaseRules => ({
+  index: indexRules(rules, workshop),
+  refuses: rules.some(({ rule }) => rule.ref.effect !== "ALLOW"),
+  otherwise,
+});
 
-function decide({ deny, require, allow, otherwise }: PhaseRules, facts: Facts): Verdict {
-  const denying = deny.matching(facts);
+function decide({ index, otherwise }: PhaseRules, facts: Facts): Verdict {
+  const matching = index.matching(facts);
+  if (matching.length === 0) return otherwise;
+  const denying = ofEffect(matching, "DENY");
   if (denying.length > 0) return { effect: "DENY", rules: refs(denying) };
-  const requiring = require.matching(facts);
-  if (requiring.length > 0) {
-    const found: Shortfall = { unmet: [], approvals: [] };
-    for (const rule of requiring) rule.require!(facts, found);
-    if (found.unmet.length > 0) return { effect: "DENY", rules: reported(found.unmet) };
-    if (found.approvals.length > 0)
-      return awaiting(found.approvals, otherwise.effect === "DENY" ? allow : undefined, facts);
-  }
-  const allowing = allow.matching(facts);
+  const found: Shortfall = { unmet: [], approvals: [] };
+  for (const { require } of matching) require?.(facts, found);
+  if (found.unmet.length > 0) return { effect: "DENY", rules: reported(found.unmet) };
+  const allowing = ofEffect(matching, "ALLOW");
+  // Approval does not stand in for the ALLOW that a closed policy asks for.
+  if (allowing.length === 0 && otherwise.effect === "DENY") return otherwise;
+  if (found.approvals.length > 0) return awaiting(found.approvals);
   return allowing.length > 0 ? { effect: "ALLOW", rules: refs(allowing) } : otherwise;
 }
 
-/** Approval does not stand in for the ALLOW that a closed policy asks for. */
-function awaiting(approvals: Ranked<ApprovalTerms>[], allow: RuleIndex | undefined, facts: Facts): Verdict {
-  if (allow && allow.matching(facts).length === 0) return DENIED;
+function ofEffect(rules: readonly CompiledRule[], effect: RuleRef["effect"]): readonly CompiledRule[] {
+  // Most often all are of one effect, and no list is to be made.
+  return rules.every(({ ref }) => ref.effect === effect) ? rules : rules.filter(({ ref }) => ref.effect === effect);
+}
+
+function awaiting(approvals: readonly Ranked<ApprovalTerms>[]): Verdict {
   const terms = approvals.toSorted((a, b) => a.rank - b.rank).map(({ value }) => value);
   const rules = terms.map(({ rule }) => rule).slice(0, MAX_REPORTED_RULES);
   return { effect: "REQUIRE_APPROVAL", rules, approval: together(terms) };
@@ -105,7 +105,7 @@ function together(terms: readonly ApprovalTerms[]): ApprovalTerms {
 }
 
 const refs = (rules: readonly CompiledRule[]): RuleRef[] =>
-  reported(rules.map(({ rank, rule }) => ({ rank, value: rule.ref })));
+  reported(rules.map(({ rank, ref }) => ({ rank, value: ref })));
 
 function reported(found: readonly Ranked<RuleRef>[]): RuleRef[] {
   if (found.length === 1) return [found[0]!.value];

@@ -10,9 +10,11 @@ import type { Workshop } from "./workshop.ts";
 
 export interface CompiledRule {
   readonly rule: PolicyRule;
+  readonly ref: RuleRef;
   /** Its place in reports: the most specific first, then in the order of the documents. */
   readonly rank: number;
-  readonly matches: Predicate;
+  /** Whether it matches where those of its conditions hold that are left out. */
+  test(conditions: readonly Condition[]): Predicate;
   /** Of a REQUIRE. */
   readonly require: ((facts: Facts, found: Shortfall) => void) | undefined;
 }
@@ -36,8 +38,9 @@ export function compileRule(rule: PolicyRule, workshop: Workshop, order: () => n
   const { then } = rule;
   return {
     rule,
+    ref: rule.ref,
     rank,
-    matches: matcherOf(rule, workshop),
+    test: (conditions) => matcherOf(rule, conditions, workshop),
     require: then && requirementOf(then, rule.ref, rank, workshop, order),
   };
 }
@@ -46,7 +49,7 @@ export function compileRule(rule: PolicyRule, workshop: Workshop, order: () => n
  * All conditions hold. One of which nothing can be known, because it throws, does not keep the others from saying no. If none
  * does, a rule that refuses or requires matches, and one that allows does not: what cannot be decided is not allowed.
  */
-function matcherOf({ ref, timeZone, when, expr }: PolicyRule, workshop: Workshop): Predicate {
+function matcherOf({ ref, timeZone, expr }: PolicyRule, when: readonly Condition[], workshop: Workshop): Predicate {
   const compiled = when
     .toSorted((a, b) => costOf(a) - costOf(b))
     .map((condition) => predicateOf(condition, timeZone, workshop));
@@ -111,7 +114,10 @@ function requirementOf(
   workshop: Workshop,
   order: () => number,
 ): (facts: Facts, found: Shortfall) => void {
-  const compiled = rules.map((rule) => compileRule(rule, workshop, order));
+  const compiled = rules.map((rule) => {
+    const made = compileRule(rule, workshop, order);
+    return { ...made, matches: made.test(rule.when) };
+  });
   const of = (effect: RuleRef["effect"]) => compiled.filter(({ rule }) => rule.ref.effect === effect);
   const [allows, denies, requires] = [of("ALLOW"), of("DENY"), of("REQUIRE")];
   const terms = approval && { rank, value: { rule: ref, ...approval } };

@@ -17,9 +17,9 @@ export function predicateOf(
   timeZone: string,
   workshop: Workshop,
 ): { test: Predicate; mayThrow: boolean } {
-  const { info } = factOf(condition.fact)!;
-  const read = readerOf(condition.fact, timeZone, workshop);
-  const tests = condition.tests.map((test) => testOf(test, read, info, workshop));
+  const { name, info } = factOf(condition.fact)!;
+  const read = readerOf(name, timeZone, workshop);
+  const tests = condition.tests.map((test) => testOf(test, name, read, info, workshop));
   const [only] = tests;
   return {
     test: tests.length === 1 ? only! : (facts) => tests.every((test) => test(facts)),
@@ -27,34 +27,45 @@ export function predicateOf(
   };
 }
 
-function testOf(test: Test, read: Reader, info: FactInfo, workshop: Workshop): Predicate {
+function testOf(test: Test, name: string, read: Reader, info: FactInfo, workshop: Workshop): Predicate {
   switch (test.operator) {
     case "in":
-      return info.kind === "texts" ? anyOf(read, among(test.values)) : is(read, among(test.values));
+      return foundOf(test.values, name, read, info);
     case "not_in": {
-      const found = info.kind === "texts" ? anyOf(read, among(test.values)) : is(read, among(test.values));
+      const found = foundOf(test.values, name, read, info);
       return (facts) => !found(facts);
     }
     case "matches": {
       const matches = workshop.pattern(test.pattern);
-      return info.kind === "texts" ? anyOf(read, matches) : is(read, matches as (value: Operand) => boolean);
+      if (info.kind === "texts") return anyOf(read, matches);
+      return (facts) => {
+        const value = read(facts);
+        return value !== undefined && matches(value as string);
+      };
     }
     case "exists": {
       const { exists } = test;
       return (facts) => isKnown(read(facts)) === exists;
     }
     default:
-      return ordered(test.operator, test.value, info.isOrdered ? ranked(read, info.values!) : read);
+      if (info.isOrdered) return ordered(test.operator, test.value, ranked(read, info.values!));
+      return isPlain(name) ? plainlyOrdered(test.operator, test.value, name) : ordered(test.operator, test.value, read);
   }
 }
 
-/** A single value is compared; what is not known is none. */
-const is = (read: Reader, test: (value: Operand) => boolean): Predicate => {
-  return (facts) => {
-    const value = read(facts);
-    return value !== undefined && test(value as Operand);
-  };
-};
+function foundOf(values: readonly Operand[], name: string, read: Reader, info: FactInfo): Predicate {
+  const [only] = values;
+  if (info.kind === "texts") {
+    const set = new Set(values);
+    return anyOf(read, (value) => set.has(value));
+  }
+  // An unknown value is none of them.
+  if (values.length > 1) {
+    const set: ReadonlySet<unknown> = new Set(values);
+    return (facts) => set.has(read(facts));
+  }
+  return isPlain(name) ? (facts) => facts[name] === only : (facts) => read(facts) === only;
+}
 
 const anyOf = (read: Reader, test: (value: string) => boolean): Predicate => {
   return (facts) => {
@@ -62,15 +73,6 @@ const anyOf = (read: Reader, test: (value: string) => boolean): Predicate => {
     return values?.some(test) ?? false;
   };
 };
-
-function among(values: readonly Operand[]): (value: Operand) => boolean {
-  if (values.length === 1) {
-    const [only] = values;
-    return (value) => value === only;
-  }
-  const set = new Set(values);
-  return (value) => set.has(value);
-}
 
 function ordered(operator: "<" | "<=" | ">" | ">=", bound: number, read: Reader): Predicate {
   // Of an unknown value every comparison is false, as it is of NaN.
@@ -86,10 +88,26 @@ function ordered(operator: "<" | "<=" | ">" | ">=", bound: number, read: Reader)
   }
 }
 
+/** The same of a fact that is a property: one call less, in what most rules do most. */
+function plainlyOrdered(operator: "<" | "<=" | ">" | ">=", bound: number, name: string): Predicate {
+  switch (operator) {
+    case "<":
+      return (facts) => (facts[name] as number) < bound;
+    case "<=":
+      return (facts) => (facts[name] as number) <= bound;
+    case ">":
+      return (facts) => (facts[name] as number) > bound;
+    case ">=":
+      return (facts) => (facts[name] as number) >= bound;
+  }
+}
+
 function ranked(read: Reader, values: readonly string[]): Reader {
   const ranks = new Map(values.map((value, rank) => [value, rank]));
   return (facts) => ranks.get(read(facts) as string);
 }
+
+const isPlain = (name: string): boolean => labelKey(name) === undefined && !Object.hasOwn(CLOCK_FACTS, name);
 
 const isKnown = (value: ReturnType<Reader>): boolean =>
   value !== undefined && !(Array.isArray(value) && value.length === 0);

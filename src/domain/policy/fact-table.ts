@@ -93,12 +93,25 @@ const ALIASES: Readonly<Record<string, string>> = { tenant_id: "workspace_id" };
 /** What may be written where a fact is meant. */
 const FACT_NAMES: readonly string[] = [...Object.keys(FACTS), ...Object.keys(ALIASES), `${LABELS}<key>`];
 
-/** A fact by what a document calls it; undefined where there is none. */
-export function factOf(written: string): { name: string; info: FactInfo } | undefined {
-  const name = Object.hasOwn(ALIASES, written) ? ALIASES[written]! : written;
-  if (Object.hasOwn(FACTS, name)) return { name, info: FACTS[name as keyof typeof FACTS] };
-  return name.length > LABELS.length && name.startsWith(LABELS) ? { name, info: LABEL } : undefined;
+export interface NamedFact {
+  /** The one text of that name that there is, so that looking it up is quick. */
+  readonly name: string;
+  readonly info: FactInfo;
 }
+
+/** A fact by what a document calls it; undefined where there is none. */
+export function factOf(written: string): NamedFact | undefined {
+  const known = BY_NAME.get(written);
+  if (known) return known;
+  return written.length > LABELS.length && written.startsWith(LABELS) ? { name: written, info: LABEL } : undefined;
+}
+
+const BY_NAME: ReadonlyMap<string, NamedFact> = new Map(
+  [...Object.keys(FACTS), ...Object.keys(ALIASES)].map((written) => {
+    const name = ALIASES[written] ?? written;
+    return [written, { name, info: FACTS[name as keyof typeof FACTS] }];
+  }),
+);
 
 /** What to write in place of a name that is no fact: the nearest that is, or where they are listed. */
 export function factHint(written: string): string {

@@ -14,7 +14,9 @@ export function operandOf(written: YamlText, info: FactInfo): { operand: Operand
     case "text":
     case "texts":
       if (value === null) return { must: "must be a text; for a fact that is not known write {exists: false}" };
-      return source.length <= MAX_TEXT ? { operand: source } : { must: `must have at most ${MAX_TEXT} characters` };
+      return source.length <= MAX_TEXT
+        ? { operand: copied(source) }
+        : { must: `must have at most ${MAX_TEXT} characters` };
     case "choice":
       return info.values!.includes(source)
         ? { operand: source }
@@ -38,6 +40,9 @@ export function operandOf(written: YamlText, info: FactInfo): { operand: Operand
     }
   }
 }
+
+/** A part of a text keeps the whole of it in memory, and is slow to compare. */
+const copied = (text: string): string => JSON.parse(JSON.stringify(text)) as string;
 
 /** `09:30` in minutes after midnight; undefined for what is no time. */
 export function minutesOf(text: string): number | undefined {

@@ -8,20 +8,23 @@ import { type Reader, readerOf } from "./condition.ts";
 import type { Condition, Operand } from "./document.ts";
 import { factOf, labelKey } from "./fact-table.ts";
 import type { Facts } from "./facts.ts";
+import { columnsOf, type Entry } from "./rule-columns.ts";
 import { getOrMake, type Workshop } from "./workshop.ts";
 
 export interface RuleIndex {
-  readonly size: number;
   /** The rules that match, each once, in no order. */
   matching(facts: Facts): readonly CompiledRule[];
 }
 
-type Buckets = Map<Operand, CompiledRule[]>;
+/** By the value of a fact, the number of a group. */
+type Groups = Map<Operand, number>;
 
 /** A condition that a rule can be kept under: it holds for these values and no others. */
 interface Key {
-  readonly fact: string;
+  readonly condition: Condition;
   readonly values: readonly Operand[];
+  /** Whether it says nothing but that. */
+  readonly isAll: boolean;
 }
 
 const NONE: readonly CompiledRule[] = [];
@@ -29,76 +32,82 @@ const NONE: readonly CompiledRule[] = [];
 export function indexRules(rules: readonly CompiledRule[], workshop: Workshop): RuleIndex {
   const keys = rules.map(({ rule }) => rule.when.flatMap(keyOf));
   const shared = countShared(keys);
-  const always: CompiledRule[] = [];
-  const byFact = new Map<string, Buckets>();
+  // The first group is of those that are always looked at.
+  const always: Entry[] = [];
+  const groups: Entry[][] = [always];
+  const byFact = new Map<string, Groups>();
   for (const [i, rule] of rules.entries()) {
     const key = rarest(keys[i]!, shared);
     if (!key) {
-      always.push(rule);
+      always.push(entryOf(rule, undefined));
       continue;
     }
-    const buckets = getOrMake(byFact, key.fact, (): Buckets => new Map());
-    for (const value of new Set(key.values)) {
-      const bucket = buckets.get(value);
-      if (bucket) bucket.push(rule);
-      else buckets.set(value, [rule]);
-    }
+    const entry = entryOf(rule, key.isAll ? key.condition : undefined);
+    const places = getOrMake(byFact, key.condition.fact, (): Groups => new Map());
+    for (const value of new Set(key.values)) groups[getOrMake(places, value, () => groups.push([]) - 1)]!.push(entry);
   }
+  const columns = columnsOf(groups);
   const fields = [...byFact].filter(([fact]) => labelKey(fact) === undefined);
-  const single = fields.filter(([fact]) => !isList(fact)).map(([fact, buckets]) => fieldOf(fact, buckets, workshop));
-  const lists = fields.filter(([fact]) => isList(fact)).map(([fact, buckets]) => fieldOf(fact, buckets, workshop));
+  const single = fields.filter(([fact]) => !isList(fact)).map(([fact, places]) => fieldOf(fact, places, workshop));
+  const lists = fields.filter(([fact]) => isList(fact)).map(([fact, places]) => fieldOf(fact, places, workshop));
   const labels = new Map(
-    [...byFact].flatMap(([fact, buckets]) => {
+    [...byFact].flatMap(([fact, places]) => {
       const key = labelKey(fact);
-      return key === undefined ? [] : [[key, buckets] as const];
+      return key === undefined ? [] : [[key, places] as const];
     }),
   );
 
   return {
-    size: rules.length,
     matching(facts) {
-      let found: CompiledRule[] | undefined;
-      const look = (bucket: readonly CompiledRule[] | undefined) => {
-        if (!bucket) return;
-        for (const rule of bucket) {
-          if (!rule.matches(facts)) continue;
-          if (!found) found = [rule];
-          // A rule that names two roles is met twice by who has both.
-          else if (!found.includes(rule)) found.push(rule);
+      let found = columns.matching(0, facts, undefined);
+      for (const { read, places } of single) {
+        const group = places.get(read(facts) as Operand);
+        if (group !== undefined) found = columns.matching(group, facts, found);
+      }
+      for (const { read, places } of lists) {
+        for (const value of (read(facts) as readonly string[] | undefined) ?? []) {
+          const group = places.get(value);
+          if (group !== undefined) found = columns.matching(group, facts, found);
         }
-      };
-      look(always);
-      for (const { read, buckets } of single) look(buckets.get(read(facts) as Operand));
-      for (const { read, buckets } of lists) {
-        for (const value of (read(facts) as readonly string[] | undefined) ?? []) look(buckets.get(value));
       }
       if (labels.size > 0 && facts.labels) {
-        for (const key of Object.keys(facts.labels)) look(labels.get(key)?.get(facts.labels[key]!));
+        for (const key of Object.keys(facts.labels)) {
+          const group = labels.get(key)?.get(facts.labels[key]!);
+          if (group !== undefined) found = columns.matching(group, facts, found);
+        }
       }
       return found ?? NONE;
     },
   };
 }
 
+/** What is still to be asked of a rule where that condition is known to hold. */
+function entryOf(rule: CompiledRule, known: Condition | undefined): Entry {
+  const { when, expr } = rule.rule;
+  const others = when.filter((condition) => condition !== known);
+  const test = others.length === 0 && expr === undefined ? undefined : rule.test(others);
+  return { rule, test, only: others.length === 1 && expr === undefined ? others[0] : undefined };
+}
+
 const isList = (fact: string): boolean => factOf(fact)!.info.kind === "texts";
 
-const fieldOf = (fact: string, buckets: Buckets, workshop: Workshop): { read: Reader; buckets: Buckets } => ({
-  read: readerOf(fact, "UTC", workshop),
-  buckets,
+const fieldOf = (fact: string, places: Groups, workshop: Workshop): { read: Reader; places: Groups } => ({
+  read: readerOf(factOf(fact)!.name, "UTC", workshop),
+  places,
 });
 
-function keyOf({ fact, tests }: Condition): Key[] {
-  const { kind, isOfClock } = factOf(fact)!.info;
+function keyOf(condition: Condition): Key[] {
+  const { kind, isOfClock } = factOf(condition.fact)!.info;
   if (isOfClock || (kind !== "text" && kind !== "texts" && kind !== "choice")) return [];
-  const test = tests.find(({ operator }) => operator === "in");
-  return test?.operator === "in" ? [{ fact, values: test.values }] : [];
+  const test = condition.tests.find(({ operator }) => operator === "in");
+  return test?.operator === "in" ? [{ condition, values: test.values, isAll: condition.tests.length === 1 }] : [];
 }
 
 /** How many rules could be kept under a value of a fact. */
 function countShared(keys: readonly (readonly Key[])[]): Map<string, Map<Operand, number>> {
   const shared = new Map<string, Map<Operand, number>>();
-  for (const { fact, values } of keys.flat()) {
-    const counts = getOrMake(shared, fact, (): Map<Operand, number> => new Map());
+  for (const { condition, values } of keys.flat()) {
+    const counts = getOrMake(shared, condition.fact, (): Map<Operand, number> => new Map());
     for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
   }
   return shared;
@@ -109,7 +118,7 @@ function rarest(keys: readonly Key[], shared: ReturnType<typeof countShared>): K
   let best: Key | undefined;
   let fewest = Number.POSITIVE_INFINITY;
   for (const key of keys) {
-    const counts = shared.get(key.fact)!;
+    const counts = shared.get(key.condition.fact)!;
     let most = 0;
     for (const value of key.values) most = Math.max(most, counts.get(value)!);
     if (most < fewest) [best, fewest] = [key, most];

@@ -31,7 +31,7 @@ export function createWorkshop(): Workshop {
 }
 
 /** The value of a key, made where there is none yet. */
-export function getOrMake<V>(map: Map<string, V>, key: string, make: () => V): V {
+export function getOrMake<K, V>(map: Map<K, V>, key: K, make: () => V): V {
   let value = map.get(key);
   if (value === undefined) {
     value = make();
