@@ -5,7 +5,7 @@ import type { Message, Part } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type RouteDecision, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { TaskParent } from "../domain/budget/hold.ts";
 import { costMicros, decimalOf } from "../domain/money.ts";
-import type { Facts } from "../domain/policy/facts.ts";
+import type { Fact, Facts } from "../domain/policy/facts.ts";
 import type { Priority } from "../domain/task-log.ts";
 import type { Principal } from "./request-context.ts";
 import type { Possible } from "./routing/offers.ts";
@@ -116,22 +116,28 @@ const USUAL_MODES = {
 
 /**
  * What is kept of the facts with a decision, so that it can be decided once more: those that are not in the decision
- * already, and not what says nothing.
+ * already, and are not as they nearly always are. Every task pays for it, also where there is no policy.
  */
-export function keptFacts(facts: Facts, { agent, capability }: Possible, decision: RouteDecision): JsonObject {
+export function keptFacts(
+  facts: Facts,
+  { agent, capability }: Possible,
+  source: RouteSource,
+  decision: RouteDecision,
+): JsonObject {
   const kept: Record<string, JsonValue> = {};
-  const { route_source: source } = facts;
-  if (typeof source === "string" && source !== sourceName(decision.source)) kept.route_source = source;
-  for (const name of KEPT) {
-    const value = facts[name];
-    if (value === undefined || value === STANDARD[name] || (Array.isArray(value) && value.length === 0)) continue;
-    kept[name] = value as JsonValue;
+  for (let i = 0; i < KEPT.length; i++) {
+    const name = KEPT[i]!;
+    const value = facts[name] as JsonValue | undefined;
+    if (value !== undefined && !isUsual(value, USUAL[name])) kept[name] = value;
   }
+  if (source !== decision.source) kept.route_source = sourceName(source) ?? "";
+  const capabilityId = capability?.capabilityId ?? "";
+  if (capabilityId !== decision.capabilityId) kept.capability_id = capabilityId;
   if (!capability) return kept;
-  kept.capability_access = capability.access;
-  if (capability.capabilityId !== decision.capabilityId) kept.capability_id = capability.capabilityId;
-  if (!decision.candidates.some(({ agentId }) => agentId === agent.agentId))
+  if (capability.access !== USUAL.capability_access) kept.capability_access = capability.access;
+  if (!decision.candidates.some(({ agentId }) => agentId === agent.agentId)) {
     kept.cost = decimalOf(capability.costMicros);
+  }
   for (const _ in capability.labels) {
     kept.labels = { ...capability.labels };
     break;
@@ -153,42 +159,52 @@ const KEPT = [
   "parent_agent_id",
 ] as const;
 
-/** What is known where nothing was kept. */
-const STANDARD: Facts = { task_priority: "NORMAL", delegation_depth: 0 };
+/** What a fact is that was not kept. */
+const USUAL = {
+  principal_id: undefined,
+  principal_roles: [],
+  principal_scopes: ["*"],
+  task_priority: "NORMAL",
+  context_id: undefined,
+  message_bytes: undefined,
+  message_parts: 1,
+  input_modes: ["text/plain"],
+  accepted_modes: [],
+  delegation_depth: 0,
+  parent_agent_id: undefined,
+  capability_access: "WRITE",
+} as const satisfies Facts;
+
+function isUsual(value: JsonValue, usual: Fact): boolean {
+  if (!Array.isArray(value) || !Array.isArray(usual)) return value === usual;
+  return value.length === usual.length && value.every((item, i) => item === usual[i]);
+}
 
 /** The facts of a request as they were kept with its decision; undefined where none were. */
 export function keptRequestFacts(workspaceId: string, { policyFacts, time }: RouteDecision): Facts | undefined {
   if (!policyFacts) return undefined;
-  const kept = policyFacts as Record<string, Facts[string]>;
-  return {
-    principal_roles: [],
-    principal_scopes: [],
-    input_modes: [],
-    accepted_modes: [],
-    ...STANDARD,
-    ...Object.fromEntries(KEPT.flatMap((name) => (name in kept ? [[name, kept[name]]] : []))),
-    workspace_id: workspaceId,
-    now: time ? timestampMs(time) : 0,
-  };
+  const { capability_access: _, ...usual } = USUAL;
+  const kept = Object.entries(policyFacts).filter(([name]) => Object.hasOwn(usual, name));
+  const now = time ? timestampMs(time) : 0;
+  return { ...usual, ...(Object.fromEntries(kept) as Facts), workspace_id: workspaceId, now };
 }
 
 /** The facts of the agent that was chosen as well, as they were when it was; undefined where none were kept. */
 export function keptCandidateFacts(workspaceId: string, decision: RouteDecision): Facts | undefined {
   const asked = keptRequestFacts(workspaceId, decision);
   if (!asked) return undefined;
-  const { agentId, capabilityId, candidates, source } = decision;
-  const kept = decision.policyFacts as Record<string, Facts[string]>;
+  const { agentId, candidates, source } = decision;
   const candidate = candidates.find((one) => one.agentId === agentId);
-  const { capability_access: access, capability_id: id, cost = "0", labels = NO_LABELS } = kept;
-  const named = kept.route_source ?? sourceName(source);
+  const kept = decision.policyFacts as Record<string, Fact> & Pick<Facts, "labels">;
+  const { capability_id: capabilityId = decision.capabilityId, capability_access: access, cost = "0" } = kept;
   return {
     ...asked,
     agent_id: agentId,
-    capability_id: access === undefined ? undefined : (id ?? capabilityId),
-    capability_access: access,
-    cost: costMicros(candidate?.cost ?? (cost as string)) ?? 0,
+    capability_id: capabilityId || undefined,
+    capability_access: capabilityId === "" ? undefined : (access ?? USUAL.capability_access),
+    cost: costMicros(candidate?.cost ?? String(cost)) ?? 0,
     reputation_score: candidate?.reputation,
-    route_source: named,
-    labels: labels as Record<string, string>,
+    route_source: (kept.route_source ?? sourceName(source)) || undefined,
+    labels: kept.labels ?? NO_LABELS,
   };
 }

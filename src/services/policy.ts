@@ -31,10 +31,10 @@ export interface Admitted {
   /** Where `source` said where to look for agents. Undefined where no rule is about agents: each may take it. */
   judge(source: RouteSource): Judge | undefined;
   /**
-   * Notes in a decision what was said of the agent that was chosen, and of what. Returns on what terms the task must be approved
-   * first, if it must.
+   * Notes in a decision what was said of the agent that was chosen, and of what. `source` said where to look. Returns on what
+   * terms the task must be approved first, if it must.
    */
-  note(decision: RouteDecision, chosen: Possible, judge: Judge | undefined): ApprovalTerms | undefined;
+  note(decision: RouteDecision, chosen: Possible, source: RouteSource): ApprovalTerms | undefined;
 }
 
 export interface Policy {
@@ -111,12 +111,12 @@ export function createPolicy({ policies, trust, runtime, onVerdict }: PolicyDeps
     };
   }
 
-  function admitted(active: ActivePolicy, asked: Facts, workspaceId: string): Admitted {
+  function admitted(active: ActivePolicy, asked: Facts, judge: Admitted["judge"]): Admitted {
     return {
-      judge: (source) => judgeBy(active, asked, workspaceId, source),
-      note(decision, chosen, judge) {
-        const verdict = judge?.of(chosen);
-        decision.policyFacts = keptFacts(asked, chosen, decision);
+      judge,
+      note(decision, chosen, source) {
+        const verdict = judge(source)?.of(chosen);
+        decision.policyFacts = keptFacts(asked, chosen, source, decision);
         if (verdict) decision.policy = decisionOf(active, "CANDIDATE", verdict);
         return verdict?.approval;
       },
@@ -128,21 +128,18 @@ export function createPolicy({ policies, trust, runtime, onVerdict }: PolicyDeps
       const active = await activeOf(context.workspaceId);
       const asked = factsOf(context, request, message, parent, runtime.now());
       refuseAtAdmission(active, asked);
-      return admitted(active, asked, context.workspaceId);
+      return admitted(active, asked, (source) => judgeBy(active, asked, context.workspaceId, source));
     },
 
     async readmit(task, decision) {
       const { workspaceId } = task;
       const active = await activeOf(workspaceId);
       const kept = (decision && keptRequestFacts(workspaceId, decision)) ?? factsOfTask(task);
-      const again = admitted(active, { ...kept, now: runtime.now().getTime() }, workspaceId);
-      return {
-        ...again,
-        judge: (source) => {
-          const judge = again.judge(source);
-          return judge && { ...judge, of: (offer) => withoutAsking(judge.of(offer), active, decision?.policy) };
-        },
-      };
+      const asked = { ...kept, now: runtime.now().getTime() };
+      return admitted(active, asked, (source) => {
+        const judge = judgeBy(active, asked, workspaceId, source);
+        return judge && { ...judge, of: (offer) => withoutAsking(judge.of(offer), active, decision?.policy) };
+      });
     },
 
     async proceed(context, request, message, { workspaceId, parent }, agent) {

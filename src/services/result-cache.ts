@@ -15,7 +15,7 @@ import type { ResultCacheRepository, ResultEntry, ResultTask } from "../store/re
 import type { TaskStore } from "../store/task-store.ts";
 import type { AgentDirectory, Offer } from "./agent-directory.ts";
 import type { LookupOutcome } from "./lookup-counts.ts";
-import type { Admitted, Judge } from "./policy.ts";
+import type { Admitted } from "./policy.ts";
 import type { RequestContext } from "./request-context.ts";
 import { ABSENT_MS, followResult } from "./result-follower.ts";
 import { type ResultTerms, resultTerms } from "./result-terms.ts";
@@ -72,7 +72,7 @@ interface Ask {
   readonly workspaceId: string;
   /** Of the agents whose results may be given. */
   readonly offers: readonly Offer[];
-  readonly judge: Judge | undefined;
+  readonly source: RouteSource;
   readonly admitted: Admitted;
   readonly terms: ResultTerms;
   readonly wishes: RoutingWishes;
@@ -116,7 +116,7 @@ export function createResultCache(deps: ResultCacheDeps): ResultCache {
     return {
       workspaceId,
       offers: allowed,
-      judge,
+      source: asked.source,
       admitted,
       terms,
       wishes,
@@ -137,7 +137,7 @@ export function createResultCache(deps: ResultCacheDeps): ResultCache {
     const result = stored && resultOf(foldTask(stored.header, stored.updates), ask.entry.taskId);
     if (!offer || !result) return undefined;
     const route = cachedRoute(offer, ask.wishes, runtime.now());
-    ask.admitted.note(route.decision, route, ask.judge);
+    ask.admitted.note(route.decision, route, ask.source);
     return {
       standIn: { isReady: true, answer: async () => result },
       route,

@@ -200,7 +200,7 @@ export function createRouter(deps: RouterDeps): Router {
         : findWithFallback(deps, quest, search);
       if (found.steered.fit.length > 0) {
         const route = settle(quest, settings, search, found, isPreview);
-        const approval = admitted.note(route.decision, route, quest.ask.judge);
+        const approval = admitted.note(route.decision, route, search.source);
         return { ...route, wishes, ...(approval && { approval }) };
       }
       nothing ??= { search, cuts: found.steered.cuts };
@@ -304,7 +304,7 @@ export function createRouter(deps: RouterDeps): Router {
     ];
     const settings = await deps.settings.of(workspaceId);
     const rerouted = settle(quest, settings, asked, { ...next, steered: { ...next.steered, cuts } }, false);
-    admitted.note(rerouted.decision, rerouted, judge);
+    admitted.note(rerouted.decision, rerouted, source);
     return rerouted;
   }
 

@@ -10,6 +10,7 @@ import type { ActContext } from "../../src/services/exchange/act.ts";
 import { type NegotiateDeps, negotiate } from "../../src/services/exchange/negotiate.ts";
 import { createAgentLoads } from "../../src/services/routing/agent-load.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
+import { openPolicy } from "../fixtures/open-policy.ts";
 
 const card = create(AgentCardSchema, {
   name: "Worker",
@@ -22,6 +23,7 @@ const quoteOf = async (loads: NegotiateDeps["loads"], nowMs: number, averageLate
     runtime: { ...systemRuntime(), elapsedMs: () => nowMs },
     loads,
     waitingAt: () => 0,
+    policy: openPolicy,
     settings: { of: async () => ({ weights: DEFAULT_WEIGHTS }) },
     directory: { agents: async () => ({ byCapability: new Map([["work", [offer]]]) }) },
     records: { count: async () => 0, addQuotes: async () => {} },

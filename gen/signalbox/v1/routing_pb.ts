@@ -237,7 +237,8 @@ export type RouteDecision = Message<"signalbox.v1.RouteDecision"> & {
   policy?: PolicyDecision | undefined;
 
   /**
-   * The facts that it was decided from, but for those that stand here already: with them ReplayPolicy decides it once more.
+   * The facts about the request, as docs/policy.md names them, but for those that stand here already or are as usual: with them
+   * ReplayPolicy decides it once more. They are kept also where there is no policy.
    *
    * @generated from field: google.protobuf.Struct policy_facts = 17;
    */

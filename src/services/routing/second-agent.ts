@@ -72,7 +72,7 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
       rollout: traceOf(steered),
     });
     deps.availability?.chosen(workspaceId, chosen.agent.agentId);
-    admitted.note(decision, chosen, judge);
+    admitted.note(decision, chosen, source);
     return { ...chosen, decision };
   };
 }
