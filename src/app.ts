@@ -98,6 +98,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       settings: ownCard,
       address: () => address,
       startedAt,
+      isGuarded: engine.isGuarded,
     });
 
     // transport

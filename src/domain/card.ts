@@ -48,6 +48,8 @@ export interface CardSubject {
 export interface CapabilitySubject {
   capabilityId: string;
   offers: readonly { agent: { card: AgentCard }; capability: Capability }[];
+  /** Whether its updates are streamed; left out, they are. */
+  streaming?: boolean;
 }
 
 /** The card of the router: one A2A agent with the skills of all agents. */
@@ -105,7 +107,7 @@ export function servedAgentCard({ agentId, card }: CardSubject, address: PublicA
 export function capabilityCard(
   settings: Pick<CardSettings, "version" | "provider">,
   address: PublicAddress,
-  { capabilityId, offers }: CapabilitySubject,
+  { capabilityId, offers, streaming }: CapabilitySubject,
 ): AgentCard {
   const first = offers[0]?.capability;
   const name = first?.name || capabilityId;
@@ -120,7 +122,7 @@ export function capabilityCard(
       capabilityTenant(capabilityId),
     ),
     ...(settings.provider && { provider: settings.provider }),
-    capabilities: capabilities(false, sharedExtensions(offers.map(({ agent }) => agent.card))),
+    capabilities: capabilities(false, sharedExtensions(offers.map(({ agent }) => agent.card)), streaming),
     defaultInputModes: union(offers.map(({ capability }) => capability.inputModes)),
     defaultOutputModes: union(offers.map(({ capability }) => capability.outputModes)),
     skills: [
@@ -161,11 +163,11 @@ function interfaces(url: string, grpc: string, tenant: string): AgentInterface[]
   return [at("JSONRPC", url, ""), at("HTTP+JSON", url, ""), at("GRPC", grpc, tenant)];
 }
 
-function capabilities(extendedAgentCard: boolean, extensions: AgentExtension[]): AgentCapabilities {
+function capabilities(extendedAgentCard: boolean, extensions: AgentExtension[], streaming = true): AgentCapabilities {
   // Of an agent that is such a router itself, clients get our numbers and our queue, not its.
   const others = extensions.filter(({ uri }) => uri !== UPDATES_EXTENSION && uri !== ROUTING_EXTENSION);
   return create(AgentCapabilitiesSchema, {
-    streaming: true,
+    streaming,
     pushNotifications: true,
     extendedAgentCard,
     extensions: [...others, updatesDeclaration(), routingDeclaration()],

@@ -15,6 +15,7 @@ import { up as routingSettings } from "./0012-routing-settings.ts";
 import { up as reroutedTasks } from "./0013-rerouted-tasks.ts";
 import { up as policies } from "./0016-policies.ts";
 import { up as approvals } from "./0017-approvals.ts";
+import { up as heldUpdates } from "./0019-held-updates.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
@@ -32,4 +33,5 @@ export const migrations: Record<string, Migration> = {
   "0013-rerouted-tasks": { up: reroutedTasks },
   "0016-policies": { up: policies },
   "0017-approvals": { up: approvals },
+  "0019-held-updates": { up: heldUpdates },
 };
