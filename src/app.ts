@@ -107,6 +107,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       settings: ownCard,
       address: () => address,
       startedAt,
+      isGuarded: engine.isGuarded,
     });
 
     // transport

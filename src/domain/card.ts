@@ -49,6 +49,8 @@ export interface CardSubject {
 export interface CapabilitySubject {
   capabilityId: string;
   offers: readonly { agent: { card: AgentCard }; capability: Capability }[];
+  /** Whether its updates are streamed; left out, they are. */
+  streaming?: boolean;
 }
 
 /** The card of the router: one A2A agent with the skills of all agents. */
@@ -106,7 +108,7 @@ export function servedAgentCard({ agentId, card }: CardSubject, address: PublicA
 export function capabilityCard(
   settings: Pick<CardSettings, "version" | "provider">,
   address: PublicAddress,
-  { capabilityId, offers }: CapabilitySubject,
+  { capabilityId, offers, streaming }: CapabilitySubject,
 ): AgentCard {
   const first = offers[0]?.capability;
   const name = first?.name || capabilityId;
@@ -121,7 +123,7 @@ export function capabilityCard(
       capabilityTenant(capabilityId),
     ),
     ...(settings.provider && { provider: settings.provider }),
-    capabilities: capabilities(false, sharedExtensions(offers.map(({ agent }) => agent.card))),
+    capabilities: capabilities(false, sharedExtensions(offers.map(({ agent }) => agent.card)), streaming),
     defaultInputModes: union(offers.map(({ capability }) => capability.inputModes)),
     defaultOutputModes: union(offers.map(({ capability }) => capability.outputModes)),
     skills: [
@@ -165,10 +167,13 @@ function interfaces(url: string, grpc: string, tenant: string): AgentInterface[]
 const OURS = [UPDATES_EXTENSION, ROUTING_EXTENSION, DELEGATION_EXTENSION];
 
 function capabilities(extendedAgentCard: boolean, extensions: AgentExtension[]): AgentCapabilities {
+}
+
+function capabilities(extendedAgentCard: boolean, extensions: AgentExtension[], streaming = true): AgentCapabilities {
   // Of an agent that is such a router itself, clients get our numbers and our queue, not its.
   const others = extensions.filter(({ uri }) => !OURS.includes(uri));
   return create(AgentCapabilitiesSchema, {
-    streaming: true,
+    streaming,
     pushNotifications: true,
     extendedAgentCard,
     extensions: [...others, updatesDeclaration(), routingDeclaration(), delegationDeclaration()],

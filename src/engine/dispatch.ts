@@ -4,8 +4,10 @@ import type { PermitTask } from "../services/agent-permits.ts";
 import { type Claims, createClaims } from "../services/background/claims.ts";
 import { createDispatcher, type Dispatcher } from "../services/dispatcher.ts";
 import { createMirrorPolicy } from "../services/mirror-policy.ts";
+import { createResultPolicy } from "../services/result-policy.ts";
 import { asOfNow } from "../services/rollouts.ts";
 import type { BudgetParts } from "./budgets.ts";
+import { createHeldUpdates } from "../store/held-updates.ts";
 import type { Clients } from "./clients.ts";
 import type { Ground } from "./ground.ts";
 import type { EngineBase } from "./options.ts";
@@ -21,7 +23,7 @@ export function buildDispatch(
   base: EngineBase,
   ground: Ground,
   clients: Clients,
-  { policy }: PolicyParts,
+  { policy, policies }: PolicyParts,
   routing: RoutingParts,
   { budgets }: BudgetParts,
 ): DispatchParts {
@@ -87,6 +89,11 @@ export function buildDispatch(
       pending: repositories.approvals.pending,
       maxPending: limits.pendingApprovals,
       onOutcome: base.onApproval,
+    },
+    guard: {
+      results: createResultPolicy({ policies, readDecision: routing.readDecision, onVerdict: base.onPolicyVerdict }),
+      held: createHeldUpdates(base.db),
+      maxBytes: limits.heldBytes,
     },
     maxRunning: limits.runningTasks,
     queue: { busy: () => claims.busy(), full: () => claims.full() },

@@ -17,6 +17,7 @@ import { createPushConfigs, type PushConfigs } from "../services/push-configs.ts
 import { createRegistry, type Registry } from "../services/registry.ts";
 import { createReputations, type Reputations } from "../services/reputations.ts";
 import { createResultCache } from "../services/result-cache.ts";
+import { createIsGuarded, type IsGuarded } from "../services/result-policy.ts";
 import { createRolloutSettings, type RolloutSettings } from "../services/rollout-settings.ts";
 import { createRoutes, type Routes } from "../services/routes.ts";
 import { createSender, type Sender } from "../services/send.ts";
@@ -51,6 +52,8 @@ export interface UseCases {
   readonly routes: Routes;
   readonly pushConfigs: PushConfigs;
   readonly approvals: Approvals;
+  /** Whether results of a capability are held back until the policy has decided. */
+  readonly isGuarded: IsGuarded;
   readonly exchanges: Exchanges;
   readonly registry: Registry;
   readonly rolloutSettings: RolloutSettings;
@@ -72,6 +75,9 @@ export function buildUseCases(
 ): UseCases {
   const { db, config, log, runtime } = base;
   const { policy, reputation } = policyParts;
+  const { policy } = policyParts;
+  const isGuarded = createIsGuarded(policyParts.policies);
+  const { replica, hub, store, repositories } = ground;
   const { router, rollouts, settings, agentQueue, readDecision } = routing;
   const { replica, hub, store, audit, repositories } = ground;
   const { directory, loads, cardRefresh, health } = routing.watch;
@@ -143,6 +149,7 @@ export function buildUseCases(
     tasks,
     pushConfigs,
     approvals,
+    isGuarded,
     runtime,
     silenceMs: config.task.silenceMs,
     taskTimeoutMs: config.task.timeoutMs,
@@ -190,6 +197,7 @@ export function buildUseCases(
     routes,
     pushConfigs,
     approvals,
+    isGuarded,
     exchanges,
     registry,
     policyVersions: createPolicyVersions({ ...policyParts, runtime }),

@@ -11,6 +11,7 @@ import {
 import { unsupportedOperation } from "../domain/errors.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { RequestContext } from "./request-context.ts";
+import type { IsGuarded } from "./result-policy.ts";
 import type { Router } from "./router.ts";
 
 /** A card, and when anything in it last changed. */
@@ -37,9 +38,10 @@ export interface CardsDeps {
   /** Known once the listeners are open. */
   address: () => PublicAddress;
   startedAt: Date;
+  isGuarded: IsGuarded;
 }
 
-export function createCards({ directory, router, settings, address, startedAt }: CardsDeps): Cards {
+export function createCards({ directory, router, settings, address, startedAt, isGuarded }: CardsDeps): Cards {
   const latest = (agents: readonly { updatedAt: Date }[]): Date =>
     new Date(Math.max(startedAt.getTime(), ...agents.map(({ updatedAt }) => updatedAt.getTime())));
 
@@ -57,7 +59,11 @@ export function createCards({ directory, router, settings, address, startedAt }:
     async capability(workspaceId, capabilityId) {
       const offers = (await directory.agents(workspaceId)).byCapability.get(capabilityId);
       if (!offers) return undefined;
-      const card = capabilityCard(settings, address(), { capabilityId, offers });
+      const card = capabilityCard(settings, address(), {
+        capabilityId,
+        offers,
+        streaming: !(await isGuarded(workspaceId, capabilityId)),
+      });
       return { card, changedAt: latest(offers.map(({ agent }) => agent)) };
     },
     async extended(context, tenant) {

@@ -12,6 +12,7 @@ import { AgentCallError, type AgentClient, type AgentConnector, type AgentEndpoi
 import { whenDatabaseAnswers } from "./database-away.ts";
 import { agentUnavailable, draining } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
+import { createGuardedWriter, type GuardPorts } from "./guarded-writer.ts";
 import { createTurns } from "./in-turn.ts";
 import { LateLog } from "./late-log.ts";
 import { putBack } from "./put-back.ts";
@@ -23,7 +24,7 @@ import type { AppendOptions } from "./task-append.ts";
 import { handOver } from "./task-handover.ts";
 import { createHedging, type HedgePorts } from "./task-hedge.ts";
 import { TaskRunner } from "./task-runner.ts";
-import { createTaskWriter, LeaseLostError, type WriterDeps } from "./task-writer.ts";
+import { createTaskWriter, LeaseLostError, type TaskWriter, type WriterDeps } from "./task-writer.ts";
 
 /** Bounds of the pause before something is tried again that another replica was faster with, in milliseconds. */
 const PAUSE_MIN_MS = 5;
@@ -36,6 +37,8 @@ const PUT_BACK_MS = 1_000;
 export const NOT_ACKNOWLEDGED = "not acknowledged";
 
 export interface RunnersDeps extends RunnerDeps, WriterDeps {
+  /** What holds back what agents say until the policy has decided; left out, nothing is. */
+  guard?: GuardPorts | undefined;
   log: Logger;
   connector: AgentConnector;
   loads: TaskTimes & Pick<AgentLoads, "answered" | "failedCall">;
@@ -99,12 +102,18 @@ export function createRunners(deps: RunnersDeps): Runners {
     const traceId = request ? undefined : delivery.traceparent?.split("-")[1];
     const facts = { taskId, workspaceId, agentId, ...(traceId !== undefined && { traceId }) };
     return new TaskRunner(runnerDeps, {
-      writer: createTaskWriter(deps, image),
+      writer: writerFor(image),
       agent,
       client,
       log: new LateLog(() => (request?.log ?? log).child(facts)),
       life,
     });
+  }
+
+  /** Only what agents say comes by runners: what the router says itself is not held back. */
+  function writerFor(image: TaskImage): TaskWriter {
+    const writer = createTaskWriter(deps, image);
+    return deps.guard ? createGuardedWriter({ ...deps, guard: deps.guard }, writer) : writer;
   }
 
   async function load(key: TaskKey): Promise<TaskImage> {

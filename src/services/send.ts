@@ -10,6 +10,7 @@ import {
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { invalidAgentResponse, unsupportedOperation } from "../domain/errors.ts";
 import { INVALID_ANSWER } from "../domain/failure-cause.ts";
+import { parseTarget } from "../domain/target.ts";
 import {
   applyUpdate,
   givenCapabilityId,
@@ -21,9 +22,12 @@ import {
 import { isInterrupted, isTerminal, stateName } from "../domain/task-state.ts";
 import { type AcceptDeps, createAccept } from "./accept.ts";
 import type { RequestContext, StreamCursor } from "./request-context.ts";
+import type { IsGuarded } from "./result-policy.ts";
+import { INVALID_ANSWER } from "./task-reporter.ts";
 import { type TaskWatch, watchTask } from "./watch.ts";
 
 export interface SendDeps extends AcceptDeps {
+  isGuarded: IsGuarded;
   /** How long a stream waits for the agent's first answer before it shows the task, in milliseconds. */
   silenceMs: number;
 }
@@ -57,6 +61,15 @@ export function createSender(deps: SendDeps): Sender {
     });
   }
 
+  /** A capability whose results are held back says in its card that it does not stream (section 3.3.4). */
+  async function refuseStream(context: RequestContext, tenant: string): Promise<void> {
+    const named = parseTarget(context.addressTarget ?? tenant);
+    if (named?.kind !== "capability" || !(await deps.isGuarded(context.workspaceId, named.capabilityId))) return;
+    throw unsupportedOperation(
+      `The capability "${named.capabilityId}" does not stream, because policy looks at its results before they leave. Use SendMessage and GetTask, or a push notification config.`,
+    );
+  }
+
   return {
     async send(context, request) {
       const { image, updates } = await accept(context, request);
@@ -88,6 +101,7 @@ export function createSender(deps: SendDeps): Sender {
     },
 
     async *stream(context, request) {
+      await refuseStream(context, request.tenant);
       const { image, updates } = await accept(context, request);
       const { taskId } = image.header;
       const capabilityId = givenCapabilityId(image.header);
@@ -130,6 +144,7 @@ export function createSender(deps: SendDeps): Sender {
     },
 
     async *subscribe(context, request, cursor) {
+      await refuseStream(context, request.tenant);
       const image = cursor
         ? await tasks.visibleAt(context, request.tenant, request.id, cursor)
         : await tasks.visible(context, request.tenant, request.id);

@@ -309,6 +309,7 @@ describeEachBackend("approvals", (context) => {
       ["by who asked, where that is allowed", { self: true }, contextOf("client"), undefined],
       ["not by who is not named", { approvers: ["chief"] }, boss, "NOT_AN_APPROVER"],
       ["by who is named", { approvers: ["chief", "boss"] }, boss, undefined],
+      ["not by who is on one of two lists", { approvers: ["boss"], also: [["chief"]] }, boss, "NOT_AN_APPROVER"],
       [
         "by a role that is named",
         { approvers: ["chief"] },

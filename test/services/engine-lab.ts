@@ -15,11 +15,13 @@ import type { AgentClient, AgentEndpoint } from "../../src/services/agent-port.t
 import { startHints } from "../../src/services/background/hints.ts";
 import { startSlowPoll } from "../../src/services/background/slow-poll.ts";
 import { createDispatcher, type Dispatcher, type DispatcherDeps } from "../../src/services/dispatcher.ts";
+import type { ResultPolicy } from "../../src/services/guarded-writer.ts";
 import type { BeginOptions } from "../../src/services/new-tasks.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { createUpdateHub } from "../../src/services/update-hub.ts";
 import { watchTask } from "../../src/services/watch.ts";
 import type { Database } from "../../src/store/database.ts";
+import { createHeldUpdates } from "../../src/store/held-updates.ts";
 import { createLeaseRepository } from "../../src/store/lease-repository.ts";
 import { migrate } from "../../src/store/migrate.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
@@ -49,6 +51,8 @@ export interface LabReplica {
   begin(workspaceId?: string, options?: BeginOptions): Promise<TaskImage>;
   /** Takes up the tasks that are due. Returns how many there were. */
   claim(): Promise<number>;
+  /** Takes over the tasks of replicas that are dead. */
+  rescue(): Promise<void>;
   /** Sends one more message to a task. */
   tell(image: TaskImage): Promise<TaskImage>;
   cancel(image: TaskImage): Promise<void>;
@@ -61,6 +65,9 @@ export interface LabOptions {
   maxRunning?: number;
   /** What gives tasks their places at their agents; without it, nobody is asked. */
   places?: Pick<DispatcherDeps, "permits" | "agentQueue">;
+  /** Holds back what agents say until it has decided; without it, nothing is. */
+  results?: ResultPolicy;
+  maxHeldBytes?: number;
   /** Puts something between the replica and its database. */
   wrap?: (db: Database) => Database;
 }
@@ -82,7 +89,7 @@ export async function openLab() {
 }
 
 async function startReplica(url: string, client: AgentClient, options: LabOptions): Promise<LabReplica> {
-  const { maxRunning = 1000, wrap = (db) => db, places = unlimited } = options;
+  const { maxRunning = 1000, wrap = (db) => db, places = unlimited, results } = options;
   const raw = openPostgres({ url, poolSize: 4, log: silent });
   await migrate(raw, silent);
   const leases = createLeaseRepository(raw);
@@ -103,6 +110,7 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
     loads: { begin() {}, end() {}, answered() {}, failedCall() {} },
     ...places,
     approvals: unasked,
+    ...(results && { guard: { results, held: createHeldUpdates(raw), maxBytes: options.maxHeldBytes ?? 1_000_000 } }),
     agentTimeoutMs: 300_000,
     agentAwayMs: 60_000,
     attemptTimeoutMs: DAY_MS,
@@ -144,6 +152,10 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
       const taken = await leases.claim(id, 100, { running: new Map(), last: "" });
       await Promise.all(taken.map((task) => dispatcher.adopt(task, "claimed")));
       return taken.length;
+    },
+    async rescue() {
+      const taken = await leases.rescue(id, 100);
+      await Promise.all(taken.map((task) => dispatcher.adopt(task, "rescued")));
     },
     begin(workspaceId = "default", begin = {}) {
       const taskId = runtime.newId();

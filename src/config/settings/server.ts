@@ -113,6 +113,12 @@ export const SERVER_SETTINGS = {
     about:
       "Most tasks of one workspace that may wait for their approval. What comes beyond is refused with RESOURCE_EXHAUSTED.",
   },
+  "limits.held-bytes": {
+    ...integer(1024, 268_435_456, "bytes"),
+    default: 16_777_216,
+    about:
+      "Most that is held back of one task until the policy has decided about its output, in bytes. A task whose agent says more ends FAILED.",
+  },
   "limits.queue": {
     ...integer(1, 1_000_000),
     default: 10_000,

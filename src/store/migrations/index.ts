@@ -19,6 +19,7 @@ import { up as policies } from "./0016-policies.ts";
 import { up as approvals } from "./0017-approvals.ts";
 import { up as budgets } from "./0018-budgets.ts";
 import { up as reputation } from "./0019-reputation.ts";
+import { up as heldUpdates } from "./0019-held-updates.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
@@ -40,4 +41,5 @@ export const migrations: Record<string, Migration> = {
   "0019-reputation": { up: reputation },
   "0017-approvals": { up: approvals },
   "0015-audit-log": { up: auditLog },
+  "0019-held-updates": { up: heldUpdates },
 };

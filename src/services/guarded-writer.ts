@@ -1,0 +1,208 @@
+/**
+ * The writer of a task whose output the policy looks at before it leaves. What the agent says is stored apart, where no reader of
+ * the log finds it, until the agent ends or rests; then the verdict releases all of it, or none. Whoever takes the task over takes
+ * up what is held.
+ */
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import {
+  partsOf,
+  released,
+  type Sifted,
+  sift,
+  textOfParts,
+  told,
+  withHeld,
+  withheldUpdate,
+} from "../domain/guarded-output.ts";
+import type { Facts } from "../domain/policy/facts.ts";
+import type { Verdict } from "../domain/policy/verdict.ts";
+import { type NewUpdate, stateOf, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
+import { isInterrupted, stateName } from "../domain/task-state.ts";
+import type { HeldUpdates } from "../store/held-updates.ts";
+import { whenDatabaseAnswers } from "./database-away.ts";
+import { bytesOf, modesOf } from "./policy-facts.ts";
+import type { Runtime } from "./runtime.ts";
+import type { AppendOptions, AppendOutcome, MakeUpdates } from "./task-append.ts";
+import { LeaseLostError, type TaskWriter } from "./task-writer.ts";
+
+/** What the policy says of results. */
+export interface ResultPolicy {
+  /** Sees to it that the others know what holds by now; undefined where they do. */
+  load(workspaceId: string): Promise<void> | undefined;
+  /** Whether what is said of a task is held back until the verdict. */
+  guards(task: TaskHeader): boolean;
+  /** What is known of a task, apart from its output. */
+  factsOf(task: TaskHeader): Promise<Facts>;
+  decide(workspaceId: string, facts: Facts): Verdict;
+}
+
+export interface GuardPorts {
+  readonly results: ResultPolicy;
+  readonly held: HeldUpdates;
+  /** Bytes that are held of one task at most. */
+  readonly maxBytes: number;
+}
+
+interface GuardDeps {
+  guard: GuardPorts;
+  runtime: Runtime;
+  replicaId: () => string;
+}
+
+export const createGuardedWriter = (deps: GuardDeps, inner: TaskWriter): TaskWriter => new GuardedWriter(deps, inner);
+
+class GuardedWriter implements TaskWriter {
+  readonly #deps: GuardDeps;
+  readonly #inner: TaskWriter;
+  /** Undefined until it is known; false: everything is written as it comes. */
+  #isGuarded: boolean | undefined;
+  readonly #held: NewUpdate[] = [];
+  #bytes = 0;
+  #facts: Facts | undefined;
+  /** Appends go one after another: what is held must be known to the next. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(deps: GuardDeps, inner: TaskWriter) {
+    this.#deps = deps;
+    this.#inner = inner;
+  }
+
+  get image(): TaskImage {
+    return this.#inner.image;
+  }
+
+  append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
+    if (this.#isGuarded === undefined) this.#lookAtOnce();
+    if (this.#isGuarded === false) return this.#inner.append(make, options, signal);
+    const done = this.#turn.then(() => this.#append(make, options, signal));
+    this.#turn = done.catch(() => {});
+    return done;
+  }
+
+  seize(signal: AbortSignal): Promise<void> {
+    return this.#inner.seize(signal);
+  }
+
+  refresh(signal: AbortSignal): Promise<void> {
+    return this.#inner.refresh(signal);
+  }
+
+  /** Most tasks are known to be open without any waiting. */
+  #lookAtOnce(): void {
+    const { results } = this.#deps.guard;
+    const { header } = this.image;
+    if (mayHaveHeld(header) || results.load(header.workspaceId)) return;
+    this.#isGuarded = results.guards(header);
+  }
+
+  async #look(signal: AbortSignal): Promise<void> {
+    const { guard, runtime } = this.#deps;
+    const { workspaceId, taskId } = this.image.header;
+    await whenDatabaseAnswers(runtime, signal, async () => guard.results.load(workspaceId));
+    if (mayHaveHeld(this.image.header)) {
+      const found = await whenDatabaseAnswers(runtime, signal, () => guard.held.read(workspaceId, taskId));
+      this.#keep(found);
+    }
+    this.#isGuarded = this.#held.length > 0 || guard.results.guards(this.image.header);
+  }
+
+  async #append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
+    if (this.#isGuarded === undefined) await this.#look(signal);
+    if (this.#isGuarded === false) return this.#inner.append(make, options, signal);
+    const { gather: _, ...alone } = options;
+    const updates = make(withHeld(this.image, this.#held));
+    const sifted = sift(this.image, updates);
+    // While it rests nothing is held: each word has its own verdict.
+    const isAtRest = isInterrupted(stateOf(this.image)) && sifted.held.length > 0;
+    if (sifted.rests !== undefined || isAtRest) return this.#judge(make, alone, signal);
+    if (sifted.held.length > 0) {
+      const isTooMuch = this.#bytes + weigh(sifted.held) > this.#deps.guard.maxBytes;
+      if (isTooMuch)
+        return this.#withhold("it is larger than what may be held back (limits.held-bytes)", alone, signal);
+      await this.#hold(sifted, signal);
+    }
+    const { upstreamTaskId } = this.image.header;
+    // What passes is made once: what the agent said is known by now, and would not be made again. What is not the agent's is.
+    const again =
+      sifted.held.length > 0 ? () => sifted.passing : (image: TaskImage) => sift(image, make(image)).passing;
+    const outcome = await this.#inner.append(again, alone, signal);
+    // It begins anew, or with another agent.
+    if (upstreamTaskId !== undefined && this.image.header.upstreamTaskId !== upstreamTaskId) this.#forget();
+    return outcome;
+  }
+
+  async #hold({ held }: Sifted, signal: AbortSignal): Promise<void> {
+    const { guard, runtime, replicaId } = this.#deps;
+    const { workspaceId, taskId, fence } = this.image.header;
+    const holder = { workspaceId, taskId, fence, replicaId: replicaId() };
+    const isHeld = await whenDatabaseAnswers(runtime, signal, () =>
+      guard.held.hold(holder, this.#held.length + 1, held),
+    );
+    if (isHeld) return this.#keep(held);
+    await this.#inner.refresh(signal);
+    // It has ended, or is another's; `refresh` throws where it is another's by its token.
+    throw new LeaseLostError(taskId);
+  }
+
+  #keep(updates: readonly NewUpdate[]): void {
+    this.#held.push(...updates);
+    this.#bytes += weigh(updates);
+  }
+
+  /** The agent ends or rests: everything leaves in one append, or nothing. */
+  async #judge(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
+    const { guard, runtime } = this.#deps;
+    const { header } = this.image;
+    const { workspaceId } = header;
+    await whenDatabaseAnswers(runtime, signal, async () => guard.results.load(workspaceId));
+    this.#facts ??= await whenDatabaseAnswers(runtime, signal, () => guard.results.factsOf(header));
+    const facts = { ...this.#facts, now: runtime.now().getTime() };
+    let why: string | undefined;
+    const verdict = (image: TaskImage) => {
+      const updates = [...released(this.#held), ...make(withHeld(image, this.#held))];
+      const { effect, rules } = guard.results.decide(workspaceId, { ...facts, ...outputFacts(image, updates) });
+      why = effect === "ALLOW" ? undefined : told(rules[0]);
+      return why === undefined ? updates : [];
+    };
+    const outcome = await this.#inner.append(verdict, options, signal);
+    if (why !== undefined && outcome === "stored") return this.#withhold(why, options, signal);
+    if (outcome === "stored") this.#forget();
+    return outcome;
+  }
+
+  async #withhold(why: string, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
+    const { runtime } = this.#deps;
+    const ends = (image: TaskImage) => [withheldUpdate(image, runtime.newId(), why, timestampFromDate(runtime.now()))];
+    const outcome = await this.#inner.append(ends, { ...options, hidden: false }, signal);
+    this.#forget();
+    return outcome;
+  }
+
+  #forget(): void {
+    this.#held.length = 0;
+    this.#bytes = 0;
+  }
+}
+
+/** Whether an agent may have said something of a task before this writer began. */
+const mayHaveHeld = ({ upstreamTaskId, attempt }: TaskHeader): boolean => upstreamTaskId !== undefined || attempt > 1;
+
+/** About what updates weigh, in bytes. */
+const weigh = (updates: readonly NewUpdate[]): number =>
+  partsOf(updates).groups.reduce((sum, parts) => sum + bytesOf(parts), updates.length * UPDATE_BYTES);
+
+/** What an update weighs besides its parts. */
+const UPDATE_BYTES = 256;
+
+function outputFacts(image: TaskImage, updates: readonly NewUpdate[]): Facts {
+  const { groups, artifacts } = partsOf(updates);
+  const parts = groups.flat();
+  const { rests } = sift(image, updates);
+  return {
+    output_state: rests && stateName(rests),
+    output_bytes: bytesOf(parts),
+    output_artifacts: artifacts,
+    output_modes: modesOf(parts),
+    output_text: textOfParts(groups),
+  };
+}

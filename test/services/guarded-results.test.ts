@@ -1,0 +1,261 @@
+/** What agents say of tasks whose output is looked at first: nobody reads of it before the verdict, whatever happens meanwhile. */
+import { create } from "@bufbuild/protobuf";
+import { beforeEach, expect, it } from "vitest";
+import {
+  type StreamResponse,
+  StreamResponseSchema,
+  type Task,
+  TaskSchema,
+  TaskState,
+} from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { Facts } from "../../src/domain/policy/facts.ts";
+import { type NewUpdate, stateOf, type TaskImage } from "../../src/domain/task-log.ts";
+import { isInterrupted, isTerminal } from "../../src/domain/task-state.ts";
+import type { AgentClient } from "../../src/services/agent-port.ts";
+import type { ResultPolicy } from "../../src/services/guarded-writer.ts";
+import { createHeldUpdates } from "../../src/store/held-updates.ts";
+import { createTaskStore } from "../../src/store/task-store.ts";
+import { textOf } from "../fault/said.ts";
+import { registerReplica } from "../fixtures/replica.ts";
+import { headerOf } from "../fixtures/task-header.ts";
+import { describeEachBackend } from "../store/backends.ts";
+import { emptyTables, expectWholeLogs, raw } from "../store/tables.ts";
+import { hang, isNamed, openLab, workingAgent } from "./engine-lab.ts";
+
+const { WORKING, COMPLETED, FAILED, INPUT_REQUIRED, CANCELED } = TaskState;
+const NAMES = { taskId: "theirs-1", contextId: "theirs" };
+
+const status = (state: TaskState, text?: string) =>
+  create(StreamResponseSchema, {
+    payload: {
+      case: "statusUpdate",
+      value: { ...NAMES, status: { state, ...(text !== undefined && { message: words(text) }) } },
+    },
+  });
+const words = (text: string) => ({
+  messageId: `m-${text}`,
+  parts: [{ content: { case: "text" as const, value: text } }],
+});
+const chunk = (text: string, append = true) =>
+  create(StreamResponseSchema, {
+    payload: {
+      case: "artifactUpdate",
+      value: {
+        ...NAMES,
+        append,
+        artifact: { artifactId: "a", parts: [{ content: { case: "text", value: text } }] },
+      },
+    },
+  });
+
+/** What it was asked, and the verdict: nothing with "secret" in it leaves. */
+function policy(overrides: Partial<ResultPolicy> = {}) {
+  const asked: Facts[] = [];
+  const rule = {
+    path: "rules[2]",
+    effect: "DENY",
+    scope: "GLOBAL",
+    description: "No secrets",
+    file: "",
+    line: 3,
+  } as const;
+  const results: ResultPolicy = {
+    load: () => undefined,
+    guards: () => true,
+    factsOf: async () => ({}),
+    decide(_, facts) {
+      asked.push(facts);
+      const isDenied = String(facts.output_text).includes("secret");
+      return isDenied ? { effect: "DENY", rules: [rule] } : { effect: "ALLOW", rules: [] };
+    },
+    ...overrides,
+  };
+  return { asked, results };
+}
+
+/** An agent whose stream is written by the test. */
+function scripted() {
+  const lines: StreamResponse[] = [];
+  let more = Promise.withResolvers<void>();
+  const say = (...said: StreamResponse[]) => {
+    lines.push(...said);
+    more.resolve();
+  };
+  async function* listen(signal: AbortSignal, from = 0): AsyncGenerator<StreamResponse> {
+    for (let i = from; ; i++) {
+      while (i >= lines.length) {
+        more = Promise.withResolvers();
+        await Promise.race([more.promise, hang(signal)]);
+      }
+      yield lines[i]!;
+    }
+  }
+  /** The task as the agent has it. */
+  const task = (): Task => {
+    const text = lines.flatMap(({ payload }) =>
+      payload.case === "artifactUpdate" ? (payload.value.artifact?.parts ?? []) : [],
+    );
+    const last = lines.findLast(({ payload }) => payload.case === "statusUpdate")?.payload;
+    const now = last?.case === "statusUpdate" ? last.value.status : { state: WORKING };
+    return create(TaskSchema, {
+      id: NAMES.taskId,
+      contextId: NAMES.contextId,
+      status: now as never,
+      artifacts: text.length === 0 ? [] : [{ artifactId: "a", parts: text }],
+    });
+  };
+  const client: Partial<AgentClient> = {
+    sendStream: (_, { signal }) => listen(signal),
+    async *subscribe(_, { signal }) {
+      yield create(StreamResponseSchema, { payload: { case: "task", value: task() } });
+      yield* listen(signal, lines.length);
+    },
+    get: async () => task(),
+  };
+  return { say, client: workingAgent(client), lines };
+}
+
+const rests = (image: TaskImage) => isTerminal(stateOf(image)) || isInterrupted(stateOf(image));
+const leaks = (image: TaskImage) => JSON.stringify(image.task, (_, v) => (typeof v === "bigint" ? String(v) : v));
+
+it("is held while the agent works, and leaves in order with the verdict", async () => {
+  const [{ say, client }, { results, asked }] = [scripted(), policy()];
+  const start = await openLab();
+  const a = await start(client, { results });
+  const begun = await a.begin();
+  say(status(WORKING, "thinking"), chunk("one ", false), chunk("two"));
+  const held = () => raw(a.db, "select 1 from held_updates");
+  await expect.poll(held).toHaveLength(3);
+  const meanwhile = await a.load(begun);
+  expect(stateOf(meanwhile)).toBe(WORKING);
+  expect(leaks(meanwhile)).not.toMatch(/thinking|one|two/);
+  expect(asked).toEqual([]);
+  say(status(COMPLETED, "done"));
+  const { task } = await a.when(begun, rests);
+  expect(task.status?.state).toBe(COMPLETED);
+  expect(textOf(task)).toBe("one two");
+  expect(task.history.map((message) => textOf(message))).toContain("thinking");
+  expect(asked.at(-1)).toMatchObject({
+    output_state: "COMPLETED",
+    output_text: "thinking\none two\ndone",
+    output_artifacts: 1,
+    output_modes: ["text/plain"],
+  });
+  expect(await held()).toEqual([]);
+  await expectWholeLogs(a.db);
+});
+
+it("never leaves when it is refused, nor any trace of it", async () => {
+  const [{ say, client }, { results }] = [scripted(), policy()];
+  const start = await openLab();
+  const a = await start(client, { results });
+  const begun = await a.begin();
+  say(status(WORKING), chunk("the sec", false), chunk("ret"), status(COMPLETED, "done"));
+  const image = await a.when(begun, rests);
+  expect(stateOf(image)).toBe(FAILED);
+  expect(textOf(image.task.status?.message)).toBe(
+    "The output of this task was withheld by policy: No secrets (rules[2]).",
+  );
+  const rows = await raw(a.db, "select convert_from(body, 'LATIN1') || coalesce(cause, '') as text from task_updates");
+  expect(rows.map(({ text }) => text).join()).not.toMatch(/the sec|done/);
+  expect(await raw(a.db, "select 1 from held_updates")).toEqual([]);
+  await expectWholeLogs(a.db);
+});
+
+it("is looked at when the agent asks, too", async () => {
+  const [{ say, client }, { results, asked }] = [scripted(), policy()];
+  const start = await openLab();
+  const a = await start(client, { results });
+  const begun = await a.begin();
+  say(status(WORKING), chunk("draft", false), status(INPUT_REQUIRED, "is it a secret?"));
+  const image = await a.when(begun, rests);
+  expect(stateOf(image)).toBe(FAILED);
+  expect(asked.at(-1)).toMatchObject({ output_state: "INPUT_REQUIRED" });
+  expect(leaks(image)).not.toMatch(/draft|is it/);
+});
+
+it.each(["let go", "killed"])(
+  "is taken up by another replica when the first is %s: nothing twice, nothing lost",
+  async (how) => {
+    const [{ say, client }, { results }] = [scripted(), policy()];
+    const start = await openLab();
+    const a = await start(client, { results });
+    const begun = await a.begin();
+    say(status(WORKING, "thinking"), chunk("one ", false));
+    await expect.poll(() => raw(a.db, "select 1 from held_updates")).toHaveLength(2);
+    await a.kill();
+    if (how === "let go") a.dispatcher.abandon();
+    const b = await start(client, { results });
+    await b.rescue();
+    // What the first one still hears, it may not hold.
+    say(chunk("two"));
+    await b.when(begun, isNamed);
+    say(status(COMPLETED));
+    const { task } = await b.when(begun, rests);
+    expect(textOf(task)).toBe("one two");
+    expect(task.history.filter((message) => textOf(message) === "thinking")).toHaveLength(1);
+    expect(await raw(b.db, "select 1 from held_updates")).toEqual([]);
+    await expectWholeLogs(b.db);
+  },
+);
+
+it("is forgotten when its client cancels the task", async () => {
+  const [{ say, client }, { results }] = [scripted(), policy()];
+  const start = await openLab();
+  const a = await start(
+    { ...client, cancel: async (id) => create(TaskSchema, { id, contextId: "theirs", status: { state: CANCELED } }) },
+    { results },
+  );
+  const begun = await a.begin();
+  say(status(WORKING), chunk("one", false));
+  await expect.poll(() => raw(a.db, "select 1 from held_updates")).toHaveLength(1);
+  await a.cancel(await a.load(begun));
+  const image = await a.load(begun);
+  expect(stateOf(image)).toBe(CANCELED);
+  expect(leaks(image)).not.toContain("one");
+  expect(await raw(a.db, "select 1 from held_updates")).toEqual([]);
+});
+
+it("ends its task when it is more than may be held", async () => {
+  const [{ say, client }, { results }] = [scripted(), policy()];
+  const start = await openLab();
+  const a = await start(client, { results, maxHeldBytes: 1_024 });
+  const begun = await a.begin();
+  say(status(WORKING), chunk("x".repeat(500), false), chunk("x".repeat(500)));
+  const image = await a.when(begun, rests);
+  expect(textOf(image.task.status?.message)).toContain("limits.held-bytes");
+  expect(stateOf(image)).toBe(FAILED);
+});
+
+it("is not held where no rule could match", async () => {
+  const [{ say, client }, { results, asked }] = [scripted(), policy({ guards: () => false })];
+  const start = await openLab();
+  const a = await start(client, { results });
+  const begun = await a.begin();
+  say(status(WORKING), chunk("secret", false));
+  await a.when(begun, ({ task }) => task.artifacts.length > 0);
+  expect(asked).toEqual([]);
+});
+
+describeEachBackend("held updates", (context) => {
+  beforeEach(() => emptyTables(context.db));
+
+  it("are held for who has the task, once, and for nobody else", async () => {
+    const replica = await registerReplica(context.db);
+    const store = createTaskStore(context.db, { maxWaiting: 10, replicaId: () => replica });
+    const held = createHeldUpdates(context.db);
+    const header = headerOf({ leaseOwner: replica });
+    const { workspaceId, taskId } = header;
+    const hello: NewUpdate = { kind: "message", body: create(StreamResponseSchema), state: 9 };
+    await store.submit({ header, updates: [hello] });
+    const updates: NewUpdate[] = [{ kind: "artifact", body: chunk("one"), cause: "said" }];
+    const holder = { workspaceId, taskId, fence: 1, replicaId: replica };
+    expect(await held.hold(holder, 1, updates)).toBe(true);
+    expect(await held.hold(holder, 1, updates)).toBe(true);
+    expect(await held.read(workspaceId, taskId)).toEqual(updates);
+    expect(await held.hold({ ...holder, fence: 2 }, 2, updates)).toBe(false);
+    expect(await held.hold({ ...holder, replicaId: "other" }, 2, updates)).toBe(false);
+    expect(await held.read("other", taskId)).toEqual([]);
+    await store.close();
+  });
+});
