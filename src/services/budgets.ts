@@ -51,6 +51,3 @@ export interface Budgets {
   /** The end of a task that held of budgets is stored: what it did not use may be asked for. */
   settled(task: TaskHeader): void;
 }
-
-/** Nothing is limited. */
-export const noBudgets: Budgets = { reserve: () => undefined, billOf: () => undefined, settled() {} };
