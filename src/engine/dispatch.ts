@@ -43,7 +43,7 @@ export function buildDispatch(
     runtime,
     log,
     replicaId: replica.id,
-    billOf: budgets.billOf,
+    budgets,
     findAgent: router.endpoint,
     loads: {
       ...loads,

@@ -3,7 +3,7 @@
  * there is not, the database is asked for more, and other replicas for what they do not need.
  */
 import type { Logger } from "pino";
-import { budgetExceeded, parentExceeded, type WindowUse } from "../domain/budget/budget-errors.ts";
+import { budgetExceeded, isFree, parentExceeded, type WindowUse } from "../domain/budget/budget-errors.ts";
 import { type BudgetIndex, createBudgetIndex } from "../domain/budget/budget-index.ts";
 import { budgetKey, lineOf, parseBudgetKey, type Spender, shareOf } from "../domain/budget/budget-key.ts";
 import type { BudgetLimit, BudgetRule } from "../domain/budget/budget-rule.ts";
@@ -218,14 +218,16 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
     const last = known.get(nameOf(limitKey));
     if (slice.isExhausted && last && runtime.elapsedMs() - last.atMs < KNOWN_MS) throw refused(need, last.use);
     const until = runtime.elapsedMs() + WAIT_MS;
-    for (;;) {
+    for (let asked = 0; ; asked++) {
       const { promise: room } = waiters;
       if (await slice.ask(units)) return slice;
       const { use, elsewhere } = await useOf(need);
-      // What others do not need they give back, now that they hear that it is wanted.
       const leftMs = until - runtime.elapsedMs();
-      if (slice.idle + elsewhere < units || leftMs <= 0) throw refused(need, use);
-      await within(leftMs, room);
+      if ((!isFree(use, units) && slice.idle + elsewhere < units) || leftMs <= 0) throw refused(need, use);
+      // Tasks may have given back since the database was asked. What other replicas do not need they give back, now that they
+      // hear that it is wanted.
+      slice.hope();
+      if (asked > 0) await within(leftMs, room);
     }
   }
 
@@ -323,6 +325,13 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
           for (const { slice, units } of taken.splice(0)) slice.giveBack(units);
         },
       };
+    },
+
+    settled({ workspaceId, holds = [] }) {
+      for (const { key } of holds) {
+        known.delete(nameOf({ workspaceId, key }));
+        allotments.find({ workspaceId, key })?.hope();
+      }
     },
 
     heed: allotments.heed,

@@ -1,6 +1,6 @@
 /** The place of budgets in the way of a request: what a task may cost is held before it begins, and settled when it ends. */
 import type { BudgetHold, DelegatingTask } from "../domain/budget/hold.ts";
-import type { NewUpdate, TaskImage } from "../domain/task-log.ts";
+import type { NewUpdate, TaskHeader, TaskImage } from "../domain/task-log.ts";
 import type { AppendCost } from "../store/append-batch.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Route } from "./router.ts";
@@ -48,7 +48,6 @@ export interface Budgets {
    * charged. What it cost beyond what it held is taken of what is left here.
    */
   billOf(image: TaskImage, updates: readonly NewUpdate[]): Bill | undefined;
+  /** The end of a task that held of budgets is stored: what it did not use may be asked for. */
+  settled(task: TaskHeader): void;
 }
-
-/** Nothing is limited. */
-export const noBudgets: Budgets = { reserve: () => undefined, billOf: () => undefined };

@@ -50,6 +50,3 @@ const tooDeep = (taskId: string) =>
     `Task "${taskId}" is ${MAX_DELEGATION_DEPTH} tasks below the one that began it all: no task can be sent on its behalf.`,
     { taskId },
   );
-
-/** Nobody delegates. */
-export const noDelegations: Delegations = { parentOf: () => undefined };

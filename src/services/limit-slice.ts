@@ -17,6 +17,8 @@ export interface Slice {
   /** Takes units whether there are any or not: what they stand for goes on already. Nobody gets new ones until they are back. */
   force(units: number): void;
   giveBack(units: number): void;
+  /** There may be more than the database said. */
+  hope(): void;
 }
 
 /** What a slice asks of those who keep it. */
@@ -120,7 +122,6 @@ export class LimitSlice implements Slice {
     if (this.#isOver) this.#settleBeside();
   }
 
-  /** There may be more than the database said. */
   hope(): void {
     this.#isExhausted = false;
   }

@@ -92,8 +92,8 @@ export class AppendDraft {
   }
 
   /** What the task has cost, where this ends it. It is asked once, however often the append is tried. */
-  bill(image: TaskImage, billOf: Budgets["billOf"] | undefined): Bill | undefined {
-    if (billOf && image.header.holds && isFinal(this.#state)) this.#bill ??= billOf(image, this.updates);
+  bill(image: TaskImage, budgets: Pick<Budgets, "billOf"> | undefined): Bill | undefined {
+    if (image.header.holds && isFinal(this.#state)) this.#bill ??= budgets?.billOf(image, this.updates);
     return this.#bill;
   }
 

@@ -18,6 +18,8 @@ import {
 } from "../domain/task-log.ts";
 import { isLeased, isTerminal } from "../domain/task-state.ts";
 import type { Append, Appended, Author, Reroute } from "../store/append-batch.ts";
+import { isFinal, isLeased, isTerminal } from "../domain/task-state.ts";
+import type { Append, Appended, Reroute } from "../store/append-batch.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { Budgets } from "./budgets.ts";
 import { isTransient, whenDatabaseAnswers } from "./database-away.ts";
@@ -72,8 +74,8 @@ export interface WriterDeps {
   inputTimeoutMs: number;
   /** Who writes. It changes when this replica was declared dead and joins again: what it had is then another's. */
   replicaId: () => string;
-  /** What a task has cost, by the rows that end it. Left out, nobody asks. */
-  billOf?: Budgets["billOf"];
+  /** Told of the ends of tasks that hold of budgets. Left out, nothing is limited. */
+  budgets?: Pick<Budgets, "billOf" | "settled">;
 }
 
 export const createTaskWriter = (deps: WriterDeps, image: TaskImage): TaskWriter => new LogWriter(deps, image);
@@ -230,7 +232,7 @@ class LogWriter implements TaskWriter {
         taskId,
         expectedSeq: draft.after,
         fence: this.#fence,
-        cost: draft.bill(this.image, this.#deps.billOf),
+        cost: draft.bill(this.image, this.#deps.budgets),
         updates,
         at: time ? timestampDate(time) : this.#deps.runtime.now(),
         disclose: !options.hidden,
@@ -259,6 +261,7 @@ class LogWriter implements TaskWriter {
     this.#fence = done.fence;
     const numbered = updates.map((update, i) => ({ ...update, seq: image.seq + 1 + i }));
     for (const update of numbered) applyUpdate(image, update);
+    if (header.holds && isFinal(image.state)) this.#deps.budgets?.settled(header);
     this.#publish(numbered);
     settle(works, "stored");
   }

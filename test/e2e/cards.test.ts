@@ -42,6 +42,7 @@ describe("a router with one agent", () => {
           { uri: "urn:signalbox:a2a:exchange:v1", description: expect.stringMatching(/DISCOVER.*VERIFY/) },
           { uri: "urn:signalbox:a2a:updates:v1", description: expect.stringContaining("SubscribeToTask") },
           { uri: "urn:signalbox:a2a:routing:v1", description: expect.stringMatching(/priority.*deadlineMs/) },
+          { uri: "urn:signalbox:a2a:delegation:v1", description: expect.stringContaining("parentTaskId") },
         ],
       },
       defaultInputModes: ["text/plain"],

@@ -6,6 +6,7 @@ import type { Logger } from "pino";
 import { type RunningApp, startApp } from "../../src/app.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { Config } from "../../src/config/settings.ts";
+import { budgetRulesIn } from "../../src/domain/budget/budget-rule.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
 
 export interface TestAppOptions {
@@ -13,6 +14,10 @@ export interface TestAppOptions {
   flags?: Readonly<Record<string, string>>;
   /** Agents that are functions, by id; each is registered under it. */
   agents?: Readonly<Record<string, AgentHandler>>;
+  /** What their cards have besides, by id. */
+  cards?: Readonly<Record<string, object>>;
+  /** The section of budgets that every workspace has. */
+  budgets?: unknown;
   /** Takes the log, instead of nobody. */
   log?: Logger;
 }
@@ -27,7 +32,13 @@ export interface TestApp {
   stop(): Promise<void>;
 }
 
-export async function startTestApp({ flags = {}, agents = {}, log }: TestAppOptions = {}): Promise<TestApp> {
+export async function startTestApp({
+  flags = {},
+  agents = {},
+  cards = {},
+  budgets,
+  log,
+}: TestAppOptions = {}): Promise<TestApp> {
   const dataDir = await mkdtemp(join(tmpdir(), "signalbox-test-"));
   const settings = {
     "http.port": "0",
@@ -47,7 +58,13 @@ export async function startTestApp({ flags = {}, agents = {}, log }: TestAppOpti
   let app: RunningApp;
   try {
     config = loadConfig({ flags: { ...settings, ...flags }, env: {}, cwd: dataDir });
-    app = await startApp(config, { inProcess: new Map(Object.entries(agents)), ...(log && { log }) });
+    const read = budgetRulesIn(budgets, "budgets");
+    if ("problems" in read) throw new Error(JSON.stringify(read.problems));
+    app = await startApp(config, {
+      inProcess: new Map(Object.entries(agents)),
+      budgetRulesOf: () => read.rules,
+      ...(log && { log }),
+    });
   } catch (error) {
     await clean();
     throw error;
@@ -63,7 +80,8 @@ export async function startTestApp({ flags = {}, agents = {}, log }: TestAppOpti
     return response.json();
   }
 
-  for (const agentId of Object.keys(agents)) await register(agentId, { card: inProcessCard(agentId) });
+  for (const agentId of Object.keys(agents))
+    await register(agentId, { card: { ...inProcessCard(agentId), ...cards[agentId] } });
   return {
     httpUrl: app.httpUrl,
     grpcAddress: app.grpcAddress,

@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 import { type AgentCard, AgentCardSchema, AgentSkillSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type Capability, capabilityOfSkill } from "../../src/domain/capability.ts";
 import { type CapabilitySubject, capabilityCard } from "../../src/domain/card.ts";
+import { DELEGATION_EXTENSION, delegationDeclaration } from "../../src/domain/delegation-extension.ts";
 import { missingFields } from "../../src/domain/required-fields.ts";
 import { ROUTING_EXTENSION, routingDeclaration } from "../../src/domain/routing-extension.ts";
 import { UPDATES_EXTENSION, updatesDeclaration } from "../../src/domain/updates-extension.ts";
@@ -70,16 +71,22 @@ test("declares the extensions that all agents declare, required only where all r
     { ...shared, required: false },
     updatesDeclaration(),
     routingDeclaration(),
+    delegationDeclaration(),
   ]);
-  expect(cardOf(alpha).capabilities?.extensions).toMatchObject([both, shared, lone, {}, {}]);
-  expect(cardOf(alpha, beta, offer("gamma")).capabilities?.extensions).toHaveLength(2);
+  expect(cardOf(alpha).capabilities?.extensions).toMatchObject([both, shared, lone, {}, {}, {}]);
+  expect(cardOf(alpha, beta, offer("gamma")).capabilities?.extensions).toHaveLength(3);
 });
 
 test("declares our extensions once, also of agents that are routers themselves", () => {
-  const card = declaring({ uri: UPDATES_EXTENSION, required: true }, { uri: ROUTING_EXTENSION, required: true });
+  const card = declaring(
+    { uri: UPDATES_EXTENSION, required: true },
+    { uri: ROUTING_EXTENSION, required: true },
+    { uri: DELEGATION_EXTENSION, required: true },
+  );
   expect(cardOf(offer("inner", {}, card)).capabilities?.extensions).toMatchObject([
     { uri: UPDATES_EXTENSION, required: false },
     { uri: ROUTING_EXTENSION, required: false },
+    { uri: DELEGATION_EXTENSION, required: false },
   ]);
 });
 

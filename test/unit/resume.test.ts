@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { AgentCardSchema, StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { servedAgentCard } from "../../src/domain/card.ts";
+import { DELEGATION_EXTENSION, delegationDeclaration } from "../../src/domain/delegation-extension.ts";
 import { SignalboxError } from "../../src/domain/errors.ts";
 import { ROUTING_EXTENSION, routingDeclaration } from "../../src/domain/routing-extension.ts";
 import { UPDATES_EXTENSION, updatesDeclaration, withSequence } from "../../src/domain/updates-extension.ts";
@@ -108,10 +109,16 @@ test("a card declares our extensions once, also that of an agent which is a rout
     { uri: "urn:example:tone", required: true },
     { uri: UPDATES_EXTENSION, description: "theirs", required: true },
     { uri: ROUTING_EXTENSION, description: "theirs", required: true },
+    { uri: DELEGATION_EXTENSION, description: "theirs", required: true },
   ];
   const card = create(AgentCardSchema, { capabilities: { extensions: others } });
   const served = servedAgentCard({ agentId: "inner", card }, { url: "http://localhost", grpc: "localhost:1" });
-  expect(served.capabilities?.extensions).toMatchObject([others[0], updatesDeclaration(), routingDeclaration()]);
+  expect(served.capabilities?.extensions).toMatchObject([
+    others[0],
+    updatesDeclaration(),
+    routingDeclaration(),
+    delegationDeclaration(),
+  ]);
   expect(updatesDeclaration()).toMatchObject({ uri: "urn:signalbox:a2a:updates:v1", required: false });
   expect(routingDeclaration()).toMatchObject({ uri: "urn:signalbox:a2a:routing:v1", required: false });
 });

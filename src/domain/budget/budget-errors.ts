@@ -18,17 +18,24 @@ export interface WindowUse {
 export const unitsText = (units: number, unit: BudgetUnit): string =>
   unit === "MONEY" ? decimalOf(units) : String(units);
 
+/** Whether so many units are neither used nor held by tasks. */
+export const isFree = ({ limit, used, reserved }: WindowUse, units: number): boolean =>
+  limit - used - reserved >= units;
+
 /** A budget has not so much left. `retryAfterMs`: until there is more again. */
 export function budgetExceeded(use: WindowUse, wanted: number, retryAfterMs: number): SignalboxError {
   const { budgetId, unit, resetAt } = use;
   const [limit, used, reserved] = [use.limit, use.used, use.reserved].map((units) => unitsText(units, unit));
   const what = unit === "MONEY" ? "" : " tasks";
+  const why = isFree(use, wanted)
+    ? `and the rest is with other servers, which give back what they do not need. Nothing was stored; try again.`
+    : `so ${unitsText(wanted, unit)} more are too much. Nothing was stored; it is reset at ${resetAt.toISOString()}.`;
   return new SignalboxError({
     code: "RESOURCE_EXHAUSTED",
     reason: "BUDGET_EXCEEDED",
     message:
       `Budget "${budgetId}" allows ${limit}${what}; ${used} are used and ${reserved} reserved by tasks that have not ended, ` +
-      `so ${unitsText(wanted, unit)} more are too much. Nothing was stored; it is reset at ${resetAt.toISOString()}.`,
+      why,
     metadata: {
       budget: budgetId,
       limit: limit!,

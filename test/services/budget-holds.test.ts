@@ -1,0 +1,371 @@
+/** Replicas that hold what tasks may cost: whatever they do at the same moment, and whoever dies, no budget is overspent. */
+import { create, type JsonObject } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import fc from "fast-check";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { MessageSchema, Role, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { messageUpdate, statusUpdate } from "../../src/domain/agent-report.ts";
+import { parseBudgetKey } from "../../src/domain/budget/budget-key.ts";
+import { type BudgetRule, budgetRulesIn } from "../../src/domain/budget/budget-rule.ts";
+import type { DelegatingTask } from "../../src/domain/budget/hold.ts";
+import { COST_EXTENSION } from "../../src/domain/cost-extension.ts";
+import { foldTask, type NewUpdate } from "../../src/domain/task-log.ts";
+import { EngineState } from "../../src/domain/task-state.ts";
+import { type BudgetHolds, createBudgetHolds } from "../../src/services/budget-holds.ts";
+import { systemRuntime } from "../../src/services/runtime.ts";
+import { createBudgetRepository } from "../../src/store/budget-repository.ts";
+import { createBudgetUsageReads } from "../../src/store/budget-usage-reads.ts";
+import { createLeaseRepository } from "../../src/store/lease-repository.ts";
+import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
+import { registerReplica } from "../fixtures/replica.ts";
+import { headerOf } from "../fixtures/task-header.ts";
+import { describeEachBackend, silent } from "../store/backends.ts";
+import { emptyTables, raw } from "../store/tables.ts";
+
+const message = create(MessageSchema, { messageId: "1", role: Role.USER });
+const HOUR_MS = 3_600_000;
+
+interface Lab {
+  id: string;
+  budgets: BudgetHolds;
+  store: TaskStore;
+}
+
+const rulesOf = (section: unknown): readonly BudgetRule[] => {
+  const read = budgetRulesIn(section, "budgets");
+  if ("problems" in read) throw new Error(JSON.stringify(read.problems));
+  return read.rules;
+};
+
+describeEachBackend("what tasks may cost", (context) => {
+  const real = systemRuntime();
+  let rules: readonly BudgetRule[] = [];
+  let nowMs = 0;
+  let labs: Lab[] = [];
+  let refusals = 0;
+  let overruns = 0;
+
+  const runtime = { ...real, now: () => new Date(nowMs) };
+
+  beforeEach(async () => {
+    await emptyTables(context.db);
+    await raw(context.db, "truncate budget_slices, budget_reservations, budget_settlements");
+    nowMs = Date.parse("2026-01-01T10:00:00Z");
+    [labs, refusals, overruns] = [[], 0, 0];
+    // With PGlite there is one process.
+    for (let i = 0; i < (context.backend === "pglite" ? 1 : 2); i++) labs.push(await start());
+  });
+  afterEach(async () => {
+    for (const lab of labs.splice(0)) await stop(lab);
+  });
+
+  async function start(): Promise<Lab> {
+    const id = await registerReplica(context.db);
+    const store = createTaskStore(context.db, { maxWaiting: 1000, replicaId: () => id });
+    const budgets: BudgetHolds = createBudgetHolds({
+      rulesOf: () => rules,
+      repository: createBudgetRepository(context.db, (limit) => new Date(budgets.endOf(limit))),
+      reads: createBudgetUsageReads(context.db),
+      store,
+      replicaId: () => id,
+      announce() {
+        for (const lab of labs) if (lab.id !== id) lab.budgets.heed();
+      },
+      onRefused: () => {
+        refusals += 1;
+      },
+      onOverrun: (micros) => {
+        overruns += micros;
+      },
+      runtime,
+      log: silent,
+    });
+    budgets.start();
+    return { id, budgets, store };
+  }
+  async function stop({ budgets, store }: Lab): Promise<void> {
+    await budgets.stop();
+    await store.close();
+  }
+  /** Its tasks stay, and nobody has them. */
+  async function crash(lab: Lab): Promise<void> {
+    lab.budgets.reset();
+    await createLeaseRepository(context.db).release(lab.id);
+    await stop(lab);
+  }
+
+  interface Begun {
+    taskId: string;
+  }
+
+  const spendingOf = (
+    cost: number,
+    more: { maxCost?: number; parent?: DelegatingTask | undefined; principal?: string },
+  ) => ({
+    context: { workspaceId: "default", principal: { id: more.principal ?? "anonymous" } } as never,
+    route: {
+      agent: { agentId: "agent" },
+      capability: { capabilityId: "work", costMicros: cost },
+      wishes: more.maxCost === undefined ? {} : { maxCostMicros: more.maxCost },
+    } as never,
+    parent: more.parent,
+    isAnswered: false,
+  });
+
+  /** As accept does it. */
+  async function begin(lab: Lab, cost: number, more: Parameters<typeof spendingOf>[1] = {}): Promise<Begun> {
+    const { parent } = more;
+    const header = headerOf({
+      leaseOwner: lab.id,
+      createdAt: runtime.now(),
+      ...(parent && { parent: { taskId: parent.taskId, agentId: parent.agentId, depth: parent.depth } }),
+    });
+    const reserved = await lab.budgets.reserve({ ...spendingOf(cost, more), taskId: header.taskId });
+    try {
+      await lab.store.submit({
+        header: { ...header, holds: reserved?.holds },
+        updates: [{ ...messageUpdate(message), state: EngineState.ASSIGNED }],
+        ...(reserved && { drawn: reserved.drawn }),
+      });
+    } catch (error) {
+      reserved?.release();
+      throw error;
+    }
+    return { taskId: header.taskId };
+  }
+
+  /** As a writer does it, which takes the task over if it must. */
+  async function end(lab: Lab, { taskId }: Begun, state: TaskState, cost?: string): Promise<void> {
+    const stored = (await lab.store.load("default", taskId))!;
+    const image = foldTask(stored.header, stored.updates);
+    const update: NewUpdate = statusUpdate(image.header, { state, timestamp: timestampFromDate(runtime.now()) });
+    if (cost !== undefined && update.body.payload.case === "statusUpdate") {
+      update.body.payload.value.metadata = { [COST_EXTENSION]: { cost } } as JsonObject;
+    }
+    const bill = lab.budgets.billOf(image, [update]);
+    const { seq, header } = image;
+    const append = {
+      workspaceId: "default",
+      taskId,
+      expectedSeq: seq,
+      fence: header.fence,
+      updates: [update],
+      take: true,
+    };
+    const done = await lab.store.append({ ...append, at: runtime.now(), cost: bill });
+    if (done) lab.budgets.settled(header);
+    else bill?.cancel();
+  }
+
+  const parentOf = async (lab: Lab, { taskId }: Begun): Promise<DelegatingTask> => {
+    const { header } = (await lab.store.load("default", taskId))!;
+    return { taskId, agentId: "agent", depth: 1, deadlineAt: undefined, holds: header.holds ?? [] };
+  };
+
+  const windows = () =>
+    createBudgetUsageReads(context.db).windows("default", { from: "", to: "~", order: "ascending", limit: 1000 });
+
+  it("is refused where it is too much, with what is used and when there is more", async () => {
+    rules = rulesOf([{ id: "day", daily_limit: 10, time_zone: "Europe/Berlin" }]);
+    const [lab] = labs;
+    const tasks = [await begin(lab!, 4_000_000), await begin(lab!, 4_000_000)];
+    await end(lab!, tasks[0]!, TaskState.COMPLETED);
+    await expect(begin(lab!, 4_000_000)).rejects.toMatchObject({
+      code: "RESOURCE_EXHAUSTED",
+      reason: "BUDGET_EXCEEDED",
+      metadata: { budget: "day", limit: "10", used: "4", reserved: "4", resetTime: "2026-01-01T23:00:00.000Z" },
+      retryAfterMs: 1_000,
+    });
+    // Memory may answer by itself, and says the same.
+    await expect(begin(lab!, 4_000_000)).rejects.toMatchObject({ reason: "BUDGET_EXCEEDED" });
+    expect(refusals).toBe(2);
+    await end(lab!, tasks[1]!, TaskState.FAILED);
+    await begin(lab!, 6_000_000);
+    nowMs += 13 * HOUR_MS;
+    await begin(lab!, 10_000_000);
+    await expect(begin(lab!, 1)).rejects.toMatchObject({ metadata: { resetTime: "2026-01-02T23:00:00.000Z" } });
+  });
+
+  it("is counted in tasks too, all or nothing, and for each principal by itself", async () => {
+    rules = rulesOf([
+      { id: "all", hourly_tasks: 3 },
+      { id: "own", principal_id: "*", hourly_limit: 2, on_failure: "CHARGE" },
+    ]);
+    const [lab] = labs;
+    const task = await begin(lab!, 2_000_000, { principal: "a" });
+    await expect(begin(lab!, 1_000_000, { principal: "a" })).rejects.toMatchObject({ metadata: { budget: "own" } });
+    await begin(lab!, 1_000_000, { principal: "b" });
+    await begin(lab!, 1_000_000, { principal: "b" });
+    await expect(begin(lab!, 1_000_000, { principal: "c" })).rejects.toMatchObject({
+      message: expect.stringContaining("allows 3 tasks"),
+      metadata: { budget: "all", limit: "3" },
+    });
+    await end(lab!, task, TaskState.FAILED);
+    // A task that failed does not count as one; its money does.
+    await begin(lab!, 1_000_000, { principal: "c" });
+    const used = (await windows()).map(({ key, used, reserved }) => [parseBudgetKey(key)!.principalId, used, reserved]);
+    expect(used).toEqual([
+      [undefined, 0, 3],
+      ["a", 2_000_000, 0],
+      ["b", 0, 2_000_000],
+      ["c", 0, 1_000_000],
+    ]);
+  });
+
+  it("is what agents report, as far as there is so much", async () => {
+    rules = rulesOf([{ id: "day", daily_limit: 10 }]);
+    const [lab] = labs;
+    const [less, more, much, rubbish] = [
+      await begin(lab!, 2_000_000),
+      await begin(lab!, 0, { maxCost: 2_000_000 }),
+      await begin(lab!, 0),
+      await begin(lab!, 1_000_000),
+    ];
+    await end(lab!, less, TaskState.COMPLETED, "0.5");
+    // A cost that is reported is charged whatever the outcome was.
+    await end(lab!, more, TaskState.FAILED, "1.25");
+    await end(lab!, rubbish, TaskState.COMPLETED, "a lot");
+    await end(lab!, much, TaskState.COMPLETED, "100");
+    const [window] = await windows();
+    // What was released a moment ago may not be known to be free yet.
+    expect(window!.used).toBeLessThanOrEqual(10_000_000);
+    expect(window!.used + window!.overrun).toBe(500_000 + 1_250_000 + 1_000_000 + 100_000_000);
+    expect(window!.overrun).toBe(overruns);
+    expect(window!.reserved).toBe(0);
+  });
+
+  it("is drawn from what the parent holds, and no more than that", async () => {
+    rules = rulesOf([{ id: "day", daily_limit: 20, daily_tasks: 10 }]);
+    const [lab] = labs;
+    const parent = await begin(lab!, 5_000_000);
+    const child = await begin(lab!, 3_000_000, { parent: await parentOf(lab!, parent) });
+    await expect(begin(lab!, 3_000_000, { parent: await parentOf(lab!, parent) })).rejects.toMatchObject({
+      reason: "BUDGET_EXCEEDED",
+      metadata: { budget: "day", parentTaskId: parent.taskId, remaining: "2" },
+    });
+    await end(lab!, child, TaskState.COMPLETED, "1");
+    await end(lab!, parent, TaskState.COMPLETED);
+    const [money, tasks] = await windows();
+    // Of 5 the child was given 3, of which it used 1.
+    expect(money).toMatchObject({ used: 3_000_000, reserved: 0 });
+    expect(tasks).toMatchObject({ used: 2, reserved: 0 });
+  });
+
+  it("is never more than the budgets allow, whatever happens at the same moment", async () => {
+    const anyone = fc.nat(1);
+    const step = fc.oneof(
+      {
+        weight: 6,
+        arbitrary: fc.record({
+          do: fc.constant("begin" as const),
+          who: anyone,
+          cost: fc.integer({ min: 0, max: 30 }),
+          principal: fc.constantFrom("a", "b"),
+        }),
+      },
+      {
+        weight: 5,
+        arbitrary: fc.record({
+          do: fc.constant("end" as const),
+          who: anyone,
+          which: fc.nat(),
+          state: fc.constantFrom(TaskState.COMPLETED, TaskState.COMPLETED, TaskState.FAILED),
+          cost: fc.option(fc.nat(60), { nil: undefined }),
+        }),
+      },
+      {
+        weight: 2,
+        arbitrary: fc.record({ do: fc.constant("delegate" as const), who: anyone, which: fc.nat(), cost: fc.nat(15) }),
+      },
+      { weight: 1, arbitrary: fc.record({ do: fc.constant("crash" as const), who: anyone }) },
+      {
+        weight: 1,
+        arbitrary: fc.record({ do: fc.constant("limit" as const), limit: fc.integer({ min: 20, max: 120 }) }),
+      },
+      { weight: 1, arbitrary: fc.record({ do: fc.constant("hour" as const) }) },
+    );
+    const schedule = fc.array(fc.array(step, { minLength: 1, maxLength: 8 }), { minLength: 2, maxLength: 6 });
+    await fc.assert(
+      fc.asyncProperty(schedule, async (rounds) => {
+        for (const lab of labs.splice(0)) await stop(lab);
+        await emptyTables(context.db);
+        await raw(context.db, "truncate budget_slices, budget_reservations, budget_settlements");
+        const setLimit = (limit: number) => {
+          rules = rulesOf([
+            { id: "hour", hourly_limit: limit / 1e6, hourly_tasks: Math.ceil(limit / 8) },
+            { id: "own", principal_id: "*", daily_limit: (2 * limit) / 1e6 },
+          ]);
+        };
+        let most = 100;
+        setLimit(most);
+        nowMs += 48 * HOUR_MS;
+        for (let i = 0; i < (context.backend === "pglite" ? 1 : 2); i++) labs.push(await start());
+        const open: Begun[] = [];
+        const labOf = (who: number) => labs[who % labs.length]!;
+        const taken = (which: number) => (open.length === 0 ? undefined : open.splice(which % open.length, 1)[0]!);
+
+        const refusal = (error: unknown) => {
+          const { reason } = error as { reason?: string };
+          if (!["BUDGET_EXCEEDED", "REPLICA_EXPIRED", "UNSUPPORTED_OPERATION"].includes(reason!)) throw error;
+        };
+        async function perform(one: typeof step extends fc.Arbitrary<infer T> ? T : never): Promise<void> {
+          if (one.do === "begin") {
+            open.push(await begin(labOf(one.who), one.cost, { principal: one.principal }));
+          } else if (one.do === "end") {
+            const task = taken(one.which);
+            const cost = one.cost === undefined ? undefined : (one.cost / 1e6).toFixed(6);
+            if (task) await end(labOf(one.who), task, one.state, cost);
+          } else if (one.do === "delegate") {
+            const parent = open[one.which % Math.max(1, open.length)];
+            if (!parent) return;
+            open.push(await begin(labOf(one.who), one.cost, { parent: await parentOf(labOf(one.who), parent) }));
+          } else if (one.do === "crash") {
+            const at = one.who % labs.length;
+            const dead = labs[at]!;
+            // With what its tasks hold, which others end.
+            labs[at] = await start();
+            await crash(dead);
+          } else if (one.do === "limit") {
+            most = Math.max(most, one.limit);
+            setLimit(one.limit);
+          } else nowMs += HOUR_MS;
+        }
+        const check = async () => {
+          for (const { key, used, reserved } of await windows()) {
+            const { unit, budgetId } = parseBudgetKey(key)!;
+            const limit = unit === "TASKS" ? Math.ceil(most / 8) : budgetId === "own" ? 2 * most : most;
+            expect(used + reserved, key).toBeLessThanOrEqual(limit);
+            expect(Math.min(used, reserved)).toBeGreaterThanOrEqual(0);
+          }
+        };
+        for (const round of rounds) {
+          const alone = round.filter((one) => one.do === "crash");
+          await Promise.all(round.filter((one) => one.do !== "crash").map((one) => perform(one).catch(refusal)));
+          // One dies while others go on.
+          await Promise.all([
+            ...alone.slice(0, 1).map(perform),
+            ...round
+              .slice(0, 3)
+              .filter((one) => one.do === "begin")
+              .map((one) => perform(one).catch(refusal)),
+          ]);
+          await check();
+        }
+        for (const task of open.splice(0)) await end(labs[0]!, task, TaskState.FAILED);
+        for (const lab of labs.splice(0)) await crash(lab);
+        await check();
+        // All is used or free: whoever comes next gets whatever is not used.
+        const heir = await registerReplica(context.db);
+        const repository = createBudgetRepository(context.db, () => new Date(nowMs));
+        await repository.sweep(0);
+        for (const { key, used, reserved } of await windows()) {
+          expect(reserved, key).toBe(0);
+          const ask = { workspaceId: "default", key, limit: 1000, held: 0, keep: 0, need: 1000 };
+          const [slice] = await repository.settle(heir, [ask]);
+          expect(slice!.granted, key).toBe(1000 - used);
+        }
+      }),
+      { numRuns: context.backend === "pglite" ? 2 : 6 },
+    );
+  });
+});
