@@ -10,6 +10,7 @@ import type { ActContext } from "../../src/services/exchange/act.ts";
 import { type NegotiateDeps, negotiate } from "../../src/services/exchange/negotiate.ts";
 import { createAgentLoads } from "../../src/services/routing/agent-load.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
+import { trustAll } from "../../src/services/trust.ts";
 
 const card = create(AgentCardSchema, {
   name: "Worker",
@@ -21,6 +22,7 @@ const quoteOf = async (loads: NegotiateDeps["loads"], nowMs: number, averageLate
   const deps = {
     runtime: { ...systemRuntime(), elapsedMs: () => nowMs },
     loads,
+    trust: trustAll,
     waitingAt: () => 0,
     settings: { of: async () => ({ weights: DEFAULT_WEIGHTS }) },
     directory: { agents: async () => ({ byCapability: new Map([["work", [offer]]]) }) },
