@@ -17,6 +17,7 @@ import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
 import { required_scope } from "../../gen/signalbox/v1/options_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
+import { ReputationService } from "../../gen/signalbox/v1/reputation_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
@@ -36,6 +37,7 @@ const SERVICES = [
   RolloutService,
   MessageService,
   CacheService,
+  ReputationService,
   Health,
   ServerReflection,
   ServerReflectionAlpha,

@@ -11,6 +11,7 @@ import { type NegotiateDeps, negotiate } from "../../src/services/exchange/negot
 import { createAgentLoads } from "../../src/services/routing/agent-load.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { openPolicy } from "../fixtures/open-policy.ts";
+import { trustAll } from "../../src/services/trust.ts";
 
 const card = create(AgentCardSchema, {
   name: "Worker",
@@ -22,6 +23,7 @@ const quoteOf = async (loads: NegotiateDeps["loads"], nowMs: number, averageLate
   const deps = {
     runtime: { ...systemRuntime(), elapsedMs: () => nowMs },
     loads,
+    trust: trustAll,
     waitingAt: () => 0,
     policy: openPolicy,
     settings: { of: async () => ({ weights: DEFAULT_WEIGHTS }) },
