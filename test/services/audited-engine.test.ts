@@ -6,17 +6,22 @@ import {
   CancelTaskRequestSchema,
   Role,
   SendMessageRequestSchema,
-  type StreamResponse,
   StreamResponseSchema,
   TaskPushNotificationConfigSchema,
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { RegisterAgentRequestSchema, UpdateAgentRequestSchema } from "../../gen/signalbox/v1/registry_pb.ts";
+import {
+  AddCapabilityRequestSchema,
+  RegisterAgentRequestSchema,
+  RemoveCapabilityRequestSchema,
+  UpdateAgentRequestSchema,
+} from "../../gen/signalbox/v1/registry_pb.ts";
 import { UpdateRolloutRequestSchema } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { UpdateRoutingSettingsRequestSchema } from "../../gen/signalbox/v1/routing_pb.ts";
 import { CleanupTasksRequestSchema } from "../../gen/signalbox/v1/task_pb.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { type Engine, startEngine } from "../../src/engine.ts";
+import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
@@ -41,23 +46,18 @@ const context = (): RequestContext => ({
   log: silent,
 });
 
-const becomes = (state: TaskState, text?: string): StreamResponse => {
-  const message = {
-    messageId: "m",
-    role: Role.AGENT,
-    parts: [{ content: { case: "text", value: text ?? "" } }],
-  } as const;
-  const value = { taskId: "upstream", contextId: "c", status: { state, ...(text !== undefined && { message }) } };
-  return create(StreamResponseSchema, { payload: { case: "statusUpdate", value } });
+/** Asks, until it is told more. */
+const desk: AgentHandler = async function* (_message, { task }) {
+  const ids = { taskId: task?.id ?? crypto.randomUUID(), contextId: task?.contextId ?? crypto.randomUUID() };
+  const parts = [{ content: { case: "text", value: "which one?" } } as const];
+  const question = { messageId: crypto.randomUUID(), role: Role.AGENT, parts };
+  if (!task) {
+    const value = { id: ids.taskId, contextId: ids.contextId, status: { state: TaskState.WORKING } };
+    yield create(StreamResponseSchema, { payload: { case: "task", value } });
+  }
+  const status = task ? { state: TaskState.COMPLETED } : { state: TaskState.INPUT_REQUIRED, message: question };
+  yield create(StreamResponseSchema, { payload: { case: "statusUpdate", value: { ...ids, status } } });
 };
-
-/** Asks once, and then completes; it never ends what begins with "wait". */
-async function* asking(message: { parts: { content: { value?: unknown } }[] }): AsyncGenerator<StreamResponse> {
-  yield becomes(TaskState.WORKING);
-  const text = message.parts[0]?.content.value;
-  if (text === "more") yield becomes(TaskState.COMPLETED);
-  else yield becomes(TaskState.INPUT_REQUIRED, "which one?");
-}
 
 const send = (text: string, more: MessageInitShape<typeof SendMessageRequestSchema>["message"] = {}) =>
   create(SendMessageRequestSchema, {
@@ -75,7 +75,7 @@ async function openEngine(url: string, flags: Record<string, string> = {}): Prom
     config,
     log: silent,
     runtime: systemRuntime(),
-    inProcess: new Map([["desk", asking as never]]),
+    inProcess: new Map([["desk", desk]]),
   });
 }
 
@@ -101,8 +101,14 @@ test("each change is recorded with who made it, and each task from its acceptanc
     context(),
     create(UpdateAgentRequestSchema, { agent, updateMask: { paths: ["safe_to_repeat"] } }),
   );
-  await registry.addCapability(context(), { agentId: "desk", capability: { capabilityId: "help" } } as never);
-  await registry.removeCapability(context(), { agentId: "desk", capabilityId: "help" } as never);
+  await registry.addCapability(
+    context(),
+    create(AddCapabilityRequestSchema, { agentId: "desk", capability: { capabilityId: "help" } }),
+  );
+  await registry.removeCapability(
+    context(),
+    create(RemoveCapabilityRequestSchema, { agentId: "desk", capabilityId: "help" }),
+  );
   await registry.setDefault(context(), "desk");
   const paths = { paths: ["*"] };
   await engine.rolloutSettings.update(
@@ -166,8 +172,12 @@ test("each change is recorded with who made it, and each task from its acceptanc
     "alice push-config.remove hook",
     `alice task.remove ${taskId}`,
   ]);
-  const canceled = entries.filter(({ task, detail }) => task === waiting && detail?.to === "CANCELED");
-  expect(canceled).toMatchObject([{ actor: "alice", detail: { cause: "canceled by its client" } }]);
+  // Who wanted it, and whose answer it was.
+  const ofSecond = entries.filter(({ task, action }) => task === waiting && action === "task.transition");
+  expect(ofSecond.slice(-2)).toMatchObject([
+    { actor: "alice", detail: { to: "INPUT_REQUIRED", cause: "its client asks to cancel it" } },
+    { actor: "agent:desk", detail: { to: "CANCELED" } },
+  ]);
   const text = JSON.stringify(entries);
   for (const content of ["what I need", "which one", "secret-path"]) expect(text).not.toContain(content);
 });
