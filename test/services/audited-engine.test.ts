@@ -22,17 +22,19 @@ import { CleanupTasksRequestSchema } from "../../gen/signalbox/v1/task_pb.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { type Engine, startEngine } from "../../src/engine.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
-import type { RequestContext } from "../../src/services/request-context.ts";
+import type { Principal, RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
 import { inProcessCard } from "../e2e/running-app.ts";
 import { auditEntries, expectWholeChains } from "../store/audit-lines.ts";
 import { createDatabase, silent } from "../store/backends.ts";
 
-const principal = {
-  ...{ id: "alice", workspaceId: "default", authentication: "anonymous" },
+const principal: Principal = {
+  id: "alice",
+  workspaceId: "default",
   scopes: new Set(["*"]),
-} as const;
+  authentication: "anonymous",
+};
 const context = (): RequestContext => ({
   principal,
   workspaceId: principal.workspaceId,
