@@ -66,6 +66,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     outboxLag: () => engine.outbox.lag(),
     alerts: () => alertsOfAll(engine.alerts),
     agents: () => engine.agentGauges(),
+    audit: () => engine.auditGauge(),
   });
   const engine = await startEngine({
     config,
@@ -123,6 +124,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
             lease: () => engine.lease(),
             outboxLag: () => engine.outbox.lag(),
             agents: () => agentHealth(engine, runtime, "default"),
+            audit: () => engine.auditGauge(),
           }),
         openapi: readOpenapi,
         notReady: async () => {

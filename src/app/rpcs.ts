@@ -3,6 +3,7 @@ import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { A2AService } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { AuditService } from "../../gen/signalbox/v1/audit_pb.ts";
 import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
@@ -15,6 +16,7 @@ import type { Cards } from "../services/cards.ts";
 import { anonymousAuthenticator } from "../services/request-context.ts";
 import type { Rollouts } from "../services/rollouts.ts";
 import { createA2AService } from "../transport/rpc/a2a-service.ts";
+import { createAuditService } from "../transport/rpc/audit-service.ts";
 import { type BindDeps, bindServices, register } from "../transport/rpc/bind.ts";
 import type { BoundRpcs } from "../transport/rpc/bound.ts";
 import { createCacheService } from "../transport/rpc/cache-service.ts";
@@ -44,6 +46,7 @@ export function bindRpcs(engine: Engine, deps: RpcsDeps): BoundRpcs {
     register(RolloutService, createRolloutService(engine.rolloutSettings, engine.alerts)),
     register(MessageService, createMessageService(engine.exchanges)),
     register(CacheService, createCacheService(engine.cachedResults)),
+    register(AuditService, createAuditService(engine.auditLog)),
   ];
   // These tell of all services, themselves among them.
   const services = [...registrations.map(({ service }) => service), Health, ServerReflection, ServerReflectionAlpha];

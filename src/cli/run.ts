@@ -5,6 +5,7 @@ import { PACKAGE_VERSION } from "../config/package.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import { addAgentsCommands } from "./agents.ts";
 import { addApplyCommand } from "./apply.ts";
+import { addAuditCommands } from "./audit.ts";
 import { addCacheCommands } from "./cache.ts";
 import { addCapabilitiesCommands } from "./capabilities.ts";
 import { addExchangeCommands } from "./exchange.ts";
@@ -39,6 +40,7 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addAlertsCommands(program, cli);
   addExchangeCommands(program, cli);
   addCacheCommands(program, cli);
+  addAuditCommands(program, cli);
   return runProgram(program, args, cli);
 }
 

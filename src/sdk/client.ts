@@ -15,6 +15,7 @@ import {
   type Task,
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { AuditService } from "../../gen/signalbox/v1/audit_pb.ts";
 import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
@@ -102,6 +103,8 @@ export interface SignalboxClient {
   readonly messages: Client<typeof MessageService>;
   /** Results that are given again. */
   readonly cache: Client<typeof CacheService>;
+  /** The audit log: entries, checkpoints and proofs. */
+  readonly audit: Client<typeof AuditService>;
 
   /**
    * Sends a message. Waits until the task ends or needs something, unless `wait` is false. Some agents answer with a
@@ -142,6 +145,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
   const rollouts = createClient(RolloutService, transport);
   const messages = createClient(MessageService, transport);
   const cache = createClient(CacheService, transport);
+  const audit = createClient(AuditService, transport);
 
   async function send(message: string | Message, options: SendOptions & { wait?: boolean } = {}) {
     const request = sendRequest(message, options);
@@ -212,7 +216,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     return a2a.getTask({ id: taskId }, options);
   }
 
-  return { a2a, registry, tasks, routes, rollouts, send, stream, watch, waitFor, messages, cache };
+  return { a2a, registry, tasks, routes, rollouts, send, stream, watch, waitFor, messages, cache, audit };
 }
 
 /** A message of the user with one text part. */

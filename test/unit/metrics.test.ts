@@ -15,6 +15,7 @@ const open = () =>
     outboxLag: async () => [],
     alerts: async () => [],
     agents: () => [],
+    audit: async () => ({ lag: { entries: 0, seconds: 0 }, verified: 0, faults: 0 }),
   });
 const transitionsOn = (page: string) =>
   new Map(

@@ -36,6 +36,8 @@ export interface MetricsSources {
   alerts: () => Promise<{ workspaceId: string; alert: Alert }[]>;
   /** Whether agents can be given tasks: a bounded number of them. */
   agents: () => { agentId: string; healthy: boolean; circuitOpen: boolean; ejected: boolean }[];
+  /** How the audit logs are: how far behind, how much of them was read again here, and what is wrong. */
+  audit: () => Promise<{ lag: { entries: number; seconds: number }; verified: number; faults: number }>;
 }
 
 /** Alerts that a page shows at most: those that are crossed first, then those of the most tasks. */
@@ -215,6 +217,18 @@ export function createMetrics(sources: MetricsSources): Metrics {
   );
   const open = perAgent("signalbox_circuit_open", "1 while the circuit of an agent is open or half-open, else 0.");
   const ejected = perAgent("signalbox_agent_ejected", "1 while an agent is passed over for a capability, else 0.");
+  const auditGauge = (name: string, help: string) => new Gauge({ name, help, registers });
+  const auditPending = auditGauge("signalbox_audit_pending_entries", "Entries of the audit that are in no log yet.");
+  const auditLag = auditGauge(
+    "signalbox_audit_lag_seconds",
+    "Age of the oldest entry of the audit that is in no log yet.",
+  );
+  const auditFaults = auditGauge("signalbox_audit_faults", "What is known here to be wrong with audit logs.");
+  const auditVerified = new Counter({
+    name: "signalbox_audit_verified_entries_total",
+    help: "Entries of the audit logs that this process has read again and checked.",
+    registers,
+  });
   new Gauge({
     name: "signalbox_build_info",
     help: "1, with the version and the database backend as labels.",
@@ -225,14 +239,26 @@ export function createMetrics(sources: MetricsSources): Metrics {
   return {
     contentType: registry.contentType,
     async render() {
-      const [lags, alerts, [count]] = await Promise.all([
+      const [lags, alerts, [count], [audit]] = await Promise.all([
         within(DATABASE_TIMEOUT_MS, sources.outboxLag()),
         within(DATABASE_TIMEOUT_MS, sources.alerts()),
         within(
           DATABASE_TIMEOUT_MS,
           sources.waitingTasks().then((tasks) => [tasks]),
         ),
+        within(
+          DATABASE_TIMEOUT_MS,
+          sources.audit().then((audit) => [audit]),
+        ),
       ]);
+      for (const gauge of [auditPending, auditLag, auditFaults]) gauge.remove();
+      if (audit) {
+        auditPending.set(audit.lag.entries);
+        auditLag.set(audit.lag.seconds);
+        auditFaults.set(audit.faults);
+        auditVerified.reset();
+        auditVerified.inc(audit.verified);
+      }
       // No number is not 0.
       if (count === undefined) waiting.remove();
       else waiting.set(count);
