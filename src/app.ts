@@ -72,6 +72,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     agents: () => engine.agentGauges(),
     leastTrusted: (most) => engine.reputation.leastTrusted(most),
     budgets: () => engine.budgetUsage.gauges(),
+    audit: () => engine.auditGauge(),
   });
   const engine = await startEngine({
     config,
@@ -137,6 +138,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
             lease: () => engine.lease(),
             outboxLag: () => engine.outbox.lag(),
             agents: () => agentHealth(engine, runtime, "default"),
+            audit: () => engine.auditGauge(),
           }),
         openapi: readOpenapi,
         notReady: async () => {

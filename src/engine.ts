@@ -2,6 +2,8 @@
  * Everything behind the listeners, built in the order in which things depend on each other: the database, this replica
  * among the others, the ways to agents, what routes and dispatches, the use cases, and the duties in the background.
  */
+
+import { type AuditParts, buildAuditLog } from "./engine/audit-log.ts";
 import { buildBudgets } from "./engine/budgets.ts";
 import { buildClients } from "./engine/clients.ts";
 import { closeAll } from "./engine/closing.ts";
@@ -30,7 +32,7 @@ import { migrate } from "./store/migrate.ts";
 import { openDatabase } from "./store/open-database.ts";
 import { mendTransactionNumbers } from "./store/outbox-mend.ts";
 
-export interface Engine extends UseCases {
+export interface Engine extends UseCases, AuditParts {
   readonly db: Database;
   readonly hub: UpdateHub;
   readonly directory: AgentDirectory;
@@ -108,7 +110,9 @@ async function build(base: EngineBase): Promise<Engine> {
   await migrate(db, log);
   await mendTransactionNumbers(db, log);
 
+  let replicas = 1;
   const ground = await buildGround(base);
+  const audit = await buildAuditLog(base, () => replicas);
   const clients = buildClients(base);
   const routing = buildRouting(base, ground, clients, policy, () => dispatch.claims.lookAtAgents());
   const money = buildBudgets(base, ground, policy);
@@ -129,7 +133,6 @@ async function build(base: EngineBase): Promise<Engine> {
   closing.push(() => allotments.stop());
   closing.push(() => claims.stop());
 
-  let replicas = 1;
   replica.start({
     onBeat(living) {
       replicas = living;
@@ -152,6 +155,7 @@ async function build(base: EngineBase): Promise<Engine> {
 
   return {
     ...useCases,
+    ...audit,
     db,
     hub,
     refusals,

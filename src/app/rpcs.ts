@@ -4,6 +4,7 @@ import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts"
 import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { A2AService } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ApprovalService } from "../../gen/signalbox/v1/approval_pb.ts";
+import { AuditService } from "../../gen/signalbox/v1/audit_pb.ts";
 import { BudgetService } from "../../gen/signalbox/v1/budget_pb.ts";
 import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
@@ -20,6 +21,7 @@ import { anonymousAuthenticator } from "../services/request-context.ts";
 import type { Rollouts } from "../services/rollouts.ts";
 import { createA2AService } from "../transport/rpc/a2a-service.ts";
 import { createApprovalService } from "../transport/rpc/approval-service.ts";
+import { createAuditService } from "../transport/rpc/audit-service.ts";
 import { type BindDeps, bindServices, register } from "../transport/rpc/bind.ts";
 import type { BoundRpcs } from "../transport/rpc/bound.ts";
 import { createBudgetService } from "../transport/rpc/budget-service.ts";
@@ -56,6 +58,7 @@ export function bindRpcs(engine: Engine, deps: RpcsDeps): BoundRpcs {
     register(PolicyService, createPolicyService(engine.policyVersions, engine.policyTrials)),
     register(ReputationService, createReputationService(engine.reputations)),
     register(BudgetService, createBudgetService(engine.budgetUsage)),
+    register(AuditService, createAuditService(engine.auditLog)),
   ];
   // These tell of all services, themselves among them.
   const services = [...registrations.map(({ service }) => service), Health, ServerReflection, ServerReflectionAlpha];

@@ -6,6 +6,7 @@ import { SignalboxError } from "../domain/errors.ts";
 import { addAgentsCommands } from "./agents.ts";
 import { addApplyCommand } from "./apply.ts";
 import { addApprovalsCommands } from "./approvals.ts";
+import { addAuditCommands } from "./audit.ts";
 import { addBudgetsCommands } from "./budgets.ts";
 import { addCacheCommands } from "./cache.ts";
 import { addCapabilitiesCommands } from "./capabilities.ts";
@@ -47,6 +48,7 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addApprovalsCommands(program, cli);
   addPolicyCommands(program, cli);
   addBudgetsCommands(program, cli);
+  addAuditCommands(program, cli);
   return runProgram(program, args, cli);
 }
 

@@ -166,9 +166,6 @@ function interfaces(url: string, grpc: string, tenant: string): AgentInterface[]
 
 const OURS = [UPDATES_EXTENSION, ROUTING_EXTENSION, DELEGATION_EXTENSION];
 
-function capabilities(extendedAgentCard: boolean, extensions: AgentExtension[]): AgentCapabilities {
-}
-
 function capabilities(extendedAgentCard: boolean, extensions: AgentExtension[], streaming = true): AgentCapabilities {
   // Of an agent that is such a router itself, clients get our numbers and our queue, not its.
   const others = extensions.filter(({ uri }) => !OURS.includes(uri));

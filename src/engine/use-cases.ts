@@ -75,11 +75,9 @@ export function buildUseCases(
 ): UseCases {
   const { db, config, log, runtime } = base;
   const { policy, reputation } = policyParts;
-  const { policy } = policyParts;
   const isGuarded = createIsGuarded(policyParts.policies);
-  const { replica, hub, store, repositories } = ground;
-  const { router, rollouts, settings, agentQueue, readDecision } = routing;
   const { replica, hub, store, audit, repositories } = ground;
+  const { router, rollouts, settings, agentQueue, readDecision } = routing;
   const { directory, loads, cardRefresh, health } = routing.watch;
   const { connector, webhooks, cards } = clients;
 

@@ -16,6 +16,7 @@ import {
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ApprovalService } from "../../gen/signalbox/v1/approval_pb.ts";
+import { AuditService } from "../../gen/signalbox/v1/audit_pb.ts";
 import { BudgetService } from "../../gen/signalbox/v1/budget_pb.ts";
 import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
@@ -113,6 +114,8 @@ export interface SignalboxClient {
   readonly policies: Client<typeof PolicyService>;
   /** How much may be spent, and how much is. */
   readonly budgets: Client<typeof BudgetService>;
+  /** The audit log: entries, checkpoints and proofs. */
+  readonly audit: Client<typeof AuditService>;
 
   /**
    * Sends a message. Waits until the task ends or needs something, unless `wait` is false. Some agents answer with a
@@ -157,6 +160,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
   const policies = createClient(PolicyService, transport);
   const reputations = createClient(ReputationService, transport);
   const budgets = createClient(BudgetService, transport);
+  const audit = createClient(AuditService, transport);
 
   async function send(message: string | Message, options: SendOptions & { wait?: boolean } = {}) {
     const request = sendRequest(message, options);
@@ -243,6 +247,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     policies,
     reputations,
     budgets,
+    audit,
   };
 }
 

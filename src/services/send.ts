@@ -23,7 +23,6 @@ import { isInterrupted, isTerminal, stateName } from "../domain/task-state.ts";
 import { type AcceptDeps, createAccept } from "./accept.ts";
 import type { RequestContext, StreamCursor } from "./request-context.ts";
 import type { IsGuarded } from "./result-policy.ts";
-import { INVALID_ANSWER } from "./task-reporter.ts";
 import { type TaskWatch, watchTask } from "./watch.ts";
 
 export interface SendDeps extends AcceptDeps {

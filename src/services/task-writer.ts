@@ -16,10 +16,8 @@ import {
   type TaskImage,
   type TaskUpdate,
 } from "../domain/task-log.ts";
-import { isLeased, isTerminal } from "../domain/task-state.ts";
-import type { Append, Appended, Author, Reroute } from "../store/append-batch.ts";
 import { isFinal, isLeased, isTerminal } from "../domain/task-state.ts";
-import type { Append, Appended, Reroute } from "../store/append-batch.ts";
+import type { Append, Appended, Author, Reroute } from "../store/append-batch.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { Budgets } from "./budgets.ts";
 import { isTransient, whenDatabaseAnswers } from "./database-away.ts";

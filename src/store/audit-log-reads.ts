@@ -5,6 +5,7 @@ import { HASH_BYTES } from "../domain/audit/merkle.ts";
 import type { Tile, TileKey } from "../domain/audit/tiles.ts";
 import { readTiles } from "./audit-log-repository.ts";
 import type { Database, Row } from "./database.ts";
+import { int8Array } from "./pg-arrays.ts";
 import type { Schema } from "./schema.ts";
 
 export interface CheckpointRecord {
@@ -67,6 +68,12 @@ export interface AuditLogReads {
   placeOf(workspaceId: string, chainId: string, number: number): Promise<number | undefined>;
   /** The place of the entry with that hash, among the last `tiles` tiles of leaves. */
   placeOfHash(workspaceId: string, hash: Uint8Array, size: number, tiles: number): Promise<number | undefined>;
+  /** The leaf hashes at these places, as the tree has them; undefined for one that it has not. */
+  leaves(workspaceId: string, indexes: readonly number[]): Promise<(Uint8Array | undefined)[]>;
+  /** Whether a chain has an entry of that number, in the log or not. */
+  hasEntry(workspaceId: string, chainId: string, number: number): Promise<boolean>;
+  /** An entry behind the end of its chain, which nobody wrote. */
+  beyondEnd(workspaceId: string): Promise<{ chainId: string; number: number } | undefined>;
   /** The workspaces that have logs. */
   workspaces(): Promise<string[]>;
 }
@@ -168,6 +175,40 @@ export function createAuditLogReads({ kysely }: Database): AuditLogReads {
         order by index desc limit 1`.execute(kysely);
       const [row] = rows;
       return row && (row.index as number) * 256 + (row.at as number) / HASH_BYTES;
+    },
+
+    async leaves(workspaceId, indexes) {
+      const { rows } = await sql<Row>`
+        select substr(t.hashes, (i.place % 256)::int4 * 32 + 1, 32) as hash
+        from unnest(${int8Array(indexes, (i) => i)}::int8[]) with ordinality as i(place, ord)
+        left join audit_tiles t on t.workspace_id = ${workspaceId} and t.level = 0 and t.index = i.place / 256
+        order by i.ord`.execute(kysely);
+      return rows.map((row) => {
+        const hash = row.hash as Uint8Array | null;
+        return hash?.length === HASH_BYTES ? hash : undefined;
+      });
+    },
+
+    async hasEntry(workspaceId, chainId, number) {
+      const row = await kysely
+        .selectFrom("audit_entries")
+        .select("n")
+        .where("workspace_id", "=", workspaceId)
+        .where("chain_id", "=", chainId)
+        .where("n", "=", number)
+        .executeTakeFirst();
+      return row !== undefined;
+    },
+
+    async beyondEnd(workspaceId) {
+      const { rows } = await sql<Row>`
+        select c.chain_id, e.n from audit_chains c
+        cross join lateral (
+          select n from audit_entries e
+          where e.workspace_id = c.workspace_id and e.chain_id = c.chain_id and e.n > c.last_n order by n limit 1
+        ) e
+        where c.workspace_id = ${workspaceId} and not c.sealed limit 1`.execute(kysely);
+      return rows[0] && { chainId: rows[0].chain_id as string, number: rows[0].n as number };
     },
 
     async workspaces() {

@@ -25,6 +25,7 @@ const SERVICES = [
   "grpc.reflection.v1alpha.ServerReflection",
   "lf.a2a.v1.A2AService",
   "signalbox.v1.CacheService",
+  "signalbox.v1.AuditService",
   "signalbox.v1.MessageService",
   "signalbox.v1.RegistryService",
   "signalbox.v1.RolloutService",

@@ -55,6 +55,7 @@ describe.skipIf(missing.length > 0)("the Python client of examples/python", () =
       "service signalbox.v1.RolloutService",
       "service signalbox.v1.MessageService",
       "service signalbox.v1.CacheService",
+      "service signalbox.v1.AuditService",
       "service grpc.health.v1.Health",
       "service grpc.reflection.v1.ServerReflection",
       "service grpc.reflection.v1alpha.ServerReflection",

@@ -10,8 +10,8 @@ import type { ActContext } from "../../src/services/exchange/act.ts";
 import { type NegotiateDeps, negotiate } from "../../src/services/exchange/negotiate.ts";
 import { createAgentLoads } from "../../src/services/routing/agent-load.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
-import { openPolicy } from "../fixtures/open-policy.ts";
 import { trustAll } from "../../src/services/trust.ts";
+import { openPolicy } from "../fixtures/open-policy.ts";
 
 const card = create(AgentCardSchema, {
   name: "Worker",

@@ -19,6 +19,7 @@ const well = (): HealthSources => ({
   lease: () => ({ replicaId: "r1", leftMs: 7_000.4 }),
   outboxLag: async () => [{ duty: "push", rows: 3, seconds: 1 }],
   agents: async () => ({ registered: 2, unhealthy: [], circuitOpen: [], failing: [] }),
+  audit: async () => ({ lag: { entries: 2, seconds: 0.4 }, faults: 0, faultyWorkspaces: [] }),
 });
 
 test("all is well", async () => {
@@ -32,6 +33,7 @@ test("all is well", async () => {
       lease: { ...ok, replicaId: "r1", leftMs: 7000 },
       outbox: { ...ok, duties: [{ duty: "push", rows: 3, seconds: 1 }] },
       agents: { ...ok, registered: 2 },
+      audit: { ...ok, lag: { entries: 2, seconds: 0.4 }, faults: 0 },
     },
   });
 });
@@ -75,6 +77,16 @@ test.each<[string, Partial<HealthSources>, object]>([
         circuitOpen: ["b"],
       },
     },
+  ],
+  [
+    "an audit log that nobody signs",
+    { audit: async () => ({ lag: { entries: 2, seconds: 61 }, faults: 0, faultyWorkspaces: [] }) },
+    { audit: { status: "degraded", reason: "behind by more than 60 s: has a server the key?" } },
+  ],
+  [
+    "an audit log that is not intact",
+    { audit: async () => ({ lag: { entries: 0, seconds: 0 }, faults: 1, faultyWorkspaces: ["default"] }) },
+    { audit: { status: "degraded", faults: 1, workspaces: ["default"] } },
   ],
 ])("%s degrades it", async (_, bad, components) => {
   expect(await deepHealth({ ...well(), ...bad })).toMatchObject({ status: "degraded", components });

@@ -18,6 +18,7 @@ const open = () =>
     agents: () => [],
     leastTrusted: () => [],
     budgets: async () => [],
+    audit: async () => ({ lag: { entries: 0, seconds: 0 }, verified: 0, faults: 0 }),
   });
 const transitionsOn = (page: string) =>
   new Map(

@@ -190,17 +190,17 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
     }
     const checkpoint = readNote(seal.checkpoint);
     const order = expected.length > 0 ? orderFault(observed.spans(), expected, start) : gap;
-    const found = [linkFault(order)];
     if (!checkpoint) {
       const unreadable = logFault("SIGNATURE", size, "The checkpoint in the last line is none.");
-      return { fault: firstFault([...found, order, unreadable]), checkpoint };
+      return { fault: firstFault([order, linkFault(order), unreadable]), checkpoint };
     }
     tree ??= createFastTree();
     const root = tree.root();
     const growth = { firstSize: size, firstRoot: root, secondSize: checkpoint.size, secondRoot: checkpoint.root };
     const isWhole = size === seal.end && isConsistent(growth, seal.consistency);
     // Entries that come to what was signed are what they were, whatever the rest of the file says of them.
-    if (!isWhole) found.push(order, sizeFault(size, seal.end), observed.firstDifference(expected, start));
+    const found = isWhole ? [] : [order, sizeFault(size, seal.end), observed.firstDifference(expected, start)];
+    found.push(linkFault(order));
     if (hasMore) found.push(logFault("INSERTED", size, "Something follows the line with the checkpoint."));
     // What is wrong with an entry says more than that the whole is.
     const fault =

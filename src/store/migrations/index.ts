@@ -19,7 +19,7 @@ import { up as policies } from "./0016-policies.ts";
 import { up as approvals } from "./0017-approvals.ts";
 import { up as budgets } from "./0018-budgets.ts";
 import { up as reputation } from "./0019-reputation.ts";
-import { up as heldUpdates } from "./0019-held-updates.ts";
+import { up as heldUpdates } from "./0020-held-updates.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
@@ -36,10 +36,10 @@ export const migrations: Record<string, Migration> = {
   "0012-routing-settings": { up: routingSettings },
   "0013-rerouted-tasks": { up: reroutedTasks },
   "0014-audit": { up: audit },
-  "0018-budgets": { up: budgets },
-  "0016-policies": { up: policies },
-  "0019-reputation": { up: reputation },
-  "0017-approvals": { up: approvals },
   "0015-audit-log": { up: auditLog },
-  "0019-held-updates": { up: heldUpdates },
+  "0016-policies": { up: policies },
+  "0017-approvals": { up: approvals },
+  "0018-budgets": { up: budgets },
+  "0019-reputation": { up: reputation },
+  "0020-held-updates": { up: heldUpdates },
 };

@@ -30,6 +30,17 @@ export interface HealthSources {
   outboxLag: () => Promise<{ duty: string; rows: number; seconds: number }[]>;
   /** How many agents there are, and which of them are not well. */
   agents: () => Promise<AgentsHealth>;
+  /** How far the audit logs are behind, and which are not intact. Rejects when the database does not answer. */
+  audit: () => Promise<AuditHealth>;
+}
+
+/** How the audit logs are. */
+export interface AuditHealth {
+  /** Entries that are in no log yet, and the age of the oldest of them. */
+  lag: { entries: number; seconds: number };
+  /** What is known to be wrong, and of which workspaces. */
+  faults: number;
+  faultyWorkspaces: readonly string[];
 }
 
 /** Agents that are not well, by what is the matter with them; one agent may be in several of the lists. */
@@ -50,6 +61,9 @@ const LATE_S = 60;
 /** Agents that are named at most of each kind of trouble. */
 const NAMED_AGENTS = 16;
 
+/** Workspaces that are named at most. */
+const NAMED_WORKSPACES = 16;
+
 const RANK: readonly HealthStatus[] = ["ok", "degraded", "unhealthy"];
 
 /** Asks all parts at once. Never rejects, and takes little more than two seconds whatever is the matter. */
@@ -61,6 +75,7 @@ export async function deepHealth(sources: HealthSources): Promise<DeepHealth> {
     lease: () => leaseHealth(sources.lease()),
     outbox: async () => outboxHealth(await sources.outboxLag()),
     agents: async () => agentsHealth(await sources.agents()),
+    audit: async () => auditHealth(await sources.audit()),
   };
   const entries = await Promise.all(
     Object.entries(checks).map(async ([name, check]) => [name, await inTime(check)] as const),
@@ -87,6 +102,16 @@ function outboxHealth(duties: readonly { duty: string; rows: number; seconds: nu
   const late = duties.filter(({ seconds }) => seconds > LATE_S).map(({ duty }) => duty);
   if (late.length === 0) return { status: "ok", duties };
   return { status: "degraded", reason: `behind by more than ${LATE_S} s: ${late.join(", ")}`, duties };
+}
+
+function auditHealth({ lag, faults, faultyWorkspaces }: AuditHealth): ComponentHealth {
+  const facts = { lag, faults };
+  if (faults > 0) {
+    const reason = "a log is not intact: the server's log says where";
+    return { status: "degraded", reason, ...facts, workspaces: faultyWorkspaces.slice(0, NAMED_WORKSPACES) };
+  }
+  if (lag.seconds <= LATE_S) return { status: "ok", ...facts };
+  return { status: "degraded", reason: `behind by more than ${LATE_S} s: has a server the key?`, ...facts };
 }
 
 const AGENT_TROUBLES = [

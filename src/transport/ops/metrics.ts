@@ -49,6 +49,8 @@ export interface MetricsSources {
   leastTrusted: (most: number) => { agentId: string; trust: number; score: number }[];
   /** Windows of budgets that are open now, over all replicas: a bounded number of them, the fullest first. */
   budgets: () => Promise<BudgetGauge[]>;
+  /** How the audit logs are: how far behind, how much of them was read again here, and what is wrong. */
+  audit: () => Promise<{ lag: { entries: number; seconds: number }; verified: number; faults: number }>;
 }
 
 const PHASES = ["ADMISSION", "CANDIDATE", "RESULT"] as const;
@@ -301,6 +303,18 @@ export function createMetrics(sources: MetricsSources): Metrics {
     name: "signalbox_budget_overrun_total",
     help: "What tasks that ended here cost beyond what their budgets had left, in the currency.",
   });
+  const auditGauge = (name: string, help: string) => new Gauge({ name, help, registers });
+  const auditPending = auditGauge("signalbox_audit_pending_entries", "Entries of the audit that are in no log yet.");
+  const auditLag = auditGauge(
+    "signalbox_audit_lag_seconds",
+    "Age of the oldest entry of the audit that is in no log yet.",
+  );
+  const auditFaults = auditGauge("signalbox_audit_faults", "What is known here to be wrong with audit logs.");
+  const auditVerified = new Counter({
+    name: "signalbox_audit_verified_entries_total",
+    help: "Entries of the audit logs that this process has read again and checked.",
+    registers,
+  });
   new Gauge({
     name: "signalbox_build_info",
     help: "1, with the version and the database backend as labels.",
@@ -311,7 +325,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
   return {
     contentType: registry.contentType,
     async render() {
-      const [lags, alerts, budgets, [count]] = await Promise.all([
+      const [lags, alerts, budgets, [count], [audit]] = await Promise.all([
         within(DATABASE_TIMEOUT_MS, sources.outboxLag()),
         within(DATABASE_TIMEOUT_MS, sources.alerts()),
         within(DATABASE_TIMEOUT_MS, sources.budgets()),
@@ -319,7 +333,19 @@ export function createMetrics(sources: MetricsSources): Metrics {
           DATABASE_TIMEOUT_MS,
           sources.waitingTasks().then((tasks) => [tasks]),
         ),
+        within(
+          DATABASE_TIMEOUT_MS,
+          sources.audit().then((audit) => [audit]),
+        ),
       ]);
+      for (const gauge of [auditPending, auditLag, auditFaults]) gauge.remove();
+      if (audit) {
+        auditPending.set(audit.lag.entries);
+        auditLag.set(audit.lag.seconds);
+        auditFaults.set(audit.faults);
+        auditVerified.reset();
+        auditVerified.inc(audit.verified);
+      }
       // No number is not 0.
       if (count === undefined) waiting.remove();
       else waiting.set(count);
