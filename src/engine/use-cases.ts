@@ -198,7 +198,7 @@ export function buildUseCases(
     isGuarded,
     exchanges,
     registry,
-    policyVersions: createPolicyVersions({ ...policyParts, runtime }),
+    policyVersions: createPolicyVersions({ ...policyParts, audit, runtime }),
     policyTrials: createPolicyTrials({
       ...policyParts,
       readDecidedTasks: (workspaceId, query) => readDecidedTasks(db, workspaceId, query),
@@ -210,6 +210,7 @@ export function buildUseCases(
       rules: policyParts.trustRules,
       directory,
       tasks,
+      audit,
       runtime,
       onReport: () => base.onReputation("report", 1),
     }),

@@ -21,6 +21,7 @@ import { lengthViolations } from "../domain/message-rules.ts";
 import type { PolicyDocument, PolicyProblem } from "../domain/policy/document.ts";
 import { refuse } from "../domain/refusal.ts";
 import type { PolicyRepository, PolicyVersion, StoredPolicy } from "../store/policy-repository.ts";
+import type { Audit } from "./audit.ts";
 import type { PolicyFiles } from "./background/policy-files.ts";
 import { etagMismatch, etagOf, revisionIn } from "./etag.ts";
 import { pageLimit, pageToken, readPageToken } from "./paging.ts";
@@ -50,6 +51,7 @@ export interface PolicyVersionsDeps {
   policies: Pick<Policies, "adopt" | "withDraft" | "problems">;
   files: Pick<PolicyFiles, "held" | "problems">;
   reader: PolicyReader;
+  audit: Audit;
   runtime: Runtime;
 }
 
@@ -58,12 +60,14 @@ interface Change {
   readonly text: string;
   readonly comment: string;
   readonly etag: string;
+  /** How the audit log calls it. */
+  readonly action: "policy.put" | "policy.rollback";
 }
 
 export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
-  const { repository, policies, files, reader, runtime } = deps;
+  const { repository, policies, files, reader, audit, runtime } = deps;
 
-  async function change(context: RequestContext, { text, comment, etag }: Change): Promise<Policy> {
+  async function change(context: RequestContext, { text, comment, etag, action }: Change): Promise<Policy> {
     const { workspaceId } = context;
     refuse(lengthViolations("policy.comment", comment, MAX_COMMENT_LENGTH));
     const document = await readDraft(reader, text, "policy.document");
@@ -84,7 +88,13 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
         comment,
         createdAt: runtime.now(),
       };
-      if (await repository.add(workspaceId, next)) {
+      const record = audit.recording(context, {
+        action,
+        targetType: "policy",
+        targetId: workspaceId,
+        detail: { version: next.version, digest: next.digest },
+      });
+      if (await repository.add(workspaceId, next, record)) {
         await policies.adopt(workspaceId, next.version, draft);
         return view(workspaceId, next);
       }
@@ -120,7 +130,7 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
     async put(context, { policy }) {
       if (!policy) throw invalidArgument([{ field: "policy", description: "is required" }]);
       const { document, comment, etag } = policy;
-      return change(context, { text: document, comment, etag });
+      return change(context, { text: document, comment, etag, action: "policy.put" });
     },
 
     async validate({ document }) {
@@ -152,7 +162,8 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
 
     async rollback(context, { version, etag, comment }) {
       const text = version === 0 ? "" : (await find(context.workspaceId, version)).document;
-      return change(context, { text, etag, comment: comment || `Rollback to version ${version}` });
+      const said = comment || `Rollback to version ${version}`;
+      return change(context, { text, etag, comment: said, action: "policy.rollback" });
     },
   };
 }

@@ -1,5 +1,5 @@
 /** What callers can ask of reputation, and say about it. */
-import { create } from "@bufbuild/protobuf";
+import { create, type JsonObject } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import {
   type GetReputationRequest,
@@ -22,6 +22,7 @@ import { stateOf } from "../domain/task-log.ts";
 import { isTerminal, stateName } from "../domain/task-state.ts";
 import type { ChangeStandings, ReputationKey, ReputationRepository } from "../store/reputation-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
+import type { Audit, Deed } from "./audit.ts";
 import { agentNotFound } from "./registry-views.ts";
 import type { Reputation } from "./reputation.ts";
 import type { RequestContext } from "./request-context.ts";
@@ -51,6 +52,7 @@ export interface ReputationsDeps {
   readonly rules: TrustRules;
   readonly directory: AgentDirectory;
   readonly tasks: Pick<Tasks, "visible">;
+  readonly audit: Audit;
   readonly runtime: Runtime;
   /** Told of each report that counts. */
   readonly onReport: () => void;
@@ -126,12 +128,16 @@ export function createReputations(deps: ReputationsDeps): Reputations {
   }
 
   async function change(
-    { workspaceId }: RequestContext,
-    { agentId }: Subject,
+    context: RequestContext,
+    { agentId, capabilityId }: Subject,
     how: ChangeStandings,
+    deed: Pick<Deed, "action" | "taskId"> & { detail: JsonObject },
     report?: { id: string; at: Date },
   ): Promise<boolean> {
-    const isDone = await repository.change({ workspaceId, agentId }, how, report);
+    const { workspaceId } = context;
+    const detail = { ...deed.detail, ...(capabilityId !== undefined && { capability: capabilityId }) };
+    const record = deps.audit.recording(context, { ...deed, targetType: "agent", targetId: agentId, detail });
+    const isDone = await repository.change({ workspaceId, agentId }, how, report, record);
     if (isDone) reputation.changed(workspaceId);
     return isDone;
   }
@@ -181,6 +187,11 @@ export function createReputations(deps: ReputationsDeps): Reputations {
         context,
         subject,
         (_, standings) => judge(standings, subject.capabilityId, { quality, weight, atMs: at.getTime() }, rule),
+        {
+          action: "reputation.report",
+          ...(request.taskId !== "" && { taskId: request.taskId }),
+          detail: { report: id, quality, weight },
+        },
         { id, at },
       );
       if (counts) {
@@ -199,7 +210,8 @@ export function createReputations(deps: ReputationsDeps): Reputations {
       const subject = await registered(context, agentId, capabilityId);
       const rule = rules.of(context.workspaceId);
       const atMs = runtime.now().getTime();
-      await change(context, subject, (_, standings) => giveTrust(standings, subject.capabilityId, trust, atMs, rule));
+      const give: ChangeStandings = (_, standings) => giveTrust(standings, subject.capabilityId, trust, atMs, rule);
+      await change(context, subject, give, { action: "reputation.set-trust", detail: { trust } });
       context.log.info({ ...factsOf(subject), trust, comment }, "the trust of an agent was set");
       return show(context, subject);
     },

@@ -1,5 +1,6 @@
 /** The policy of each workspace: all versions that it ever had. */
 import type { Selectable } from "kysely";
+import type { Recording } from "./audit-trail.ts";
 import type { Database } from "./database.ts";
 import type { PolicyVersionTable } from "./schema.ts";
 
@@ -28,7 +29,7 @@ export interface PolicyRepository {
   /** At most `limit` versions before one, the latest first. */
   list(workspaceId: string, before: number | undefined, limit: number): Promise<PolicyVersion[]>;
   /** Adds a version. False when there is one of that number already: somebody else was faster. */
-  add(workspaceId: string, policy: StoredPolicy): Promise<boolean>;
+  add(workspaceId: string, policy: StoredPolicy, record?: Recording): Promise<boolean>;
 }
 
 const LATEST = {
@@ -62,23 +63,27 @@ export function createPolicyRepository(db: Database): PolicyRepository {
       return (await query.orderBy("version", "desc").limit(limit).execute()).map(versionOf);
     },
 
-    async add(workspaceId, { version, document, digest, ruleCount, budgetCount, author, comment, createdAt }) {
-      const { numInsertedOrUpdatedRows = 0n } = await kysely
-        .insertInto("policy_versions")
-        .values({
-          workspace_id: workspaceId,
-          version,
-          document,
-          digest,
-          rule_count: ruleCount,
-          budget_count: budgetCount,
-          author,
-          comment,
-          created_at: createdAt,
-        })
-        .onConflict((conflict) => conflict.doNothing())
-        .executeTakeFirst();
-      return numInsertedOrUpdatedRows > 0n;
+    add(workspaceId, { version, document, digest, ruleCount, budgetCount, author, comment, createdAt }, record) {
+      return kysely.transaction().execute(async (tx) => {
+        const { numInsertedOrUpdatedRows = 0n } = await tx
+          .insertInto("policy_versions")
+          .values({
+            workspace_id: workspaceId,
+            version,
+            document,
+            digest,
+            rule_count: ruleCount,
+            budget_count: budgetCount,
+            author,
+            comment,
+            created_at: createdAt,
+          })
+          .onConflict((conflict) => conflict.doNothing())
+          .executeTakeFirst();
+        if (numInsertedOrUpdatedRows === 0n) return false;
+        await record?.(tx);
+        return true;
+      });
     },
   };
 }

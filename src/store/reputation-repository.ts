@@ -4,6 +4,7 @@ import type { AgentStandings, BriefStanding } from "../domain/reputation/agent-s
 import type { Ending } from "../domain/reputation/outcome.ts";
 import type { Standing } from "../domain/reputation/standing.ts";
 import type { EngineState } from "../domain/task-state.ts";
+import type { Recording } from "./audit-trail.ts";
 import type { Database, Row, Statement } from "./database.ts";
 import type { OutboxPosition, OutboxRow } from "./outbox-repository.ts";
 import type { Schema } from "./schema.ts";
@@ -68,7 +69,12 @@ export interface ReputationRepository {
   /**
    * Changes the standings of one agent. False, and nothing is changed, where a report of this id was taken in before.
    */
-  change(agent: ChangingAgent, change: ChangeStandings, report?: { id: string; at: Date }): Promise<boolean>;
+  change(
+    agent: ChangingAgent,
+    change: ChangeStandings,
+    report?: { id: string; at: Date },
+    record?: Recording,
+  ): Promise<boolean>;
 }
 
 // A transaction that was under way when the cursor was taken may commit after it: its number is not below the cursor.
@@ -179,7 +185,7 @@ export function createReputationRepository(db: Database): ReputationRepository {
       });
     },
 
-    change(agent, change, report) {
+    change(agent, change, report, record) {
       return kysely.transaction().execute(async (tx) => {
         await lock(tx, [agent]);
         if (report) {
@@ -191,6 +197,7 @@ export function createReputationRepository(db: Database): ReputationRepository {
           if (numInsertedOrUpdatedRows === 0n) return false;
         }
         await changeAll(tx, [agent], change);
+        await record?.(tx);
         return true;
       });
     },

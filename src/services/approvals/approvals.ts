@@ -97,7 +97,13 @@ export function createApprovals(deps: ApprovalsDeps): Approvals {
       const state = approves ? ApprovalState.APPROVED : ApprovalState.REJECTED;
       const settlement: Settlement = { approvalId, state, decidedBy: principal.id, comment: decision.comment };
       const make = ({ header }: TaskImage) => consequence(header, principal.id, decision, obstacle);
-      const settled = await waiting.settle(image, settlement, make, { once: true }, signal);
+      const settled = await waiting.settle(
+        image,
+        settlement,
+        make,
+        { once: true, by: { principal: principal.id } },
+        signal,
+      );
       if (settled) {
         deps.onOutcome(approves ? "approved" : "rejected");
         context.log.info({ approvalId, taskId: approval.taskId, decision: decision.decision }, "a task was decided on");

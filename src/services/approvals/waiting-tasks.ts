@@ -52,7 +52,7 @@ export interface WaitingTasks {
     image: TaskImage,
     settlement: Settlement,
     make: (image: TaskImage) => readonly NewUpdate[],
-    options: Pick<AppendOptions, "once">,
+    options: Pick<AppendOptions, "once" | "by">,
     signal: AbortSignal,
   ): Promise<TaskImage | undefined>;
   /** Ends a task of which nobody has decided in time. False when it no longer waits. */
