@@ -19,7 +19,6 @@ import type { AgentHealthService } from "./services/agent-health.ts";
 import type { Alerts } from "./services/alerts.ts";
 import type { Refusals } from "./services/audit-refusals.ts";
 import type { Outbox } from "./services/background/outbox.ts";
-import { noPolicyFiles } from "./services/background/policy-files.ts";
 import type { Dispatcher } from "./services/dispatcher.ts";
 import type { Reputation } from "./services/reputation.ts";
 import type { Rollouts } from "./services/rollouts.ts";
@@ -48,8 +47,8 @@ export interface Engine extends UseCases, AuditParts {
   readonly refusals: Refusals;
   /** How agents do, as this replica sees it. */
   readonly loads: AgentLoads;
-  /** Whether the policy files of this server are as they stand on its disk; undefined without any. */
-  policyFilesAreValid(): boolean | undefined;
+  /** Whether the policy files of this server are in force as they stand on its disk. */
+  policyFilesAreValid(): boolean;
   readonly agentHealth: AgentHealthService;
   /** How the agents do that are known here, those in trouble first; as many as a page of metrics can hold. */
   agentGauges(): AgentGauge[];
@@ -170,7 +169,7 @@ async function build(base: EngineBase): Promise<Engine> {
     },
     lease: () => ({ replicaId: replica.id(), leftMs: replica.leaseLeftMs() }),
     loads: watch.loads,
-    policyFilesAreValid: () => (policy.files === noPolicyFiles ? undefined : policy.files.problems.length === 0),
+    policyFilesAreValid: () => policy.files.problems.length === 0,
     agentHealth: watch.health,
     agentGauges: watch.gauges,
     reputation: policy.reputation,

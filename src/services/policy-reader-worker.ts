@@ -3,8 +3,17 @@
  * piece, each when it is asked for, because whoever takes it in is busy with it meanwhile.
  */
 import { parentPort, workerData } from "node:worker_threads";
+import type { PolicyRule } from "../domain/policy/document.ts";
 import { readPolicy } from "../domain/policy/read.ts";
-import type { DocumentToRead, ReadPiece } from "./policy-reader.ts";
+
+/** What the thread is given. */
+export interface DocumentToRead {
+  readonly text: string;
+  readonly file: string | undefined;
+}
+
+/** What it tells: some of the rules, and in the end the rest, without rules. */
+export type ReadPiece = { readonly rules: readonly PolicyRule[] } | { readonly read: ReturnType<typeof readPolicy> };
 
 /** Rules of one piece. */
 const PIECE = 500;

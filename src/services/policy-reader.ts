@@ -3,6 +3,7 @@ import { Worker } from "node:worker_threads";
 import { queueFull } from "../domain/errors.ts";
 import type { PolicyRule } from "../domain/policy/document.ts";
 import { readPolicy } from "../domain/policy/read.ts";
+import type { DocumentToRead, ReadPiece } from "./policy-reader-worker.ts";
 import type { Runtime } from "./runtime.ts";
 
 /** What was read of a document, or what is wrong with it. */
@@ -16,15 +17,6 @@ const MOST_WAITING = 16;
 const LONGEST_MS = 30_000;
 /** Memory of a thread at most, in MiB. */
 const MOST_MEMORY_MB = 512;
-
-/** What a thread is given. */
-export interface DocumentToRead {
-  readonly text: string;
-  readonly file: string | undefined;
-}
-
-/** What a thread tells: some of the rules, and in the end the rest, without rules. */
-export type ReadPiece = { readonly rules: readonly PolicyRule[] } | { readonly read: ReadPolicy };
 
 export interface PolicyReader {
   /** Whether reading it takes so long that nobody who has another policy should wait for it. */

@@ -41,8 +41,8 @@ export interface MetricsSources {
   outboxLag: () => Promise<{ duty: string; rows: number; seconds: number }[]>;
   /** What is measured beside alert thresholds. */
   alerts: () => Promise<{ workspaceId: string; alert: Alert }[]>;
-  /** Whether the policy files of this server are in force as they stand on its disk; undefined without any. */
-  policyFilesAreValid: () => boolean | undefined;
+  /** Whether the policy files of this server are in force as they stand on its disk. */
+  policyFilesAreValid: () => boolean;
   /** Whether agents can be given tasks: a bounded number of them. */
   agents: () => { agentId: string; healthy: boolean; circuitOpen: boolean; ejected: boolean }[];
   /** How agents stand: at most so many, those first that are trusted least. */
@@ -174,11 +174,10 @@ export function createMetrics(sources: MetricsSources): Metrics {
   );
   new Gauge({
     name: "signalbox_policy_files_valid",
-    help: "1 while this server's policy files are in force as they stand on its disk; 0 while what they said before is, because they hold mistakes.",
+    help: "1 while this server's policy files, if it has any, are in force as they stand on its disk; 0 while what they said before is, because they hold mistakes.",
     registers,
     collect() {
-      const isValid = sources.policyFilesAreValid();
-      if (isValid !== undefined) this.set(isValid ? 1 : 0);
+      this.set(sources.policyFilesAreValid() ? 1 : 0);
     },
   });
   new Gauge({
