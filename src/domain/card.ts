@@ -164,6 +164,7 @@ function interfaces(url: string, grpc: string, tenant: string): AgentInterface[]
   return [at("JSONRPC", url, ""), at("HTTP+JSON", url, ""), at("GRPC", grpc, tenant)];
 }
 
+/** Extensions that are between clients and us. */
 const OURS = [UPDATES_EXTENSION, ROUTING_EXTENSION, DELEGATION_EXTENSION];
 
 function capabilities(extendedAgentCard: boolean, extensions: AgentExtension[], streaming = true): AgentCapabilities {
