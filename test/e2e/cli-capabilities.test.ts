@@ -129,8 +129,8 @@ describe("agents search", () => {
     await signalbox("capabilities", "add", "tour", "-f", file("plan.yaml", YAML));
     const { code, out } = await signalbox("agents", "search", "a way", "to Lisbon");
     expect(code).toBe(0);
-    expect(out).toMatch(/^ID +NAME +CAPABILITIES +SCORE\ntour +Tour +plan +\d+\.\d\n$/);
-    expect((await signalbox("agents", "search", "--tag", "test")).out).toMatch(/\ncook +cook +cook\n$/);
+    expect(out).toMatch(/^ID +NAME +CAPABILITIES +SCORE +TRUST\ntour +Tour +plan +\d+\.\d +0\.50\n$/);
+    expect((await signalbox("agents", "search", "--tag", "test")).out).toMatch(/\ncook +cook +cook +0\.50\n$/);
     const labels = ["--label", "region=eu", "--label", "stars=4"];
     const found = JSON.parse((await signalbox("agents", "search", ...labels, "--json")).out);
     expect(found).toMatchObject({ agents: [{ agent: { agentId: "tour" }, capabilityIds: ["plan"] }] });
