@@ -100,7 +100,9 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
     tree ??= createFastTree();
     if (pinned && index === pinned.size) pinnedRoot = tree.root();
     work[from - 1] = 0;
-    const digest = hash("sha256", work.subarray(from - 1, to), "hex");
+    // A bare view is made faster than a Buffer.
+    const line = new Uint8Array(work.buffer, work.byteOffset + from - 1, to - from + 1);
+    const digest = hash("sha256", line, "hex");
     if (next) takeNext(next, next.number + 1, true, digest);
     else if (place) link(place, digest);
     else observed.addStray();
