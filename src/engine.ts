@@ -14,6 +14,7 @@ import { buildUseCases, type UseCases } from "./engine/use-cases.ts";
 import type { AgentDirectory } from "./services/agent-directory.ts";
 import type { AgentHealthService } from "./services/agent-health.ts";
 import type { Alerts } from "./services/alerts.ts";
+import type { Refusals } from "./services/audit-refusals.ts";
 import type { Outbox } from "./services/background/outbox.ts";
 import type { Dispatcher } from "./services/dispatcher.ts";
 import type { Rollouts } from "./services/rollouts.ts";
@@ -39,6 +40,7 @@ export interface Engine extends UseCases, AuditParts {
   readonly replicas: number;
   /** This replica's lease: its id, and how long the lease holds without another heartbeat, in milliseconds. */
   lease(): { replicaId: string; leftMs: number };
+  readonly refusals: Refusals;
   /** How agents do, as this replica sees it. */
   readonly loads: AgentLoads;
   readonly agentHealth: AgentHealthService;
@@ -100,7 +102,7 @@ async function build(base: EngineBase): Promise<Engine> {
   const useCases = buildUseCases(base, ground, clients, routing, dispatch);
   const outbox = await startDuties(base, ground, clients);
 
-  const { leases, replica, hub, hints } = ground;
+  const { leases, replica, hub, hints, refusals } = ground;
   const { watch, rollouts, router, alerts, allotments, agentQueue } = routing;
   const { dispatcher, claims } = dispatch;
   let patience = 0;
@@ -133,6 +135,7 @@ async function build(base: EngineBase): Promise<Engine> {
     ...audit,
     db,
     hub,
+    refusals,
     directory: watch.directory,
     router,
     rollouts,

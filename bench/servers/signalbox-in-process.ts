@@ -1,5 +1,6 @@
 /**
- * Signalbox without its listeners, called as they call it, and one agent in the process. Argument: its PostgreSQL database.
+ * Signalbox without its listeners, called as they call it, and one agent in the process. Arguments: its PostgreSQL database, and
+ * settings as `audit.enabled=false`.
  * Asked with InFlight, it sends messages, so many at once, each until its task is COMPLETED, and answers with the tasks per
  * second and how long each took.
  */
@@ -19,10 +20,11 @@ import { clerk } from "./agents.ts";
 import { announce } from "./announce.ts";
 
 const AGENT = "clerk";
-const [url = ""] = process.argv.slice(2);
+const [url = "", ...settings] = process.argv.slice(2);
 const log = pino({ level: "silent" });
 const principal = await anonymousAuthenticator.authenticate({ header: () => null });
-const config = loadConfig({ flags: { "database.url": url }, env: {}, cwd: import.meta.dirname });
+const flags = { "database.url": url, ...Object.fromEntries(settings.map((setting) => setting.split("=", 2))) };
+const config = loadConfig({ flags, env: {}, cwd: import.meta.dirname });
 const engine = await startEngine({ config, log, runtime: systemRuntime(), inProcess: new Map([[AGENT, clerk]]) });
 const card = fromJson(AgentCardSchema, inProcessCard(AGENT) as never);
 const agent = create(RegisterAgentRequestSchema, { agentId: AGENT, source: { case: "card", value: card } });

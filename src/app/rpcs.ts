@@ -28,7 +28,7 @@ import { createRolloutService } from "../transport/rpc/rollout-service.ts";
 import { createRoutingService } from "../transport/rpc/routing-service.ts";
 import { createTaskService } from "../transport/rpc/task-service.ts";
 
-export interface RpcsDeps extends Omit<BindDeps, "authenticator"> {
+export interface RpcsDeps extends Omit<BindDeps, "authenticator" | "refusals"> {
   cards: Cards;
   state: ServingState;
 }
@@ -52,7 +52,7 @@ export function bindRpcs(engine: Engine, deps: RpcsDeps): BoundRpcs {
   const services = [...registrations.map(({ service }) => service), Health, ServerReflection, ServerReflectionAlpha];
   const names = services.map(({ typeName }) => typeName);
   const reflection = createReflection(services);
-  return bindServices({ ...deps, authenticator: anonymousAuthenticator }, [
+  return bindServices({ ...deps, authenticator: anonymousAuthenticator, refusals: engine.refusals }, [
     ...registrations,
     register(Health, createHealthService(deps.state, names)),
     register(ServerReflection, reflection.v1),

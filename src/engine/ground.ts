@@ -1,11 +1,12 @@
 /** What the rest of the engine stands on: this replica among the others, the log of tasks, and what wakes its readers. */
 import { type Audit, createAudit } from "../services/audit.ts";
+import { type Refusals, startRefusals } from "../services/audit-refusals.ts";
 import { type Hints, startHints } from "../services/background/hints.ts";
 import { joinReplicas, type Replica } from "../services/background/replica.ts";
 import { startSlowPoll } from "../services/background/slow-poll.ts";
 import { createUpdateHub, type UpdateHub } from "../services/update-hub.ts";
 import { type AgentRepository, createAgentRepository } from "../store/agent-repository.ts";
-import { type AuditTrail, createAuditTrail } from "../store/audit-trail.ts";
+import { type AuditTrail, createAuditTrail, recordSilence } from "../store/audit-trail.ts";
 import { type CapabilityRepository, createCapabilityRepository } from "../store/capability-repository.ts";
 import { createLeaseRepository, type LeaseRepository } from "../store/lease-repository.ts";
 import { createRolloutRepository, type RolloutRepository } from "../store/rollout-repository.ts";
@@ -20,6 +21,7 @@ export interface Ground {
   readonly hints: Hints;
   readonly trail: AuditTrail;
   readonly audit: Audit;
+  readonly refusals: Refusals;
   /** The repositories that more than one part works with. */
   readonly repositories: {
     readonly agents: AgentRepository;
@@ -28,14 +30,25 @@ export interface Ground {
   };
 }
 
+/** Where what belongs to no workspace is recorded. */
+const OWN_WORKSPACE = "default";
+
 export async function buildGround({ db, config, log, runtime, closing }: EngineBase): Promise<Ground> {
-  const leases = createLeaseRepository(db);
+  const leases = createLeaseRepository(db, config.audit.enabled);
   const alone = db.backend === "pglite";
   const replica = await joinReplicas({ leases, runtime, log, leaseMs: config.lease.ms, alone });
+  if (!config.audit.enabled) {
+    const silence = (action: "audit.off" | "audit.on") => recordSilence(db, replica.id(), action, runtime.now());
+    await silence("audit.off");
+    closing.push(() =>
+      silence("audit.on").catch((err: unknown) => log.warn({ err }, "the end of an audit gap is not recorded")),
+    );
+  }
   const hub = createUpdateHub();
   const isAudited = config.audit.enabled;
   const trail = createAuditTrail({ db, enabled: isAudited, replicaId: replica.id });
   const audit = createAudit({ trail, runtime, replicaId: replica.id });
+  const refusals = startRefusals({ trail, runtime, log, ownWorkspaceId: OWN_WORKSPACE });
   const store = createTaskStore(db, { maxWaiting: config.limits.queue, replicaId: replica.id, isAudited });
   const repositories = {
     agents: createAgentRepository(db),
@@ -48,6 +61,7 @@ export async function buildGround({ db, config, log, runtime, closing }: EngineB
   closing.push(() => hints.stop());
   closing.push(() => replica.stop().then(() => hub.announceWork()));
   closing.push(() => store.close());
+  closing.push(() => refusals.stop());
   closing.push(() => poll.stop());
-  return { leases, replica, hub, store, hints, trail, audit, repositories };
+  return { leases, replica, hub, store, hints, trail, audit, refusals, repositories };
 }

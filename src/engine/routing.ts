@@ -43,6 +43,7 @@ export function buildRouting(base: EngineBase, ground: Ground, clients: Clients,
     signals: createSignalRepository(db),
     connector,
     cards: clients.cards,
+    audit: ground.audit,
     runtime,
     log,
     replicaId: replica.id,
@@ -52,11 +53,11 @@ export function buildRouting(base: EngineBase, ground: Ground, clients: Clients,
     onCheck: base.onCheck,
   });
   const { directory, loads, availability } = watch;
-  const settings = createWorkspaceSettings(createRoutingSettingsRepository(db), runtime);
+  const settings = createWorkspaceSettings(createRoutingSettingsRepository(db), runtime, ground.audit);
   const rollouts = createRollouts(repositories.rollouts, runtime);
   const places = createAgentPlaces({
     allotmentRepository: createAllotmentRepository(db),
-    queueRepository: createAgentQueueRepository(db),
+    queueRepository: createAgentQueueRepository(db, config.audit.enabled),
     directory,
     loads,
     runtime,

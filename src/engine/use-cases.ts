@@ -58,7 +58,7 @@ export function buildUseCases(
   { dispatcher }: DispatchParts,
 ): UseCases {
   const { db, config, log, runtime } = base;
-  const { replica, hub, store, repositories } = ground;
+  const { replica, hub, store, audit, repositories } = ground;
   const { router, rollouts, settings, agentQueue, readDecision } = routing;
   const { directory, loads, cardRefresh, health } = routing.watch;
   const { connector, webhooks, cards } = clients;
@@ -73,7 +73,13 @@ export function buildUseCases(
     runtime,
   });
   const taskExecutions = createTaskExecutions({ reads: createTransitionReads(db), tasks });
-  const pushConfigs = createPushConfigs({ repository: createPushConfigRepository(db), tasks, webhooks, runtime });
+  const pushConfigs = createPushConfigs({
+    repository: createPushConfigRepository(db),
+    tasks,
+    webhooks,
+    audit,
+    runtime,
+  });
   const results = createResultCacheRepository(db);
   const counter = createLookupCounter();
   const cache = createResultCache({
@@ -124,6 +130,7 @@ export function buildUseCases(
     cards,
     cardRefresh,
     health,
+    audit,
     runtime,
   });
   const exchanges = buildExchanges({
@@ -146,13 +153,18 @@ export function buildUseCases(
     tasks,
     taskExecutions,
     plainTasks: createPlainTasks({ sender, tasks, store, hub, runtime }),
-    taskCleanup: createTaskCleanup({ tasks, removal: createTaskRemoval(db), hub, runtime }),
+    taskCleanup: createTaskCleanup({
+      tasks,
+      removal: createTaskRemoval(db, config.audit.enabled ? replica.id : undefined),
+      hub,
+      runtime,
+    }),
     taskEvents: createTaskEvents({ reads: createTaskEventReads(db), hub, runtime }),
     routes,
     pushConfigs,
     exchanges,
     registry,
-    rolloutSettings: createRolloutSettings({ repository: repositories.rollouts, rollouts, runtime }),
-    cachedResults: createCachedResults({ repository: results, counter }),
+    rolloutSettings: createRolloutSettings({ repository: repositories.rollouts, rollouts, audit, runtime }),
+    cachedResults: createCachedResults({ repository: results, counter, audit }),
   };
 }

@@ -120,7 +120,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     await policy.admit(context, agent);
     const { workspaceId } = context;
     const pushConfig = request.configuration?.taskPushNotificationConfig;
-    const pushing = pushConfig && (await deps.pushConfigs.prepare(pushConfig));
+    const pushing = pushConfig && (await deps.pushConfigs.prepare(context, pushConfig));
     const createdAt = runtime.now();
     const lifeMs = Math.min(deps.taskTimeoutMs, wishes.deadlineMs ?? Number.POSITIVE_INFINITY);
     const isAnswered = cached?.standIn?.isReady ?? false;
@@ -183,7 +183,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     checkMediaTypes(message, agent.card);
     await policy.admit(context, agent);
     const pushConfig = request.configuration?.taskPushNotificationConfig;
-    await (pushConfig && (await deps.pushConfigs.prepare(pushConfig)))?.store(
+    await (pushConfig && (await deps.pushConfigs.prepare(context, pushConfig)))?.store(
       context.workspaceId,
       header.taskId,
       "now",

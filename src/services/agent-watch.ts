@@ -10,6 +10,7 @@ import { createAgentCheck } from "./agent-check.ts";
 import { type AgentDirectory, createAgentDirectory } from "./agent-directory.ts";
 import { type AgentHealthService, createAgentHealth } from "./agent-health.ts";
 import type { AgentConnector, AgentProber, CardFetcher } from "./agent-port.ts";
+import type { Audit } from "./audit.ts";
 import { type AgentChecks, startAgentChecks } from "./background/agent-checks.ts";
 import { createSignalExchange, type SignalExchange } from "./background/signal-exchange.ts";
 import { type CardRefresh, createCardRefresh, isMoved } from "./card-refresh.ts";
@@ -25,6 +26,7 @@ export interface AgentWatchDeps {
   signals: SignalRepository;
   connector: AgentConnector & AgentProber;
   cards: CardFetcher;
+  audit: Audit;
   runtime: Runtime;
   log: Logger;
   replicaId: () => string;
@@ -75,6 +77,7 @@ export function createAgentWatch(deps: AgentWatchDeps): AgentWatch {
     directory,
     connector,
     cards: deps.cards,
+    audit: deps.audit,
     runtime,
   });
   const check = createAgentCheck({

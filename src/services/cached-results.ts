@@ -8,6 +8,7 @@ import type {
 import { invalidArgument } from "../domain/errors.ts";
 import { isDnsLabel } from "../domain/identifiers.ts";
 import type { ResultCacheRepository } from "../store/result-cache-repository.ts";
+import type { Audit } from "./audit.ts";
 import type { LookupCounter, LookupCounts } from "./lookup-counts.ts";
 import type { RequestContext } from "./request-context.ts";
 
@@ -23,8 +24,9 @@ const NONE: LookupCounts = { hit: 0, miss: 0, follow: 0 };
 export function createCachedResults(deps: {
   repository: Pick<ResultCacheRepository, "count" | "clear">;
   counter: LookupCounter;
+  audit: Audit;
 }): CachedResults {
-  const { repository, counter } = deps;
+  const { repository, counter, audit } = deps;
   return {
     async stats({ workspaceId }, { capabilityId }) {
       const only = capabilityIn(capabilityId);
@@ -45,8 +47,11 @@ export function createCachedResults(deps: {
       };
     },
 
-    async clear({ workspaceId }, { capabilityId }) {
-      const cleared = await repository.clear(workspaceId, capabilityIn(capabilityId));
+    async clear(context, { capabilityId }) {
+      const only = capabilityIn(capabilityId);
+      // Of all: the cache as a whole has no id.
+      const deed = { action: "cache.clear", targetType: "cache", targetId: capabilityId };
+      const cleared = await repository.clear(context.workspaceId, only, audit.recording(context, deed));
       return { $typeName: "signalbox.v1.ClearCacheResponse", cleared: BigInt(cleared) };
     },
   };

@@ -1,5 +1,6 @@
 /** Keeps the cards of agents as their servers have them. */
-import { equals } from "@bufbuild/protobuf";
+import { hash } from "node:crypto";
+import { equals, toBinary } from "@bufbuild/protobuf";
 import { type AgentCard, AgentCardSchema, AgentInterfaceSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { cardViolations } from "../domain/card-rules.ts";
 import { clip, invalidArgument } from "../domain/errors.ts";
@@ -9,6 +10,7 @@ import type { AgentHealthRepository } from "../store/agent-health-repository.ts"
 import type { AgentCardSource, AgentRecord, AgentRepository } from "../store/agent-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentConnector, CardFetcher } from "./agent-port.ts";
+import type { Audit } from "./audit.ts";
 import type { Runtime } from "./runtime.ts";
 
 /** How much of what others wrote a refusal repeats, in characters. */
@@ -36,8 +38,13 @@ export interface CardRefreshDeps {
   directory: AgentDirectory;
   connector: AgentConnector;
   cards: CardFetcher;
+  audit: Audit;
   runtime: Runtime;
 }
+
+/** SHA-256 of a card as it is stored. */
+export const cardDigest = ({ card }: Pick<AgentCardSource, "card">): string =>
+  hash("sha256", toBinary(AgentCardSchema, card), "hex");
 
 /** Whether tasks go elsewhere by the one card than by the other. */
 export function isMoved(connector: Pick<AgentConnector, "pick">, before: AgentCard, now: AgentCard): boolean {
@@ -46,7 +53,7 @@ export function isMoved(connector: Pick<AgentConnector, "pick">, before: AgentCa
 }
 
 export function createCardRefresh(deps: CardRefreshDeps): CardRefresh {
-  const { repository, health, directory, connector, cards, runtime } = deps;
+  const { repository, health, directory, connector, cards, audit, runtime } = deps;
 
   function checked(source: AgentCardSource, at: string): AgentCardSource {
     const { card } = source;
@@ -85,7 +92,15 @@ export function createCardRefresh(deps: CardRefreshDeps): CardRefresh {
         return agent.card;
       }
       const source = checked({ card: fetched.card, ...served }, "the card's ");
-      const outcome = await repository.update(workspaceId, agentId, { source }, runtime.now(), revision);
+      // Whoever has asked for it: it is the agent that has another card.
+      const deed = {
+        action: "agent.card",
+        targetType: "agent",
+        targetId: agentId,
+        detail: { card: cardDigest(source) },
+      };
+      const record = audit.recordingOfRouter(workspaceId, deed);
+      const outcome = await repository.update(workspaceId, agentId, { source }, runtime.now(), revision, record);
       // Somebody else was faster, and has told so.
       if (outcome !== "updated") return (await repository.get(workspaceId, agentId))?.card ?? agent.card;
       await changed(agent, source.card);

@@ -1,4 +1,5 @@
 /** Push notification configs of a task (A2A specification, sections 3.1.7 to 3.1.10). */
+import { hash } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import {
   type DeleteTaskPushNotificationConfigRequest,
@@ -9,11 +10,12 @@ import {
   type TaskPushNotificationConfig,
   TaskPushNotificationConfigSchema,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { type FieldViolation, invalidArgument, SignalboxError } from "../domain/errors.ts";
+import { clip, type FieldViolation, invalidArgument, SignalboxError } from "../domain/errors.ts";
 import { idViolations } from "../domain/message-rules.ts";
 import { refuse } from "../domain/refusal.ts";
 import type { HeldFor, PushConfigRepository, PushFrom } from "../store/push-config-repository.ts";
 import type { WebhookSender } from "./agent-port.ts";
+import type { Audit } from "./audit.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
 import type { Tasks } from "./tasks.ts";
@@ -27,8 +29,8 @@ const MAX_TEXT = 4096;
 const HEADER_TEXT = /^[\t\x20-\x7e]*$/;
 
 export interface PushConfigs {
-  /** Checks an inline config. */
-  prepare(config: TaskPushNotificationConfig): Promise<PreparedPushConfig>;
+  /** Checks an inline config of the caller. */
+  prepare(context: RequestContext, config: TaskPushNotificationConfig): Promise<PreparedPushConfig>;
   create(context: RequestContext, config: TaskPushNotificationConfig): Promise<TaskPushNotificationConfig>;
   get(context: RequestContext, request: GetTaskPushNotificationConfigRequest): Promise<TaskPushNotificationConfig>;
   list(
@@ -44,14 +46,17 @@ export interface PreparedPushConfig {
   store(workspaceId: string, taskId: string, from: PushFrom, release?: HeldFor): Promise<void>;
 }
 
+type Caller = Pick<RequestContext, "workspaceId" | "principal">;
+
 interface PushConfigDeps {
   repository: PushConfigRepository;
   tasks: Tasks;
   webhooks: WebhookSender;
+  audit: Audit;
   runtime: Runtime;
 }
 
-export function createPushConfigs({ repository, tasks, webhooks, runtime }: PushConfigDeps): PushConfigs {
+export function createPushConfigs({ repository, tasks, webhooks, audit, runtime }: PushConfigDeps): PushConfigs {
   async function check(config: TaskPushNotificationConfig, at: string): Promise<void> {
     refuse(configViolations(config, at));
     try {
@@ -66,12 +71,18 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
     create(TaskPushNotificationConfigSchema, { ...config, tenant: "", taskId, id: config.id || runtime.newId() });
 
   async function put(
-    workspaceId: string,
+    { workspaceId, principal }: Caller,
     config: TaskPushNotificationConfig,
     from: PushFrom,
     release?: HeldFor,
   ): Promise<void> {
-    if (await repository.put(workspaceId, config, { now: runtime.now(), most: MAX_CONFIGS, from, release })) return;
+    const { taskId, id, url, authentication } = config;
+    // Addresses may hold secrets, as tokens do.
+    const detail = { url: digestOf(url), ...(authentication && { scheme: clip(authentication.scheme) }) };
+    const deed = { action: "push-config.put", targetType: "push-config", targetId: id, taskId, detail };
+    const record = audit.recording({ workspaceId, principal }, deed);
+    const options = { now: runtime.now(), most: MAX_CONFIGS, from, release, record };
+    if (await repository.put(workspaceId, config, options)) return;
     throw new SignalboxError({
       code: "RESOURCE_EXHAUSTED",
       reason: "TOO_MANY_PUSH_CONFIGS",
@@ -81,10 +92,11 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
   }
 
   return {
-    async prepare(config) {
+    async prepare({ principal }, config) {
       await check(config, "configuration.taskPushNotificationConfig.");
       return {
-        store: (workspaceId, taskId, from, release) => put(workspaceId, stored(config, taskId), from, release),
+        store: (workspaceId, taskId, from, release) =>
+          put({ workspaceId, principal }, stored(config, taskId), from, release),
       };
     },
 
@@ -93,7 +105,7 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
       const { header } = await tasks.visible(context, config.tenant, config.taskId);
       await check(config, "");
       const result = stored(config, header.taskId);
-      await put(context.workspaceId, result, "now");
+      await put(context, result, "now");
       return result;
     },
 
@@ -130,10 +142,14 @@ export function createPushConfigs({ repository, tasks, webhooks, runtime }: Push
       refuse(missing({ taskId: request.taskId, id: request.id }));
       const { header } = await tasks.visible(context, request.tenant, request.taskId);
       if (idViolations("id", request.id).length > 0) return;
-      await repository.remove(context.workspaceId, header.taskId, request.id);
+      const { taskId } = header;
+      const deed = { action: "push-config.remove", targetType: "push-config", targetId: request.id, taskId };
+      await repository.remove(context.workspaceId, taskId, request.id, audit.recording(context, deed));
     },
   };
 }
+
+const digestOf = (text: string): string => hash("sha256", text, "hex");
 
 /** What names nothing. */
 function missing(ids: Record<string, string>): FieldViolation[] {

@@ -1,5 +1,6 @@
 /** The registry's capabilities: what agents were given beside their cards, and what all of them offer. */
-import { clone, create } from "@bufbuild/protobuf";
+import { hash } from "node:crypto";
+import { clone, create, toBinary } from "@bufbuild/protobuf";
 import {
   type AddCapabilityRequest,
   type Capability,
@@ -18,6 +19,7 @@ import { refuse } from "../domain/refusal.ts";
 import type { AgentRepository } from "../store/agent-repository.ts";
 import type { CapabilityRepository } from "../store/capability-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
+import type { Audit } from "./audit.ts";
 import { pageLimit, pageToken, readPageToken } from "./paging.ts";
 import { agentNotFound, capabilityView } from "./registry-views.ts";
 import type { RequestContext } from "./request-context.ts";
@@ -38,6 +40,7 @@ interface RegistryCapabilitiesDeps {
   agents: AgentRepository;
   capabilities: CapabilityRepository;
   directory: AgentDirectory;
+  audit: Audit;
   runtime: Runtime;
 }
 
@@ -45,16 +48,23 @@ export function createRegistryCapabilities({
   agents,
   capabilities,
   directory,
+  audit,
   runtime,
 }: RegistryCapabilitiesDeps): RegistryCapabilities {
   return {
-    async addCapability({ workspaceId }, { agentId, capability }) {
+    async addCapability(context, { agentId, capability }) {
+      const { workspaceId } = context;
       if (!capability) throw invalidArgument([{ field: "capability", description: "is required" }]);
       refuse(capabilityViolations(capability, "capability"));
       if (!isDnsLabel(agentId)) throw agentNotFound(agentId);
       // What only we say is not stored: it may be another tomorrow.
       const given = clone(CapabilitySchema, { ...capability, agentId: "", skillId: "" });
-      const outcome = await capabilities.put(workspaceId, agentId, given, { most: MAX_GIVEN, now: runtime.now() });
+      const { capabilityId } = given;
+      const digest = hash("sha256", toBinary(CapabilitySchema, given), "hex");
+      const deed = { action: "capability.put", targetType: "capability", targetId: capabilityId };
+      const record = audit.recording(context, { ...deed, detail: { agent: agentId, digest } });
+      const options = { most: MAX_GIVEN, now: runtime.now(), record };
+      const outcome = await capabilities.put(workspaceId, agentId, given, options);
       if (outcome === "full") throw tooManyCapabilities(agentId);
       const agent = outcome === "stored" ? await agents.get(workspaceId, agentId) : undefined;
       if (!agent) throw agentNotFound(agentId);
@@ -65,11 +75,14 @@ export function createRegistryCapabilities({
       return capabilityView(merged!);
     },
 
-    async removeCapability({ workspaceId }, { agentId, capabilityId }) {
+    async removeCapability(context, { agentId, capabilityId }) {
+      const { workspaceId } = context;
+      const deed = { action: "capability.remove", targetType: "capability", targetId: capabilityId };
+      const record = audit.recording(context, { ...deed, detail: { agent: agentId } });
       const removed =
         isDnsLabel(agentId) &&
         isDnsLabel(capabilityId) &&
-        (await capabilities.remove(workspaceId, agentId, capabilityId, runtime.now()));
+        (await capabilities.remove(workspaceId, agentId, capabilityId, runtime.now(), record));
       if (removed) {
         directory.changed(workspaceId);
         return;

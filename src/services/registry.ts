@@ -1,5 +1,5 @@
 /** The registry: agents come, change and leave. */
-import { create } from "@bufbuild/protobuf";
+import { create, type JsonObject } from "@bufbuild/protobuf";
 import {
   type Agent,
   type ListAgentsRequest,
@@ -14,12 +14,14 @@ import { isDnsLabel, RESERVED_IDS, slug } from "../domain/identifiers.ts";
 import { lengthViolations, MAX_URI_LENGTH } from "../domain/message-rules.ts";
 import { refuse } from "../domain/refusal.ts";
 import type { AgentCardSource, AgentChange, AgentRecord, AgentRepository } from "../store/agent-repository.ts";
+import type { Recording } from "../store/audit-trail.ts";
 import type { CapabilityRepository } from "../store/capability-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentHealthService } from "./agent-health.ts";
 import { heartbeatViolations } from "./agent-health.ts";
 import type { AgentConnector, CardFetcher } from "./agent-port.ts";
-import { type CardRefresh, MAX_ECHO_LENGTH } from "./card-refresh.ts";
+import type { Audit } from "./audit.ts";
+import { type CardRefresh, cardDigest, MAX_ECHO_LENGTH } from "./card-refresh.ts";
 import { etagMismatch, revisionIn } from "./etag.ts";
 import { pageLimit, pageToken, readPageToken } from "./paging.ts";
 import { createRegistryCapabilities, type RegistryCapabilities } from "./registry-capabilities.ts";
@@ -33,6 +35,8 @@ const DEFAULT_PAGE = 50;
 const MAX_REVISION = 2 ** 31 - 1;
 /** What a mask of UpdateAgent may name. */
 const CHANGEABLE: readonly string[] = ["card", "card_url", "safe_to_repeat", "max_concurrency", "*"];
+/** Names of what was changed that the audit log keeps. */
+const MOST_FIELDS = 32;
 const CARD_PATH = "/.well-known/agent-card.json";
 
 export interface Registry extends RegistryCapabilities, RegistrySearch {
@@ -53,11 +57,12 @@ interface RegistryDeps {
   cards: CardFetcher;
   cardRefresh: CardRefresh;
   health: Pick<AgentHealthService, "of" | "ofAll" | "recheck">;
+  audit: Audit;
   runtime: Runtime;
 }
 
 export function createRegistry(deps: RegistryDeps): Registry {
-  const { repository, capabilities, directory, connector, cards, cardRefresh, health, runtime } = deps;
+  const { repository, capabilities, directory, connector, cards, cardRefresh, health, audit, runtime } = deps;
   const { checked } = cardRefresh;
 
   async function fetchCard(url: string, field: string, signal: AbortSignal): Promise<AgentCardSource> {
@@ -85,13 +90,16 @@ export function createRegistry(deps: RegistryDeps): Registry {
     return agentView(agent, defaultAgent?.agentId, connector, await health.of(workspaceId, agentId));
   }
 
+  const recording = (context: RequestContext, action: string, agentId: string, detail?: JsonObject): Recording =>
+    audit.recording(context, { action, targetType: "agent", targetId: agentId, ...(detail && { detail }) });
+
   /** What changed is seen by the next request here, and by other replicas within a second. */
   function changed(context: RequestContext): void {
     directory.changed(context.workspaceId);
   }
 
   return {
-    ...createRegistryCapabilities({ agents: repository, capabilities, directory, runtime }),
+    ...createRegistryCapabilities({ agents: repository, capabilities, directory, audit, runtime }),
     ...createRegistrySearch(directory, connector, health),
 
     async register(context, request) {
@@ -108,7 +116,12 @@ export function createRegistry(deps: RegistryDeps): Registry {
       }
       const { safeToRepeat, maxConcurrency, heartbeatTtlMs } = request;
       const agent = { source, safeToRepeat, maxConcurrency, heartbeatTtlMs: heartbeatTtlMs || undefined };
-      const stored = await repository.insert(context.workspaceId, agentId, agent, runtime.now());
+      const record = recording(context, "agent.register", agentId, {
+        card: cardDigest(source),
+        safeToRepeat,
+        maxConcurrency,
+      });
+      const stored = await repository.insert(context.workspaceId, agentId, agent, runtime.now(), record);
       if (!stored) throw agentExists(agentId);
       changed(context);
       return show(context, agentId);
@@ -128,7 +141,16 @@ export function createRegistry(deps: RegistryDeps): Registry {
       const revision = agent.etag === "" ? undefined : revisionOf(agent.etag);
       refuse(unknown.map((path) => ({ field: "updateMask", description: `"${clip(path)}" cannot be changed` })));
       const change = await changeOf(agent, paths, context.signal);
-      const outcome = await repository.update(context.workspaceId, current.agentId, change, runtime.now(), revision);
+      const { source, ...said } = change;
+      const facts = { fields: paths.slice(0, MOST_FIELDS), ...said, ...(source && { card: cardDigest(source) }) };
+      const outcome = await repository.update(
+        context.workspaceId,
+        current.agentId,
+        change,
+        runtime.now(),
+        revision,
+        recording(context, "agent.update", current.agentId, facts),
+      );
       if (outcome === "missing") throw agentNotFound(current.agentId);
       if (outcome === "changed") {
         throw etagMismatch(`Agent "${current.agentId}" was`, { agentId: current.agentId });
@@ -139,7 +161,9 @@ export function createRegistry(deps: RegistryDeps): Registry {
     },
 
     async remove(context, agentId) {
-      const removed = isDnsLabel(agentId) && (await repository.remove(context.workspaceId, agentId));
+      const removed =
+        isDnsLabel(agentId) &&
+        (await repository.remove(context.workspaceId, agentId, recording(context, "agent.remove", agentId)));
       if (!removed) throw agentNotFound(agentId);
       changed(context);
       connector.forget(context.workspaceId, agentId);
@@ -174,7 +198,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
 
     async setDefault(context, agentId) {
       await existing(context, agentId);
-      await repository.setDefault(context.workspaceId, agentId);
+      await repository.setDefault(context.workspaceId, agentId, recording(context, "agent.set-default", agentId));
       changed(context);
       return show(context, agentId);
     },

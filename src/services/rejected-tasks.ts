@@ -55,7 +55,7 @@ export const createRejectTask =
   async (context, request, { taskId, message, contextId, why, decision, hold }) => {
     const { workspaceId } = context;
     const pushConfig = request.configuration?.taskPushNotificationConfig;
-    const pushing = pushConfig && (await pushConfigs.prepare(pushConfig));
+    const pushing = pushConfig && (await pushConfigs.prepare(context, pushConfig));
     // It is seen through the target that it was sent to.
     const target = await router.target(context, request.tenant);
     const header: TaskHeader = {

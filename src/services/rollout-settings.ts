@@ -14,6 +14,7 @@ import {
   withDefaults,
 } from "../domain/rollout-rules.ts";
 import type { RolloutRecord, RolloutRepository } from "../store/rollout-repository.ts";
+import type { Audit } from "./audit.ts";
 import { etagMismatch, etagOf, revisionIn } from "./etag.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Rollouts } from "./rollouts.ts";
@@ -21,6 +22,8 @@ import type { Runtime } from "./runtime.ts";
 
 /** Rollouts of a workspace at most: each server holds all of them. */
 const MOST_ROLLOUTS = 1000;
+/** Names of what was changed that the audit log keeps. */
+const MOST_FIELDS = 32;
 
 export interface RolloutSettings {
   get(context: RequestContext, capabilityId: string): Promise<Rollout>;
@@ -34,10 +37,11 @@ export interface RolloutSettings {
 export interface RolloutSettingsDeps {
   repository: RolloutRepository;
   rollouts: Pick<Rollouts, "changed">;
+  audit: Audit;
   runtime: Runtime;
 }
 
-export function createRolloutSettings({ repository, rollouts, runtime }: RolloutSettingsDeps): RolloutSettings {
+export function createRolloutSettings({ repository, rollouts, audit, runtime }: RolloutSettingsDeps): RolloutSettings {
   return {
     async get({ workspaceId }, capabilityId) {
       refuse(rolloutIdViolations("capabilityId", capabilityId));
@@ -45,7 +49,8 @@ export function createRolloutSettings({ repository, rollouts, runtime }: Rollout
       return stored ? view(stored) : withDefaults(create(RolloutSchema, { capabilityId }));
     },
 
-    async update({ workspaceId }, { rollout, updateMask }) {
+    async update(context, { rollout, updateMask }) {
+      const { workspaceId } = context;
       if (!rollout) throw invalidArgument([{ field: "rollout", description: "is required" }]);
       const { capabilityId, etag } = rollout;
       const paths = updateMask?.paths ?? ["*"];
@@ -69,14 +74,20 @@ export function createRolloutSettings({ repository, rollouts, runtime }: Rollout
         refuseCycle(next, all);
         return next;
       };
-      const stored = await repository.update(workspaceId, capabilityId, change, runtime.now());
+      // Where it says nothing of one capability, it is the workspace's own, and its id is empty.
+      const deed = { action: "rollout.put", targetType: "rollout", targetId: capabilityId };
+      const record = audit.recording(context, { ...deed, detail: { fields: paths.slice(0, MOST_FIELDS) } });
+      const stored = await repository.update(workspaceId, capabilityId, change, runtime.now(), record);
       rollouts.changed(workspaceId);
       return view(stored);
     },
 
-    async remove({ workspaceId }, capabilityId) {
+    async remove(context, capabilityId) {
+      const { workspaceId } = context;
       refuse(rolloutIdViolations("capabilityId", capabilityId));
-      if (!(await repository.remove(workspaceId, capabilityId))) throw rolloutNotFound(capabilityId);
+      const deed = { action: "rollout.remove", targetType: "rollout", targetId: capabilityId };
+      if (!(await repository.remove(workspaceId, capabilityId, audit.recording(context, deed))))
+        throw rolloutNotFound(capabilityId);
       rollouts.changed(workspaceId);
     },
 

@@ -34,11 +34,11 @@ export function createTaskCleanup({ tasks, removal, hub, runtime }: TaskCleanupD
       const { workspaceId } = context;
       const state = stateOf(await tasks.visible(context, "", taskId));
       if (!isTerminal(state)) throw taskNotEnded(taskId, stateName(state));
-      if (!(await removal.remove(workspaceId, taskId))) throw taskNotFound(taskId);
+      if (!(await removal.remove(workspaceId, taskId, context.principal.id))) throw taskNotFound(taskId);
       hub.hint(workspaceId, taskId, REMOVED);
     },
 
-    async removeOld({ workspaceId, signal }, { olderThanSeconds = DEFAULT_AGE_S }) {
+    async removeOld({ workspaceId, signal, principal }, { olderThanSeconds = DEFAULT_AGE_S }) {
       if (olderThanSeconds < 0n) {
         throw invalidArgument([
           { field: "olderThanSeconds", description: "must not be negative; 0 is all that have ended" },
@@ -48,7 +48,7 @@ export function createTaskCleanup({ tasks, removal, hub, runtime }: TaskCleanupD
       let count = 0;
       for (let after: string | undefined = ""; after !== undefined; ) {
         signal.throwIfAborted();
-        const { removed, last } = await removal.removeEnded(workspaceId, { before, after, limit: BATCH });
+        const { removed, last } = await removal.removeEnded(workspaceId, { before, after, limit: BATCH }, principal.id);
         for (const taskId of removed) hub.hint(workspaceId, taskId, REMOVED);
         count += removed.length;
         after = last;

@@ -4,6 +4,7 @@
  */
 
 import { compareKeys } from "./append-batch.ts";
+import { chained, json, NOW, otherLane, stateJson, taskBody } from "./audit-sql.ts";
 import type { Database, Statement } from "./database.ts";
 import { type ClaimedTask, claimed, type TakenTask, take } from "./lease-repository.ts";
 import { AT_DEADLINE } from "./task-sql.ts";
@@ -47,13 +48,13 @@ const WAITS = `t.state = 1 and t.lease_owner is null and t.wake_at = ${AT_DEADLI
 
 // Each room is looked at in parts: one for each capability of which some may be taken, one for all that have no bound of their
 // own. A task that was claimed before, and had to wait for its agent, is still in the attempt that began then.
-const CLAIM: Statement = {
-  name: "agent-queue-claim-v2",
+const claim = (isAudited: boolean): Statement => ({
+  name: isAudited ? "agent-queue-claim-v3" : "agent-queue-claim-v3-unaudited",
   text: take(
     `
     with chosen as (
       select * from (
-        select t.workspace_id, t.task_id, t.last_seq, i.units, 'claimed: its agent has room' as cause,
+        select t.workspace_id, t.task_id, t.last_seq, 1 as from_state, i.units, 'claimed: its agent has room' as cause,
                row_number() over (partition by i.workspace_id, i.agent_id order by t.priority desc, t.created_at) as rank
         from unnest($2::text[], $3::text[], $4::int[], $5::text[], $6::int[], $7::text[])
           as i(workspace_id, agent_id, units, capability_id, most, bounded)
@@ -69,24 +70,38 @@ const CLAIM: Statement = {
         ) t
       ) t where t.rank <= t.units
     )`,
+    isAudited,
     "greatest(t.attempt, 1)",
   ),
-};
+});
 
 // Written so that the index of owners cannot be taken for the key. 6: transition.
-const PARK: Statement = {
-  name: "agent-queue-park-v1",
+const park = (isAudited: boolean): Statement => ({
+  name: isAudited ? "agent-queue-park-v2" : "agent-queue-park-v2-unaudited",
   text: `
     with parked as (
       update tasks t set state = 1, lease_owner = null, last_seq = t.last_seq + 1, wake_at = ${AT_DEADLINE("t.deadline_at")}
       from unnest($2::text[], $3::text[], $4::bigint[], $5::text[]) as i(workspace_id, task_id, fence, cause)
       where t.workspace_id = i.workspace_id and t.task_id = i.task_id and t.fence = i.fence
         and t.state = 9 and t.lease_owner is not distinct from $1
-      returning t.workspace_id, t.task_id, t.last_seq, t.fence, t.attempt, i.cause
-    )
-    insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
-    select workspace_id, task_id, last_seq, 6, '', cause, 1, clock_timestamp(), fence, attempt, $1 from parked`,
-};
+      returning t.workspace_id, t.task_id, t.last_seq, t.fence, t.attempt, i.cause, ${NOW} as at
+    ), logged as (
+      insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
+      select workspace_id, task_id, last_seq, 6, '', cause, 1, at, fence, attempt, $1 from parked
+    )${isAudited ? `, ${chained(otherLane("$1"), PARKED_ENTRIES)} select chains from chained` : " select"}`,
+});
+
+const PARKED_ENTRIES = `select workspace_id, task_id, at, task_id as ord, ${taskBody({
+  at: "at",
+  workspace: "workspace_id",
+  actor: "'router:' || $1",
+  action: "task.transition",
+  task: "task_id",
+  detail: { attempt: "attempt", cause: json("cause"), from: stateJson("9"), seq: "last_seq", to: stateJson("1") },
+})} as entries from parked`;
+
+const CLAIM = { audited: claim(true), unaudited: claim(false) };
+const PARK = { audited: park(true), unaudited: park(false) };
 
 // The walk jumps from one agent to the next.
 const CROWDED: Statement = {
@@ -112,11 +127,13 @@ const CROWDED: Statement = {
     ) tasks where w.step > 0 order by w.step`,
 };
 
-export function createAgentQueueRepository(db: Database): AgentQueueRepository {
+/** `isAudited`: whether the audit log records who takes which task. */
+export function createAgentQueueRepository(db: Database, isAudited = true): AgentQueueRepository {
+  const variant = isAudited ? "audited" : "unaudited";
   return {
     async claim(replicaId, rooms) {
       const parts = rooms.flatMap(partsOf);
-      const rows = await db.query(CLAIM, [
+      const rows = await db.query(CLAIM[variant], [
         replicaId,
         parts.map(({ workspaceId }) => workspaceId),
         parts.map(({ agentId }) => agentId),
@@ -130,7 +147,7 @@ export function createAgentQueueRepository(db: Database): AgentQueueRepository {
     async park(replicaId, claimed) {
       // In one order with all who append, so that nobody waits for a row of another who waits for his.
       const tasks = claimed.toSorted(compareKeys);
-      await db.query(PARK, [
+      await db.query(PARK[variant], [
         replicaId,
         tasks.map(({ workspaceId }) => workspaceId),
         tasks.map(({ taskId }) => taskId),

@@ -1,9 +1,10 @@
 /** Agents and the default agent of each workspace. */
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
-import { type Selectable, sql } from "kysely";
+import { type Kysely, type Selectable, sql } from "kysely";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { Recording } from "./audit-trail.ts";
 import type { Database } from "./database.ts";
-import type { AgentTable } from "./schema.ts";
+import type { AgentTable, Schema } from "./schema.ts";
 
 export interface AgentRecord {
   workspaceId: string;
@@ -49,7 +50,7 @@ export interface NewAgent extends Required<AgentChange> {
 
 export interface AgentRepository {
   /** False when the id is taken. It is healthy until a check says otherwise, and due for one. */
-  insert(workspaceId: string, agentId: string, agent: NewAgent, now: Date): Promise<boolean>;
+  insert(workspaceId: string, agentId: string, agent: NewAgent, now: Date, record?: Recording): Promise<boolean>;
   /** Changes an agent; `revision` guards against lost updates when given. */
   update(
     workspaceId: string,
@@ -57,6 +58,7 @@ export interface AgentRepository {
     change: AgentChange,
     now: Date,
     revision?: number,
+    record?: Recording,
   ): Promise<"updated" | "missing" | "changed">;
   /** Notes that the card was found unchanged, and with what it was served where that is another than before. */
   touch(
@@ -66,12 +68,12 @@ export interface AgentRepository {
     served?: Pick<AgentCardSource, "cardEtag" | "cardModified">,
   ): Promise<void>;
   /** False when there was none. A default that pointed at it points at nothing. */
-  remove(workspaceId: string, agentId: string): Promise<boolean>;
+  remove(workspaceId: string, agentId: string, record?: Recording): Promise<boolean>;
   get(workspaceId: string, agentId: string): Promise<AgentRecord | undefined>;
   /** Agents by id, after `afterId`. */
   list(workspaceId: string, page: { afterId?: string; limit: number }): Promise<AgentRecord[]>;
   defaultAgentId(workspaceId: string): Promise<string | undefined>;
-  setDefault(workspaceId: string, agentId: string): Promise<void>;
+  setDefault(workspaceId: string, agentId: string, record?: Recording): Promise<void>;
 }
 
 export function createAgentRepository(db: Database): AgentRepository {
@@ -80,54 +82,67 @@ export function createAgentRepository(db: Database): AgentRepository {
     kysely.selectFrom("agents").selectAll().where("workspace_id", "=", workspaceId).where("agent_id", "=", agentId);
 
   return {
-    async insert(workspaceId, agentId, { source, safeToRepeat, maxConcurrency, heartbeatTtlMs }, now) {
-      const result = await kysely
-        .with("agent", (db) =>
-          db
-            .insertInto("agents")
-            .values({
-              workspace_id: workspaceId,
-              agent_id: agentId,
-              ...cardColumns(source, now),
-              safe_to_repeat: safeToRepeat,
-              max_concurrency: maxConcurrency || null,
-              created_at: now,
-              updated_at: now,
-            })
-            .onConflict((conflict) => conflict.doNothing())
-            .returning(["workspace_id", "agent_id"]),
-        )
-        .insertInto("agent_health")
-        .columns(["workspace_id", "agent_id", "heartbeat_ttl_ms", "heartbeat_expires_at"])
-        .expression((db) =>
-          db
-            .selectFrom("agent")
-            .select([
-              "workspace_id",
-              "agent_id",
-              sql<number>`${heartbeatTtlMs ?? null}::int`.as("ttl"),
-              sql<Date>`clock_timestamp() + ${heartbeatTtlMs ?? null}::int * interval '1 millisecond'`.as("expires"),
-            ]),
-        )
-        .executeTakeFirst();
-      return (result.numInsertedOrUpdatedRows ?? 0n) > 0n;
+    async insert(workspaceId, agentId, { source, safeToRepeat, maxConcurrency, heartbeatTtlMs }, now, record) {
+      const insert = (kysely: Kysely<Schema>) =>
+        kysely
+          .with("agent", (db) =>
+            db
+              .insertInto("agents")
+              .values({
+                workspace_id: workspaceId,
+                agent_id: agentId,
+                ...cardColumns(source, now),
+                safe_to_repeat: safeToRepeat,
+                max_concurrency: maxConcurrency || null,
+                created_at: now,
+                updated_at: now,
+              })
+              .onConflict((conflict) => conflict.doNothing())
+              .returning(["workspace_id", "agent_id"]),
+          )
+          .insertInto("agent_health")
+          .columns(["workspace_id", "agent_id", "heartbeat_ttl_ms", "heartbeat_expires_at"])
+          .expression((db) =>
+            db
+              .selectFrom("agent")
+              .select([
+                "workspace_id",
+                "agent_id",
+                sql<number>`${heartbeatTtlMs ?? null}::int`.as("ttl"),
+                sql<Date>`clock_timestamp() + ${heartbeatTtlMs ?? null}::int * interval '1 millisecond'`.as("expires"),
+              ]),
+          )
+          .executeTakeFirst();
+      return kysely.transaction().execute(async (tx) => {
+        const { numInsertedOrUpdatedRows = 0n } = await insert(tx);
+        if (numInsertedOrUpdatedRows === 0n) return false;
+        await record?.(tx);
+        return true;
+      });
     },
 
-    async update(workspaceId, agentId, { source, safeToRepeat, maxConcurrency }, now, revision) {
-      const result = await kysely
-        .updateTable("agents")
-        .set((eb) => ({
-          ...(source && cardColumns(source, now)),
-          ...(safeToRepeat !== undefined && { safe_to_repeat: safeToRepeat }),
-          ...(maxConcurrency !== undefined && { max_concurrency: maxConcurrency || null }),
-          revision: eb("revision", "+", 1),
-          updated_at: now,
-        }))
-        .where("workspace_id", "=", workspaceId)
-        .where("agent_id", "=", agentId)
-        .$if(revision !== undefined, (q) => q.where("revision", "=", revision!))
-        .executeTakeFirst();
-      if (result.numUpdatedRows > 0n) return "updated";
+    async update(workspaceId, agentId, { source, safeToRepeat, maxConcurrency }, now, revision, record) {
+      const update = (kysely: Kysely<Schema>) =>
+        kysely
+          .updateTable("agents")
+          .set((eb) => ({
+            ...(source && cardColumns(source, now)),
+            ...(safeToRepeat !== undefined && { safe_to_repeat: safeToRepeat }),
+            ...(maxConcurrency !== undefined && { max_concurrency: maxConcurrency || null }),
+            revision: eb("revision", "+", 1),
+            updated_at: now,
+          }))
+          .where("workspace_id", "=", workspaceId)
+          .where("agent_id", "=", agentId)
+          .$if(revision !== undefined, (q) => q.where("revision", "=", revision!))
+          .returning("revision")
+          .executeTakeFirst();
+      const isUpdated = await kysely.transaction().execute(async (tx) => {
+        const updated = await update(tx);
+        if (updated) await record?.(tx, { revision: updated.revision });
+        return updated !== undefined;
+      });
+      if (isUpdated) return "updated";
       return (await one(workspaceId, agentId).executeTakeFirst()) ? "changed" : "missing";
     },
 
@@ -143,7 +158,7 @@ export function createAgentRepository(db: Database): AgentRepository {
         .execute();
     },
 
-    async remove(workspaceId, agentId) {
+    async remove(workspaceId, agentId, record) {
       return kysely.transaction().execute(async (tx) => {
         await tx
           .updateTable("workspaces")
@@ -156,7 +171,9 @@ export function createAgentRepository(db: Database): AgentRepository {
           .where("workspace_id", "=", workspaceId)
           .where("agent_id", "=", agentId)
           .executeTakeFirst();
-        return result.numDeletedRows > 0n;
+        if (result.numDeletedRows === 0n) return false;
+        await record?.(tx);
+        return true;
       });
     },
 
@@ -186,13 +203,15 @@ export function createAgentRepository(db: Database): AgentRepository {
       return row?.default_agent_id ?? undefined;
     },
 
-    async setDefault(workspaceId, agentId) {
-      await kysely
-        .updateTable("workspaces")
-        .set({ default_agent_id: agentId })
-        .where("workspace_id", "=", workspaceId)
-        .execute();
-    },
+    setDefault: (workspaceId, agentId, record) =>
+      kysely.transaction().execute(async (tx) => {
+        await tx
+          .updateTable("workspaces")
+          .set({ default_agent_id: agentId })
+          .where("workspace_id", "=", workspaceId)
+          .execute();
+        await record?.(tx);
+      }),
   };
 }
 

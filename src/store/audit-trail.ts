@@ -7,6 +7,7 @@
  */
 import type { JsonObject } from "@bufbuild/protobuf";
 import { type Kysely, sql } from "kysely";
+import { routerActor } from "../domain/audit/actor.ts";
 import { type AuditEvent, auditBody } from "../domain/audit/entry.ts";
 import type { Database } from "./database.ts";
 import { textArray, timestamptzArray } from "./pg-arrays.ts";
@@ -77,6 +78,23 @@ export function createAuditTrail({ db, enabled, replicaId }: AuditTrailOptions):
       ]);
     },
   };
+}
+
+/**
+ * Says in the log of every workspace that a server records nothing from now on, `audit.off`, or that it has ended, `audit.on`: that
+ * something may be missing is then known from the log itself.
+ */
+export async function recordSilence(
+  db: Database,
+  replicaId: string,
+  action: "audit.off" | "audit.on",
+  at: Date,
+): Promise<void> {
+  const workspaces = await db.kysely.selectFrom("workspaces").select("workspace_id").orderBy("workspace_id").execute();
+  const trail = createAuditTrail({ db, enabled: true, replicaId: () => replicaId });
+  const actor = routerActor(replicaId);
+  const said = { at, actor, action, targetType: "replica", targetId: replicaId, result: "OK" };
+  await trail.write(workspaces.map(({ workspace_id: workspaceId }) => ({ ...said, workspaceId })));
 }
 
 const NOTHING_RECORDED: Recording = async () => {};

@@ -2,6 +2,7 @@
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type Selectable, sql, type Transaction } from "kysely";
 import { type Capability, CapabilitySchema } from "../../gen/signalbox/v1/registry_pb.ts";
+import type { Recording } from "./audit-trail.ts";
 import type { Database } from "./database.ts";
 import type { CapabilityTable, Schema } from "./schema.ts";
 
@@ -28,10 +29,10 @@ export interface CapabilityRepository {
     workspaceId: string,
     agentId: string,
     given: Capability,
-    options: { most: number; now: Date },
+    options: { most: number; now: Date; record?: Recording },
   ): Promise<"stored" | "missing" | "full">;
   /** False when the agent, if there is one, was given no such capability. Otherwise the agent counts as changed. */
-  remove(workspaceId: string, agentId: string, capabilityId: string, now: Date): Promise<boolean>;
+  remove(workspaceId: string, agentId: string, capabilityId: string, now: Date, record?: Recording): Promise<boolean>;
   /** Those of all agents, by agent and capability, after `after`. */
   list(workspaceId: string, page: { after?: CapabilityKey; limit: number }): Promise<CapabilityRecord[]>;
   /** Those of one agent, by capability. */
@@ -40,7 +41,7 @@ export interface CapabilityRepository {
 
 export function createCapabilityRepository({ kysely }: Database): CapabilityRepository {
   return {
-    put(workspaceId, agentId, given, { most, now }) {
+    put(workspaceId, agentId, given, { most, now, record }) {
       return kysely.transaction().execute(async (tx) => {
         // Holds the agent's row, so that what is counted stays as it is.
         if (!(await holdAgent(tx, workspaceId, agentId))) return "missing";
@@ -73,11 +74,12 @@ export function createCapabilityRepository({ kysely }: Database): CapabilityRepo
           )
           .execute();
         await touchAgent(tx, workspaceId, agentId, now);
+        await record?.(tx);
         return "stored";
       });
     },
 
-    remove(workspaceId, agentId, capabilityId, now) {
+    remove(workspaceId, agentId, capabilityId, now, record) {
       return kysely.transaction().execute(async (tx) => {
         // First, as `put` does, so that the two cannot wait for each other.
         if (!(await holdAgent(tx, workspaceId, agentId))) return false;
@@ -89,6 +91,7 @@ export function createCapabilityRepository({ kysely }: Database): CapabilityRepo
           .executeTakeFirst();
         if (result.numDeletedRows === 0n) return false;
         await touchAgent(tx, workspaceId, agentId, now);
+        await record?.(tx);
         return true;
       });
     },

@@ -2,6 +2,7 @@
  * Replicas and their leases, over all workspaces. A task belongs to the replica that its row names, for as long as that
  * replica's own row lives: one heartbeat a replica, not one a task. All times are the database's.
  */
+import { chained, json, NOW, otherLane, stateJson, taskBody } from "./audit-sql.ts";
 import type { Database, Row, Statement } from "./database.ts";
 import type { TaskKey } from "./task-reads.ts";
 
@@ -100,7 +101,7 @@ const RELEASE_OTHERS: Statement = {
  * grown since the statement began is left for the next time: its rows must come in the order of transactions, as the outbox
  * reads them, and this transaction may have its number from before. `attempt` is the number of the attempt that begins.
  */
-export const take = (chosen: string, attempt = "t.attempt + (t.state in (1, 10))::int"): string => `
+export const take = (chosen: string, isAudited: boolean, attempt = "t.attempt + (t.state in (1, 10))::int"): string => `
     ${chosen}, taken as (
       update tasks t set
         lease_owner = $1, fence = t.fence + 1, last_seq = t.last_seq + 1, wake_at = null,
@@ -109,26 +110,46 @@ export const take = (chosen: string, attempt = "t.attempt + (t.state in (1, 10))
       from chosen c
       where t.workspace_id = c.workspace_id and t.task_id = c.task_id and t.last_seq = c.last_seq
         and exists (select from replicas where replica_id = $1 and died_at is null)
-      returning t.workspace_id, t.task_id, t.last_seq, t.state, t.fence, t.attempt, c.cause, c.rank, t.agent_id,
-                t.capability_id, t.state = 9 and coalesce(t.deadline_at > clock_timestamp(), true) as begins
+      returning t.workspace_id, t.task_id, t.last_seq, t.state, t.fence, t.attempt, c.cause, c.rank, c.from_state, t.agent_id,
+                t.capability_id, ${NOW} as at, t.state = 9 and coalesce(t.deadline_at > clock_timestamp(), true) as begins
     ), logged as (
       insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
-      select workspace_id, task_id, last_seq, 6, '', cause, state, clock_timestamp(), fence, attempt, $1 from taken
-    )
-    select workspace_id, task_id, fence, agent_id, capability_id, begins from taken order by rank`;
+      select workspace_id, task_id, last_seq, 6, '', cause, state, at, fence, attempt, $1 from taken
+    )${isAudited ? `, ${chained(otherLane("$1"), TAKEN_ENTRIES)}` : ""}
+    select workspace_id, task_id, fence, agent_id, capability_id, begins
+    from taken${isAudited ? " cross join chained" : ""} order by rank`;
 
-const RESCUE: Statement = {
-  name: "lease-rescue-v2",
-  text: take(`
+const TAKEN_ENTRIES = `select workspace_id, task_id, at, rank as ord, ${taskBody({
+  at: "at",
+  workspace: "workspace_id",
+  actor: "'router:' || $1",
+  action: "task.transition",
+  task: "task_id",
+  detail: {
+    attempt: "attempt",
+    cause: json("split_part(cause, ': ', 1)"),
+    from: stateJson("from_state"),
+    seq: "last_seq",
+    to: stateJson("state"),
+  },
+})} as entries from taken`;
+
+const rescue = (isAudited: boolean): Statement => ({
+  name: isAudited ? "lease-rescue-v3" : "lease-rescue-v3-unaudited",
+  text: take(
+    `
     with chosen as (
-      select t.workspace_id, t.task_id, t.last_seq, 'rescued from replica ' || r.replica_id as cause, 1 as rank
+      select t.workspace_id, t.task_id, t.last_seq, t.state as from_state, 'rescued from replica ' || r.replica_id as cause,
+             1 as rank
       from unnest(array(select replica_id from replicas where died_at is not null)) as r(replica_id) cross join lateral (
-        select workspace_id, task_id, last_seq from tasks where lease_owner = r.replica_id
+        select workspace_id, task_id, last_seq, state from tasks where lease_owner = r.replica_id
         order by created_at limit $2 for update skip locked
       ) t
       limit $2
-    )`),
-};
+    )`,
+    isAudited,
+  ),
+});
 
 /** So many due tasks tell by themselves which workspaces have any; with more, the others have to be looked for. */
 const BACKLOG = 1000;
@@ -136,9 +157,10 @@ const BACKLOG = 1000;
 // Each part can read one index only, in its order: the planner has no choice in which it could err. The walk jumps from one
 // workspace to the next. No more workspaces are served than tasks are taken, and a few tasks more than its share are read
 // of each: some may be another replica's by the time they would be locked. Only what is taken is locked.
-const CLAIM: Statement = {
-  name: "lease-claim-v2",
-  text: take(`
+const claim = (isAudited: boolean): Statement => ({
+  name: isAudited ? "lease-claim-v3" : "lease-claim-v3-unaudited",
+  text: take(
+    `
     with recursive oldest as materialized (
       select workspace_id from tasks where state in (1, 6, 10) and lease_owner is null and wake_at <= now()
       order by wake_at limit ${BACKLOG}
@@ -177,7 +199,7 @@ const CLAIM: Statement = {
         ) of_priority limit share.tasks
       ) t
     ), chosen as (
-      select d.workspace_id, d.task_id, d.last_seq, d.rank,
+      select d.workspace_id, d.task_id, d.last_seq, d.rank, free.state as from_state,
              case free.state when 1 then 'claimed from the queue' when 10 then 'due, and claimed'
                              else 'waited too long for its client' end as cause
       from (
@@ -189,8 +211,13 @@ const CLAIM: Statement = {
         for update skip locked
       ) free
       limit $2
-    )`),
-};
+    )`,
+    isAudited,
+  ),
+});
+
+const RESCUE = { audited: rescue(true), unaudited: rescue(false) };
+const CLAIM = { audited: claim(true), unaudited: claim(false) };
 
 const HELD: Statement = {
   name: "lease-held-v1",
@@ -206,7 +233,9 @@ const WAITING: Statement = {
     ) waiting`,
 };
 
-export function createLeaseRepository(db: Database): LeaseRepository {
+/** `isAudited`: whether the audit log records who takes which task. */
+export function createLeaseRepository(db: Database, isAudited = true): LeaseRepository {
+  const variant = isAudited ? "audited" : "unaudited";
   return {
     register: async (replicaId, host, leaseMs) => void (await db.query(REGISTER, [replicaId, host, leaseMs])),
     async beat(replicaId, leaseMs) {
@@ -216,9 +245,9 @@ export function createLeaseRepository(db: Database): LeaseRepository {
     reap: async (leaseMs) => (await db.query(REAP, [leaseMs])).map((row) => row.replica_id as string),
     release: async (replicaId) => void (await db.query(RELEASE, [replicaId])),
     releaseOthers: async (replicaId) => void (await db.query(RELEASE_OTHERS, [replicaId])),
-    rescue: async (replicaId, limit) => (await db.query(RESCUE, [replicaId, limit])).map(claimed),
+    rescue: async (replicaId, limit) => (await db.query(RESCUE[variant], [replicaId, limit])).map(claimed),
     async claim(replicaId, limit, { running, last }) {
-      const rows = await db.query(CLAIM, [replicaId, limit, [...running.keys()], [...running.values()], last]);
+      const rows = await db.query(CLAIM[variant], [replicaId, limit, [...running.keys()], [...running.values()], last]);
       return rows.map(claimed);
     },
     held: async (replicaId) => (await db.query(HELD, [replicaId])).map(taken),

@@ -4,6 +4,7 @@ import { sql } from "kysely";
 import { type TaskPushNotificationConfig, TaskPushNotificationConfigSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { taskNotFound } from "../domain/errors.ts";
 import { EngineState } from "../domain/task-state.ts";
+import type { Recording } from "./audit-trail.ts";
 import type { Database } from "./database.ts";
 import { AT_DEADLINE } from "./task-sql.ts";
 
@@ -21,6 +22,7 @@ export interface PutOptions {
   from: PushFrom;
   /** From when on its task, which was held back until it is stored, may be taken. */
   release?: HeldFor | undefined;
+  record?: Recording;
 }
 
 /** What a task that is held back waits for: a replica, or its agent. */
@@ -40,7 +42,7 @@ export interface PushConfigRepository {
     page: { afterId?: string; limit: number },
   ): Promise<TaskPushNotificationConfig[]>;
   /** Removes a config; nothing happens when there is none. */
-  remove(workspaceId: string, taskId: string, id: string): Promise<void>;
+  remove(workspaceId: string, taskId: string, id: string, record?: Recording): Promise<void>;
 }
 
 const released = (heldFor: HeldFor): string => {
@@ -60,7 +62,7 @@ export function createPushConfigRepository(db: Database): PushConfigRepository {
   const decode = (row: { body: Uint8Array }) => fromBinary(TaskPushNotificationConfigSchema, row.body);
 
   return {
-    async put(workspaceId, config, { now, most, from, release }) {
+    async put(workspaceId, config, { now, most, from, release, record }) {
       const { taskId, id } = config;
       const body = toBinary(TaskPushNotificationConfigSchema, config);
       return kysely.transaction().execute(async (tx) => {
@@ -97,6 +99,7 @@ export function createPushConfigRepository(db: Database): PushConfigRepository {
           .values({ workspace_id: workspaceId, task_id: taskId, config_id: id, created_at: now, ...fresh })
           .onConflict((conflict) => conflict.columns(["workspace_id", "task_id", "config_id"]).doUpdateSet(fresh))
           .execute();
+        await record?.(tx);
         return true;
       });
     },
@@ -115,13 +118,15 @@ export function createPushConfigRepository(db: Database): PushConfigRepository {
       return rows.map(decode);
     },
 
-    async remove(workspaceId, taskId, id) {
-      await kysely
-        .deleteFrom("push_configs")
-        .where("workspace_id", "=", workspaceId)
-        .where("task_id", "=", taskId)
-        .where("config_id", "=", id)
-        .execute();
-    },
+    remove: (workspaceId, taskId, id, record) =>
+      kysely.transaction().execute(async (tx) => {
+        const { numDeletedRows } = await tx
+          .deleteFrom("push_configs")
+          .where("workspace_id", "=", workspaceId)
+          .where("task_id", "=", taskId)
+          .where("config_id", "=", id)
+          .executeTakeFirst();
+        if (numDeletedRows > 0n) await record?.(tx);
+      }),
   };
 }

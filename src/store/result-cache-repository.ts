@@ -1,5 +1,6 @@
 /** Which task has the result of what was asked for before. The result itself is the log of that task. */
 import type { EngineState } from "../domain/task-state.ts";
+import type { Recording } from "./audit-trail.ts";
 import type { Database, Row, Statement } from "./database.ts";
 
 /** A task that is about to have a result. */
@@ -42,7 +43,7 @@ export interface ResultCacheRepository {
   /** How many entries there are, by capability. */
   count(workspaceId: string, capabilityId?: string): Promise<Map<string, number>>;
   /** Forgets entries, of one capability or all. Returns how many. */
-  clear(workspaceId: string, capabilityId?: string): Promise<number>;
+  clear(workspaceId: string, capabilityId?: string, record?: Recording): Promise<number>;
 }
 
 const BYTES = `
@@ -125,14 +126,17 @@ export function createResultCacheRepository(db: Database): ResultCacheRepository
         .execute();
       return new Map(rows.map((row) => [row.capability_id, row.entries]));
     },
-    async clear(workspaceId, capabilityId) {
-      const { numDeletedRows } = await db.kysely
-        .deleteFrom("cached_results")
-        .where("workspace_id", "=", workspaceId)
-        .$if(capabilityId !== undefined, (q) => q.where("capability_id", "=", capabilityId!))
-        .executeTakeFirst();
-      return Number(numDeletedRows);
-    },
+    clear: (workspaceId, capabilityId, record) =>
+      db.kysely.transaction().execute(async (tx) => {
+        const { numDeletedRows } = await tx
+          .deleteFrom("cached_results")
+          .where("workspace_id", "=", workspaceId)
+          .$if(capabilityId !== undefined, (q) => q.where("capability_id", "=", capabilityId!))
+          .executeTakeFirst();
+        // That somebody emptied it is of interest though it was empty.
+        await record?.(tx, { entries: Number(numDeletedRows) });
+        return Number(numDeletedRows);
+      }),
   };
 }
 

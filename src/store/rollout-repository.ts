@@ -1,6 +1,7 @@
 /** How traffic is steered, for each workspace and its capabilities. */
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type Rollout, RolloutSchema } from "../../gen/signalbox/v1/rollout_pb.ts";
+import type { Recording } from "./audit-trail.ts";
 import type { Database } from "./database.ts";
 
 export interface RolloutRecord {
@@ -27,9 +28,10 @@ export interface RolloutRepository {
     capabilityId: string,
     change: (current: RolloutRecord | undefined, all: readonly RolloutRecord[]) => Rollout,
     now: Date,
+    record?: Recording,
   ): Promise<RolloutRecord>;
   /** Forgets one. False when there is none. */
-  remove(workspaceId: string, capabilityId: string): Promise<boolean>;
+  remove(workspaceId: string, capabilityId: string, record?: Recording): Promise<boolean>;
 }
 
 export function createRolloutRepository({ kysely }: Database): RolloutRepository {
@@ -38,15 +40,15 @@ export function createRolloutRepository({ kysely }: Database): RolloutRepository
 
   return {
     async list(workspaceId) {
-      return (await read(kysely, workspaceId).orderBy("capability_id").execute()).map(record);
+      return (await read(kysely, workspaceId).orderBy("capability_id").execute()).map(recordOf);
     },
 
     async get(workspaceId, capabilityId) {
       const row = await read(kysely, workspaceId).where("capability_id", "=", capabilityId).executeTakeFirst();
-      return row && record(row);
+      return row && recordOf(row);
     },
 
-    update(workspaceId, capabilityId, change, now) {
+    update(workspaceId, capabilityId, change, now, record) {
       return kysely.transaction().execute(async (tx) => {
         // Chains are checked against each other, also those that are not there yet: the workspace's row stands for all.
         await tx
@@ -55,7 +57,7 @@ export function createRolloutRepository({ kysely }: Database): RolloutRepository
           .where("workspace_id", "=", workspaceId)
           .forNoKeyUpdate()
           .execute();
-        const all = (await read(tx, workspaceId).orderBy("capability_id").execute()).map(record);
+        const all = (await read(tx, workspaceId).orderBy("capability_id").execute()).map(recordOf);
         const current = all.find((one) => one.capabilityId === capabilityId);
         const given = change(current, all);
         const revision = (current?.revision ?? 0) + 1;
@@ -67,22 +69,26 @@ export function createRolloutRepository({ kysely }: Database): RolloutRepository
             conflict.columns(["workspace_id", "capability_id"]).doUpdateSet({ body, revision, updated_at: now }),
           )
           .execute();
-        return record({ capability_id: capabilityId, body, revision, updated_at: now });
+        await record?.(tx, { revision });
+        return recordOf({ capability_id: capabilityId, body, revision, updated_at: now });
       });
     },
 
-    async remove(workspaceId, capabilityId) {
-      const { numDeletedRows } = await kysely
-        .deleteFrom("rollouts")
-        .where("workspace_id", "=", workspaceId)
-        .where("capability_id", "=", capabilityId)
-        .executeTakeFirst();
-      return numDeletedRows > 0n;
-    },
+    remove: (workspaceId, capabilityId, record) =>
+      kysely.transaction().execute(async (tx) => {
+        const { numDeletedRows } = await tx
+          .deleteFrom("rollouts")
+          .where("workspace_id", "=", workspaceId)
+          .where("capability_id", "=", capabilityId)
+          .executeTakeFirst();
+        if (numDeletedRows === 0n) return false;
+        await record?.(tx);
+        return true;
+      }),
   };
 }
 
-function record(row: { capability_id: string; body: Uint8Array; revision: number; updated_at: Date }): RolloutRecord {
+function recordOf(row: { capability_id: string; body: Uint8Array; revision: number; updated_at: Date }): RolloutRecord {
   return {
     capabilityId: row.capability_id,
     given: fromBinary(RolloutSchema, row.body),

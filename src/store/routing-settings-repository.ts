@@ -1,6 +1,7 @@
 /** How each workspace routes. */
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type RoutingSettings, RoutingSettingsSchema } from "../../gen/signalbox/v1/routing_pb.ts";
+import type { Recording } from "./audit-trail.ts";
 import type { Database } from "./database.ts";
 
 /** What was said of a workspace, and how many times by now. */
@@ -15,7 +16,7 @@ export interface RoutingSettingsRepository {
   /** Undefined as long as nothing was said. */
   get(workspaceId: string): Promise<StoredRoutingSettings | undefined>;
   /** Stores what is said now in the place of `revision`, 0 for none, and makes it the next one; false when it was not the last. */
-  put(workspaceId: string, said: RoutingSettings, revision: number, now: Date): Promise<boolean>;
+  put(workspaceId: string, said: RoutingSettings, revision: number, now: Date, record?: Recording): Promise<boolean>;
 }
 
 export function createRoutingSettingsRepository({ kysely }: Database): RoutingSettingsRepository {
@@ -34,23 +35,27 @@ export function createRoutingSettingsRepository({ kysely }: Database): RoutingSe
       };
     },
 
-    async put(workspaceId, said, revision, now) {
+    put(workspaceId, said, revision, now, record) {
       const changed = { body: toBinary(RoutingSettingsSchema, said), revision: revision + 1, updated_at: now };
-      if (revision > 0) {
-        const { numUpdatedRows } = await kysely
-          .updateTable("routing_settings")
-          .set(changed)
-          .where("workspace_id", "=", workspaceId)
-          .where("revision", "=", revision)
-          .executeTakeFirst();
-        return numUpdatedRows > 0n;
-      }
-      const { numInsertedOrUpdatedRows = 0n } = await kysely
-        .insertInto("routing_settings")
-        .values({ workspace_id: workspaceId, ...changed })
-        .onConflict((conflict) => conflict.doNothing())
-        .executeTakeFirst();
-      return numInsertedOrUpdatedRows > 0n;
+      return kysely.transaction().execute(async (tx) => {
+        const stored =
+          revision > 0
+            ? await tx
+                .updateTable("routing_settings")
+                .set(changed)
+                .where("workspace_id", "=", workspaceId)
+                .where("revision", "=", revision)
+                .returning("revision")
+                .executeTakeFirst()
+            : await tx
+                .insertInto("routing_settings")
+                .values({ workspace_id: workspaceId, ...changed })
+                .onConflict((conflict) => conflict.doNothing())
+                .returning("revision")
+                .executeTakeFirst();
+        if (stored) await record?.(tx, { revision: stored.revision });
+        return stored !== undefined;
+      });
     },
   };
 }

@@ -2,36 +2,54 @@
  * Removes tasks that have ended, with all that hangs on them: rows of their logs, push notification configs, the route
  * decision, the keys of the requests that they came of. States that end a task are final, so nobody writes to what is removed here.
  */
+
+import { routerActor } from "../domain/audit/actor.ts";
 import { uuidV7 } from "../domain/identifiers.ts";
+import { chained, NOW, taskBody } from "./audit-sql.ts";
+import { chainId } from "./audit-trail.ts";
 import type { Database, Statement } from "./database.ts";
 import { ENDED } from "./task-sql.ts";
 
 /**
  * Removes the tasks of the statement `locked`. Keys are given as arrays, so that no plan reads a whole table, whatever
- * ANALYZE has found. Push notification configs go with their task, by their foreign key.
+ * ANALYZE has found. Push notification configs go with their task, by their foreign key. Entries of the audit log stay, and one
+ * is added: `audited` gives the parameters of who removes, and of the chain.
  */
-const remove = (locked: string): string => `
+const remove = (locked: string, audited: { actor: string; chain: string } | undefined): string => `
     ${locked}, gone as (
       delete from tasks where workspace_id = $1 and task_id = any(array(select task_id from locked)) returning task_id
     ), log as (
       delete from task_updates where workspace_id = $1 and task_id = any(array(select task_id from gone))
     ), keys as (
       delete from idempotency_keys where workspace_id = $1 and task_id = any(array(select task_id from gone))
-    )`;
+    )${audited ? `, ${chained(audited.chain, goneEntries(audited.actor))}` : ""}`;
 
-const REMOVE: Statement = {
-  name: "task-remove-v2",
-  text: `${remove(`
+const goneEntries = (actor: string): string => `
+  select workspace_id, task_id, at, task_id as ord, ${taskBody({
+    at: "at",
+    workspace: "workspace_id",
+    actor,
+    action: "task.remove",
+    task: "task_id",
+  })} as entries from (select $1::text as workspace_id, task_id, ${NOW} as at from gone offset 0) g`;
+
+const removeOne = (isAudited: boolean): Statement => ({
+  name: isAudited ? "task-remove-v3" : "task-remove-v3-unaudited",
+  text: `${remove(
+    `
     with locked as (
       select task_id from tasks where workspace_id = $1 and task_id = $2 and state in (${ENDED}) for update
-    )`)} select task_id from gone`,
-};
+    )`,
+    isAudited ? { actor: "$3", chain: "$4" } : undefined,
+  )} select task_id from gone${isAudited ? " cross join chained" : ""}`,
+});
 
 // Ids begin with the time at which they were made, so the key itself leads to what is old: no index is kept for this. A task
 // that another removal has is left to it.
-const REMOVE_ENDED: Statement = {
-  name: "task-remove-ended-v2",
-  text: `${remove(`
+const removeEnded = (isAudited: boolean): Statement => ({
+  name: isAudited ? "task-remove-ended-v3" : "task-remove-ended-v3-unaudited",
+  text: `${remove(
+    `
     with page as materialized (
       select task_id, state, status_at from tasks where workspace_id = $1 and task_id > $2 and task_id < $3
       order by task_id limit $4
@@ -41,8 +59,13 @@ const REMOVE_ENDED: Statement = {
         where workspace_id = $1 and task_id = p.task_id and p.state in (${ENDED}) and p.status_at <= $5::timestamptz
         for update skip locked
       ) t
-    )`)} select array(select task_id from gone) as removed, (select max(task_id) from page) as last`,
-};
+    )`,
+    isAudited ? { actor: "$6", chain: "$7" } : undefined,
+  )} select array(select task_id from gone) as removed, (select max(task_id) from page) as last${isAudited ? " from chained" : ""}`,
+});
+
+const REMOVE = { audited: removeOne(true), unaudited: removeOne(false) };
+const REMOVE_ENDED = { audited: removeEnded(true), unaudited: removeEnded(false) };
 
 export interface RemovedPage {
   /** The ids of what was removed. */
@@ -52,21 +75,33 @@ export interface RemovedPage {
 }
 
 export interface TaskRemoval {
-  /** Removes one task. False when there is none, or it has not ended. */
-  remove(workspaceId: string, taskId: string): Promise<boolean>;
+  /** Removes one task. False when there is none, or it has not ended. `actor`: who does, for the audit log; left out, this replica. */
+  remove(workspaceId: string, taskId: string, actor?: string): Promise<boolean>;
   /**
    * Looks at `limit` tasks that were accepted before a time, by their ids, those after `after`, and removes those of them that
    * had ended by then. A clock that another server has only makes a task wait for the next time.
    */
-  removeEnded(workspaceId: string, page: { before: Date; after: string; limit: number }): Promise<RemovedPage>;
+  removeEnded(
+    workspaceId: string,
+    page: { before: Date; after: string; limit: number },
+    actor?: string,
+  ): Promise<RemovedPage>;
 }
 
-export function createTaskRemoval(db: Database): TaskRemoval {
+/** `replicaId` tells under which id the audit log records what is removed; left out, it does not. */
+export function createTaskRemoval(db: Database, replicaId?: () => string): TaskRemoval {
+  const variant = replicaId ? "audited" : "unaudited";
+  const authorship = (actor?: string): string[] => {
+    const replica = replicaId?.();
+    return replica === undefined ? [] : [actor ?? routerActor(replica), chainId(replica, "x")];
+  };
   return {
-    remove: async (workspaceId, taskId) => (await db.query(REMOVE, [workspaceId, taskId])).length === 1,
-    async removeEnded(workspaceId, { before, after, limit }) {
+    remove: async (workspaceId, taskId, actor) =>
+      (await db.query(REMOVE[variant], [workspaceId, taskId, ...authorship(actor)])).length === 1,
+    async removeEnded(workspaceId, { before, after, limit }, actor) {
       const end = uuidV7(before.getTime() + 1, new Uint8Array(16));
-      const [row] = await db.query(REMOVE_ENDED, [workspaceId, after, end, limit, before]);
+      const values = [workspaceId, after, end, limit, before, ...authorship(actor)];
+      const [row] = await db.query(REMOVE_ENDED[variant], values);
       return { removed: row!.removed as string[], last: (row!.last as string | null) ?? undefined };
     },
   };

@@ -7,6 +7,7 @@ import { SignalboxError } from "../../src/domain/errors.ts";
 import type { TaskHeader } from "../../src/domain/task-log.ts";
 import { AgentCallError, type FetchedCard } from "../../src/services/agent-port.ts";
 import { type AgentWatch, type AgentWatchDeps, createAgentWatch } from "../../src/services/agent-watch.ts";
+import { noAudit } from "../../src/services/audit.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { isUnavailable, type Sifted, sift } from "../../src/services/routing/offers.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
@@ -63,6 +64,7 @@ async function openWatch(db: Database, differs: Partial<AgentWatchDeps> = {}): P
     capabilities: createCapabilityRepository(db),
     health: createAgentHealthRepository(db, { failures: 3 }),
     signals: createSignalRepository(db),
+    audit: noAudit,
     connector: {
       pick: (card) => card.supportedInterfaces[0],
       connect: () => {

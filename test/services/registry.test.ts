@@ -11,6 +11,7 @@ import {
 import { createAgentConnector } from "../../src/outbound/agent-connector.ts";
 import { createAgentDirectory } from "../../src/services/agent-directory.ts";
 import type { AgentConnector, CardFetcher } from "../../src/services/agent-port.ts";
+import { noAudit } from "../../src/services/audit.ts";
 import { createCardRefresh } from "../../src/services/card-refresh.ts";
 import { createRegistry } from "../../src/services/registry.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
@@ -35,7 +36,7 @@ function registryOn(db: Database, connector: AgentConnector, cards: CardFetcher)
   const repository = createAgentRepository(db);
   const capabilities = createCapabilityRepository(db);
   const directory = createAgentDirectory(repository, capabilities, runtime);
-  const cardDeps = { repository, directory, connector, cards, runtime };
+  const cardDeps = { repository, directory, connector, cards, audit: noAudit, runtime };
   const health = { of: async () => undefined, ofAll: async () => new Map(), recheck: async () => {} };
   const cardRefresh = createCardRefresh({ ...cardDeps, health: { moved: async () => {} } });
   const registry = createRegistry({ ...cardDeps, capabilities, cardRefresh, health });

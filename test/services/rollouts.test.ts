@@ -4,6 +4,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { type Rollout, RolloutSchema, type UpdateRolloutRequest } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { SignalboxError } from "../../src/domain/errors.ts";
 import { DEFAULT_ROLLOUT } from "../../src/domain/rollout.ts";
+import { noAudit } from "../../src/services/audit.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { createRolloutSettings } from "../../src/services/rollout-settings.ts";
 import { createRollouts } from "../../src/services/rollouts.ts";
@@ -37,7 +38,7 @@ describeEachBackend("rollouts", (ctx) => {
   function open() {
     const repository = createRolloutRepository(ctx.db);
     const rollouts = createRollouts(repository, runtime);
-    return { rollouts, ...createRolloutSettings({ repository, rollouts, runtime }) };
+    return { rollouts, ...createRolloutSettings({ repository, rollouts, audit: noAudit, runtime }) };
   }
   beforeEach(() => raw(ctx.db, "delete from rollouts"));
 
@@ -85,7 +86,7 @@ describeEachBackend("rollouts", (ctx) => {
     // It has the same revision, but not the same time.
     const later: Runtime = { ...runtime, now: () => new Date(Date.now() + 1000) };
     const repository = createRolloutRepository(ctx.db);
-    const settings = createRolloutSettings({ repository, rollouts, runtime: later });
+    const settings = createRolloutSettings({ repository, rollouts, audit: noAudit, runtime: later });
     await settings.update(context, request({ capabilityId: "fly", dualEventWrite: true, compatibilityMode: 2 }));
     other.changed("default");
     await other.load("default");

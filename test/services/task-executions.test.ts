@@ -15,6 +15,7 @@ import { messageUpdate, statusUpdate } from "../../src/domain/agent-report.ts";
 import type { NewUpdate, TaskHeader } from "../../src/domain/task-log.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
 import { createAgentDirectory } from "../../src/services/agent-directory.ts";
+import { noAudit } from "../../src/services/audit.ts";
 import type { Dispatcher } from "../../src/services/dispatcher.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { createRollouts } from "../../src/services/rollouts.ts";
@@ -62,7 +63,7 @@ describeEachBackend("what operators see", (backend) => {
       directory: createAgentDirectory(agents, createCapabilityRepository(backend.db), runtime),
       runtime,
       loads: createAgentLoads(runtime),
-      settings: createWorkspaceSettings(createRoutingSettingsRepository(backend.db), runtime),
+      settings: createWorkspaceSettings(createRoutingSettingsRepository(backend.db), runtime, noAudit),
       strategy: "LEAST_LOAD",
       rollouts: createRollouts(createRolloutRepository(backend.db), runtime),
       isLocal: () => false,

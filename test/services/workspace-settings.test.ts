@@ -7,6 +7,7 @@ import {
   WhenNothingFits,
 } from "../../gen/signalbox/v1/routing_pb.ts";
 import { DEFAULT_WEIGHTS } from "../../src/domain/routing/strategies.ts";
+import { noAudit } from "../../src/services/audit.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { createWorkspaceSettings } from "../../src/services/routing/workspace-settings.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
@@ -27,10 +28,10 @@ describeEachBackend("routing settings", (ctx) => {
     let clock = 0;
     const runtime = { ...systemRuntime(), elapsedMs: () => clock };
     const repository = createRoutingSettingsRepository(ctx.db);
-    const here = createWorkspaceSettings(wrap(repository), runtime);
+    const here = createWorkspaceSettings(wrap(repository), runtime, noAudit);
     return {
       here,
-      elsewhere: createWorkspaceSettings(repository, runtime),
+      elsewhere: createWorkspaceSettings(repository, runtime, noAudit),
       pass: (ms: number) => {
         clock += ms;
       },

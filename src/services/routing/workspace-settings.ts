@@ -13,6 +13,7 @@ import { DEFAULT_WEIGHTS } from "../../domain/routing/strategies.ts";
 import { STRATEGY_RULE, type StrategyName, strategyNamed, type Weights } from "../../domain/routing/strategy.ts";
 import { weightViolations } from "../../domain/routing/weights.ts";
 import type { RoutingSettingsRepository, StoredRoutingSettings } from "../../store/routing-settings-repository.ts";
+import type { Audit } from "../audit.ts";
 import { etagMismatch, etagOf, revisionIn } from "../etag.ts";
 import { holdBriefly } from "../held-briefly.ts";
 import type { RequestContext } from "../request-context.ts";
@@ -48,7 +49,11 @@ const NOTHING_SAID: WorkspaceRouting = {
   revision: 0,
 };
 
-export function createWorkspaceSettings(repository: RoutingSettingsRepository, runtime: Runtime): WorkspaceSettings {
+export function createWorkspaceSettings(
+  repository: RoutingSettingsRepository,
+  runtime: Runtime,
+  audit: Audit,
+): WorkspaceSettings {
   const held = holdBriefly(runtime, async (workspaceId) => routingOf(await repository.get(workspaceId)));
 
   return {
@@ -56,7 +61,8 @@ export function createWorkspaceSettings(repository: RoutingSettingsRepository, r
 
     get: async ({ workspaceId }) => viewOf(await repository.get(workspaceId)),
 
-    async update({ workspaceId }, { routingSettings: given, updateMask }) {
+    async update(context, { routingSettings: given, updateMask }) {
+      const { workspaceId } = context;
       if (!given) throw invalidArgument([{ field: "routingSettings", description: "is required" }]);
       const paths = updateMask?.paths ?? ["*"];
       refuse(violationsOf(given, paths));
@@ -73,7 +79,9 @@ export function createWorkspaceSettings(repository: RoutingSettingsRepository, r
           whenNothingFits: names("when_nothing_fits") ? given.whenNothingFits : base.whenNothingFits,
         });
         const updatedAt = runtime.now();
-        if (await repository.put(workspaceId, said, revision, updatedAt)) {
+        const deed = { action: "routing-settings.put", targetType: "routing-settings", targetId: workspaceId };
+        const record = audit.recording(context, { ...deed, detail: { fields: [...paths] } });
+        if (await repository.put(workspaceId, said, revision, updatedAt, record)) {
           held.forget(workspaceId);
           return viewOf({ said, revision: revision + 1, updatedAt });
         }

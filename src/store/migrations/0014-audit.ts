@@ -5,7 +5,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
   // How far each chain has come. Its row is the lock of its chain, too: who adds to it has it until the end of the transaction.
   await sql`
     create table audit_chains (
-      workspace_id text collate "C" not null references workspaces,
+      workspace_id text collate "C" not null,
       chain_id text collate "C" not null,
       last_n bigint not null,
       last_hash bytea not null,

@@ -16,6 +16,7 @@ import {
   withMetadata,
 } from "../../domain/errors.ts";
 import { type AbortGroup, createAbortGroup } from "../../services/abort-group.ts";
+import type { Refusals } from "../../services/audit-refusals.ts";
 import type { Authenticator, Principal, RequestContext } from "../../services/request-context.ts";
 import type { Runtime } from "../../services/runtime.ts";
 import type { BoundRpc, BoundRpcs } from "./bound.ts";
@@ -28,6 +29,8 @@ export interface BindDeps {
   log: Logger;
   /** Told of each call when it ends; `code` is `OK` or the name of the error's code. */
   onCall: (call: { service: string; method: string; protocol: string; code: string; seconds: number }) => void;
+  /** Records calls that are refused. */
+  refusals: Pick<Refusals, "record">;
   /** Aborts, with a SignalboxError, when the server will wait no longer for calls to end. */
   drain: AbortSignal;
 }
@@ -89,9 +92,10 @@ function bind(
   }
 
   function enter(context: HandlerContext, needed: string, principal: Principal): void {
+    // First, so that whoever is refused has a name.
+    context.values.set(requestContextKey, new CallContext(deps, context, principal, draining));
     if (!principal.scopes.has(needed) && !principal.scopes.has("*")) throw scopeMissing(needed);
     if (isA2A) checkVersion(headerOf(context, "a2a-version"));
-    context.values.set(requestContextKey, new CallContext(deps, context, principal, draining));
   }
 
   function ended(context: HandlerContext, started: number, error?: SignalboxError): void {
@@ -121,6 +125,13 @@ function bind(
     return error.code === "INTERNAL" && requestId !== undefined ? withMetadata(error, { requestId }) : error;
   }
 
+  /** Undefined, or what to wait for before the caller is answered. */
+  function recorded(error: SignalboxError, context: HandlerContext): Promise<void> | undefined {
+    const known = scope === undefined ? undefined : context.values.get(requestContextKey);
+    const caller = known && { workspaceId: known.workspaceId, principalId: known.principal.id };
+    return deps.refusals.record({ caller, rpc: `${service.typeName}/${method.name}`, error });
+  }
+
   return {
     service,
     method,
@@ -134,6 +145,7 @@ function bind(
         return response;
       } catch (thrown) {
         const error = failed(thrown, context);
+        await recorded(error, context);
         ended(context, started, error);
         throw error;
       }
@@ -150,6 +162,7 @@ function bind(
         }
       } catch (thrown) {
         outcome = failed(thrown, context);
+        await recorded(outcome, context);
         throw outcome;
       } finally {
         ended(context, started, outcome);

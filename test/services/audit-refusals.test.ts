@@ -1,0 +1,84 @@
+import { expect, test } from "vitest";
+import { SignalboxError, scopeMissing } from "../../src/domain/errors.ts";
+import { startRefusals } from "../../src/services/audit-refusals.ts";
+import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
+import { createAuditTrail } from "../../src/store/audit-trail.ts";
+import { auditEntries, expectWholeChains } from "../store/audit-lines.ts";
+import { describeEachBackend, silent } from "../store/backends.ts";
+import { raw } from "../store/tables.ts";
+
+const denied = (taskId: string) =>
+  new SignalboxError({
+    code: "PERMISSION_DENIED",
+    reason: "POLICY_DENIED",
+    message: "The policy refuses it.",
+    metadata: { taskId, rule: "rules[0]" },
+  });
+const rpc = "lf.a2a.v1.A2AService/SendMessage";
+const caller = { workspaceId: "default", principalId: "anonymous" };
+
+describeEachBackend("refused calls", (ctx) => {
+  function open(differs: Partial<Runtime> = {}, fails = () => false) {
+    const trail = createAuditTrail({ db: ctx.db, enabled: true, replicaId: () => "replica" });
+    const runtime = { ...systemRuntime(), elapsedMs: () => 0, ...differs };
+    const write: typeof trail.write = async (...given) => {
+      if (fails()) throw new Error("the database is away");
+      await trail.write(...given);
+    };
+    return startRefusals({ trail: { enabled: true, write }, runtime, log: silent, ownWorkspaceId: "default" });
+  }
+  const empty = () => raw(ctx.db, "truncate audit_entries, audit_chains");
+
+  test("are recorded before their callers are answered, and no others are", async () => {
+    await empty();
+    const refusals = open();
+    const unauthenticated = new SignalboxError({
+      code: "UNAUTHENTICATED",
+      reason: "NO_TOKEN",
+      message: "Who are you?",
+    });
+    await refusals.record({ caller, rpc, error: denied("task") });
+    await refusals.record({ caller, rpc, error: scopeMissing("tasks.write") });
+    await refusals.record({ caller: undefined, rpc, error: unauthenticated });
+    const missing = new SignalboxError({ code: "NOT_FOUND", reason: "TASK_NOT_FOUND", message: "No." });
+    expect(refusals.record({ caller, rpc, error: missing })).toBeUndefined();
+    const refused = { chain: "replica/r", action: "call.refuse", target: "rpc", id: rpc };
+    expect(await auditEntries(ctx.db)).toMatchObject([
+      {
+        ...refused,
+        ...{ actor: "anonymous", task: "task", result: "POLICY_DENIED" },
+        detail: { code: "PERMISSION_DENIED", rule: "rules[0]", taskId: "task" },
+      },
+      { ...refused, actor: "anonymous", result: "SCOPE_MISSING" },
+      { ...refused, actor: "caller:unknown", result: "NO_TOKEN", detail: { code: "UNAUTHENTICATED" } },
+    ]);
+    await refusals.stop();
+  });
+
+  test("of a flood are counted, and none is lost", async () => {
+    await empty();
+    const refusals = open();
+    await Promise.all(Array.from({ length: 500 }, (_, i) => refusals.record({ caller, rpc, error: denied(`${i}`) })));
+    const names = Array.from({ length: 3_000 }, (_, i) => ({ ...caller, principalId: `caller-${i}` }));
+    await Promise.all(names.map((name) => refusals.record({ caller: name, rpc, error: denied("task") })));
+    await refusals.stop();
+    await expectWholeChains(ctx.db);
+    const entries = await auditEntries(ctx.db);
+    const calls = entries.reduce((sum, { detail }) => sum + ((detail?.count as number | undefined) ?? 1), 0);
+    expect(calls).toBe(3_500);
+    expect(entries.length).toBeLessThan(2_100);
+    expect(entries.filter(({ actor, detail }) => actor === "anonymous" && detail?.count === 480)).toHaveLength(1);
+    expect(entries.filter(({ actor }) => actor === "caller:many")).toHaveLength(1);
+  });
+
+  test("keep nobody waiting while the database is away, and are recorded when it is back", async () => {
+    await empty();
+    let isAway = true;
+    const refusals = open({}, () => isAway);
+    await refusals.record({ caller, rpc, error: denied("task") });
+    expect(await auditEntries(ctx.db)).toEqual([]);
+    isAway = false;
+    await refusals.stop();
+    expect(await auditEntries(ctx.db)).toMatchObject([{ result: "POLICY_DENIED", detail: { count: 1 } }]);
+  });
+});
