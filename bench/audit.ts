@@ -1,13 +1,14 @@
 /** What the audit log costs, and how fast it is checked. */
 import { cpus, loadavg } from "node:os";
 import { throughput } from "./audit/throughput.ts";
+import { verification } from "./audit/verification.ts";
 import { type Findings, type Lab, openLab } from "./lab/lab.ts";
 import type { Benchmark } from "./lab/report.ts";
 import { versions } from "./lab/versions.ts";
 import { RULES } from "./tasks/contest.ts";
 
 /** In this order, one after another. */
-const PARTS: readonly ((lab: Lab) => Promise<Findings>)[] = [throughput];
+const PARTS: readonly ((lab: Lab) => Promise<Findings>)[] = [throughput, (lab) => verification(lab.signal)];
 
 export const bench: Benchmark = async (signal) => {
   const [loadBefore = 0] = loadavg();

@@ -1,6 +1,6 @@
 /**
- * Reads the beginnings of lines in bytes: `{"chain":"<id>","n":<number>,"prev":"<64 digits>",`. Nothing is parsed as JSON, and nothing
- * copied: verifying a log costs little more than hashing it. Pure.
+ * Reads the beginnings of lines in bytes: `{"chain":"<id>","n":<number>,"prev":"<64 digits>",`. Nothing is parsed as JSON: what the next
+ * line of a chain must begin with is known, and compared. Verifying a log costs little more than hashing it. Pure.
  */
 
 /** What came last of a chain. */
@@ -9,10 +9,13 @@ export interface ChainState {
   /** The bytes with which its lines begin. */
   readonly begin: Buffer;
   /** Number and place in the log of its last line; 0 and -1 before the first. */
-  number: number;
-  index: number;
-  /** The hash of that line, as a string of bytes. */
-  hash: string;
+  readonly number: number;
+  readonly index: number;
+  /** The hash of that line, in hexadecimal. */
+  readonly hash: string;
+  /** The bytes with which its next line must begin, and how many they are. */
+  readonly next: Buffer;
+  readonly nextLength: number;
 }
 
 /** Where a line stands in its chain, as it says itself. */
@@ -24,8 +27,12 @@ export interface LinePlace {
 }
 
 export interface LineReader {
+  /** The chain of the line before, if the bytes from `start` up to `end` begin as its next line must. */
+  readNext(bytes: Buffer, start: number, end: number): ChainState | undefined;
   /** Undefined when the bytes from `start` up to `end` do not begin as an entry does. The answer is good until the next call. */
   read(bytes: Buffer, start: number, end: number): LinePlace | undefined;
+  /** The last line of a chain is this one. */
+  advance(chain: ChainState, number: number, index: number, hash: string): void;
 }
 
 const CHAIN = Buffer.from('{"chain":"');
@@ -42,15 +49,15 @@ const MOST_DIGITS = 15;
 const MOST_CHAINS = 1_000_000;
 
 export function createLineReader(): LineReader {
-  const chains = new Map<string, ChainState>();
-  let current: ChainState | undefined;
-  const place: { chain: ChainState; number: number; previousAt: number } = {
+  const chains = new Map<string, Chain>();
+  let current: Chain | undefined;
+  const place: { chain: Chain; number: number; previousAt: number } = {
     chain: undefined as never,
     number: 0,
     previousAt: 0,
   };
 
-  function chainAt(bytes: Buffer, start: number, end: number): ChainState | undefined {
+  function chainAt(bytes: Buffer, start: number, end: number): Chain | undefined {
     if (!hasAt(bytes, CHAIN, start, end)) return undefined;
     const idAt = start + CHAIN.length;
     const limit = Math.min(end, idAt + MOST_ID);
@@ -62,12 +69,20 @@ export function createLineReader(): LineReader {
     const known = chains.get(id);
     if (known || chains.size >= MOST_CHAINS) return known;
     const begin = Buffer.from(bytes.subarray(start, at + NUMBER.length));
-    const made = { id, begin, number: 0, index: -1, hash: "" };
+    const next = Buffer.concat([begin], begin.length + MOST_DIGITS + 1 + PREVIOUS.length + HASH_DIGITS + AFTER.length);
+    const made = { id, begin, number: 0, index: -1, hash: "", next, nextLength: 0, digits: 0 };
     chains.set(id, made);
     return made;
   }
 
   return {
+    readNext(bytes, start, end) {
+      if (!current) return undefined;
+      const { next, nextLength } = current;
+      if (nextLength === 0 || start + nextLength > end) return undefined;
+      return next.compare(bytes, start, start + nextLength, 0, nextLength) === 0 ? current : undefined;
+    },
+
     read(bytes, start, end) {
       const chain = current && hasAt(bytes, current.begin, start, end) ? current : chainAt(bytes, start, end);
       if (!chain) return undefined;
@@ -88,28 +103,49 @@ export function createLineReader(): LineReader {
       place.previousAt = previousAt;
       return place;
     },
+
+    advance(given, number, index, hash) {
+      const chain = given as Chain;
+      const isNext = number === chain.number + 1;
+      chain.number = number;
+      chain.index = index;
+      chain.hash = hash;
+      if (!isNext || !countUp(chain)) writeNext(chain);
+      chain.next.write(hash, chain.nextLength - AFTER.length - HASH_DIGITS, "latin1");
+    },
   };
+}
+
+type Chain = { -readonly [K in keyof ChainState]: ChainState[K] } & {
+  /** Digits of the next number. */
+  digits: number;
+};
+
+/** What the next line begins with, but for the hash. */
+function writeNext(chain: Chain): void {
+  const { begin, next } = chain;
+  const number = String(chain.number + 1);
+  chain.digits = number.length;
+  const hashAt = begin.length + next.write(`${number}${PREVIOUS}`, begin.length, "latin1");
+  AFTER.copy(next, hashAt + HASH_DIGITS);
+  chain.nextLength = hashAt + HASH_DIGITS + AFTER.length;
+}
+
+/** Adds one to the number that stands there already. False when that takes a digit more. */
+function countUp({ begin, next, digits }: Chain): boolean {
+  let at = begin.length + digits - 1;
+  while (at >= begin.length && next[at] === 57) {
+    next[at] = 48;
+    at -= 1;
+  }
+  if (at < begin.length) return false;
+  next[at]! += 1;
+  return true;
 }
 
 /** A loop: a call into the runtime takes longer than so few bytes. */
 function hasAt(bytes: Buffer, wanted: Buffer, start: number, end: number): boolean {
   if (start + wanted.length > end) return false;
   for (let i = 0; i < wanted.length; i++) if (bytes[start + i] !== wanted[i]) return false;
-  return true;
-}
-
-/** The two digits of each byte, as one number. */
-const DIGITS = Uint16Array.from({ length: 256 }, (_, byte) => {
-  const text = byte.toString(16).padStart(2, "0");
-  return (text.charCodeAt(0) << 8) | text.charCodeAt(1);
-});
-
-/** Whether the hexadecimal digits at `at` are those of a hash, which is a string of bytes. */
-export function isHexOf(bytes: Buffer, at: number, hash: string): boolean {
-  if (hash.length * 2 !== HASH_DIGITS) return false;
-  for (let i = 0; i < hash.length; i++) {
-    const found = (bytes[at + 2 * i]! << 8) | bytes[at + 2 * i + 1]!;
-    if (found !== DIGITS[hash.charCodeAt(i)]) return false;
-  }
   return true;
 }

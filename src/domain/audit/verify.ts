@@ -4,6 +4,7 @@
  */
 import { hash } from "node:crypto";
 import { isSignedBy, keysAfter, type Note, readNote, readVerifierKey, verifierKey } from "./checkpoint.ts";
+import { NO_HASH } from "./entry.ts";
 import {
   ORDER_BEGIN,
   readOrderLine,
@@ -15,7 +16,7 @@ import {
   START_BEGIN,
 } from "./export.ts";
 import { entryFault, type Fault, firstFault, logFault } from "./fault.ts";
-import { type ChainState, createLineReader, isHexOf, type LinePlace } from "./line-reader.ts";
+import { type ChainState, createLineReader, type LinePlace } from "./line-reader.ts";
 import { createFastTree, type FastTree } from "./merkle.ts";
 import { isConsistent } from "./proofs.ts";
 import { createSpanRecord, orderFault } from "./span-record.ts";
@@ -25,7 +26,6 @@ const MOST_LINE_BYTES = 1024 * 1024;
 /** What is read at once. A line begins behind a byte that can be set to 0, so that it is hashed where it lies. */
 const WORK_BYTES = 256 * 1024;
 const LINE_FEED = 0x0a;
-const NO_HASH = "\0".repeat(32);
 
 /** A key that is believed. */
 export interface TrustedKey {
@@ -94,13 +94,17 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
       hasMore = true;
       return;
     }
-    const place = reader.read(work, from, to);
-    if (!place && takeOther(from, to)) return;
+    const next = reader.readNext(work, from, to);
+    const place = next ? undefined : reader.read(work, from, to);
+    if (!next && !place && takeOther(from, to)) return;
     tree ??= createFastTree();
     if (pinned && index === pinned.size) pinnedRoot = tree.root();
     work[from - 1] = 0;
-    const digest = hash("sha256", work.subarray(from - 1, to), "binary");
-    if (place) link(place, digest);
+    // A bare view is made faster than a Buffer.
+    const line = new Uint8Array(work.buffer, work.byteOffset + from - 1, to - from + 1);
+    const digest = hash("sha256", line, "hex");
+    if (next) takeNext(next, next.number + 1, true, digest);
+    else if (place) link(place, digest);
     else observed.addStray();
     tree.append(digest);
     index += 1;
@@ -128,22 +132,28 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
   }
 
   function link({ chain, number, previousAt }: LinePlace, digest: string): void {
-    const isNext = number === chain.number + 1;
     const isFirst = chain.index < 0;
-    if (isNext) {
-      const fits = isHexOf(work, previousAt, isFirst ? NO_HASH : chain.hash);
-      const knows = broken && broken.isLater === undefined && broken.chain === chain && broken.number === number - 1;
-      if (knows) broken!.isLater = !fits;
+    if (number === chain.number + 1) {
+      const previous = work.toString("latin1", previousAt, previousAt + NO_HASH.length);
+      takeNext(chain, number, previous === (isFirst ? NO_HASH : chain.hash), digest);
+      return;
+    }
+    if (!(isFirst && start > 0) && !gap) gap = gapFault(chain, number, index);
+    observed.add(chain, number, digest);
+    reader.advance(chain, number, index, digest);
+  }
+
+  /** The line that comes next in its chain; whether it names the hash of the one before it. */
+  function takeNext(chain: ChainState, number: number, fits: boolean, digest: string): void {
+    if (broken && broken.isLater === undefined && broken.chain === chain && broken.number === number - 1) {
+      broken.isLater = !fits;
+    } else if (!fits && !broken) {
       // Nothing comes before the first line, which could be to blame.
-      else if (!fits)
-        broken ??= { chain, number, index, indexBefore: chain.index, isLater: isFirst ? true : undefined };
-    } else if (!(isFirst && start > 0) && !gap) {
-      gap = gapFault(chain, number, index);
+      const isLater = chain.index < 0 ? true : undefined;
+      broken = { chain, number, index, indexBefore: chain.index, isLater };
     }
     observed.add(chain, number, digest);
-    chain.number = number;
-    chain.index = index;
-    chain.hash = digest;
+    reader.advance(chain, number, index, digest);
   }
 
   function scan(): void {

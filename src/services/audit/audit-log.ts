@@ -141,21 +141,23 @@ export function createAuditLogService({ reads, keys, check, origin }: AuditLogSe
       const isAuditor = principal.scopes.has("*") || principal.scopes.has("audit.admin");
       if (!isAuditor && (filter.actor ?? principal.id) !== principal.id) return create(ListEntriesResponseSchema, {});
       if (!isAuditor) filter.actor = principal.id;
-      const size = (await reads.checkpoint(workspaceId))?.size ?? 0;
       const before = readToken(request.pageToken);
       const isFirst = before === undefined;
+      const sizeNow = async () => (await reads.checkpoint(workspaceId))?.size ?? 0;
       if (filter.taskId !== undefined) {
         let found = await reads.ofTask(workspaceId, filter, before, limit);
         // Those that are in no log yet are shown where they fit: they have no place to go on from.
         if (found.length === limit && found.at(-1)!.index === undefined) {
-          found = await reads.ofTask(workspaceId, filter, size, limit);
+          found = await reads.ofTask(workspaceId, filter, await sizeNow(), limit);
         }
         return response(found, found.length === limit ? found.at(-1)!.index : undefined);
       }
       const pending = isFirst ? await reads.pending(workspaceId, filter, limit + 1) : [];
       const fitting = pending.length <= limit ? pending : [];
-      const { found, next } = await scan(workspaceId, filter, before ?? size, limit - fitting.length);
-      return response([...fitting, ...found], next);
+      // The size comes after them: what is folded in between is in both, rather than in none.
+      const { found, next } = await scan(workspaceId, filter, before ?? (await sizeNow()), limit - fitting.length);
+      const folded = new Set(found.map(nameOf));
+      return response([...fitting.filter((entry) => !folded.has(nameOf(entry))), ...found], next);
     },
 
     checkpoint: async ({ workspaceId }, size) => shown(workspaceId, await checkpointOf(workspaceId, size)),
@@ -247,6 +249,8 @@ export function createAuditLogService({ reads, keys, check, origin }: AuditLogSe
     },
   };
 }
+
+const nameOf = ({ chainId, number }: LogEntry): string => `${chainId} ${number}`;
 
 /** Places for what a server does only so often at once. */
 function createPlaces(name: string, most: number) {
