@@ -1,7 +1,7 @@
 /**
  * Conditions in CEL, the Common Expression Language, within bounds. An expression is checked when it is read: its size, its
  * types, and that it asks for nothing that could take long or grow. It has no loop but over a list that is there, and none within
- * another, so its time is at most its size times the longest list. docs/decisions/0011-policy.md says why by this library.
+ * another, so its time is at most its size times the longest list. docs/decisions/0012-policy.md says why by this library.
  */
 import { type ASTNode, Environment, type ParseResult } from "@marcbachmann/cel-js";
 import { clip } from "../errors.ts";
