@@ -104,16 +104,3 @@ function givenFact(value: unknown, info: FactInfo): Given {
         : { must: `must be a text of at most ${MAX_TEXT} characters` };
   }
 }
-
-/** The facts as `factsOf` reads them: for the record of a decision. */
-export function factsJson(facts: Facts): JsonObject {
-  const json: JsonObject = {};
-  for (const [name, value] of Object.entries(facts)) {
-    if (value === undefined) continue;
-    if (name === "now") json[name] = new Date(value as number).toISOString();
-    else if (Object.hasOwn(FACTS, name) && FACTS[name as keyof typeof FACTS].kind === "money") {
-      json[name] = decimalOf(value as number);
-    } else json[name] = value as JsonValue;
-  }
-  return json;
-}
