@@ -1,11 +1,10 @@
 /**
- * Facts as JSON has them, for dry runs, for test cases and for the record of a decision: `cost` is a decimal number in a text, and
+ * Facts as JSON has them, for dry runs and for test cases: `cost` is a decimal number in a text, and
  * `now` is a timestamp. Everything else is as in `Facts`.
  */
-import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { clip } from "../errors.ts";
-import { costMicros, decimalOf, MAX_MICROS } from "../money.ts";
-import { FACTS, type FactInfo, factHint, factOf, labelKey } from "./fact-table.ts";
+import { costMicros, MAX_MICROS } from "../money.ts";
+import { type FactInfo, factHint, factOf, labelKey } from "./fact-table.ts";
 import type { Fact, Facts } from "./facts.ts";
 import { dayOf, minutesOf } from "./operand.ts";
 
