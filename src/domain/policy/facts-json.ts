@@ -3,7 +3,7 @@
  * `now` is a timestamp. Everything else is as in `Facts`.
  */
 import { clip } from "../errors.ts";
-import { costMicros, MAX_MICROS } from "../money.ts";
+import { costMicros, decimalOf, MAX_MICROS } from "../money.ts";
 import { type FactInfo, factHint, factOf, labelKey } from "./fact-table.ts";
 import type { Fact, Facts } from "./facts.ts";
 import { dayOf, minutesOf } from "./operand.ts";
