@@ -81,7 +81,7 @@ function decide({ index, otherwise }: PhaseRules, facts: Facts): Verdict {
 
 function ofEffect(rules: readonly CompiledRule[], effect: RuleRef["effect"]): readonly CompiledRule[] {
   // Most often all are of one effect, and no list is to be made.
-  return rules.every(({ ref }) => ref.effect === effect) ? rules : rules.filter(({ ref }) => ref.effect === effect);
+  return rules.every((rule) => rule.effect === effect) ? rules : rules.filter((rule) => rule.effect === effect);
 }
 
 function awaiting(approvals: readonly Ranked<ApprovalTerms>[]): Verdict {

@@ -11,6 +11,7 @@ import type { Workshop } from "./workshop.ts";
 export interface CompiledRule {
   readonly rule: PolicyRule;
   readonly ref: RuleRef;
+  readonly effect: RuleRef["effect"];
   /** Its place in reports: the most specific first, then in the order of the documents. */
   readonly rank: number;
   /** Whether it matches where those of its conditions hold that are left out. */
@@ -39,6 +40,7 @@ export function compileRule(rule: PolicyRule, workshop: Workshop, order: () => n
   return {
     rule,
     ref: rule.ref,
+    effect: rule.ref.effect,
     rank,
     test: (conditions) => matcherOf(rule, conditions, workshop),
     require: then && requirementOf(then, rule.ref, rank, workshop, order),

@@ -20,63 +20,72 @@ export interface Entry {
 }
 
 const [NOTHING, LESS, AT_MOST, MORE, AT_LEAST, EQUAL, CLOSURE] = [0, 1, 2, 3, 4, 5, 6] as const;
-const CODES: Readonly<Record<string, number>> = { "<": LESS, "<=": AT_MOST, ">": MORE, ">=": AT_LEAST };
+const ORDERS: Readonly<Record<string, number>> = { "<": LESS, "<=": AT_MOST, ">": MORE, ">=": AT_LEAST };
+/** A code has three bits. Then comes one that is set at the last rule of a group, then the number of the fact's name. */
+const CODE = 7;
+const LAST = 8;
+const NAME_SHIFT = 4;
 
 export interface RuleColumns {
-  /** Adds the rules of a group that match to those that were found, which are undefined at first. */
-  matching(group: number, facts: Facts, found: CompiledRule[] | undefined): CompiledRule[] | undefined;
+  /** Where each group begins, in the order in which they were given; -1 for an empty one. */
+  readonly begins: readonly number[];
+  /** Adds the rules that match, of the group that begins there, to those that were found, which are undefined at first. */
+  matching(begin: number, facts: Facts, found: CompiledRule[] | undefined): CompiledRule[] | undefined;
 }
 
-/** Groups are numbered as they are given. */
 export function columnsOf(groups: readonly (readonly Entry[])[]): RuleColumns {
-  const size = groups.reduce((sum, { length }) => sum + length, 0);
-  const begins = new Int32Array(groups.length + 1);
-  const codes = new Uint8Array(size);
-  const nameOf = new Uint8Array(size);
-  const bounds = new Float64Array(size);
-  const operands: Operand[] = new Array(size).fill(0);
-  const names: string[] = [];
   const entries = groups.flat();
+  const codes = new Uint16Array(entries.length);
+  const bounds = new Float64Array(entries.length);
+  const operands: Operand[] = new Array(entries.length).fill(0);
   const rules = entries.map(({ rule }) => rule);
   const tests = entries.map(({ test }) => test);
-  for (const [group, { length }] of groups.entries()) begins[group + 1] = begins[group]! + length;
+  const names: string[] = [];
   for (const [i, { test, only }] of entries.entries()) {
     const comparison = only && comparisonOf(only);
     if (test === undefined) codes[i] = NOTHING;
     else if (!comparison) codes[i] = CLOSURE;
     else {
-      codes[i] = comparison.code;
+      codes[i] = comparison.code | (placeOf(names, comparison.name) << NAME_SHIFT);
       if (typeof comparison.operand === "number") bounds[i] = comparison.operand;
       else operands[i] = comparison.operand;
-      nameOf[i] = placeOf(names, comparison.name);
     }
+  }
+  const begins: number[] = [];
+  let end = 0;
+  for (const { length } of groups) {
+    begins.push(length === 0 ? -1 : end);
+    end += length;
+    if (length > 0) codes[end - 1]! |= LAST;
   }
 
   /** Of an unknown value every comparison is false. */
-  const holds = (i: number, facts: Facts): boolean => {
-    switch (codes[i]) {
+  const holds = (i: number, code: number, facts: Facts): boolean => {
+    switch (code & CODE) {
       case NOTHING:
         return true;
       case LESS:
-        return (facts[names[nameOf[i]!]!] as number) < bounds[i]!;
+        return (facts[names[code >> NAME_SHIFT]!] as number) < bounds[i]!;
       case AT_MOST:
-        return (facts[names[nameOf[i]!]!] as number) <= bounds[i]!;
+        return (facts[names[code >> NAME_SHIFT]!] as number) <= bounds[i]!;
       case MORE:
-        return (facts[names[nameOf[i]!]!] as number) > bounds[i]!;
+        return (facts[names[code >> NAME_SHIFT]!] as number) > bounds[i]!;
       case AT_LEAST:
-        return (facts[names[nameOf[i]!]!] as number) >= bounds[i]!;
+        return (facts[names[code >> NAME_SHIFT]!] as number) >= bounds[i]!;
       case EQUAL:
-        return facts[names[nameOf[i]!]!] === operands[i];
+        return facts[names[code >> NAME_SHIFT]!] === operands[i];
       default:
         return tests[i]!(facts);
     }
   };
   return {
-    matching(group, facts, found) {
+    begins,
+    matching(begin, facts, found) {
       let all = found;
-      const end = begins[group + 1]!;
-      for (let i = begins[group]!; i < end; i++) {
-        if (!holds(i, facts)) continue;
+      let code = 0;
+      for (let i = begin; i >= 0 && (code & LAST) === 0; i++) {
+        code = codes[i]!;
+        if (!holds(i, code, facts)) continue;
         const rule = rules[i]!;
         if (all === undefined) all = [rule];
         // A rule that names two roles is met twice by who has both.
@@ -96,7 +105,7 @@ function comparisonOf({ fact, tests }: Condition): { name: string; code: number;
     const [operand, more] = test.values;
     return typeof operand === "string" && more === undefined ? { name, code: EQUAL, operand } : undefined;
   }
-  const code = info.isOrdered ? undefined : CODES[test.operator];
+  const code = info.isOrdered ? undefined : ORDERS[test.operator];
   return code === undefined ? undefined : { name, code, operand: (test as { value: number }).value };
 }
 

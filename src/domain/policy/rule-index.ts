@@ -16,7 +16,7 @@ export interface RuleIndex {
   matching(facts: Facts): readonly CompiledRule[];
 }
 
-/** By the value of a fact, the number of a group. */
+/** By the value of a fact, where its group begins; while the index is made, the number of the group. */
 type Groups = Map<Operand, number>;
 
 /** A condition that a rule can be kept under: it holds for these values and no others. */
@@ -47,6 +47,9 @@ export function indexRules(rules: readonly CompiledRule[], workshop: Workshop): 
     for (const value of new Set(key.values)) groups[getOrMake(places, value, () => groups.push([]) - 1)]!.push(entry);
   }
   const columns = columnsOf(groups);
+  for (const places of byFact.values()) {
+    for (const [value, group] of places) places.set(value, columns.begins[group]!);
+  }
   const fields = [...byFact].filter(([fact]) => labelKey(fact) === undefined);
   const single = fields.filter(([fact]) => !isList(fact)).map(([fact, places]) => fieldOf(fact, places, workshop));
   const lists = fields.filter(([fact]) => isList(fact)).map(([fact, places]) => fieldOf(fact, places, workshop));
@@ -59,21 +62,21 @@ export function indexRules(rules: readonly CompiledRule[], workshop: Workshop): 
 
   return {
     matching(facts) {
-      let found = columns.matching(0, facts, undefined);
+      let found = columns.matching(columns.begins[0]!, facts, undefined);
       for (const { read, places } of single) {
-        const group = places.get(read(facts) as Operand);
-        if (group !== undefined) found = columns.matching(group, facts, found);
+        const begin = places.get(read(facts) as Operand);
+        if (begin !== undefined) found = columns.matching(begin, facts, found);
       }
       for (const { read, places } of lists) {
         for (const value of (read(facts) as readonly string[] | undefined) ?? []) {
-          const group = places.get(value);
-          if (group !== undefined) found = columns.matching(group, facts, found);
+          const begin = places.get(value);
+          if (begin !== undefined) found = columns.matching(begin, facts, found);
         }
       }
       if (labels.size > 0 && facts.labels) {
         for (const key of Object.keys(facts.labels)) {
-          const group = labels.get(key)?.get(facts.labels[key]!);
-          if (group !== undefined) found = columns.matching(group, facts, found);
+          const begin = labels.get(key)?.get(facts.labels[key]!);
+          if (begin !== undefined) found = columns.matching(begin, facts, found);
         }
       }
       return found ?? NONE;
