@@ -15,36 +15,31 @@ const LEAST = 0.7;
 const RULES = 1_000;
 
 /** What none of the tasks comes near. */
-const POLICY = {
-  version: 1,
-  rules: [
-    ...Array.from({ length: RULES - 4 }, (_, i) => ({
-      effect: "DENY",
-      scope: "CAPABILITY",
-      when: { capability_id: `capability-${i}`, cost: { ">": "1" } },
-    })),
-    { effect: "DENY", scope: "CAPABILITY", when: { capability_id: "clerk", cost: { ">": "1" } } },
-    { effect: "DENY", scope: "AGENT", when: { agent_id: "clerk", delegation_depth: { ">": 3 } } },
-    { effect: "DENY", scope: "GLOBAL", when: { message_bytes: { ">": 1_000_000 } } },
-    { effect: "REQUIRE", scope: "CAPABILITY", when: { capability_id: "clerk" }, then: { minimum_reputation: 0.3 } },
-  ],
-  budgets: [
-    { agent_id: "clerk", capability_id: "clerk", daily_limit: "1000000" },
-    { principal_id: "*", hourly_tasks: 100_000_000, monthly_limit: "10000000" },
-  ],
-  reputation: { half_life: "1h" },
-};
+const POLICY = `version: 1
+rules:
+${Array.from(
+  { length: RULES - 4 },
+  (_, i) => `  - {effect: DENY, scope: CAPABILITY, when: {capability_id: capability-${i}, cost: {">": 1}}}`,
+).join("\n")}
+  - {effect: DENY, scope: CAPABILITY, when: {capability_id: clerk, cost: {">": 1}}}
+  - {effect: DENY, scope: AGENT, when: {agent_id: clerk, delegation_depth: {">": 3}}}
+  - {effect: DENY, scope: GLOBAL, when: {message_bytes: {">": 1000000}}}
+  - {effect: REQUIRE, scope: CAPABILITY, when: {capability_id: clerk}, then: {minimum_reputation: 0.3}}
+budgets:
+  - {agent_id: clerk, capability_id: clerk, daily_limit: 1000000}
+  - {principal_id: "*", hourly_tasks: 100000000, monthly_limit: 10000000}
+reputation: {half_life: 1h}
+`;
 
 /** Settings of the two servers, as `name=value`. */
 const on = (policyPath: string) => [`policy.path=${policyPath}`];
 const OFF: readonly string[] = ["audit.enabled=false", "reputation.enabled=false"];
 
-/** JSON is YAML. */
 async function writePolicy(stack: AsyncDisposableStack): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "signalbox-bench-"));
   stack.defer(() => rm(folder, { recursive: true, force: true }));
   const path = join(folder, "policy.yaml");
-  await writeFile(path, JSON.stringify(POLICY));
+  await writeFile(path, POLICY);
   return path;
 }
 
