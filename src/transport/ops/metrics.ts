@@ -301,6 +301,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
   const budgetOverruns = new Counter({
     name: "signalbox_budget_overrun_total",
     help: "What tasks that ended here cost beyond what their budgets had left, in the currency.",
+    registers,
   });
   const auditGauge = (name: string, help: string) => new Gauge({ name, help, registers });
   const auditPending = auditGauge("signalbox_audit_pending_entries", "Entries of the audit that are in no log yet.");
