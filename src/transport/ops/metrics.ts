@@ -297,6 +297,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
   const budgetRefusals = new Counter({
     name: "signalbox_budget_refusals_total",
     help: "Tasks that were refused here because a budget was used up.",
+    registers,
   });
   const budgetOverruns = new Counter({
     name: "signalbox_budget_overrun_total",
