@@ -8,7 +8,7 @@ interface FoundSpan {
   chainId: string;
   firstNumber: number;
   count: number;
-  /** The hash of the last, in hexadecimal. */
+  /** The hash of the last, as a string of bytes. */
   lastHash: string;
 }
 
@@ -70,7 +70,7 @@ export function createSpanRecord(): SpanRecord {
 }
 
 const isOther = (found: FoundSpan, wanted: Span): boolean =>
-  found.lastHash !== Buffer.from(wanted.lastHash).toString("hex");
+  found.lastHash !== Buffer.from(wanted.lastHash).toString("binary");
 
 /** What was done at the first place where another entry stands than did; undefined where the order is what it was. */
 export function orderFault(found: readonly FoundSpan[], expected: readonly Span[], start: number): Fault | undefined {
