@@ -143,7 +143,7 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
   }
 
   function take(chain: ChainState, number: number, digest: string): void {
-    observed.add(chain, number, digest);
+    observed.add(chain, number);
     reader.advance(chain, number, index, digest);
   }
 
