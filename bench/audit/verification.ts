@@ -71,7 +71,7 @@ function verify(file: Buffer, publicKey: Uint8Array): void {
 function hashLines(file: Buffer, ends: Uint32Array): void {
   let start = 0;
   for (const end of ends) {
-    hash("sha256", new Uint8Array(file.buffer, file.byteOffset + start, end - start), "hex");
+    hash("sha256", new Uint8Array(file.buffer, file.byteOffset + start, end - start), "binary");
     start = end + 1;
   }
 }

@@ -11,9 +11,9 @@ export interface ChainState {
   /** Number and place in the log of its last line; 0 and -1 before the first. */
   readonly number: number;
   readonly index: number;
-  /** The hash of that line, in hexadecimal. */
+  /** The hash of that line, as a string of bytes. */
   readonly hash: string;
-  /** The bytes with which its next line must begin, and how many they are. */
+  /** The bytes with which its next line must begin, up to that hash, and how many they are. */
   readonly next: Buffer;
   readonly nextLength: number;
 }
@@ -58,18 +58,18 @@ export function createLineReader(): LineReader {
   };
 
   function chainAt(bytes: Buffer, start: number, end: number): Chain | undefined {
-    if (!hasAt(bytes, CHAIN, start, end)) return undefined;
+    if (!hasAt(bytes, CHAIN, CHAIN.length, start, end)) return undefined;
     const idAt = start + CHAIN.length;
     const limit = Math.min(end, idAt + MOST_ID);
     let at = idAt;
     // Ids of chains need no escapes.
     while (at < limit && bytes[at] !== QUOTE && bytes[at] !== BACKSLASH) at += 1;
-    if (!hasAt(bytes, NUMBER, at, end)) return undefined;
+    if (!hasAt(bytes, NUMBER, NUMBER.length, at, end)) return undefined;
     const id = bytes.toString("utf8", idAt, at);
     const known = chains.get(id);
     if (known || chains.size >= MOST_CHAINS) return known;
     const begin = Buffer.from(bytes.subarray(start, at + NUMBER.length));
-    const next = Buffer.concat([begin], begin.length + MOST_DIGITS + 1 + PREVIOUS.length + HASH_DIGITS + AFTER.length);
+    const next = Buffer.concat([begin], begin.length + MOST_DIGITS + 1 + PREVIOUS.length);
     const made = { id, begin, number: 0, index: -1, hash: "", next, nextLength: 0, digits: 0 };
     chains.set(id, made);
     return made;
@@ -79,12 +79,18 @@ export function createLineReader(): LineReader {
     readNext(bytes, start, end) {
       if (!current) return undefined;
       const { next, nextLength } = current;
-      if (nextLength === 0 || start + nextLength > end) return undefined;
-      return next.compare(bytes, start, start + nextLength, 0, nextLength) === 0 ? current : undefined;
+      const hashAt = start + nextLength;
+      const isNext =
+        nextLength > 0 &&
+        hasAt(bytes, next, nextLength, start, end) &&
+        hasAt(bytes, AFTER, AFTER.length, hashAt + HASH_DIGITS, end) &&
+        isHexOf(bytes, hashAt, current.hash);
+      return isNext ? current : undefined;
     },
 
     read(bytes, start, end) {
-      const chain = current && hasAt(bytes, current.begin, start, end) ? current : chainAt(bytes, start, end);
+      const chain =
+        current && hasAt(bytes, current.begin, current.begin.length, start, end) ? current : chainAt(bytes, start, end);
       if (!chain) return undefined;
       const digitsAt = start + chain.begin.length;
       let at = digitsAt;
@@ -94,9 +100,9 @@ export function createLineReader(): LineReader {
         at += 1;
       }
       const isCanonical = at > digitsAt && at - digitsAt <= MOST_DIGITS && bytes[digitsAt] !== 48;
-      if (!isCanonical || !hasAt(bytes, PREVIOUS, at, end)) return undefined;
+      if (!isCanonical || !hasAt(bytes, PREVIOUS, PREVIOUS.length, at, end)) return undefined;
       const previousAt = at + PREVIOUS.length;
-      if (!hasAt(bytes, AFTER, previousAt + HASH_DIGITS, end)) return undefined;
+      if (!hasAt(bytes, AFTER, AFTER.length, previousAt + HASH_DIGITS, end)) return undefined;
       current = chain;
       place.chain = chain;
       place.number = number;
@@ -111,7 +117,6 @@ export function createLineReader(): LineReader {
       chain.index = index;
       chain.hash = hash;
       if (!isNext || !countUp(chain)) writeNext(chain);
-      chain.next.write(hash, chain.nextLength - AFTER.length - HASH_DIGITS, "latin1");
     },
   };
 }
@@ -121,14 +126,12 @@ type Chain = { -readonly [K in keyof ChainState]: ChainState[K] } & {
   digits: number;
 };
 
-/** What the next line begins with, but for the hash. */
+/** What the next line begins with. */
 function writeNext(chain: Chain): void {
   const { begin, next } = chain;
   const number = String(chain.number + 1);
   chain.digits = number.length;
-  const hashAt = begin.length + next.write(`${number}${PREVIOUS}`, begin.length, "latin1");
-  AFTER.copy(next, hashAt + HASH_DIGITS);
-  chain.nextLength = hashAt + HASH_DIGITS + AFTER.length;
+  chain.nextLength = begin.length + next.write(`${number}${PREVIOUS}`, begin.length, "latin1");
 }
 
 /** Adds one to the number that stands there already. False when that takes a digit more. */
@@ -144,8 +147,24 @@ function countUp({ begin, next, digits }: Chain): boolean {
 }
 
 /** A loop: a call into the runtime takes longer than so few bytes. */
-function hasAt(bytes: Buffer, wanted: Buffer, start: number, end: number): boolean {
-  if (start + wanted.length > end) return false;
-  for (let i = 0; i < wanted.length; i++) if (bytes[start + i] !== wanted[i]) return false;
+function hasAt(bytes: Buffer, wanted: Buffer, length: number, start: number, end: number): boolean {
+  if (start + length > end) return false;
+  for (let i = 0; i < length; i++) if (bytes[start + i] !== wanted[i]) return false;
+  return true;
+}
+
+/** The two digits of each byte, as one number. */
+const DIGITS = Uint16Array.from({ length: 256 }, (_, byte) => {
+  const text = byte.toString(16).padStart(2, "0");
+  return (text.charCodeAt(0) << 8) | text.charCodeAt(1);
+});
+
+/** Whether the hexadecimal digits at `at` are those of a hash, which is a string of bytes. */
+export function isHexOf(bytes: Buffer, at: number, hash: string): boolean {
+  if (hash.length * 2 !== HASH_DIGITS) return false;
+  for (let i = 0; i < hash.length; i++) {
+    const found = (bytes[at + 2 * i]! << 8) | bytes[at + 2 * i + 1]!;
+    if (found !== DIGITS[hash.charCodeAt(i)]) return false;
+  }
   return true;
 }

@@ -77,7 +77,7 @@ const BLOCK = 2 * MOST_NODES;
 /** A tree that is given very many leaves: it hashes the inner nodes of a block of them together. */
 export interface FastTree {
   readonly size: number;
-  /** The hash of a leaf, in hexadecimal. */
+  /** The hash of a leaf, as a string of 32 characters, each a byte: that is made faster than a buffer. */
   append(leaf: string): void;
   root(): Buffer;
 }
@@ -95,13 +95,13 @@ export function createFastTree(size = 0, subtrees: readonly Uint8Array[] = []): 
     },
     append(leaf) {
       if (!blocks) {
-        before.append(Buffer.from(leaf, "hex"));
+        before.append(Buffer.from(leaf, "binary"));
         if (before.size % BLOCK !== 0) return;
         blocks = { hasher: createNodeHasher(), whole: createTree(before.size / BLOCK, before.subtrees()), open: 0 };
         return;
       }
       const { hashes, reduce } = blocks.hasher;
-      hashes.write(leaf, blocks.open * HASH_BYTES, "hex");
+      hashes.write(leaf, blocks.open * HASH_BYTES, "latin1");
       blocks.open += 1;
       if (blocks.open < BLOCK) return;
       for (let nodes = MOST_NODES; nodes >= 1; nodes /= 2) reduce(nodes);

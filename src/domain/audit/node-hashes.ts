@@ -5,7 +5,7 @@
  */
 
 /** Nodes that are hashed in one go at most; their input is twice as many hashes. */
-export const MOST_NODES = 4096;
+export const MOST_NODES = 512;
 
 const HASH_BYTES = 32;
 const PAGE_BYTES = 65_536;

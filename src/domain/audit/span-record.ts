@@ -8,13 +8,13 @@ interface FoundSpan {
   chainId: string;
   firstNumber: number;
   count: number;
-  /** The hash of the last, in hexadecimal. */
+  /** The hash of the last, as a string of bytes. */
   lastHash: string;
 }
 
 export interface SpanRecord {
-  /** The next entry. Kept as a new span only where it does not go on with the last. */
-  add(chain: ChainState, number: number, hash: string): void;
+  /** The next entry, before its chain has moved on to it. Kept as a new span only where it does not go on with the last. */
+  add(chain: ChainState, number: number): void;
   /** A line that is no entry. */
   addStray(): void;
   spans(): readonly FoundSpan[];
@@ -26,22 +26,32 @@ export interface SpanRecord {
 
 export function createSpanRecord(): SpanRecord {
   const found: FoundSpan[] = [];
-  let open: (FoundSpan & { chain: ChainState | undefined }) | undefined;
+  /** The last span as long as it may grow. The hash of its last entry is that of its chain by then. */
+  let open: (FoundSpan & { chain: ChainState }) | undefined;
+
+  function close(): void {
+    if (open) open.lastHash = open.chain.hash;
+    open = undefined;
+  }
+
   return {
-    add(chain, number, hash) {
+    add(chain, number) {
       if (open && open.chain === chain && number === open.firstNumber + open.count) {
         open.count += 1;
-        open.lastHash = hash;
         return;
       }
-      open = { chain, chainId: chain.id, firstNumber: number, count: 1, lastHash: hash };
+      close();
+      open = { chain, chainId: chain.id, firstNumber: number, count: 1, lastHash: "" };
       found.push(open);
     },
     addStray() {
-      open = undefined;
+      close();
       found.push({ chainId: "", firstNumber: 0, count: 1, lastHash: "" });
     },
-    spans: () => found,
+    spans() {
+      close();
+      return found;
+    },
     differs(expected, place) {
       let end = 0;
       for (const [i, span] of expected.entries()) {
@@ -70,7 +80,7 @@ export function createSpanRecord(): SpanRecord {
 }
 
 const isOther = (found: FoundSpan, wanted: Span): boolean =>
-  found.lastHash !== Buffer.from(wanted.lastHash).toString("hex");
+  found.lastHash !== Buffer.from(wanted.lastHash).toString("binary");
 
 /** What was done at the first place where another entry stands than did; undefined where the order is what it was. */
 export function orderFault(found: readonly FoundSpan[], expected: readonly Span[], start: number): Fault | undefined {

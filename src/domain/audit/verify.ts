@@ -4,7 +4,6 @@
  */
 import { hash } from "node:crypto";
 import { isSignedBy, keysAfter, type Note, readNote, readVerifierKey, verifierKey } from "./checkpoint.ts";
-import { NO_HASH } from "./entry.ts";
 import {
   ORDER_BEGIN,
   readOrderLine,
@@ -16,16 +15,17 @@ import {
   START_BEGIN,
 } from "./export.ts";
 import { entryFault, type Fault, firstFault, logFault } from "./fault.ts";
-import { type ChainState, createLineReader, type LinePlace } from "./line-reader.ts";
+import { type ChainState, createLineReader, isHexOf, type LinePlace } from "./line-reader.ts";
 import { createFastTree, type FastTree } from "./merkle.ts";
 import { isConsistent } from "./proofs.ts";
 import { createSpanRecord, orderFault } from "./span-record.ts";
 
 /** Longest line, in bytes. */
 const MOST_LINE_BYTES = 1024 * 1024;
-/** What is read at once. A line begins behind a byte that can be set to 0, so that it is hashed where it lies. */
-const WORK_BYTES = 256 * 1024;
+/** Room for a line that two chunks share, until it needs more. */
+const FIRST_BYTES = 16 * 1024;
 const LINE_FEED = 0x0a;
+const NO_HASH = "\0".repeat(32);
 
 /** A key that is believed. */
 export interface TrustedKey {
@@ -52,7 +52,7 @@ export interface Verdict {
 }
 
 export interface LogVerifier {
-  /** Takes more of the export. */
+  /** Takes more of the export. It must be memory that can be written to: it is changed and put back meanwhile. */
   feed(chunk: Uint8Array): void;
   /** Entries that were read by now. */
   readonly entries: number;
@@ -70,10 +70,9 @@ interface BrokenLink {
 }
 
 export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogVerifier {
-  let work = Buffer.allocUnsafe(WORK_BYTES);
+  /** The line that is open at the end of a chunk, behind a byte for its hash. */
+  let open = Buffer.alloc(FIRST_BYTES);
   let filled = 1;
-  let lineStart = 1;
-  let scanned = 1;
   /** In the middle of a line that is too long to be one. */
   let skipping = false;
 
@@ -89,39 +88,41 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
   let hasMore = false;
   let pinnedRoot: Buffer | undefined;
 
-  function takeLine(from: number, to: number): void {
+  function takeLine(bytes: Buffer, from: number, to: number): void {
     if (seal) {
       hasMore = true;
       return;
     }
-    const next = reader.readNext(work, from, to);
-    const place = next ? undefined : reader.read(work, from, to);
-    if (!next && !place && takeOther(from, to)) return;
+    const next = reader.readNext(bytes, from, to);
+    const place = next ? undefined : reader.read(bytes, from, to);
+    if (!next && !place && takeOther(bytes, from, to)) return;
     tree ??= createFastTree();
     if (pinned && index === pinned.size) pinnedRoot = tree.root();
-    work[from - 1] = 0;
+    const before = bytes[from - 1]!;
+    bytes[from - 1] = 0;
     // A bare view is made faster than a Buffer.
-    const line = new Uint8Array(work.buffer, work.byteOffset + from - 1, to - from + 1);
-    const digest = hash("sha256", line, "hex");
+    const line = new Uint8Array(bytes.buffer, bytes.byteOffset + from - 1, to - from + 1);
+    const digest = hash("sha256", line, "binary");
+    bytes[from - 1] = before;
     if (next) takeNext(next, next.number + 1, true, digest);
-    else if (place) link(place, digest);
+    else if (place) link(bytes, place, digest);
     else observed.addStray();
     tree.append(digest);
     index += 1;
   }
 
-  function takeOther(from: number, to: number): boolean {
-    const begins = (text: string) => work.toString("latin1", from, Math.min(to, from + text.length)) === text;
+  function takeOther(bytes: Buffer, from: number, to: number): boolean {
+    const begins = (text: string) => bytes.toString("latin1", from, Math.min(to, from + text.length)) === text;
     if (begins(SEAL_BEGIN)) {
-      seal = readSealLine(work.toString("utf8", from, to));
+      seal = readSealLine(bytes.toString("utf8", from, to));
       return seal !== undefined;
     }
     if (begins(ORDER_BEGIN)) {
-      expected.push(...(readOrderLine(work.toString("utf8", from, to)) ?? []));
+      expected.push(...(readOrderLine(bytes.toString("utf8", from, to)) ?? []));
       return true;
     }
     if (begins(START_BEGIN) && !tree) {
-      const found = readStartLine(work.toString("utf8", from, to));
+      const found = readStartLine(bytes.toString("utf8", from, to));
       if (!found) return false;
       start = found.start;
       index = start;
@@ -131,15 +132,18 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
     return false;
   }
 
-  function link({ chain, number, previousAt }: LinePlace, digest: string): void {
+  function link(bytes: Buffer, { chain, number, previousAt }: LinePlace, digest: string): void {
     const isFirst = chain.index < 0;
     if (number === chain.number + 1) {
-      const previous = work.toString("latin1", previousAt, previousAt + NO_HASH.length);
-      takeNext(chain, number, previous === (isFirst ? NO_HASH : chain.hash), digest);
+      takeNext(chain, number, isHexOf(bytes, previousAt, isFirst ? NO_HASH : chain.hash), digest);
       return;
     }
     if (!(isFirst && start > 0) && !gap) gap = gapFault(chain, number, index);
-    observed.add(chain, number, digest);
+    take(chain, number, digest);
+  }
+
+  function take(chain: ChainState, number: number, digest: string): void {
+    observed.add(chain, number);
     reader.advance(chain, number, index, digest);
   }
 
@@ -152,33 +156,31 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
       const isLater = chain.index < 0 ? true : undefined;
       broken = { chain, number, index, indexBefore: chain.index, isLater };
     }
-    observed.add(chain, number, digest);
-    reader.advance(chain, number, index, digest);
+    take(chain, number, digest);
   }
 
-  function scan(): void {
-    for (;;) {
-      const at = work.indexOf(LINE_FEED, scanned);
-      if (at < 0 || at >= filled) break;
-      if (skipping) skipping = false;
-      else takeLine(lineStart, at);
-      lineStart = at + 1;
-      scanned = lineStart;
-    }
-    scanned = filled;
-    work.copyWithin(1, lineStart, filled);
-    filled -= lineStart - 1;
-    scanned -= lineStart - 1;
-    lineStart = 1;
-    if (filled <= MOST_LINE_BYTES) {
-      if (filled > work.length / 2) work = Buffer.concat([work], 2 * work.length);
+  /** Takes what belongs to the line that is open, up to its line feed, and returns where the next line begins. */
+  function closeLine(chunk: Buffer): number {
+    const at = chunk.indexOf(LINE_FEED);
+    const end = at < 0 ? chunk.length : at;
+    keep(chunk.subarray(0, end));
+    if (at < 0) return end;
+    if (!skipping) takeLine(open, 1, filled);
+    skipping = false;
+    filled = 1;
+    return end + 1;
+  }
+
+  /** Keeps a piece of the line that is open. No line of a log is longer than MOST_LINE_BYTES: what is counts as one entry. */
+  function keep(piece: Buffer): void {
+    if (skipping) return;
+    if (filled + piece.length > MOST_LINE_BYTES) {
+      takeLine(open, 1, 1);
+      skipping = true;
       return;
     }
-    // No line of a log is as long as that. What it is counts as one entry.
-    if (!skipping) takeLine(1, 1);
-    skipping = true;
-    filled = 1;
-    scanned = 1;
+    if (filled + piece.length > open.length) open = Buffer.concat([open], 2 * (filled + piece.length));
+    filled += piece.copy(open, filled);
   }
 
   function linkFault(order?: Fault): Fault | undefined {
@@ -245,19 +247,20 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
     get entries() {
       return index - start;
     },
-    feed(chunk) {
-      for (let at = 0; at < chunk.length; ) {
-        const part = chunk.subarray(at, at + work.length - filled);
-        work.set(part, filled);
-        filled += part.length;
-        at += part.length;
-        scan();
+    feed(given) {
+      const chunk = Buffer.from(given.buffer, given.byteOffset, given.length);
+      // A line is hashed where it lies, behind a byte that is set to 0: the line feed before it.
+      let from = closeLine(chunk);
+      for (let to = chunk.indexOf(LINE_FEED, from); to >= 0; to = chunk.indexOf(LINE_FEED, from)) {
+        takeLine(chunk, from, to);
+        from = to + 1;
       }
+      if (from < chunk.length) keep(chunk.subarray(from));
     },
     end() {
       // An editor may have taken the last line feed away; anything else that is cut off is missing.
-      if (!skipping && !seal && work.toString("latin1", 1, Math.min(filled, 1 + SEAL_BEGIN.length)) === SEAL_BEGIN) {
-        seal = readSealLine(work.toString("utf8", 1, filled));
+      if (!skipping && !seal && open.toString("latin1", 1, Math.min(filled, 1 + SEAL_BEGIN.length)) === SEAL_BEGIN) {
+        seal = readSealLine(open.toString("utf8", 1, filled));
       }
       const { fault, checkpoint } = verdict();
       return { intact: fault === undefined, fault, entries: index - start, checkpoint };
