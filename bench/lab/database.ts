@@ -32,7 +32,7 @@ export async function openDatabaseServer(): Promise<DatabaseServer> {
   return {
     description,
     async createDatabase() {
-      const { url: created, drop } = await createDatabase(url);
+      const { url: created, drop } = await createDatabase({ server: url });
       owned.defer(drop);
       return created;
     },

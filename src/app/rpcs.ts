@@ -54,10 +54,10 @@ export function bindRpcs(engine: Engine, deps: RpcsDeps): BoundRpcs {
     register(RolloutService, createRolloutService(engine.rolloutSettings, engine.alerts)),
     register(MessageService, createMessageService(engine.exchanges)),
     register(CacheService, createCacheService(engine.cachedResults)),
-    register(ApprovalService, createApprovalService(engine.approvals)),
     register(PolicyService, createPolicyService(engine.policyVersions, engine.policyTrials)),
-    register(ReputationService, createReputationService(engine.reputations)),
+    register(ApprovalService, createApprovalService(engine.approvals)),
     register(BudgetService, createBudgetService(engine.budgetUsage)),
+    register(ReputationService, createReputationService(engine.reputations)),
     register(AuditService, createAuditService(engine.auditLog)),
   ];
   // These tell of all services, themselves among them.

@@ -9,7 +9,7 @@ import { through } from "../fault/agent-lab.ts";
 import { createPuppet } from "../fault/puppet.ts";
 import { asTask, statusOf } from "../fault/said.ts";
 import { startServer } from "../fault/server-process.ts";
-import { temporaryDirectory } from "../store/backends.ts";
+import { pgliteDirectory } from "../store/backends.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
 
 const hedging = { enabled: true, minDelayMs: 1n };
@@ -103,7 +103,7 @@ describe("a task of a capability", () => {
 });
 
 test("a task that went on survives kill -9 at the agent that has it", async () => {
-  const dataDir = await temporaryDirectory();
+  const dataDir = await pgliteDirectory();
   onTestFinished(() => rm(dataDir, { recursive: true, force: true }));
   const agent = await startTestAgent({ bindings: ["JSONRPC"] });
   onTestFinished(() => agent.close());

@@ -13,9 +13,13 @@ import {
 } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { A2AService } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { ApprovalService } from "../../gen/signalbox/v1/approval_pb.ts";
+import { AuditService } from "../../gen/signalbox/v1/audit_pb.ts";
+import { BudgetService } from "../../gen/signalbox/v1/budget_pb.ts";
 import { CacheService } from "../../gen/signalbox/v1/cache_pb.ts";
 import { MessageService } from "../../gen/signalbox/v1/message_pb.ts";
 import { required_scope } from "../../gen/signalbox/v1/options_pb.ts";
+import { PolicyService } from "../../gen/signalbox/v1/policy_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
 import { ReputationService } from "../../gen/signalbox/v1/reputation_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
@@ -37,7 +41,11 @@ const SERVICES = [
   RolloutService,
   MessageService,
   CacheService,
+  PolicyService,
+  ApprovalService,
+  BudgetService,
   ReputationService,
+  AuditService,
   Health,
   ServerReflection,
   ServerReflectionAlpha,

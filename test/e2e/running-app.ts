@@ -1,13 +1,12 @@
 /** A whole server for tests: real listeners on free ports of 127.0.0.1, and a PGlite in a folder of its own. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { rm } from "node:fs/promises";
 import type { Logger } from "pino";
 import { type RunningApp, startApp } from "../../src/app.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { Config } from "../../src/config/settings.ts";
 import { budgetRulesIn } from "../../src/domain/budget/budget-rule.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
+import { pgliteDirectory, temporaryDirectory } from "../setup/pglite-template.ts";
 
 export interface TestAppOptions {
   /** Settings by name, as `{"http.base-path": "/sb"}`, over those of the tests. */
@@ -39,7 +38,7 @@ export async function startTestApp({
   budgets,
   log,
 }: TestAppOptions = {}): Promise<TestApp> {
-  const dataDir = await mkdtemp(join(tmpdir(), "signalbox-test-"));
+  const dataDir = await (flags["database.url"] === undefined ? pgliteDirectory() : temporaryDirectory());
   const settings = {
     "http.port": "0",
     "grpc.port": "0",

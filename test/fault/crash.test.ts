@@ -10,7 +10,7 @@ import type { Database } from "../../src/store/database.ts";
 import { openPglite } from "../../src/store/pglite.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
 import { startTestAgent, type TestAgent } from "../agents/test-agent.ts";
-import { createDatabase, silent, temporaryDirectory } from "../store/backends.ts";
+import { createDatabase, pgliteDirectory, silent } from "../store/backends.ts";
 import { checkLogs } from "./log-check.ts";
 import { randomFrom } from "./random.ts";
 import { asTask, statusOf, textOf } from "./said.ts";
@@ -27,7 +27,7 @@ describe.each(["pglite", "postgres"] as const)("kill -9 on %s", (backend) => {
   let server: ServerProcess;
 
   beforeEach(async () => {
-    dataDir = await temporaryDirectory();
+    dataDir = await pgliteDirectory();
     if (backend === "postgres") ({ url, drop } = await createDatabase());
     agent = await startTestAgent();
     server = await start();

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { SendMessageRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { userMessage } from "../../src/sdk/client.ts";
 import { startTestAgent, type TestAgent } from "../agents/test-agent.ts";
-import { createDatabase, temporaryDirectory } from "../store/backends.ts";
+import { createDatabase, pgliteDirectory } from "../store/backends.ts";
 import { asTask, lineOf } from "./said.ts";
 import { type ServerProcess, startServer } from "./server-process.ts";
 import { startWebhook, type Webhook } from "./webhook.ts";
@@ -21,7 +21,7 @@ describe.each(["pglite", "postgres"] as const)("push notifications after kill -9
   let server: ServerProcess;
 
   beforeEach(async () => {
-    dataDir = await temporaryDirectory();
+    dataDir = await pgliteDirectory();
     if (backend === "postgres") ({ url, drop } = await createDatabase());
     agent = await startTestAgent();
     webhook = await startWebhook();

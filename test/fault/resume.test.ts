@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { StreamResponse, Task } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { createSignalboxClient, sequenceOf, userMessage } from "../../src/sdk/client.ts";
 import { startTestAgent, type TestAgent } from "../agents/test-agent.ts";
-import { createDatabase, temporaryDirectory } from "../store/backends.ts";
+import { createDatabase, pgliteDirectory } from "../store/backends.ts";
 import { asTask, failureOf, lineOf } from "./said.ts";
 import { type ServerProcess, startServer } from "./server-process.ts";
 import { startTcpProxy } from "./tcp-proxy.ts";
@@ -17,7 +17,7 @@ describe.each(["pglite", "postgres"] as const)("on %s", { timeout: 90_000 }, (ba
   let server: ServerProcess;
 
   beforeEach(async () => {
-    dataDir = await temporaryDirectory();
+    dataDir = await pgliteDirectory();
     database = backend === "postgres" ? await createDatabase() : undefined;
     agent = await startTestAgent();
     server = await start();

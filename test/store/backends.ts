@@ -1,18 +1,15 @@
 /** Runs a suite on every database that Signalbox has: PGlite, and a real PostgreSQL. */
 import { randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
-import { cp, mkdtemp, rename, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { rm } from "node:fs/promises";
 import pg from "pg";
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, inject } from "vitest";
-import project from "../../package.json" with { type: "json" };
 import type { Database } from "../../src/store/database.ts";
-import { migrate } from "../../src/store/migrate.ts";
 import { openPglite } from "../../src/store/pglite.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
+import { pgliteDirectory } from "../setup/pglite-template.ts";
+
+export { pgliteDirectory, temporaryDirectory } from "../setup/pglite-template.ts";
 
 export const silent = pino({ level: "silent" });
 
@@ -34,8 +31,7 @@ export function describeEachBackend(
   ] as const)(`${name} on %s`, (backend, open) => {
     let opened: { db: Database; remove(): Promise<void> } | undefined;
     beforeAll(async () => {
-      opened = await open();
-      if (!options.empty) await migrate(opened.db, silent);
+      opened = await open(options.empty ?? false);
     });
     afterAll(() => opened?.remove());
     suite({
@@ -48,8 +44,8 @@ export function describeEachBackend(
   });
 }
 
-async function temporaryPglite() {
-  const dataDir = await pgliteDirectory();
+async function temporaryPglite(empty: boolean) {
+  const dataDir = await pgliteDirectory({ empty });
   const db = await openPglite({ dataDir, log: silent });
   return {
     db,
@@ -60,27 +56,8 @@ async function temporaryPglite() {
   };
 }
 
-/** A data directory in which PGlite has an empty database already: making one takes seconds, a copy does not. */
-export async function pgliteDirectory(): Promise<string> {
-  const version = project.dependencies["@electric-sql/pglite"];
-  const template = fileURLToPath(new URL(`../../node_modules/.cache/signalbox/pglite-${version}`, import.meta.url));
-  if (!existsSync(template)) {
-    const made = await temporaryDirectory();
-    await (await openPglite({ dataDir: made, log: silent })).close();
-    // Under another name first, so that the template is there whole or not at all.
-    const copy = `${template}.${process.pid}`;
-    await cp(join(made, "pglite"), join(copy, "pglite"), { recursive: true });
-    await rm(made, { recursive: true });
-    // Another process may have been faster; its template is as good.
-    await rename(copy, template).catch(() => rm(copy, { recursive: true }));
-  }
-  const dataDir = await temporaryDirectory();
-  await cp(template, dataDir, { recursive: true });
-  return dataDir;
-}
-
-async function temporaryPostgres() {
-  const { url, drop } = await createDatabase();
+async function temporaryPostgres(empty: boolean) {
+  const { url, drop } = await createDatabase({ empty });
   const db = openPostgres({ url, poolSize: 5, log: silent });
   return {
     db,
@@ -91,14 +68,12 @@ async function temporaryPostgres() {
   };
 }
 
-export function temporaryDirectory(): Promise<string> {
-  return mkdtemp(join(tmpdir(), "signalbox-test-"));
-}
-
-/** An empty database on the PostgreSQL of this run, or on another server. */
-export async function createDatabase(server = inject("postgresUrl")) {
+/** A database on the PostgreSQL of this run, migrated unless it is to be empty; or an empty one on another `server`. */
+export async function createDatabase({ empty = false, server }: { empty?: boolean; server?: string } = {}) {
   const name = `test_${randomBytes(6).toString("hex")}`;
-  await administer(server, `create database ${name}`);
+  const template = empty || server ? "" : ` template ${inject("postgresTemplate")}`;
+  server ??= inject("postgresUrl");
+  await administer(server, `create database ${name}${template}`);
   const url = new URL(server);
   url.pathname = `/${name}`;
   return { url: url.href, drop: () => administer(server, `drop database ${name} with (force)`) };

@@ -111,7 +111,7 @@ describeEachBackend(
 );
 
 test("twenty at once on an empty PostgreSQL", async () => {
-  const { url, drop } = await createDatabase();
+  const { url, drop } = await createDatabase({ empty: true });
   const replicas = Array.from({ length: 20 }, () => openPostgres({ url, poolSize: 1, log: silent }));
   onTestFinished(async () => {
     await Promise.all(replicas.map((db) => db.close()));
