@@ -49,7 +49,7 @@ async function make(template: string, empty: boolean): Promise<void> {
 /** A thousand small files: the system's own command is several times as fast as Node, and does not block it. */
 async function copy(from: string, to: string): Promise<void> {
   if (process.platform === "win32") return cp(from, to, { recursive: true });
-  await run("cp", ["-R", existsSync(to) ? join(from, ".") : from, to]);
+  await run("cp", ["-R", existsSync(to) ? `${from}/.` : from, to]);
 }
 
 function migrationsDigest(): string {
