@@ -7,8 +7,13 @@
 import { create, fromJson } from "@bufbuild/protobuf";
 import { pino } from "pino";
 import { AgentCardSchema, ListTasksRequestSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { RegisterAgentRequestSchema } from "../../gen/signalbox/v1/registry_pb.ts";
+import {
+  AddCapabilityRequestSchema,
+  CapabilitySchema,
+  RegisterAgentRequestSchema,
+} from "../../gen/signalbox/v1/registry_pb.ts";
 import { loadConfig } from "../../src/config/load.ts";
+import { capabilityTenant } from "../../src/domain/target.ts";
 import { startEngine } from "../../src/engine.ts";
 import { anonymousAuthenticator, type RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
@@ -29,6 +34,10 @@ const engine = await startEngine({ config, log, runtime: systemRuntime(), inProc
 const card = fromJson(AgentCardSchema, inProcessCard(AGENT) as never);
 const agent = create(RegisterAgentRequestSchema, { agentId: AGENT, source: { case: "card", value: card } });
 await engine.registry.register(newCall(), agent);
+const capability = create(CapabilitySchema, { capabilityId: AGENT, costPerTask: "0.01" });
+await engine.registry.addCapability(newCall(), create(AddCapabilityRequestSchema, { agentId: AGENT, capability }));
+/** Where one server is compared with another by its settings, tasks are for a capability, which costs. */
+const tenant = settings.length > 0 ? capabilityTenant(AGENT) : "";
 
 /** A call's context, as transport makes it. */
 function newCall(): RequestContext {
@@ -50,7 +59,7 @@ let sent = 0;
 
 async function sendOne(): Promise<void> {
   sent += 1;
-  const { payload } = await engine.sender.send(newCall(), messageOf("Do it."));
+  const { payload } = await engine.sender.send(newCall(), { ...messageOf("Do it."), tenant });
   const state = payload.case === "task" ? payload.value.status?.state : undefined;
   if (state !== TaskState.COMPLETED) throw new Error(`a task ended as ${state}`);
 }

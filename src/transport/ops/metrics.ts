@@ -297,10 +297,12 @@ export function createMetrics(sources: MetricsSources): Metrics {
   const budgetRefusals = new Counter({
     name: "signalbox_budget_refusals_total",
     help: "Tasks that were refused here because a budget was used up.",
+    registers,
   });
   const budgetOverruns = new Counter({
     name: "signalbox_budget_overrun_total",
     help: "What tasks that ended here cost beyond what their budgets had left, in the currency.",
+    registers,
   });
   const auditGauge = (name: string, help: string) => new Gauge({ name, help, registers });
   const auditPending = auditGauge("signalbox_audit_pending_entries", "Entries of the audit that are in no log yet.");
