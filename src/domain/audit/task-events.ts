@@ -126,7 +126,7 @@ export const rerouted = (
   eventOf(place, by, "task.reroute", { ...(from !== undefined && { from }), to, decision: digestOf(decision) });
 
 /** What a task waits for, and what requires it. */
-export interface AskedApproval {
+interface AskedApproval {
   readonly approvalId: string;
   /** The path of the rule, and the version of its policy. */
   readonly rule: string;
