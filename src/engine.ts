@@ -3,7 +3,7 @@
  * among the others, the ways to agents, what routes and dispatches, the use cases, and the duties in the background.
  */
 
-import { type AuditParts, buildAuditLog } from "./engine/audit-log.ts";
+import { type AuditParts, buildAuditLog, recordPolicyFiles } from "./engine/audit-log.ts";
 import { buildBudgets } from "./engine/budgets.ts";
 import { buildClients } from "./engine/clients.ts";
 import { closeAll } from "./engine/closing.ts";
@@ -105,12 +105,20 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
 async function build(base: EngineBase): Promise<Engine> {
   const { db, config, log, closing } = base;
   // First, because what is wrong with its files is nothing that a database must change for.
-  const policy = await buildPolicy(base);
+  let filesChanged = () => {};
+  const policy = await buildPolicy({
+    ...base,
+    onPolicyReload(result) {
+      base.onPolicyReload(result);
+      filesChanged();
+    },
+  });
   await migrate(db, log);
   await mendTransactionNumbers(db, log);
 
   let replicas = 1;
   const ground = await buildGround(base);
+  filesChanged = recordPolicyFiles(base, ground, policy.files);
   const audit = await buildAuditLog(base, () => replicas);
   const clients = buildClients(base);
   const routing = buildRouting(base, ground, clients, policy, () => dispatch.claims.lookAtAgents());

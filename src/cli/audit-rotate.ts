@@ -34,10 +34,10 @@ export function addRotateCommand(keys: Command, cli: Cli): void {
         `error: ${previous} is there: the last change is not over. Remove it once nobody needs the old key.`,
       );
     }
-    // There is no moment without a key.
+    // There is no moment without a key. What an attempt has left that was broken off is nobody's.
     const made = `${path}.new`;
     const pem = generateKeyPairSync("ed25519").privateKey.export({ format: "pem", type: "pkcs8" });
-    writeFileSync(made, pem, { mode: 0o600, flag: "wx", flush: true });
+    writeFileSync(made, pem, { mode: 0o600, flush: true });
     copyFileSync(path, previous, constants.COPYFILE_EXCL);
     renameSync(made, path);
     if (flags.json) return io.out(json({ key: path, previous }));

@@ -33,6 +33,8 @@ function namedKey(setting: string, given: string): KeyObject {
   throw unreadable(`${setting} is no private Ed25519 key, and names no file that can be read.`);
 }
 
+const NO_SUCH_FILE: ReadonlySet<string> = new Set(["ENOENT", "ENOTDIR", "ENAMETOOLONG", "ERR_INVALID_ARG_VALUE"]);
+
 /** Undefined when there is no such file. */
 function fileKey(path: string): KeyObject | undefined {
   let text: string;
@@ -40,7 +42,8 @@ function fileKey(path: string): KeyObject | undefined {
     text = readFileSync(path, "utf8");
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT" || code === "ENAMETOOLONG") return undefined;
+    // No file has such a name: it may be a key, and is not shown.
+    if (code === undefined || NO_SUCH_FILE.has(code)) return undefined;
     throw unreadable(`${path} cannot be read (${code}).`);
   }
   const key = readPrivateKey(text);
@@ -57,6 +60,8 @@ function makeKey(folder: string, log: Logger): KeyObject | undefined {
     const pem = privateKey.export({ format: "pem", type: "pkcs8" });
     writeFileSync(path, pem, { mode: 0o600, flag: "wx", flush: true });
   } catch (err) {
+    // Another server with the same folder was faster.
+    if ((err as NodeJS.ErrnoException).code === "EEXIST") return fileKey(path);
     log.error({ err, path }, "no key for the audit log could be kept: set audit.key (SIGNALBOX_AUDIT_KEY)");
     return undefined;
   }

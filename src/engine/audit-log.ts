@@ -3,12 +3,15 @@ import { type AuditLogService, createAuditLogService } from "../services/audit/a
 import { createAuditCheck } from "../services/audit/checking.ts";
 import { createAuditFaults } from "../services/audit/faults.ts";
 import { openAuditSigner } from "../services/audit/signer.ts";
+import { startPolicyFilesRecord } from "../services/audit-policy-files.ts";
 import { startAuditLog } from "../services/background/audit-log.ts";
 import { startAuditVerifier } from "../services/background/audit-verifier.ts";
+import type { PolicyFiles } from "../services/background/policy-files.ts";
 import { createAuditKeyRepository } from "../store/audit-key-repository.ts";
 import { createAuditLogReads } from "../store/audit-log-reads.ts";
 import { type AuditLag, createAuditLogRepository } from "../store/audit-log-repository.ts";
 import { readAuditKeys } from "./audit-key.ts";
+import { type Ground, OWN_WORKSPACE } from "./ground.ts";
 import type { EngineBase } from "./options.ts";
 
 /** How the audit logs of all workspaces are. */
@@ -36,7 +39,7 @@ export async function buildAuditLog(base: EngineBase, replicas: () => number): P
   const faults = createAuditFaults(log);
   const given = readAuditKeys(config, (await keys.keys()).length === 0, log);
   const { origin, signer } = await openAuditSigner({ keys, given, origin: config.audit.origin, runtime, log });
-  const check = createAuditCheck({ reads, keys, origin });
+  const check = createAuditCheck({ reads, keys, origin, own: signer?.publicKey });
   if (signer) {
     const sequencer = startAuditLog({ repository, signer, faults, runtime, log });
     closing.push(() => sequencer.stop());
@@ -58,4 +61,22 @@ export async function buildAuditLog(base: EngineBase, replicas: () => number): P
       };
     },
   };
+}
+
+/** Has the policy files of this server recorded, as they are and whenever the function that it returns is called. */
+export function recordPolicyFiles(
+  { runtime, log, closing }: EngineBase,
+  { trail, replica }: Ground,
+  files: PolicyFiles,
+) {
+  const record = startPolicyFilesRecord({
+    files,
+    trail,
+    runtime,
+    log,
+    replicaId: replica.id,
+    workspaceId: OWN_WORKSPACE,
+  });
+  closing.push(() => record.stop());
+  return record.look;
 }

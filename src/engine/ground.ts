@@ -33,7 +33,7 @@ export interface Ground {
 }
 
 /** Where what belongs to no workspace is recorded. */
-const OWN_WORKSPACE = "default";
+export const OWN_WORKSPACE = "default";
 
 export async function buildGround({ db, config, log, runtime, closing }: EngineBase): Promise<Ground> {
   const leases = createLeaseRepository(db, config.audit.enabled);

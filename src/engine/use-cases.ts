@@ -179,6 +179,7 @@ export function buildUseCases(
     trust: reputation,
     waitingAt: agentQueue.waitingAt,
     settings,
+    refusals: ground.refusals,
   });
   return {
     sender: withExchanges(sender, exchanges),

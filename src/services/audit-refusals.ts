@@ -181,7 +181,8 @@ function eventOf({ caller, rpc, error }: RefusedCall, ownWorkspaceId: string, at
     action: "call.refuse",
     targetType: "rpc",
     targetId: rpc,
-    ...(metadata.taskId !== undefined && { taskId: clip(metadata.taskId) }),
+    // PostgreSQL's text holds no NUL, and there is no task of such a name.
+    ...(metadata.taskId !== undefined && { taskId: clip(metadata.taskId.replaceAll("\0", "")) }),
     result: reason,
     detail,
   };

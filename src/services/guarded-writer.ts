@@ -173,7 +173,9 @@ class GuardedWriter implements TaskWriter {
   async #withhold(why: string, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
     const { runtime } = this.#deps;
     const ends = (image: TaskImage) => [withheldUpdate(image, runtime.newId(), why, timestampFromDate(runtime.now()))];
-    const outcome = await this.#inner.append(ends, { ...options, hidden: false }, signal);
+    // The policy's doing, whoever said what is withheld.
+    const { by: _, ...withheld } = options;
+    const outcome = await this.#inner.append(ends, { ...withheld, hidden: false }, signal);
     this.#forget();
     return outcome;
   }

@@ -1,7 +1,13 @@
 /** The second of the two hot writes of the task tables: rows that are added to logs. Each batch is one statement and one commit. */
 import { routerActor } from "../domain/audit/actor.ts";
 import type { AuditEvent } from "../domain/audit/entry.ts";
-import { type Authorship, eventsOfRows, type LoggedRow, rerouted } from "../domain/audit/task-events.ts";
+import {
+  type Authorship,
+  approvalSettled,
+  eventsOfRows,
+  type LoggedRow,
+  rerouted,
+} from "../domain/audit/task-events.ts";
 import type { SignalboxError } from "../domain/errors.ts";
 import { type NewUpdate, stateBrought } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
@@ -285,7 +291,11 @@ export async function appendBatch(
 function eventsOf(append: Append, log: readonly LoggedRow[], replicaId: string): AuditEvent[] {
   const { reroute, author = { by: routerActor(replicaId), from: undefined, attempt: undefined, agentId: undefined } } =
     append;
-  const events = eventsOfRows(append, log, author);
+  const { settles } = append;
+  const events = [
+    ...(settles ? [approvalSettled(append, author.by, settles)] : []),
+    ...eventsOfRows(append, log, author),
+  ];
   if (!reroute) return events;
   const { agentId: to, decision } = reroute;
   return [rerouted(append, author.by, { from: author.agentId, to, decision }), ...events];

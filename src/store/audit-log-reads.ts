@@ -3,7 +3,7 @@ import { type Kysely, type RawBuilder, sql } from "kysely";
 import { NO_HASH } from "../domain/audit/entry.ts";
 import { HASH_BYTES } from "../domain/audit/merkle.ts";
 import type { Tile, TileKey } from "../domain/audit/tiles.ts";
-import { readTiles } from "./audit-log-repository.ts";
+import { missingEntries, readTiles } from "./audit-log-repository.ts";
 import type { Database, Row } from "./database.ts";
 import { int8Array } from "./pg-arrays.ts";
 import type { Schema } from "./schema.ts";
@@ -35,6 +35,9 @@ export interface LogSpan {
   count: number;
 }
 
+/** Entries that are in no log yet and can be looked at for one page. */
+const MOST_PENDING = 20_000;
+
 /** What entries must have to be listed; absent: whatever. */
 export interface EntryFilter {
   taskId?: string;
@@ -60,7 +63,7 @@ export interface AuditLogReads {
   entries(workspaceId: string, start: number, end: number): Promise<LogEntry[]>;
   /** The same, of those that fit. */
   matching(workspaceId: string, start: number, end: number, filter: EntryFilter): Promise<LogEntry[]>;
-  /** At most `limit` entries that fit and are in no log yet, the latest first. */
+  /** At most `limit` entries that fit and are in no log yet, the latest first; none while there are more than can be looked at. */
   pending(workspaceId: string, filter: EntryFilter, limit: number): Promise<LogEntry[]>;
   /** At most `limit` entries about a task that fit, the latest first: those that are in no log yet, and those before the place. */
   ofTask(workspaceId: string, filter: EntryFilter, before: number | undefined, limit: number): Promise<LogEntry[]>;
@@ -74,6 +77,10 @@ export interface AuditLogReads {
   hasEntry(workspaceId: string, chainId: string, number: number): Promise<boolean>;
   /** An entry behind the end of its chain, which nobody wrote. */
   beyondEnd(workspaceId: string): Promise<{ chainId: string; number: number } | undefined>;
+  /** The first entry of a chain that is in no log and is missing, for chains of which one is. */
+  missing(workspaceId: string): Promise<{ chainId: string; number: number }[]>;
+  /** Entries of the log, as its own row says. */
+  size(workspaceId: string): Promise<number>;
   /** The workspaces that have logs. */
   workspaces(): Promise<string[]>;
 }
@@ -128,11 +135,13 @@ export function createAuditLogReads({ kysely }: Database): AuditLogReads {
       const { rows } = await sql<Row>`
         select null as index, e.chain_id, e.n, e.body, e.hash, p.hash as previous
         from (
-          select c.chain_id, coalesce(f.folded_n, 0) as folded from audit_chains c
+          select c.chain_id, coalesce(f.folded_n, 0) as folded, sum(c.last_n - coalesce(f.folded_n, 0)) over () as waiting
+          from audit_chains c
           left join audit_log_chains f on f.workspace_id = c.workspace_id and f.chain_id = c.chain_id
           where c.workspace_id = ${workspaceId} and not c.sealed and c.last_n > coalesce(f.folded_n, 0)
         ) c
-        join audit_entries e on e.workspace_id = ${workspaceId} and e.chain_id = c.chain_id and e.n > c.folded
+        join audit_entries e on c.waiting <= ${MOST_PENDING}
+          and e.workspace_id = ${workspaceId} and e.chain_id = c.chain_id and e.n > c.folded
         left join audit_entries p on p.workspace_id = ${workspaceId} and p.chain_id = e.chain_id and p.n = e.n - 1
         where true ${conditions(filter)}
         order by e.at desc, e.chain_id, e.n desc limit ${limit}`.execute(kysely);
@@ -209,6 +218,14 @@ export function createAuditLogReads({ kysely }: Database): AuditLogReads {
         ) e
         where c.workspace_id = ${workspaceId} and not c.sealed limit 1`.execute(kysely);
       return rows[0] && { chainId: rows[0].chain_id as string, number: rows[0].n as number };
+    },
+
+    missing: async (workspaceId) =>
+      [...(await missingEntries(kysely, workspaceId))].map(([chainId, number]) => ({ chainId, number })),
+
+    async size(workspaceId) {
+      const query = kysely.selectFrom("audit_logs").select("size").where("workspace_id", "=", workspaceId);
+      return (await query.executeTakeFirst())?.size ?? 0;
     },
 
     async workspaces() {

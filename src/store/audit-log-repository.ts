@@ -17,11 +17,11 @@ export interface CheckpointSigner {
   sign(workspaceId: string, size: number, root: Uint8Array): string;
 }
 
-/** A chain whose next entry is not there. */
+/** A chain that cannot be folded any further, because this entry is not there. */
 export interface ChainGap {
   chainId: string;
   number: number;
-  /** Where in the log it would stand. */
+  /** The size of the log. */
   index: number;
 }
 
@@ -59,17 +59,18 @@ const LATE = sql.raw("interval '10 minutes'");
 const MOST_CHAINS = 256;
 
 /** Shortest time between the checkpoints of a log, however many replicas look, while nothing is left over from the last. */
-const REST = "interval '400 milliseconds'";
+const REST = "interval '300 milliseconds'";
 
 const GROWN: Statement = {
-  name: "audit-grown-v1",
+  name: "audit-grown-v2",
+  // A checkpoint of the future is one of before the clock was set back.
   text: `
     select distinct c.workspace_id from audit_chains c
     left join audit_log_chains f on f.workspace_id = c.workspace_id and f.chain_id = c.chain_id
     where not c.sealed and c.last_n > coalesce(f.folded_n, 0) and not exists (
       select from (
         select created_at from audit_checkpoints p where p.workspace_id = c.workspace_id order by size desc limit 1
-      ) l where l.created_at > clock_timestamp() - ${REST})`,
+      ) l where l.created_at > clock_timestamp() - ${REST} and l.created_at <= clock_timestamp())`,
 };
 
 const LAG: Statement = {
@@ -236,8 +237,43 @@ interface TakenChain {
   hashes: Uint8Array[];
 }
 
-/** The hashes of the entries, up to the first that is missing. */
+/** The hashes of the entries, of each chain up to the first that is missing. */
 async function readHashes(tx: Kysely<Schema>, workspaceId: string, shares: readonly GrownChain[], size: number) {
+  const { taken, torn } = await readWhole(tx, workspaceId, shares);
+  if (torn.length === 0) return { taken, gaps: [] };
+  const missing = await missingEntries(tx, workspaceId);
+  const before = torn.flatMap((share) => {
+    const number = missing.get(share.chainId);
+    return number !== undefined && number > share.folded + 1 ? [{ ...share, last: number - 1 }] : [];
+  });
+  const rest = await readWhole(tx, workspaceId, before);
+  const all = [...taken, ...rest.taken].sort((a, b) => (a.chainId < b.chainId ? -1 : 1));
+  const end = all.reduce((sum, { hashes }) => sum + hashes.length, size);
+  const gaps = torn.map(({ chainId, folded }) => ({ chainId, number: missing.get(chainId) ?? folded + 1, index: end }));
+  return { taken: all, gaps };
+}
+
+/** Entries in which a missing one is looked for, of each chain; more than one fold takes. */
+const MOST_LOOKED = 8_192;
+
+/** The first entry of each chain that is in no log and not there, though its chain goes on behind it. */
+export async function missingEntries(from: Kysely<Schema>, workspaceId: string): Promise<Map<string, number>> {
+  const { rows } = await sql<Row>`
+    select c.chain_id, m.n from audit_chains c
+    left join audit_log_chains f on f.workspace_id = c.workspace_id and f.chain_id = c.chain_id
+    cross join lateral (
+      select n from generate_series(coalesce(f.folded_n, 0) + 1, least(c.last_n, coalesce(f.folded_n, 0) + ${MOST_LOOKED})) as n
+      where not exists (
+        select from audit_entries e where e.workspace_id = c.workspace_id and e.chain_id = c.chain_id and e.n = n.n
+          and length(e.hash) = ${HASH_BYTES}
+      ) order by n limit 1
+    ) m
+    where c.workspace_id = ${workspaceId} and not c.sealed and c.last_n > coalesce(f.folded_n, 0)`.execute(from);
+  return new Map(rows.map((row) => [row.chain_id as string, row.n as number]));
+}
+
+/** The hashes of the entries, and the shares that are not whole. */
+async function readWhole(tx: Kysely<Schema>, workspaceId: string, shares: readonly GrownChain[]) {
   const { rows } = await sql<Row>`
     select c.chain_id, c.folded, c.last, string_agg(e.hash, ''::bytea order by e.n) as hashes,
            count(*)::int4 as count, min(e.n) as first, max(e.n) as found
@@ -250,8 +286,7 @@ async function readHashes(tx: Kysely<Schema>, workspaceId: string, shares: reado
     ) e on true
     group by c.chain_id, c.folded, c.last order by c.chain_id`.execute(tx);
   const taken: TakenChain[] = [];
-  const gaps: ChainGap[] = [];
-  let index = size;
+  const torn: GrownChain[] = [];
   for (const row of rows) {
     const [chainId, folded, last] = [row.chain_id as string, row.folded as number, row.last as number];
     if (last === folded) continue;
@@ -259,12 +294,11 @@ async function readHashes(tx: Kysely<Schema>, workspaceId: string, shares: reado
     const isWhole = row.count === last - folded && row.first === folded + 1 && row.found === last;
     if (isWhole && hashes.length === (last - folded) * HASH_BYTES) {
       taken.push({ chainId, folded, last, hashes: splitHashes(hashes) });
-      index += last - folded;
     } else {
-      gaps.push({ chainId, number: folded + 1, index });
+      torn.push({ chainId, folded, last });
     }
   }
-  return { taken, gaps };
+  return { taken, torn };
 }
 
 /** The new spans, and by how much the last one there is grows. */
@@ -273,7 +307,9 @@ function spansOf(size: number, taken: readonly TakenChain[], last: FoundSpan | u
   let extended = 0;
   let index = size;
   for (const { chainId, folded, hashes } of taken) {
-    const goesOn = index === size && last?.chainId === chainId && last.firstNumber + last.count === folded + 1;
+    // The last span was read while the row of the log was waited for: another may stand behind it by now.
+    const isLast = index === size && last && last.firstIndex + last.count === size;
+    const goesOn = isLast && last.chainId === chainId && last.firstNumber + last.count === folded + 1;
     if (goesOn) extended = hashes.length;
     else spans.push({ firstIndex: index, chainId, firstNumber: folded + 1, count: hashes.length });
     index += hashes.length;

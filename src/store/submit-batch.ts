@@ -2,7 +2,7 @@
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { routerActor } from "../domain/audit/actor.ts";
 import type { AuditEvent } from "../domain/audit/entry.ts";
-import { type Acceptance, eventsOfNewTask, type LoggedRow } from "../domain/audit/task-events.ts";
+import { type Acceptance, approvalAsked, eventsOfNewTask, type LoggedRow } from "../domain/audit/task-events.ts";
 import { type NewUpdate, PRIORITIES, stateBrought, type TaskHeader } from "../domain/task-log.ts";
 import { EngineState, INITIAL_STATES, mayGo } from "../domain/task-state.ts";
 import { ASKED, askedJson, type NewApproval } from "./approval-sql.ts";
@@ -180,9 +180,12 @@ export async function submitBatch(
   return replicaId;
 }
 
-function eventsOf({ header, decision, accepted }: NewTask, log: readonly LoggedRow[], replicaId: string): AuditEvent[] {
+function eventsOf(task: NewTask, log: readonly LoggedRow[], replicaId: string): AuditEvent[] {
+  const { header, decision, accepted, approval } = task;
   const router = routerActor(replicaId);
-  return eventsOfNewTask(header, log, accepted ?? { by: router }, decision, router);
+  const events = eventsOfNewTask(header, log, accepted ?? { by: router }, decision, router);
+  const { workspaceId, taskId, createdAt: at } = header;
+  return approval ? [...events, approvalAsked({ workspaceId, taskId, at }, router, approval)] : events;
 }
 
 /** The state that follows from a task's first rows; one that no task has where these do not follow each other. */

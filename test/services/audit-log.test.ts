@@ -50,6 +50,12 @@ describeEachBackend("the audit log's use cases", (ctx) => {
     return found;
   }
 
+  async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
+    const found: T[] = [];
+    for await (const item of items) found.push(item);
+    return found;
+  }
+
   async function exported(start = 0, end = 0): Promise<Buffer> {
     const request = create(ExportEntriesRequestSchema, { startIndex: BigInt(start), endIndex: BigInt(end) });
     const chunks: Uint8Array[] = [];
@@ -120,7 +126,7 @@ describeEachBackend("the audit log's use cases", (ctx) => {
     await foldAll(ctx.db);
     const prove = (fields: object) =>
       service().proveInclusion(contextOf(), create(ProveInclusionRequestSchema, fields));
-    const latest = readNote((await service().checkpoint(contextOf(), 0)).note)!;
+    const latest = readNote((await service().checkpoint(contextOf(), BigInt(0))).note)!;
     const proven = await prove({ index: 299n });
     const place = { index: 299, size: 700, proof: proven.hashes, root: latest.root };
     expect(isIncluded(proven.leafHash, place)).toBe(true);
@@ -233,6 +239,60 @@ describeEachBackend("the audit log's use cases", (ctx) => {
       expect(found[0]).toMatchObject(fault);
     });
 
+    test("finds entries that were taken out before they were in the log, in the database and in an export", async () => {
+      await write(ctx.db, "r1", 5);
+      await tamper(ctx.db, "audit_entries", "delete from audit_entries where chain_id = 'r1/x' and n = 302");
+      await foldAll(ctx.db);
+      expect(await faults()).toMatchObject([{ kind: "REMOVED", index: 601, chainId: "r1/x", number: 302 }]);
+      // Whoever has the database can say that it was in the log.
+      await raw(ctx.db, "update audit_log_chains set folded_n = 302 where chain_id = 'r1/x'");
+      await foldAll(ctx.db);
+      const removed = { kind: "REMOVED", index: 601, chainId: "r1/x", number: 302 };
+      expect(await faults()).toMatchObject([removed]);
+      expect(verdictOn(await exported()).fault).toMatchObject(removed);
+    });
+
+    test("finds entries that were put into the log twice", async () => {
+      await raw(ctx.db, "update audit_log_chains set folded_n = 290 where chain_id = 'r1/x'");
+      await foldAll(ctx.db);
+      const twice = { kind: "INSERTED", index: 600, chainId: "r1/x", number: 291 };
+      expect(await faults()).toMatchObject([twice]);
+      expect(verdictOn(await exported()).fault).toMatchObject(twice);
+    });
+
+    test("finds that the end was cut off with all its traces, if it was read before", async () => {
+      const again = check();
+      const found = async (with_ = again) => (await all(with_("default", 0))).flatMap(({ faults }) => faults);
+      await tamper(ctx.db, "audit_checkpoints", "delete from audit_checkpoints where size = 600");
+      expect(await found(check())).toMatchObject([{ kind: "TRUNCATED", index: 300 }]);
+      await tamper(ctx.db, "audit_checkpoints", "delete from audit_checkpoints");
+      expect(await found(check())).toMatchObject([{ kind: "TRUNCATED", index: 0 }]);
+      await resetAudit(ctx.db);
+      await write(ctx.db, "r1", 300);
+      await foldAll(ctx.db);
+      expect(await found()).toEqual([]);
+      await resetAudit(ctx.db);
+      await write(ctx.db, "r1", 100);
+      await foldAll(ctx.db);
+      expect(await found(check())).toEqual([]);
+      expect(await found()).toMatchObject([{ kind: "TRUNCATED", index: 100 }]);
+      await write(ctx.db, "r1", 300);
+      await foldAll(ctx.db);
+      expect(await found()).toMatchObject([{ kind: "TREE", index: 0 }]);
+    });
+
+    test("believes no key that somebody has put behind the server's own", async () => {
+      const own = createAuditCheck({ reads: reads(), keys: keys(), origin: ORIGIN, own: signerOf().publicKey });
+      const found = async () => (await all(own("default", 0))).flatMap((step) => step.faults);
+      expect(await found()).toEqual([]);
+      const { publicKey, sign } = signerOf("forger");
+      await keys().add({ number: 2, publicKey, signedByPrevious: undefined, createdAt: new Date() });
+      const { size, root } = (await reads().checkpoint("default"))!;
+      const note = sign("default", size, root);
+      await tamper(ctx.db, "audit_checkpoints", "update audit_checkpoints set note = $1 where size = 600", [note]);
+      expect(await found()).toMatchObject([{ kind: "SIGNATURE", index: 600 }]);
+    });
+
     test("alarms by itself, and stops when the log is as it was again", async () => {
       const told = Promise.withResolvers<void>();
       const seen = createAuditFaults(silent);
@@ -296,7 +356,7 @@ describeEachBackend("the audit log's use cases", (ctx) => {
         [false, 0],
         [true, 64],
       ]);
-      const note = readNote((await service().checkpoint(contextOf(), 0)).note)!;
+      const note = readNote((await service().checkpoint(contextOf(), BigInt(0))).note)!;
       for (const { verifierKey } of all) expect(isSignedBy(note, readVerifierKey(verifierKey)!)).toBe(true);
       expect(verdictOn(await exported())).toMatchObject({ intact: true });
       // Later, with the new key alone.
@@ -349,5 +409,56 @@ describeEachBackend("the audit log's use cases", (ctx) => {
     for (const one of two) await one.stop();
     expect(await faults()).toEqual([]);
     expect((await repository.lag()).entries).toBe(0);
+  });
+
+  test("a log that is damaged keeps no other from being folded", async () => {
+    await write(ctx.db, "r1", 3);
+    await foldAll(ctx.db);
+    await tamper(ctx.db, "audit_tiles", "delete from audit_tiles");
+    await write(ctx.db, "r1", 3);
+    await write(ctx.db, "r1", 3, { workspaceId: "other" });
+    const seen = createAuditFaults(silent);
+    const repository = createAuditLogRepository(ctx.db);
+    const folded = Promise.withResolvers<void>();
+    const reported = Promise.withResolvers<void>();
+    const sequencer = startAuditLog({
+      repository: {
+        ...repository,
+        grown: async () => (await repository.grown()).sort(),
+        async fold(workspaceId, ...rest) {
+          const outcome = await repository.fold(workspaceId, ...rest);
+          if (workspaceId === "other") folded.resolve();
+          return outcome;
+        },
+      },
+      signer: signerOf(),
+      faults: {
+        report(workspaceId, fault) {
+          seen.report(workspaceId, fault);
+          reported.resolve();
+        },
+      },
+      runtime: { ...runtime, random: () => 0 },
+      log: silent,
+    });
+    await Promise.all([folded.promise, reported.promise]);
+    await sequencer.stop();
+    expect((await reads().checkpoint("other"))?.size).toBe(3);
+    expect(seen.workspaces()).toEqual(["default"]);
+  });
+
+  test("what cannot be is refused by name", async () => {
+    await write(ctx.db, "r1", 1);
+    await foldAll(ctx.db);
+    const refused = { code: "INVALID_ARGUMENT" };
+    await expect(service().checkpoint(contextOf(), -1n)).rejects.toMatchObject(refused);
+    await expect(service().checkpoint(contextOf(), 2n ** 63n - 1n)).rejects.toMatchObject(refused);
+    await expect(all(service().verify(contextOf(), -1n))).rejects.toMatchObject(refused);
+    const list = (filter: object) => service().list(contextOf(), create(ListEntriesRequestSchema, filter));
+    await expect(list({ taskId: "a\0b" })).rejects.toMatchObject(refused);
+    await expect(list({ startTime: { seconds: 10n ** 15n } })).rejects.toMatchObject(refused);
+    expect((await list({ actor: "a\0b" })).entries).toEqual([]);
+    const prove = (proof: object) => service().proveInclusion(contextOf(), create(ProveInclusionRequestSchema, proof));
+    await expect(prove({ chainId: "a\0b", number: 1n })).rejects.toMatchObject({ reason: "ENTRY_NOT_FOUND" });
   });
 });

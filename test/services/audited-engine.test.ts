@@ -1,4 +1,7 @@
 /** That what is done through a whole engine is in its audit log: each change is handed its recording. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { create, fromJson, type MessageInitShape } from "@bufbuild/protobuf";
 import { expect, onTestFinished, test } from "vitest";
 import {
@@ -10,6 +13,13 @@ import {
   TaskPushNotificationConfigSchema,
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import {
+  ApprovalVerdict,
+  DecideApprovalRequestSchema,
+  ListApprovalsRequestSchema,
+} from "../../gen/signalbox/v1/approval_pb.ts";
+import { ExchangeKind, ExchangeMessageSchema } from "../../gen/signalbox/v1/message_pb.ts";
+import { PutPolicyRequestSchema } from "../../gen/signalbox/v1/policy_pb.ts";
 import {
   AddCapabilityRequestSchema,
   RegisterAgentRequestSchema,
@@ -182,6 +192,85 @@ test("each change is recorded with who made it, and each task from its acceptanc
   ]);
   const text = JSON.stringify(entries);
   for (const content of ["what I need", "which one", "secret-path"]) expect(text).not.toContain(content);
+});
+
+test("what the policy does is recorded: what it asks for, withholds and refuses, over every door, and its files", async () => {
+  const { url, drop } = await createDatabase();
+  const folder = mkdtempSync(join(tmpdir(), "audited-"));
+  const file = join(folder, "policy.yaml");
+  writeFileSync(file, "version: 1\n");
+  const engine = await openEngine(url, { "policy.path": file, "policy.poll-ms": "100" });
+  onTestFinished(async () => {
+    await engine.stop(0);
+    await drop();
+    rmSync(folder, { recursive: true });
+  });
+  const card = fromJson(AgentCardSchema, inProcessCard("desk") as never);
+  for (const agentId of ["desk", "teller", "locked"]) {
+    const request = { agentId, source: { case: "card" as const, value: card } };
+    await engine.registry.register(context(), create(RegisterAgentRequestSchema, request));
+  }
+  const document = `
+version: 1
+rules:
+  - {effect: REQUIRE, when: {agent_id: desk}, then: {approval: {self: true}}}
+  - {effect: DENY, when: {agent_id: teller, output_text: {matches: which}}}
+  - {effect: DENY, when: {agent_id: locked}}
+`;
+  await engine.policyVersions.put(context(), create(PutPolicyRequestSchema, { policy: { document } }));
+  const ask = async (tenant: string) => {
+    const { payload } = await engine.sender.send(
+      context(),
+      create(SendMessageRequestSchema, { ...send("go"), tenant }),
+    );
+    return payload.case === "task" ? payload.value : undefined;
+  };
+  const waiting = (await ask("a.desk"))!;
+  const [approval] = (await engine.approvals.list(context(), create(ListApprovalsRequestSchema, {}))).approvals;
+  const { approvalId } = approval!;
+  const verdict = ApprovalVerdict.REJECT;
+  await engine.approvals.decide(
+    context(),
+    create(DecideApprovalRequestSchema, { approvalId, verdict, comment: "not today" }),
+  );
+  const withheld = (await ask("a.teller"))!;
+  expect(withheld.status?.state).toBe(TaskState.FAILED);
+  const message = send("go").message!;
+  const answer = await engine.exchanges.exchange(
+    context(),
+    create(ExchangeMessageSchema, {
+      kind: ExchangeKind.DELEGATE,
+      payload: { case: "delegate", value: { work: { case: "request", value: { tenant: "a.locked", message } } } },
+    }),
+  );
+  expect(answer.kind).toBe(ExchangeKind.ERROR);
+  writeFileSync(file, "version: 1\nrules: nonsense\n");
+  const loads = async () => (await auditEntries(engine.db)).filter(({ action }) => action === "policy.load");
+  await expect.poll(loads, { timeout: 10_000 }).toMatchObject([
+    { result: "OK", detail: { files: [{ name: "policy.yaml" }] } },
+    { result: "POLICY_FILES_INVALID", detail: { problemCount: 1 } },
+  ]);
+
+  await expectWholeChains(engine.db);
+  const entries = await auditEntries(engine.db);
+  const { replicaId } = engine.lease();
+  const router = `router:${replicaId}`;
+  const found = (task: string) => entries.filter((entry) => entry.task === task);
+  expect(found(waiting.id)).toMatchObject([
+    { actor: "alice", action: "approval.settle", target: "approval", id: approvalId, detail: { state: "REJECTED" } },
+    { actor: "alice", action: "task.transition", detail: { to: "REJECTED" } },
+    { actor: "alice", action: "task.accept" },
+    { actor: router, action: "task.transition", detail: { to: "INPUT_REQUIRED" } },
+    { actor: router, action: "approval.request", target: "approval", id: approvalId, detail: { rule: "rules[0]" } },
+  ]);
+  expect(found(withheld.id).findLast(({ action }) => action === "task.transition")).toMatchObject({
+    actor: router,
+    detail: { to: "FAILED" },
+  });
+  expect(entries.filter(({ action }) => action === "call.refuse")).toMatchObject([
+    { actor: "alice", id: "signalbox.v1.MessageService/Exchange", result: "POLICY_DENIED" },
+  ]);
+  expect(JSON.stringify(entries)).not.toContain("not today");
 });
 
 test("a server that records nothing says so, where that begins and where it ends", async () => {

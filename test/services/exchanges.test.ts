@@ -30,7 +30,15 @@ describeEachBackend("exchanges", (backend) => {
   function exchangesDoing(act: Act<"discover">, differs: Partial<ExchangesDeps> = {}) {
     const acts = new Proxy({}, { get: () => act }) as ExchangesDeps["acts"];
     const never = {} as never;
-    return createExchanges({ acts, records: records(), sender: never, tasks: never, runtime, ...differs });
+    return createExchanges({
+      acts,
+      records: records(),
+      sender: never,
+      tasks: never,
+      runtime,
+      refusals: { record: () => undefined },
+      ...differs,
+    });
   }
   const contextOf = (scopes: readonly string[] = ["*"], signal = new AbortController().signal) =>
     ({

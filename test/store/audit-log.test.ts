@@ -112,12 +112,27 @@ describeEachBackend("the audit log", (ctx) => {
     expect(await log().grown()).toEqual([]);
   });
 
-  test("stops at an entry that is missing, and goes on with the other chains", async () => {
+  test("goes up to an entry that is missing, says which it is, and goes on with the other chains", async () => {
     await write(ctx.db, "r1", 5);
     await write(ctx.db, "r2", 5);
     await tamper(ctx.db, "audit_entries", "delete from audit_entries where chain_id = 'r1/x' and n = 3");
-    const outcome = await fold();
-    expect(outcome).toMatchObject({ status: "FOLDED", entries: 5, gaps: [{ chainId: "r1/x", number: 1, index: 0 }] });
+    expect(await fold()).toMatchObject({
+      status: "FOLDED",
+      entries: 7,
+      gaps: [{ chainId: "r1/x", number: 3, index: 7 }],
+    });
+    expect(await fold()).toEqual({ status: "IDLE", gaps: [{ chainId: "r1/x", number: 3, index: 7 }] });
+    await write(ctx.db, "r2", 5);
+    expect(await fold()).toMatchObject({ entries: 5, more: false, gaps: [{ number: 3 }] });
+    expect(await reads().missing("default")).toEqual([{ chainId: "r1/x", number: 3 }]);
+  });
+
+  test("goes on when the database's clock is set back", async () => {
+    await write(ctx.db, "r1", 1);
+    await fold();
+    await tamper(ctx.db, "audit_checkpoints", "update audit_checkpoints set created_at = now() + interval '1 hour'");
+    await write(ctx.db, "r1", 1);
+    expect(await log().grown()).toEqual(["default"]);
   });
 
   test("keeps what was signed", async () => {

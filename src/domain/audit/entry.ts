@@ -5,7 +5,7 @@
  * makes the chain and the tree. Pure.
  */
 import { hash } from "node:crypto";
-import type { JsonObject } from "@bufbuild/protobuf";
+import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { canonicalJson } from "../canonical-json.ts";
 
 /** Something that was done, or refused. */
@@ -32,12 +32,29 @@ export const NO_HASH = "0".repeat(64);
 export function auditBody(event: AuditEvent): string {
   const { at, workspaceId, actor, action, targetType, targetId, taskId, result, detail } = event;
   const task = taskId === undefined ? "" : `,"task":${JSON.stringify(taskId)}`;
-  const facts = detail === undefined ? "" : `,"detail":${canonicalJson(detail)}`;
+  const facts = detail === undefined ? "" : `,"detail":${detailText(detail)}`;
   return (
     `"time":"${at.toISOString()}","workspace":${JSON.stringify(workspaceId)},"actor":${JSON.stringify(actor)},` +
     `"action":${JSON.stringify(action)},"target":${JSON.stringify(targetType)},"id":${JSON.stringify(targetId)}${task},` +
     `"result":${JSON.stringify(result)}${facts}}`
   );
+}
+
+/** Half a surrogate pair, which a client may send, has no canonical JSON: it is replaced, as it is where text becomes UTF-8. */
+function detailText(detail: JsonObject): string {
+  try {
+    return canonicalJson(detail);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return canonicalJson(wellFormed(detail));
+  }
+}
+
+function wellFormed(value: JsonValue): JsonValue {
+  if (typeof value === "string") return value.toWellFormed();
+  if (Array.isArray(value)) return value.map(wellFormed);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name.toWellFormed(), wellFormed(each)]));
 }
 
 /** The whole line, without a line feed. The database writes the same: `n` from 1 on, `prev` in hexadecimal. */

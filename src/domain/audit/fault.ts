@@ -41,3 +41,6 @@ export const logFault = (kind: FaultKind, index: number, description: string): F
   number: 0,
   description,
 });
+
+/** What is wrong with a tree that cannot go on. */
+export const TILES_MISSING = "Tiles of the tree are missing.";

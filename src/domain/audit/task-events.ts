@@ -4,6 +4,8 @@
  */
 import { hash } from "node:crypto";
 import type { JsonObject } from "@bufbuild/protobuf";
+import type { ApprovalState } from "../../../gen/signalbox/v1/approval_pb.ts";
+import { approvalStateName } from "../approval.ts";
 import { type NewUpdate, stateBrought, type TaskHeader } from "../task-log.ts";
 import { type EngineState, engineStateName } from "../task-state.ts";
 import type { AuditEvent } from "./entry.ts";
@@ -122,6 +124,40 @@ export const rerouted = (
   { from, to, decision }: { from: string | undefined; to: string; decision: Uint8Array },
 ): AuditEvent =>
   eventOf(place, by, "task.reroute", { ...(from !== undefined && { from }), to, decision: digestOf(decision) });
+
+/** What a task waits for, and what requires it. */
+interface AskedApproval {
+  readonly approvalId: string;
+  /** The path of the rule, and the version of its policy. */
+  readonly rule: string;
+  readonly policyVersion: number;
+  readonly expiresAt: Date;
+}
+
+/** A task that waits for somebody's approval. */
+export const approvalAsked = (place: Place, by: string, asked: AskedApproval): AuditEvent => ({
+  ...eventOf(place, by, "approval.request", {
+    expires: asked.expiresAt.toISOString(),
+    policyVersion: asked.policyVersion,
+    rule: asked.rule.slice(0, MOST_CAUSE),
+  }),
+  targetType: "approval",
+  targetId: asked.approvalId,
+});
+
+/** An approval that somebody has decided on, or that nobody will. */
+export const approvalSettled = (
+  place: Place,
+  by: string,
+  { approvalId, state, comment }: { approvalId: string; state: ApprovalState; comment: string },
+): AuditEvent => ({
+  ...eventOf(place, by, "approval.settle", {
+    state: approvalStateName(state),
+    ...(comment !== "" && { comment: digestOf(Buffer.from(comment)) }),
+  }),
+  targetType: "approval",
+  targetId: approvalId,
+});
 
 /** Why, in the router's own words: what follows a colon may be the agent's, and stays in the task's log. */
 export function causeInShort(cause: string): string {

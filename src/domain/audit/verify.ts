@@ -201,7 +201,7 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
       return { fault: firstFault([linkFault(), gap, end]), checkpoint: undefined };
     }
     const checkpoint = readNote(seal.checkpoint);
-    const order = expected.length > 0 ? orderFault(observed.spans(), expected, start) : gap;
+    const order = (expected.length > 0 ? orderFault(observed.spans(), expected, start) : undefined) ?? gap;
     if (!checkpoint) {
       const unreadable = logFault("SIGNATURE", size, "The checkpoint in the last line is none.");
       return { fault: firstFault([order, linkFault(order), unreadable]), checkpoint };
@@ -210,15 +210,15 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
     const root = tree.root();
     const growth = { firstSize: size, firstRoot: root, secondSize: checkpoint.size, secondRoot: checkpoint.root };
     const isWhole = size === seal.end && isConsistent(growth, seal.consistency);
-    // Entries that come to what was signed are what they were, whatever the rest of the file says of them.
-    const found = isWhole ? [] : [order, sizeFault(size, seal.end), observed.firstDifference(expected, start)];
+    // Entries that come to what was signed are what they were, whatever the rest of the file says of them; yet chains have no gaps.
+    const found = isWhole ? [gap] : [order, sizeFault(size, seal.end), observed.firstDifference(expected, start)];
     found.push(linkFault(order));
     if (hasMore) found.push(logFault("INSERTED", size, "Something follows the line with the checkpoint."));
     // What is wrong with an entry says more than that the whole is.
     const fault =
       firstFault(found) ??
       signatureFault(checkpoint, seal, trusted) ??
-      pinnedFault(root, size) ??
+      pinnedFault(root, size, checkpoint) ??
       (isWhole ? undefined : treeFault());
     return { fault, checkpoint };
   }
@@ -230,10 +230,24 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
     return logFault("TREE", from, `The entries from ${from} on do not come to the root that was signed.`);
   }
 
-  function pinnedFault(root: Buffer, size: number): Fault | undefined {
+  function pinnedFault(root: Buffer, size: number, checkpoint: Note): Fault | undefined {
     if (!pinned) return undefined;
+    if (pinned.origin !== checkpoint.origin) {
+      return logFault(
+        "SIGNATURE",
+        size,
+        `The checkpoint that was kept is of the log ${pinned.origin}, not of this one.`,
+      );
+    }
     if (pinned.size < start) {
       return logFault("TREE", start, `The log is here from ${start} on only, which does not show what it was before.`);
+    }
+    if (pinned.size > size && pinned.size <= checkpoint.size) {
+      return logFault(
+        "TREE",
+        size,
+        `The log is here up to ${size} only, which does not show the checkpoint that was kept.`,
+      );
     }
     if (pinned.size > size) {
       return logFault("TRUNCATED", size, `The log had ${pinned.size} entries already, and has ${size} now.`);

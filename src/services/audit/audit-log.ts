@@ -1,6 +1,6 @@
 /** What clients ask of the audit log: entries, checkpoints, proofs, all of it, and whether it is intact. */
 import { create, type JsonObject } from "@bufbuild/protobuf";
-import { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { type Timestamp, timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import {
   type AuditEntry,
   AuditEntrySchema,
@@ -58,10 +58,10 @@ const MOST_EXPORTS = 8;
 export interface AuditLogService {
   list(context: RequestContext, request: ListEntriesRequest): Promise<ListEntriesResponse>;
   /** `size` 0: the latest. */
-  checkpoint(context: RequestContext, size: number): Promise<Checkpoint>;
+  checkpoint(context: RequestContext, size: bigint): Promise<Checkpoint>;
   proveInclusion(context: RequestContext, request: ProveInclusionRequest): Promise<InclusionProof>;
   proveConsistency(context: RequestContext, request: ProveConsistencyRequest): Promise<ConsistencyProof>;
-  verify(context: RequestContext, startIndex: number): AsyncIterable<VerifyChainResponse>;
+  verify(context: RequestContext, startIndex: bigint): AsyncIterable<VerifyChainResponse>;
   export(context: RequestContext, request: ExportEntriesRequest): AsyncIterable<{ lines: Uint8Array }>;
   keys(context: RequestContext): Promise<AuditKey[]>;
 }
@@ -106,6 +106,7 @@ export function createAuditLogService({ reads, keys, check, origin }: AuditLogSe
     const { index, hash, chainId, number } = request;
     if (index !== undefined) return wholeNumber("index", index);
     if (chainId !== "") {
+      if (chainId.includes("\0")) throw entryNotFound();
       const place = await reads.placeOf(workspaceId, chainId, wholeNumber("number", number));
       if (place !== undefined) return place;
       throw (await reads.hasEntry(workspaceId, chainId, Number(number))) ? notInLogYet() : entryNotFound();
@@ -160,7 +161,8 @@ export function createAuditLogService({ reads, keys, check, origin }: AuditLogSe
       return response([...fitting.filter((entry) => !folded.has(nameOf(entry))), ...found], next);
     },
 
-    checkpoint: async ({ workspaceId }, size) => shown(workspaceId, await checkpointOf(workspaceId, size)),
+    checkpoint: async ({ workspaceId }, size) =>
+      shown(workspaceId, await checkpointOf(workspaceId, wholeNumber("size", size))),
 
     async proveInclusion({ workspaceId }, request) {
       const checkpoint = await checkpointOf(workspaceId, wholeNumber("size", request.size));
@@ -197,11 +199,12 @@ export function createAuditLogService({ reads, keys, check, origin }: AuditLogSe
     },
 
     async *verify({ workspaceId, signal }, startIndex) {
+      const start = wholeNumber("startIndex", startIndex);
       const leave = checks.take();
       try {
         const faults: Fault[] = [];
         let [verifiedCount, totalCount] = [0n, 0n];
-        for await (const step of check(workspaceId, startIndex)) {
+        for await (const step of check(workspaceId, start)) {
           signal.throwIfAborted();
           faults.push(...step.faults);
           verifiedCount = BigInt(step.verified);
@@ -272,12 +275,20 @@ function filterOf(request: ListEntriesRequest): EntryFilter {
   for (const [field, text] of Object.entries(texts)) {
     if (text.length > 1024) throw invalidArgument([{ field, description: "has 1024 characters at most" }]);
   }
+  if (taskId.includes("\0")) throw invalidArgument([{ field: "taskId", description: "is no id of a task" }]);
   const named = Object.fromEntries(Object.entries(texts).filter(([, text]) => text !== ""));
   return {
     ...named,
-    ...(startTime && { start: timestampDate(startTime) }),
-    ...(endTime && { end: timestampDate(endTime) }),
+    ...(startTime && { start: dateIn("startTime", startTime) }),
+    ...(endTime && { end: dateIn("endTime", endTime) }),
   };
+}
+
+function dateIn(field: string, time: Timestamp): Date {
+  const date = timestampDate(time);
+  const year = date.getUTCFullYear();
+  if (year >= 1 && year <= 9999) return date;
+  throw invalidArgument([{ field, description: "must be a time of the years 1 to 9999" }]);
 }
 
 const response = (entries: readonly LogEntry[], next: number | undefined): ListEntriesResponse =>

@@ -2,9 +2,9 @@
  * Reads a log again and checks it against itself, a tile of entries at a time: each entry's hash is that of its leaf, each tile's root
  * that of the level above, the whole the root that was signed, and so was each checkpoint before.
  */
-import { isSignedBy, originOf, readNote, verifierKey } from "../../domain/audit/checkpoint.ts";
+import { isSignedBy, keysAfter, originOf, readNote, verifierKey } from "../../domain/audit/checkpoint.ts";
 import { auditLine, lineHash } from "../../domain/audit/entry.ts";
-import { entryFault, type Fault, logFault } from "../../domain/audit/fault.ts";
+import { entryFault, type Fault, logFault, TILES_MISSING } from "../../domain/audit/fault.ts";
 import { createTree, HASH_BYTES } from "../../domain/audit/merkle.ts";
 import {
   fullRoot,
@@ -16,7 +16,7 @@ import {
   tilesOf,
 } from "../../domain/audit/tiles.ts";
 import type { AuditKeyRepository } from "../../store/audit-key-repository.ts";
-import type { AuditLogReads, CheckpointRecord, LogEntry } from "../../store/audit-log-reads.ts";
+import type { AuditLogReads, CheckpointRecord, LogEntry, LogSpan } from "../../store/audit-log-reads.ts";
 
 /** How far a check is, and what it has found since it told last. */
 export interface CheckStep {
@@ -33,6 +33,8 @@ export interface AuditCheckDeps {
   keys: Pick<AuditKeyRepository, "keys">;
   /** What the logs are called. */
   origin: string;
+  /** The key of this server, if it has one: of those after it, only what it has signed is believed. */
+  own?: Uint8Array | undefined;
 }
 
 /** Checks the log of a workspace as it stands, from the tile with the entry `start` on. */
@@ -43,13 +45,31 @@ const PAGE = 100;
 /** Entries that can be checked in the time that a signature takes. */
 const SIGNATURE_COST = 50;
 
-export function createAuditCheck({ reads, keys, origin }: AuditCheckDeps): AuditCheck {
+/** What a check has of the log before it, and of what it has read. */
+interface Memory {
+  size: number;
+  root: Buffer;
+}
+
+export function createAuditCheck({ reads, keys, origin, own }: AuditCheckDeps): AuditCheck {
+  /** What each log was when it was checked last: it only grows, as long as this process lives. */
+  const known = new Map<string, Memory>();
+
   return async function* check(workspaceId, start) {
+    const before = known.get(workspaceId);
+    const had = Math.max(before?.size ?? 0, await reads.size(workspaceId));
     const latest = await reads.checkpoint(workspaceId);
-    if (!latest) return;
+    const shrunk =
+      (latest?.size ?? 0) < had
+        ? [logFault("TRUNCATED", latest?.size ?? 0, `The log had ${had} entries, and its last checkpoint is gone.`)]
+        : [];
+    if (!latest) {
+      if (had > 0) yield { verified: 0, total: 0, faults: shrunk, cost: 1 };
+      return;
+    }
     const { size } = latest;
     const name = originOf(origin, workspaceId);
-    const believed = (await keys.keys()).map(({ publicKey }) => verifierKey(name, publicKey));
+    const believed = (await believedKeys()).map((publicKey) => verifierKey(name, publicKey));
     const firstTile = Math.floor(Math.min(start, size) / TILE_HASHES);
     const from = firstTile * TILE_HASHES;
     const total = size - from;
@@ -68,17 +88,21 @@ export function createAuditCheck({ reads, keys, origin }: AuditCheckDeps): Audit
     const subtrees = await planned(planSubtrees(from), workspaceId);
     const root = await planned(planRoot(size), workspaceId);
     if (!subtrees || !root) {
-      yield { verified: 0, total, faults: [logFault("TREE", 0, "Tiles of the tree are missing.")], cost: 0 };
+      yield { verified: 0, total, faults: [logFault("TREE", 0, TILES_MISSING), ...shrunk], cost: 1 };
       return;
     }
-    const ends = [checkpointFault(latest, root[0]!), await beyondEnd(workspaceId, size)];
+    const signed = checkpointFault(latest, root[0]!);
+    const ends = [signed, await forked(workspaceId, before, size), ...(await looseEnds(workspaceId, size)), ...shrunk];
     yield { verified: 0, total, faults: ends.filter((fault) => fault !== undefined), cost: SIGNATURE_COST };
+    if (!signed && size >= (before?.size ?? 0)) known.set(workspaceId, { size, root: root[0]! });
 
     const tree = createTree(from, subtrees);
+    const chains = createChainCheck(from > 0);
     let checkpoints = await reads.checkpoints(workspaceId, from, PAGE);
     for (let tile = firstTile; tile * TILE_HASHES < size; tile++) {
       const end = Math.min(size, (tile + 1) * TILE_HASHES);
       const { leaves, faults } = await checkTile(workspaceId, tile, end);
+      faults.push(...chains.goOn(await reads.spans(workspaceId, tile * TILE_HASHES, end, TILE_HASHES)));
       let cost = end - tile * TILE_HASHES;
       for (const leaf of leaves) {
         tree.append(leaf);
@@ -108,9 +132,34 @@ export function createAuditCheck({ reads, keys, origin }: AuditCheckDeps): Audit
     }
   }
 
-  async function beyondEnd(workspaceId: string, size: number): Promise<Fault | undefined> {
+  /** Where this server has a key, one that somebody has put behind it is not believed by that alone. */
+  async function believedKeys(): Promise<Uint8Array[]> {
+    const all = await keys.keys();
+    const at = own ? all.findIndex(({ publicKey }) => Buffer.compare(publicKey, own) === 0) : -1;
+    if (at < 0) return all.map(({ publicKey }) => publicKey);
+    return [...all.slice(0, at).map(({ publicKey }) => publicKey), ...keysAfter(own!, all, origin)];
+  }
+
+  /** Whether the log begins with what it was when it was checked before. */
+  async function forked(workspaceId: string, before: Memory | undefined, size: number): Promise<Fault | undefined> {
+    if (!before || before.size > size) return undefined;
+    const root = await planned(planRoot(before.size), workspaceId);
+    if (root && Buffer.compare(root[0]!, before.root) === 0) return undefined;
+    return logFault("TREE", 0, `The first ${before.size} entries are not those that were there before.`);
+  }
+
+  /** What is wrong with what is in no log yet. */
+  async function looseEnds(workspaceId: string, size: number): Promise<Fault[]> {
     const found = await reads.beyondEnd(workspaceId);
-    return found && entryFault("INSERTED", size, found.chainId, found.number, "stands behind the end of its chain.");
+    const missing = await reads.missing(workspaceId);
+    return [
+      ...(found
+        ? [entryFault("INSERTED", size, found.chainId, found.number, "stands behind the end of its chain.")]
+        : []),
+      ...missing.map(({ chainId, number }) =>
+        entryFault("REMOVED", size, chainId, number, "is missing, and was in no log yet."),
+      ),
+    ];
   }
 
   async function checkTile(workspaceId: string, index: number, end: number) {
@@ -131,6 +180,22 @@ export function createAuditCheck({ reads, keys, origin }: AuditCheckDeps): Audit
     faults.push(...entryFaults(hashes, start, await reads.entries(workspaceId, start, end)));
     return { leaves: hashes, faults };
   }
+}
+
+/** Follows the numbers of chains through the log. `isPart`: it does not begin with the log, and chains may have begun before. */
+function createChainCheck(isPart: boolean) {
+  const lasts = new Map<string, number>();
+  return {
+    goOn: (spans: readonly LogSpan[]): Fault[] =>
+      spans.flatMap(({ firstIndex, chainId, firstNumber, count }) => {
+        const last = lasts.get(chainId) ?? (isPart ? firstNumber - 1 : 0);
+        lasts.set(chainId, firstNumber + count - 1);
+        if (firstNumber === last + 1) return [];
+        return firstNumber > last
+          ? entryFault("REMOVED", firstIndex, chainId, last + 1, "is missing: the next of its chain is there.")
+          : entryFault("INSERTED", firstIndex, chainId, firstNumber, "is there a second time, or out of its place.");
+      }),
+  };
 }
 
 function isInUpper(leaves: readonly Uint8Array[], index: number, upper: Uint8Array | undefined): boolean {

@@ -16,7 +16,9 @@ export interface AuditFaults {
 
 export function createAuditFaults(log: Logger): AuditFaults {
   const byWorkspace = new Map<string, Map<string, Fault>>();
-  const keyOf = ({ kind, index, chainId, number }: Fault) => `${kind} ${index} ${chainId} ${number}`;
+  // What is missing before it was in the log has no place there yet, and is one fault wherever that would be.
+  const keyOf = ({ kind, index, chainId, number }: Fault) =>
+    chainId === "" ? `${kind} ${index}` : `${kind} ${chainId} ${number}`;
 
   function report(workspaceId: string, fault: Fault): void {
     const known = byWorkspace.get(workspaceId) ?? new Map<string, Fault>();

@@ -80,7 +80,8 @@ export async function openAuditSigner({ keys, given, origin, runtime, log }: Aud
     else await register();
   }
 
-  const signers = previous ? [key, previous] : [key];
+  const isChanging = previous && Buffer.compare(publicBytes(previous), publicKey) !== 0;
+  const signers = isChanging ? [key, previous] : [key];
   return {
     origin: named,
     signer: {

@@ -51,8 +51,12 @@ export function startAuditVerifier(deps: AuditVerifierDeps): AuditVerifier {
     faults.passed(workspaceId, found);
   }
 
+  /** A log that is gone as a whole is missed, too. */
+  const known = new Set<string>();
+
   async function round(): Promise<void> {
-    const all = await workspaces();
+    for (const workspaceId of await workspaces()) known.add(workspaceId);
+    const all = [...known];
     const first = Math.floor(all.length * runtime.random());
     for (const workspaceId of [...all.slice(first), ...all.slice(0, first)]) await verify(workspaceId);
   }

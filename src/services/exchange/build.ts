@@ -2,6 +2,7 @@
 import type { ExchangeRepository } from "../../store/exchange-repository.ts";
 import type { AgentDirectory } from "../agent-directory.ts";
 import type { AgentConnector } from "../agent-port.ts";
+import type { Refusals } from "../audit-refusals.ts";
 import type { Policy } from "../policy.ts";
 import type { RegistrySearch } from "../registry-search.ts";
 import type { Routes } from "../routes.ts";
@@ -29,10 +30,11 @@ export interface ExchangeParts extends DecideDeps {
   taskExecutions: TaskExecutions;
   routes: Routes;
   policy: Pick<Policy, "admit">;
+  refusals: Pick<Refusals, "record">;
 }
 
 export function buildExchanges(parts: ExchangeParts): Exchanges {
-  const { records, registry, directory, connector, sender, tasks, taskExecutions, routes, runtime } = parts;
+  const { records, registry, directory, connector, sender, tasks, taskExecutions, routes, runtime, refusals } = parts;
   const acts = {
     discover: discover(registry, directory),
     intent: intent(directory),
@@ -42,5 +44,5 @@ export function buildExchanges(parts: ExchangeParts): Exchanges {
     verify: verify(tasks),
     ...createTaskActs({ sender, tasks, records, runtime }),
   };
-  return createExchanges({ acts, records, sender, tasks, runtime });
+  return createExchanges({ acts, records, sender, tasks, runtime, refusals });
 }

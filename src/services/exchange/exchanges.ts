@@ -7,6 +7,7 @@ import {
   type ListExchangesRequest,
   type ListExchangesResponse,
   ListExchangesResponseSchema,
+  MessageService,
   RecordedMessageSchema,
 } from "../../../gen/signalbox/v1/message_pb.ts";
 import { clip, internal, invalidArgument, SignalboxError, scopeMissing } from "../../domain/errors.ts";
@@ -15,6 +16,7 @@ import { type ActKind, completeEnvelope, kindName } from "../../domain/exchange-
 import { idViolations } from "../../domain/message-rules.ts";
 import { refuse } from "../../domain/refusal.ts";
 import type { ExchangeRecord, ExchangeRepository, RecentCursor } from "../../store/exchange-repository.ts";
+import type { Refusals } from "../audit-refusals.ts";
 import type { RequestContext, StreamCursor } from "../request-context.ts";
 import type { Runtime } from "../runtime.ts";
 import type { Sender } from "../send.ts";
@@ -60,16 +62,20 @@ export interface Exchanges {
   list(context: RequestContext, request: ListExchangesRequest): Promise<ListExchangesResponse>;
 }
 
+const SERVICE = MessageService.typeName;
+
 export interface ExchangesDeps {
   acts: { readonly [K in ActKind]: Act<K> };
   records: ExchangeRepository;
   sender: Sender;
   tasks: Tasks;
   runtime: Runtime;
+  /** Records what is refused in an answer: to the binding such a call is a success. */
+  refusals: Pick<Refusals, "record">;
 }
 
 export function createExchanges(deps: ExchangesDeps): Exchanges {
-  const { acts, records, runtime } = deps;
+  const { acts, records, runtime, refusals } = deps;
 
   /** The envelope as it is kept. Throws for one that is none, and for a caller who may not send it. */
   function completed(context: RequestContext, given: ExchangeMessage | undefined): ExchangeMessage {
@@ -116,10 +122,14 @@ export function createExchanges(deps: ExchangesDeps): Exchanges {
   }
 
   /** What went wrong, as the answer tells it. */
-  function told(context: RequestContext, error: unknown): SignalboxError {
-    if (error instanceof SignalboxError) return error;
-    context.log.error({ err: error }, "a message of an exchange failed in an unforeseen way");
-    return internal(error);
+  async function told(context: RequestContext, rpc: string, thrown: unknown): Promise<SignalboxError> {
+    if (thrown instanceof SignalboxError) {
+      const { workspaceId, principal } = context;
+      await refusals.record({ caller: { workspaceId, principalId: principal.id }, rpc, error: thrown });
+      return thrown;
+    }
+    context.log.error({ err: thrown }, "a message of an exchange failed in an unforeseen way");
+    return internal(thrown);
   }
 
   return {
@@ -140,7 +150,7 @@ export function createExchanges(deps: ExchangesDeps): Exchanges {
           await kept(context, answer(asked, callEnded()));
           throw error;
         }
-        return kept(context, answer(asked, told(context, limit.reasonOf(error))));
+        return kept(context, answer(asked, await told(context, `${SERVICE}/Exchange`, limit.reasonOf(error))));
       } finally {
         limit.end();
       }
@@ -162,7 +172,8 @@ export function createExchanges(deps: ExchangesDeps): Exchanges {
         }
       } catch (error) {
         if (!limit.timeIsUp() && (last || context.signal.aborted)) throw error;
-        failure = { sequence: last?.sequence, message: answer(asked, told(context, limit.reasonOf(error))) };
+        const why = await told(context, `${SERVICE}/ExchangeStream`, limit.reasonOf(error));
+        failure = { sequence: last?.sequence, message: answer(asked, why) };
       } finally {
         limit.end();
         // The updates stand in the log of the task: the exchange keeps the last of them.

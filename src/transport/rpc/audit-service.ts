@@ -7,10 +7,10 @@ import { requestContextOf } from "./bind.ts";
 export function createAuditService(log: AuditLogService): ServiceImpl<typeof AuditService> {
   return {
     listEntries: (request, context) => log.list(requestContextOf(context), request),
-    getCheckpoint: ({ size }, context) => log.checkpoint(requestContextOf(context), Number(size)),
+    getCheckpoint: ({ size }, context) => log.checkpoint(requestContextOf(context), size),
     proveInclusion: (request, context) => log.proveInclusion(requestContextOf(context), request),
     proveConsistency: (request, context) => log.proveConsistency(requestContextOf(context), request),
-    verifyChain: ({ startIndex }, context) => log.verify(requestContextOf(context), Number(startIndex)),
+    verifyChain: ({ startIndex }, context) => log.verify(requestContextOf(context), startIndex),
     exportEntries: (request, context) => log.export(requestContextOf(context), request),
     listAuditKeys: async (_, context) => ({ keys: await log.keys(requestContextOf(context)) }),
   };

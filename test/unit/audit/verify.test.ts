@@ -150,6 +150,8 @@ describe("an exported log", () => {
           kind: "TRUNCATED",
           index: lines.length,
         });
+        const other = readNote(signCheckpoint({ ...honest, origin: originOf(ORIGIN, "other") }, [keyOf("first")]))!;
+        expect(verify(file, { trusted, pinned: other }, chunk).fault?.kind).toBe("SIGNATURE");
       }),
     );
   });
