@@ -89,7 +89,7 @@ test.each(["pglite", "postgres"] as const)(
       await rm(folder, { recursive: true, force: true });
     }
   },
-  60_000,
+  150_000,
 );
 
 async function checkBooks(db: Database): Promise<void> {
