@@ -1,5 +1,5 @@
 /** The rule by which agents are trusted, as a policy sets it, and servers that keep no reputation. */
-import { beforeAll, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { createSignalboxClient, type SignalboxClient, sendRequest } from "../../src/sdk/client.ts";
 import { act } from "../conformance/scripted-agent.ts";
 import { failureOf } from "../fault/said.ts";
@@ -53,12 +53,17 @@ test("a policy goes by the score that is shown", async () => {
   expect(candidates[0]!.reputation).toBeCloseTo((await sees("worker")).score, 2);
 });
 
-test("where no reputation is kept all are trusted, nobody stands anywhere, and whoever asks is told", async () => {
-  const off = await startTestApp({
-    flags: { "reputation.enforce": "true", "reputation.enabled": "false" },
-    agents: { worker: act },
+describe("where no reputation is kept", () => {
+  let off: TestApp;
+  beforeAll(async () => {
+    off = await startTestApp({
+      flags: { "reputation.enforce": "true", "reputation.enabled": "false" },
+      agents: { worker: act },
+    });
+    return () => off.stop();
   });
-  try {
+
+  test("all are trusted, nobody stands anywhere, and whoever asks is told", async () => {
     const { send, reputations, registry } = createSignalboxClient({ baseUrl: off.httpUrl, reconnects: 0 });
     for (let i = 0; i < 4; i++) await send("fail", { agent: "worker" });
     await send("complete", { agent: "worker" });
@@ -75,7 +80,5 @@ test("where no reputation is kept all are trusted, nobody stands anywhere, and w
     const metrics = await (await fetch(`${off.httpUrl}/metrics`)).text();
     expect(metrics).not.toContain('duty="reputation"');
     expect(metrics).not.toMatch(/^signalbox_reputation_trust\{/m);
-  } finally {
-    await off.stop();
-  }
+  });
 });
