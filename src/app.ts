@@ -16,7 +16,6 @@ import { type Closing, closeAll } from "./engine/closing.ts";
 import { type Engine, startEngine } from "./engine.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import type { Alerts } from "./services/alerts.ts";
-import type { BudgetRulesOf } from "./services/budget-holds.ts";
 import { createCards } from "./services/cards.ts";
 import { draining } from "./services/dispatch-errors.ts";
 import { type Runtime, systemRuntime } from "./services/runtime.ts";
@@ -31,8 +30,6 @@ export interface AppOptions {
   log?: Logger;
   /** Agents that are functions in this process, by name. */
   inProcess?: ReadonlyMap<string, AgentHandler>;
-  /** The budgets of a workspace. Default: none. */
-  budgetRulesOf?: BudgetRulesOf;
   /** Gives up the start, while the database is waited for. */
   signal?: AbortSignal;
 }
@@ -79,7 +76,6 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     log,
     runtime,
     inProcess: options.inProcess,
-    budgetRulesOf: options.budgetRulesOf,
     signal: options.signal,
     onDelivery: metrics.pushDelivery,
     onTaken: metrics.tasksTaken,

@@ -34,10 +34,10 @@ export function costSaid(updates: readonly NewUpdate[], metadata: JsonObject | u
   return micros === undefined ? { rubbish: clip(JSON.stringify(said)) } : { micros };
 }
 
-/** `{"cost": "0.25"}`, or a number. */
+/** `{"cost": "0.25"}`, or a number, which is rounded: 0.1 and 0.2 are 0.30000000000000004 for those who reckon with floats. */
 function amountIn(said: JsonValue): number | undefined {
   if (typeof said !== "object" || said === null || Array.isArray(said)) return undefined;
   const { cost } = said;
-  if (typeof cost === "number") return costMicros(String(cost));
+  if (typeof cost === "number") return costMicros(cost.toFixed(6));
   return typeof cost === "string" && cost !== "" ? costMicros(cost) : undefined;
 }

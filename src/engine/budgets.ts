@@ -20,7 +20,7 @@ export function buildBudgets(
   const { db, runtime, log } = base;
   const reads = createBudgetUsageReads(db);
   const budgets: BudgetHolds = createBudgetHolds({
-    rulesOf: base.budgetRulesOf ?? ((workspaceId) => policies.of(workspaceId).budgets),
+    rulesOf: (workspaceId) => policies.of(workspaceId).budgets,
     repository: createBudgetRepository(db, (limit) => new Date(budgets.endOf(limit))),
     reads,
     store,
@@ -34,5 +34,5 @@ export function buildBudgets(
   hub.onWork((origin) => {
     if (origin === "elsewhere") budgets.heed();
   });
-  return { budgets, budgetUsage: createBudgetUsage({ reads, indexOf: budgets.indexOf, runtime }) };
+  return { budgets, budgetUsage: createBudgetUsage({ reads, load: policies.load, indexOf: budgets.indexOf, runtime }) };
 }

@@ -2,7 +2,7 @@
 import { startExchangeSweep } from "../services/background/exchange-sweep.ts";
 import { type Outbox, startOutbox } from "../services/background/outbox.ts";
 import { startPushNotifications } from "../services/background/push-notifications.ts";
-import { createReputationDuty } from "../services/background/reputation-duty.ts";
+import { createReputationDuty, REPUTATION_DUTY } from "../services/background/reputation-duty.ts";
 import { startSweep } from "../services/background/sweep.ts";
 import { createExchangeRetention } from "../store/exchange-retention.ts";
 import { createExpiredRows } from "../store/expired-rows.ts";
@@ -45,7 +45,9 @@ export async function startDuties(
     },
   });
   const outbox = await startOutbox({
-    duties: [push.duty, reputation],
+    ...(config.reputation.enabled
+      ? { duties: [push.duty, reputation] }
+      : { duties: [push.duty], idle: [REPUTATION_DUTY] }),
     repository: createOutboxRepository(db),
     hub,
     runtime,

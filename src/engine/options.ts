@@ -5,7 +5,6 @@ import type { PolicyPhase } from "../domain/policy/facts.ts";
 import type { Verdict } from "../domain/policy/verdict.ts";
 import type { AgentHandler } from "../outbound/in-process-channel.ts";
 import type { ApprovalOutcome } from "../services/approvals/waiting-tasks.ts";
-import type { BudgetRulesOf } from "../services/budget-holds.ts";
 import type { LookupOutcome } from "../services/lookup-counts.ts";
 import type { MirrorOutcome } from "../services/mirrors.ts";
 import type { Runtime } from "../services/runtime.ts";
@@ -48,8 +47,6 @@ interface EngineSetup {
   runtime: Runtime;
   /** Agents that are functions in this process, by name. */
   inProcess?: ReadonlyMap<string, AgentHandler> | undefined;
-  /** The budgets of a workspace's policy. Left out, nothing is limited. */
-  budgetRulesOf?: BudgetRulesOf | undefined;
 }
 
 export interface EngineOptions extends EngineSetup, Partial<EngineListeners> {

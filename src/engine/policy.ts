@@ -1,6 +1,7 @@
 /** What decides what may be done: the server's policy files, the policies of workspaces, what is asked of both, and how far agents are trusted by them. */
 import { DEFAULT_TRUST_RULE } from "../domain/reputation/trust-rule.ts";
 import { noPolicyFiles, type PolicyFiles, startPolicyFiles } from "../services/background/policy-files.ts";
+import { noReputation } from "../services/no-reputation.ts";
 import { createPolicies, type Policies } from "../services/policies.ts";
 import { createPolicy, type Policy } from "../services/policy.ts";
 import { createPolicyReader, type PolicyReader } from "../services/policy-reader.ts";
@@ -37,12 +38,10 @@ export async function buildPolicy({ db, config, log, runtime, closing, ...base }
     of: (workspaceId) => policies.of(workspaceId).trust ?? DEFAULT_TRUST_RULE,
   };
   const reputationRepository = createReputationRepository(db);
-  const reputation = createReputation({
-    repository: reputationRepository,
-    runtime,
-    rules: trustRules,
-    enforces: config.reputation.enforce,
-  });
+  const { enabled, enforce: enforces } = config.reputation;
+  const reputation = enabled
+    ? createReputation({ repository: reputationRepository, runtime, rules: trustRules, enforces })
+    : noReputation;
   const policy = createPolicy({ policies, trust: reputation, runtime, onVerdict: base.onPolicyVerdict });
   return { policies, policy, files, reader, repository, trustRules, reputationRepository, reputation };
 }

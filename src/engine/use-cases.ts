@@ -10,6 +10,7 @@ import { withExchanges } from "../services/exchange/exchange-sender.ts";
 import type { Exchanges } from "../services/exchange/exchanges.ts";
 import { createIdempotency } from "../services/idempotency.ts";
 import { createLookupCounter } from "../services/lookup-counts.ts";
+import { noReputations } from "../services/no-reputation.ts";
 import { createPlainTasks, type PlainTasks } from "../services/plain-tasks.ts";
 import { createPolicyTrials, type PolicyTrials } from "../services/policy-trials.ts";
 import { createPolicyVersions, type PolicyVersions } from "../services/policy-versions.ts";
@@ -205,16 +206,18 @@ export function buildUseCases(
       readDecidedTasks: (workspaceId, query) => readDecidedTasks(db, workspaceId, query),
       runtime,
     }),
-    reputations: createReputations({
-      repository: policyParts.reputationRepository,
-      reputation,
-      rules: policyParts.trustRules,
-      directory,
-      tasks,
-      audit,
-      runtime,
-      onReport: () => base.onReputation("report", 1),
-    }),
+    reputations: config.reputation.enabled
+      ? createReputations({
+          repository: policyParts.reputationRepository,
+          reputation,
+          rules: policyParts.trustRules,
+          directory,
+          tasks,
+          audit,
+          runtime,
+          onReport: () => base.onReputation("report", 1),
+        })
+      : noReputations,
     budgetUsage,
     rolloutSettings: createRolloutSettings({ repository: repositories.rollouts, rollouts, audit, runtime }),
     cachedResults: createCachedResults({ repository: results, counter, audit }),

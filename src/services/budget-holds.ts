@@ -8,20 +8,18 @@ import { type BudgetIndex, createBudgetIndex } from "../domain/budget/budget-ind
 import { budgetKey, lineOf, parseBudgetKey, type Spender, shareOf } from "../domain/budget/budget-key.ts";
 import type { BudgetLimit, BudgetRule } from "../domain/budget/budget-rule.ts";
 import { WindowClock, windowAt } from "../domain/budget/budget-window.ts";
-import { type BudgetHold, beyondHold, type DelegatingTask } from "../domain/budget/hold.ts";
-import { costSaid } from "../domain/cost-extension.ts";
-import { decimalOf } from "../domain/money.ts";
+import type { BudgetHold, DelegatingTask } from "../domain/budget/hold.ts";
 import type { LimitKey } from "../store/allotment-repository.ts";
 import type { BudgetRepository } from "../store/budget-repository.ts";
 import type { BudgetUsageReads } from "../store/budget-usage-reads.ts";
+import { replicaExpired } from "../store/database-errors.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { createAllotments } from "./allotments.ts";
-import type { Bill, Budgets, Reservation, Spending } from "./budgets.ts";
+import { createBudgetBills, WAIT_MS } from "./budget-bills.ts";
+import type { Budgets, Reservation, Spending } from "./budgets.ts";
 import type { Slice } from "./limit-slice.ts";
 import type { Runtime } from "./runtime.ts";
 
-/** How long it is waited for what other replicas do not need, in milliseconds. */
-const WAIT_MS = 1_500;
 /** What was found about a window that is used up holds so long, in milliseconds. */
 const KNOWN_MS = 1_000;
 /** How often slices of dead replicas are looked for, in milliseconds. */
@@ -33,11 +31,9 @@ const DOUBT_MS = 120_000;
 /** The longest pause that a client is asked for, in milliseconds. */
 const MOST_RETRY_MS = 2_678_400_000;
 
-/** The budgets of a workspace's policy. The same array as long as it is the same policy. */
-export type BudgetRulesOf = (workspaceId: string) => readonly BudgetRule[];
-
 export interface BudgetHoldsDeps {
-  rulesOf: BudgetRulesOf;
+  /** The budgets of a workspace's policy. The same array as long as it is the same policy. */
+  rulesOf: (workspaceId: string) => readonly BudgetRule[];
   repository: BudgetRepository;
   reads: Pick<BudgetUsageReads, "standing">;
   store: Pick<TaskStore, "lastNumbers">;
@@ -113,6 +109,28 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
     log,
   });
 
+  const bills = createBudgetBills({
+    sliceOf(limitKey) {
+      const limit = limitNow(limitKey);
+      return limit === undefined ? allotments.find(limitKey) : allotments.slice(limitKey, limit);
+    },
+    async leftOf(limitKey, units) {
+      const { used, reserved, elsewhere } = await reads.standing(limitKey, replicaId());
+      return { elsewhere, free: units - used - reserved };
+    },
+    room: () => waiters.promise,
+    roomWithin,
+    replicaId,
+    onOverrun: deps.onOverrun,
+    runtime,
+    log,
+  });
+
+  async function roomWithin(ms: number, room: Promise<void>): Promise<void> {
+    const over = new AbortController();
+    await Promise.race([room, runtime.wait(ms, over.signal).catch(() => {})]).finally(() => over.abort());
+  }
+
   function indexOf(workspaceId: string): BudgetIndex | undefined {
     const rules = deps.rulesOf(workspaceId);
     if (rules.length === 0) return undefined;
@@ -185,6 +203,11 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
       giveBack();
       throw error;
     }
+    if (replicaId() !== owner) {
+      // This replica was declared dead meanwhile: what was taken before it joined anew is not to be stored with what was taken since.
+      giveBack();
+      throw replicaExpired();
+    }
     const { taskId, context } = spending;
     return {
       holds,
@@ -206,38 +229,34 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
     };
   }
 
-  /** Takes what is needed. Throws BUDGET_EXCEEDED where there is not so much. */
+  /**
+   * Takes what is needed. Throws BUDGET_EXCEEDED where there is not so much. Of a task whose cost nobody knows yet nothing is held, but
+   * there must be something left to charge it to.
+   */
   async function obtain(need: Need): Promise<Slice> {
-    const { limitKey, limit, units } = need;
-    const slice = allotments.slice(limitKey, limit.units);
-    if (units === 0) {
-      prefetch(slice);
-      return slice;
-    }
-    if (slice.take(units)) return slice;
-    const last = known.get(nameOf(limitKey));
+    const slice = allotments.slice(need.limitKey, need.limit.units);
+    const units = Math.max(1, need.units);
+    if (!slice.take(units)) await wait(need, slice, units);
+    if (need.units === 0) slice.giveBack(units);
+    return slice;
+  }
+
+  /** The same where it cannot be taken at once. */
+  async function wait(need: Need, slice: Slice, units: number): Promise<void> {
+    const last = known.get(nameOf(need.limitKey));
     if (slice.isExhausted && last && runtime.elapsedMs() - last.atMs < KNOWN_MS) throw refused(need, last.use);
     const until = runtime.elapsedMs() + WAIT_MS;
     for (let asked = 0; ; asked++) {
       const { promise: room } = waiters;
-      if (await slice.ask(units)) return slice;
+      if (await slice.ask(units)) return;
       const { use, elsewhere } = await useOf(need);
       const leftMs = until - runtime.elapsedMs();
       if ((!isFree(use, units) && slice.idle + elsewhere < units) || leftMs <= 0) throw refused(need, use);
       // Tasks may have given back since the database was asked. What other replicas do not need they give back, now that they
       // hear that it is wanted.
       slice.hope();
-      if (asked > 0) await within(leftMs, room);
+      if (asked > 0) await roomWithin(leftMs, room);
     }
-  }
-
-  /** A task whose cost nobody knows yet may report one: there should be something to charge it to. */
-  function prefetch(slice: Slice): void {
-    if (slice.idle > 0 || slice.isExhausted) return;
-    slice.ask(1).then(
-      (has) => has && slice.giveBack(1),
-      (err: unknown) => log.debug({ err }, "no part of a budget could be had in advance"),
-    );
   }
 
   async function useOf({ rule, limit, limitKey, endMs }: Need): Promise<{ use: WindowUse; elsewhere: number }> {
@@ -258,13 +277,8 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
     deps.onRefused();
     const leftMs = Math.max(1, endMs - runtime.now().getTime());
     // What is reserved may be released any moment; what is used is gone until the next window.
-    const retryMs = use.limit - use.used >= units ? 1_000 : leftMs;
+    const retryMs = use.limit - use.used >= Math.max(1, units) ? 1_000 : leftMs;
     return budgetExceeded(use, units, Math.min(retryMs, MOST_RETRY_MS));
-  }
-
-  async function within(ms: number, event: Promise<void>): Promise<void> {
-    const over = new AbortController();
-    await Promise.race([event, runtime.wait(ms, over.signal).catch(() => {})]).finally(() => over.abort());
   }
 
   /** What nobody knew to be stored, and is not by now, will not be. */
@@ -291,41 +305,7 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
       return rules.length === 0 ? undefined : hold(spending, rules, spender);
     },
 
-    billOf({ header, task }, updates): Bill | undefined {
-      const { holds, workspaceId, taskId, agentId } = header;
-      if (!holds?.some(({ unit }) => unit === "MONEY")) return undefined;
-      const said = costSaid(updates, task.metadata);
-      if (said === undefined) return undefined;
-      if ("rubbish" in said) {
-        log.warn(
-          { taskId, agentId, cost: said.rubbish },
-          "an agent reported a cost that is none; what was declared counts",
-        );
-        return undefined;
-      }
-      const taken: { slice: Slice; units: number }[] = [];
-      const beyond = holds.flatMap((held) => {
-        const units = beyondHold(held, { completed: true, costMicros: said.micros });
-        if (units === 0) return [];
-        const slice = allotments.find({ workspaceId, key: held.key });
-        const extra = Math.min(units, slice?.idle ?? 0);
-        if (slice && extra > 0 && slice.take(extra)) taken.push({ slice, units: extra });
-        const overrun = units - extra;
-        if (overrun > 0) {
-          deps.onOverrun(overrun);
-          const about = { taskId, agentId, budget: held.key, overrun: decimalOf(overrun) };
-          log.warn(about, "a task cost more than its budget had left");
-        }
-        return [{ key: held.key, replicaId: replicaId(), extra, overrun }];
-      });
-      return {
-        micros: said.micros,
-        beyond,
-        cancel() {
-          for (const { slice, units } of taken.splice(0)) slice.giveBack(units);
-        },
-      };
-    },
+    ...bills,
 
     settled({ workspaceId, holds = [] }) {
       for (const { key } of holds) {

@@ -55,11 +55,13 @@ export interface BudgetGauge {
 
 export interface BudgetUsageDeps {
   reads: BudgetUsageReads;
+  /** Has the policy of a workspace loaded; undefined where that is done. */
+  load: (workspaceId: string) => Promise<void> | undefined;
   indexOf: (workspaceId: string) => BudgetIndex | undefined;
   runtime: Runtime;
 }
 
-export function createBudgetUsage({ reads, indexOf, runtime }: BudgetUsageDeps): BudgetUsage {
+export function createBudgetUsage({ reads, load, indexOf, runtime }: BudgetUsageDeps): BudgetUsage {
   /** The open windows of budgets that all share: they are there before anything is used. */
   function sharedWindows(index: BudgetIndex, now: Date): WindowUsage[] {
     const rules = [...index.byId.values()].filter((rule) => !isForEach(rule));
@@ -84,6 +86,7 @@ export function createBudgetUsage({ reads, indexOf, runtime }: BudgetUsageDeps):
     async list({ workspaceId }, request) {
       const limit = pageSize(request.pageSize);
       const begin = keyIn(request.pageToken, "ListBudgets");
+      await load(workspaceId);
       const index = indexOf(workspaceId);
       if (!index) return create(ListBudgetsResponseSchema);
       const now = runtime.now();
@@ -124,6 +127,7 @@ export function createBudgetUsage({ reads, indexOf, runtime }: BudgetUsageDeps):
         throw invalidArgument([{ field: "budgetId", description: "is required: the id of a budget" }]);
       const limit = pageSize(size);
       const after = keyIn(pageToken, "ListBudgetUsage");
+      await load(workspaceId);
       const rule = indexOf(workspaceId)?.byId.get(budgetId);
       const stored = budgetId.includes("\0")
         ? []

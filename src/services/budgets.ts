@@ -48,6 +48,10 @@ export interface Budgets {
    * charged. What it cost beyond what it held is taken of what is left here.
    */
   billOf(image: TaskImage, updates: readonly NewUpdate[]): Bill | undefined;
+  /** Whether a task that ends by these rows has cost more than it held: then it is `fullBillOf` that says what. */
+  isOverspent(image: TaskImage, updates: readonly NewUpdate[]): boolean;
+  /** The same as `billOf`, with what the database and other replicas have left. Takes a moment, and never rejects. */
+  fullBillOf(image: TaskImage, updates: readonly NewUpdate[]): Promise<Bill | undefined>;
   /** The end of a task that held of budgets is stored: what it did not use may be asked for. */
   settled(task: TaskHeader): void;
 }

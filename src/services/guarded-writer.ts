@@ -118,7 +118,7 @@ class GuardedWriter implements TaskWriter {
     if (sifted.held.length > 0) {
       const isTooMuch = this.#bytes + weigh(sifted.held) > this.#deps.guard.maxBytes;
       if (isTooMuch)
-        return this.#withhold("it is larger than what may be held back (limits.held-bytes)", alone, signal);
+        return this.#withhold("it is larger than what may be held back (limits.held-bytes)", updates, alone, signal);
       await this.#hold(sifted, signal);
     }
     const { upstreamTaskId } = this.image.header;
@@ -158,24 +158,31 @@ class GuardedWriter implements TaskWriter {
     this.#facts ??= await whenDatabaseAnswers(runtime, signal, () => guard.results.factsOf(header));
     const facts = { ...this.#facts, now: runtime.now().getTime() };
     let why: string | undefined;
+    let updates: readonly NewUpdate[] = [];
     const verdict = (image: TaskImage) => {
-      const updates = [...released(this.#held), ...make(withHeld(image, this.#held))];
+      updates = [...released(this.#held), ...make(withHeld(image, this.#held))];
       const { effect, rules } = guard.results.decide(workspaceId, { ...facts, ...outputFacts(image, updates) });
       why = effect === "ALLOW" ? undefined : told(rules[0]);
       return why === undefined ? updates : [];
     };
     const outcome = await this.#inner.append(verdict, options, signal);
-    if (why !== undefined && outcome === "stored") return this.#withhold(why, options, signal);
+    if (why !== undefined && outcome === "stored") return this.#withhold(why, updates, options, signal);
     if (outcome === "stored") this.#forget();
     return outcome;
   }
 
-  async #withhold(why: string, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
+  async #withhold(
+    why: string,
+    withheld: readonly NewUpdate[],
+    options: AppendOptions,
+    signal: AbortSignal,
+  ): Promise<AppendOutcome> {
     const { runtime } = this.#deps;
     const ends = (image: TaskImage) => [withheldUpdate(image, runtime.newId(), why, timestampFromDate(runtime.now()))];
     // The policy's doing, whoever said what is withheld.
     const { by: _, ...withheld } = options;
     const outcome = await this.#inner.append(ends, { ...withheld, hidden: false }, signal);
+    const outcome = await this.#inner.append(ends, { ...options, hidden: false, withheld }, signal);
     this.#forget();
     return outcome;
   }

@@ -25,7 +25,7 @@ export function agentView(
   defaultId: string | undefined,
   connector: AgentConnector,
   health: AgentHealth | undefined,
-  standing: StandingNow,
+  standing: StandingNow | undefined,
 ): Agent {
   const used = connector.pick(agent.card);
   return create(AgentSchema, {
@@ -41,7 +41,7 @@ export function agentView(
     safeToRepeat: agent.safeToRepeat,
     protocolVersion: used?.protocolVersion ?? "",
     ...(health && { health }),
-    standing: { ...standing },
+    ...(standing && { standing: { ...standing } }),
     maxConcurrency: agent.maxConcurrency ?? 0,
   });
 }

@@ -24,8 +24,11 @@ export interface ReputationDeps {
 }
 
 export interface Reputation extends Trust {
-  /** How an agent stands now. One of which nothing is known stands as a new one. As it was loaded last. */
-  standing(workspaceId: string, agentId: string, capabilityId: string | undefined): StandingNow;
+  /**
+   * How an agent stands now. One of which nothing is known stands as a new one. As it was loaded last. Undefined where no reputation
+   * is kept.
+   */
+  standing(workspaceId: string, agentId: string, capabilityId: string | undefined): StandingNow | undefined;
   /** Forgets that what is held is new, after a change. */
   changed(workspaceId: string): void;
   /** At most `most` of the agents that are held, each as a whole, those first that are trusted least. */
@@ -86,7 +89,7 @@ export function createReputation({ repository, runtime, rules, enforces }: Reput
     return loading;
   }
 
-  const standing: Reputation["standing"] = (workspaceId, agentId, capabilityId) =>
+  const standing = (workspaceId: string, agentId: string, capabilityId: string | undefined): StandingNow =>
     standingAt(held.get(workspaceId)?.agents.get(agentId), capabilityId, nowMs(), rules.of(workspaceId));
 
   function refusal(asked: AskedOfTrust): SignalboxError | undefined {

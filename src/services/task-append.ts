@@ -6,7 +6,7 @@ import { equals } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { applyUpdate, type NewUpdate, stateBrought, type TaskImage, type TaskUpdate } from "../domain/task-log.ts";
-import { type EngineState, isFinal, isLeased } from "../domain/task-state.ts";
+import { EngineState, isFinal, isLeased } from "../domain/task-state.ts";
 import type { Reroute } from "../store/append-batch.ts";
 import type { Settlement } from "../store/approval-sql.ts";
 import type { Bill, Budgets } from "./budgets.ts";
@@ -41,6 +41,8 @@ export interface AppendOptions {
   by?: "agent" | { principal: string };
   /** Settles the approval that the task waits for. */
   settles?: Settlement;
+  /** What its agent has said and must not leave. What it cost is charged all the same. */
+  withheld?: readonly NewUpdate[];
   /** Not with `hidden`, `once`, `take`, `wakeInMs`, `forgetUpstream`, `reroute` and `settles`: they are for work that is written alone. */
   gather?: Gather;
 }
@@ -53,6 +55,9 @@ export interface AppendOptions {
 export type AppendOutcome = "stored" | "ended" | "disclosed";
 
 export type MakeUpdates = (image: TaskImage) => readonly NewUpdate[];
+
+/** What is asked of budgets. */
+export type Billing = Pick<Budgets, "billOf" | "isOverspent" | "fullBillOf">;
 
 /** A piece of work that waits for its turn. */
 export interface AppendWork {
@@ -92,9 +97,24 @@ export class AppendDraft {
   }
 
   /** What the task has cost, where this ends it. It is asked once, however often the append is tried. */
-  bill(image: TaskImage, budgets: Pick<Budgets, "billOf"> | undefined): Bill | undefined {
-    if (image.header.holds && isFinal(this.#state)) this.#bill ??= budgets?.billOf(image, this.updates);
+  bill(image: TaskImage, budgets: Billing | undefined): Bill | undefined {
+    if (image.header.holds && isFinal(this.#state)) this.#bill ??= budgets?.billOf(image, this.#said());
     return this.#bill;
+  }
+
+  /** To be waited for before that: what the task has cost beyond what it held is looked for. Undefined where there is nothing to wait for. */
+  prepareBill(image: TaskImage, budgets: Billing | undefined): Promise<void> | undefined {
+    if (!image.header.holds || this.#bill || !isFinal(this.#state)) return undefined;
+    if (!budgets?.isOverspent(image, this.#said())) return undefined;
+    return budgets.fullBillOf(image, this.#said()).then((bill) => {
+      this.#bill = bill;
+    });
+  }
+
+  /** What its agent has said, be it stored or withheld. */
+  #said(): readonly NewUpdate[] {
+    const { withheld } = this.options;
+    return withheld ? [...withheld, ...this.updates] : this.updates;
   }
 
   /** The append was refused: nothing of it is stored. */
@@ -104,15 +124,15 @@ export class AppendDraft {
   }
 
   /** Takes what waits, from its front, as long as it may be written together with this; then it is closed. */
-  close(waiting: Turn[], image: TaskImage): void {
+  close(waiting: Turn[], image: TaskImage, budgets: Billing | undefined): void {
     if (this.isClosed) return;
     this.isClosed = true;
     let taken = 0;
-    while (taken < waiting.length && this.#join(waiting[taken]!, image)) taken += 1;
+    while (taken < waiting.length && this.#join(waiting[taken]!, image, budgets)) taken += 1;
     if (taken > 0) waiting.splice(0, taken);
   }
 
-  #join(turn: Turn, image: TaskImage): boolean {
+  #join(turn: Turn, image: TaskImage, budgets: Billing | undefined): boolean {
     if (typeof turn === "function") return false;
     const { make, options, signal, reject } = turn;
     const { gather, upstreamTaskId, upstreamContextId } = options;
@@ -127,6 +147,9 @@ export class AppendDraft {
       reject(error);
       return true;
     }
+    // Its bill takes a moment, for which the batch does not wait: it is written alone.
+    if (endsIn(updates) && image.header.holds && budgets?.isOverspent(image, [...this.updates, ...updates]))
+      return false;
     this.works.push(turn);
     if (upstreamTaskId !== undefined) this.options.upstreamTaskId = upstreamTaskId;
     if (upstreamContextId !== undefined) this.options.upstreamContextId = upstreamContextId;
@@ -153,6 +176,9 @@ function follow(image: TaskImage, update: NewUpdate): void {
   if (update.kind === "artifact") image.seq += 1;
   else applyUpdate(image, { ...update, seq: image.seq + 1 });
 }
+
+const endsIn = (updates: readonly NewUpdate[]): boolean =>
+  updates.some((update) => isFinal(stateBrought(update) ?? EngineState.WORKING));
 
 /** The time of the last status among some updates. */
 export function statusTime(updates: readonly NewUpdate[]): Timestamp | undefined {

@@ -18,6 +18,7 @@ import {
 } from "../domain/task-log.ts";
 import { isFinal, isLeased, isTerminal } from "../domain/task-state.ts";
 import type { Append, Appended, Author, Reroute } from "../store/append-batch.ts";
+import { isOutcomeUnknown } from "../store/database-errors.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { Budgets } from "./budgets.ts";
 import { isTransient, whenDatabaseAnswers } from "./database-away.ts";
@@ -27,6 +28,7 @@ import {
   type AppendOptions,
   type AppendOutcome,
   type AppendWork,
+  type Billing,
   holds,
   type MakeUpdates,
   MOST_JOINED,
@@ -73,7 +75,7 @@ export interface WriterDeps {
   /** Who writes. It changes when this replica was declared dead and joins again: what it had is then another's. */
   replicaId: () => string;
   /** Told of the ends of tasks that hold of budgets. Left out, nothing is limited. */
-  budgets?: Pick<Budgets, "billOf" | "settled">;
+  budgets?: Billing & Pick<Budgets, "settled">;
 }
 
 export const createTaskWriter = (deps: WriterDeps, image: TaskImage): TaskWriter => new LogWriter(deps, image);
@@ -162,18 +164,23 @@ class LogWriter implements TaskWriter {
           // Somebody else has written: each piece is made anew, in its turn.
           this.#waiting.unshift(...draft.works.splice(1));
           this.#hurries = true;
+          draft.cancelBill();
           draft = undefined;
         }
         const outcome = this.#foregone(options);
-        if (outcome) return settle(draft?.works ?? [head], outcome);
+        if (outcome) {
+          draft?.cancelBill();
+          return settle(draft?.works ?? [head], outcome);
+        }
         draft ??= new AppendDraft(this.image, head);
         if (draft.updates.length === 0 && !this.#learns(draft.options)) return settle(draft.works, "stored");
         const takes = this.#takes(draft);
+        const billing = draft.prepareBill(this.image, this.#deps.budgets);
+        if (billing) await billing;
         let news: readonly TaskUpdate[] | undefined;
         try {
           const done = await store.append(this.#late(draft, takes));
           if (done) return this.#stored(draft, done);
-          draft.cancelBill();
           news = await this.#reload();
         } catch (error) {
           // A replica that is dead by the database can take nothing. Who asked for that is told; for others the task is lost.
@@ -190,6 +197,7 @@ class LogWriter implements TaskWriter {
         }
       }
     } catch (error) {
+      if (!inDoubt && !isOutcomeUnknown(error)) draft?.cancelBill();
       for (const { reject } of draft?.works ?? [head]) reject(error);
     }
   }
@@ -216,10 +224,10 @@ class LogWriter implements TaskWriter {
     let bound: Append | undefined;
     return () => {
       if (bound) return bound;
-      draft.close(this.#waiting, this.image);
+      draft.close(this.#waiting, this.image, this.#deps.budgets);
       this.#rest();
       const { updates } = draft;
-      const { by, ...options } = draft.options;
+      const { by, withheld: _, ...options } = draft.options;
       const { workspaceId, taskId } = this.image.header;
       const time = statusTime(updates);
       bound = {

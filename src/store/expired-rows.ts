@@ -14,6 +14,8 @@ export interface ExpiredRows {
   removeReports(before: Date, limit: number): Promise<number>;
   /** Removes at most `limit` reputations of agents that have left, in which nothing has changed since. Returns how many. */
   removeReputations(before: Date, limit: number): Promise<number>;
+  /** Removes at most `limit` slices of windows of budgets that ended before, of which no task holds anything. Returns how many. */
+  removeBudgetSlices(before: Date, limit: number): Promise<number>;
   /** Removes the oldest results of workspaces that have more than `most`, at most `limit` of each. Returns how many. */
   evictResults(most: number, limit: number): Promise<number>;
 }
@@ -85,12 +87,40 @@ const REPUTATIONS: Statement = {
     )) returning 1`,
 };
 
+// A task that has not ended gives back, or is charged, by the rows of its slice: they stay as long as there is one.
+const BUDGETS: Statement = {
+  name: "expired-budgets-v1",
+  text: `
+    with old as materialized (
+      select s.workspace_id, s.limit_key, s.replica_id from budget_slices s
+      where s.ends_at < $1
+        and coalesce((
+          select r.units from budget_reservations r
+          where r.workspace_id = s.workspace_id and r.limit_key = s.limit_key and r.replica_id = s.replica_id
+        ), 0) = coalesce((
+          select sum(t.released + t.charged) from budget_settlements t
+          where t.workspace_id = s.workspace_id and t.limit_key = s.limit_key and t.replica_id = s.replica_id
+        ), 0)
+      order by s.ends_at limit $2 for update skip locked
+    ), reservations as (
+      delete from budget_reservations r using old o
+      where r.workspace_id = o.workspace_id and r.limit_key = o.limit_key and r.replica_id = o.replica_id
+    ), settlements as (
+      delete from budget_settlements t using old o
+      where t.workspace_id = o.workspace_id and t.limit_key = o.limit_key and t.replica_id = o.replica_id
+    )
+    delete from budget_slices s using old o
+    where s.workspace_id = o.workspace_id and s.limit_key = o.limit_key and s.replica_id = o.replica_id
+    returning 1`,
+};
+
 export function createExpiredRows(db: Database): ExpiredRows {
   return {
     removeKeys: async (now, limit) => (await db.query(KEYS, [now, limit])).length,
     removeResults: async (now, limit) => (await db.query(RESULTS, [now, limit]))[0]!.looked as number,
     removeReports: async (before, limit) => (await db.query(REPORTS, [before, limit])).length,
     removeReputations: async (before, limit) => (await db.query(REPUTATIONS, [before, limit])).length,
+    removeBudgetSlices: async (before, limit) => (await db.query(BUDGETS, [before, limit])).length,
     evictResults: async (most, limit) => (await db.query(EVICT, [most, limit])).length,
   };
 }

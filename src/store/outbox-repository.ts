@@ -74,6 +74,8 @@ export interface OutboxLag {
 export interface OutboxRepository {
   /** Gives a duty that has none a cursor, at the present end of all logs. */
   enter(duty: string): Promise<void>;
+  /** Takes the cursor of a duty away, whoever has it: nobody does what it did, and whoever enters it anew begins at the end of all logs. */
+  leave(duty: string): Promise<void>;
   /** Leases a duty's cursor to this replica, unless another that lives has it. */
   take(duty: string, replicaId: string): Promise<OutboxLease | undefined>;
   /** What follows a position: of at most `limits.rows` rows, those of the topic, and of their bodies about `limits.bytes`. */
@@ -96,6 +98,8 @@ const ENTER: Statement = {
   text: `
     insert into outbox_cursors (name, xid) values ($1, pg_snapshot_xmin(pg_current_snapshot())) on conflict do nothing`,
 };
+
+const LEAVE: Statement = { name: "outbox-leave-v1", text: "delete from outbox_cursors where name = $1" };
 
 // The condition is evaluated once, in the snapshot; that the token has not moved since is what the row itself is asked.
 const TAKE: Statement = {
@@ -224,6 +228,7 @@ const LAG: Statement = {
 export function createOutboxRepository(db: Database): OutboxRepository {
   return {
     enter: async (duty) => void (await db.query(ENTER, [duty])),
+    leave: async (duty) => void (await db.query(LEAVE, [duty])),
     async take(duty, replicaId) {
       const [row] = await db.query(TAKE, [duty, replicaId]);
       return row && { fence: row.fence as number, position: positionOf(row) };

@@ -58,12 +58,15 @@ beforeAll(async () => {
   app = await startTestApp({
     agents: { worker: act, lead, priced },
     cards: { lead: { capabilities: { streaming: true, extensions: [{ uri: DELEGATION_EXTENSION }] } } },
-    budgets: [
-      { id: "worker", agent_id: "worker", daily_limit: 2.5, description: "What the worker may cost in a day" },
-      { id: "leads", capability_id: "lead", monthly_limit: 50, time_zone: "Europe/Berlin" },
-      { id: "all", hourly_limit: 100, hourly_tasks: 1000 },
-      { id: "each", capability_id: "*", monthly_tasks: 1000 },
-    ],
+    policy: {
+      budgets: [
+        { id: "worker", agent_id: "worker", daily_limit: 2.5, description: "What the worker may cost in a day" },
+        { id: "leads", capability_id: "lead", monthly_limit: 50, time_zone: "Europe/Berlin" },
+        { id: "all", hourly_limit: 100, hourly_tasks: 1000 },
+        { id: "each", capability_id: "*", monthly_tasks: 1000 },
+        { id: "elsewhere", workspace_id: "other", daily_tasks: 0 },
+      ],
+    },
   });
   client = createSignalboxClient({ baseUrl: app.httpUrl });
   const offer = (agentId: string, capabilityId: string, costPerTask: string) =>

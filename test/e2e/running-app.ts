@@ -1,10 +1,12 @@
 /** A whole server for tests: real listeners on free ports of 127.0.0.1, and a PGlite in a folder of its own. */
 import { rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { Logger } from "pino";
 import { type RunningApp, startApp } from "../../src/app.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { Config } from "../../src/config/settings.ts";
-import { budgetRulesIn } from "../../src/domain/budget/budget-rule.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
 import { pgliteDirectory, temporaryDirectory } from "../setup/pglite-template.ts";
 
@@ -15,8 +17,8 @@ export interface TestAppOptions {
   agents?: Readonly<Record<string, AgentHandler>>;
   /** What their cards have besides, by id. */
   cards?: Readonly<Record<string, object>>;
-  /** The section of budgets that every workspace has. */
-  budgets?: unknown;
+  /** A policy document, for all workspaces. */
+  policy?: object;
   /** Takes the log, instead of nobody. */
   log?: Logger;
 }
@@ -35,7 +37,7 @@ export async function startTestApp({
   flags = {},
   agents = {},
   cards = {},
-  budgets,
+  policy,
   log,
 }: TestAppOptions = {}): Promise<TestApp> {
   const dataDir = await (flags["database.url"] === undefined ? pgliteDirectory() : temporaryDirectory());
@@ -52,16 +54,18 @@ export async function startTestApp({
     // Agents fail here on purpose, and get tasks all the same.
     "reputation.enforce": "false",
   };
-  const clean = () => rm(dataDir, { recursive: true, force: true });
+  // Beside the folder, which the database wants to itself.
+  const policyPath = `${dataDir}.policy.json`;
+  const clean = () =>
+    Promise.all([dataDir, policyPath].map((path) => rm(path, { recursive: true, force: true }))).then(() => {});
   let config: Config;
   let app: RunningApp;
   try {
-    config = loadConfig({ flags: { ...settings, ...flags }, env: {}, cwd: dataDir });
-    const read = budgetRulesIn(budgets, "budgets");
-    if ("problems" in read) throw new Error(JSON.stringify(read.problems));
+    if (policy) await writeFile(policyPath, JSON.stringify({ version: 1, ...policy }));
+    const files = policy && { "policy.path": policyPath };
+    config = loadConfig({ flags: { ...settings, ...files, ...flags }, env: {}, cwd: dataDir });
     app = await startApp(config, {
       inProcess: new Map(Object.entries(agents)),
-      budgetRulesOf: () => read.rules,
       ...(log && { log }),
     });
   } catch (error) {

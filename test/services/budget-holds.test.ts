@@ -142,7 +142,8 @@ describeEachBackend("what tasks may cost", (context) => {
     if (cost !== undefined && update.body.payload.case === "statusUpdate") {
       update.body.payload.value.metadata = { [COST_EXTENSION]: { cost } } as JsonObject;
     }
-    const bill = lab.budgets.billOf(image, [update]);
+    const isOverspent = lab.budgets.isOverspent(image, [update]);
+    const bill = isOverspent ? await lab.budgets.fullBillOf(image, [update]) : lab.budgets.billOf(image, [update]);
     const { seq, header } = image;
     const append = {
       workspaceId: "default",
@@ -232,6 +233,40 @@ describeEachBackend("what tasks may cost", (context) => {
     expect(window!.used + window!.overrun).toBe(500_000 + 1_250_000 + 1_000_000 + 100_000_000);
     expect(window!.overrun).toBe(overruns);
     expect(window!.reserved).toBe(0);
+  });
+
+  it("is all that is reported, wherever the budget is, and then nothing more begins", async () => {
+    rules = rulesOf([{ id: "day", daily_limit: 10 }]);
+    const [here, there = here] = labs;
+    const [first, second] = [await begin(here!, 0), await begin(there!, 0)];
+    await end(here!, first, TaskState.COMPLETED, "9");
+    expect(await windows()).toMatchObject([{ used: 9_000_000, overrun: 0 }]);
+    const third = await begin(there!, 0);
+    await end(there!, second, TaskState.COMPLETED, "1.5");
+    expect(await windows()).toMatchObject([{ used: 10_000_000, overrun: 500_000 }]);
+    for (const lab of labs) {
+      await expect(begin(lab, 0)).rejects.toMatchObject({
+        message: expect.stringContaining("so nothing is left for a task of which nobody says what it costs"),
+        metadata: { budget: "day", used: "10" },
+      });
+    }
+    await end(here!, third, TaskState.COMPLETED);
+    expect(await windows()).toMatchObject([{ used: 10_000_000, reserved: 0 }]);
+  });
+
+  it("is what each of two documents allows that have a budget of one name", async () => {
+    const named = { agent_id: "agent" };
+    rules = [
+      ...rulesOf([{ ...named, daily_limit: 10 }]),
+      ...rulesOf([{ ...named, daily_limit: 100, hourly_limit: 4 }]),
+    ];
+    const [lab] = labs;
+    await end(lab!, await begin(lab!, 3_000_000), TaskState.COMPLETED);
+    await expect(begin(lab!, 3_000_000)).rejects.toMatchObject({ metadata: { budget: "agent.agent+2", limit: "4" } });
+    nowMs += 6 * HOUR_MS;
+    await end(lab!, await begin(lab!, 4_000_000), TaskState.COMPLETED);
+    nowMs += HOUR_MS;
+    await expect(begin(lab!, 4_000_000)).rejects.toMatchObject({ metadata: { budget: "agent.agent", used: "7" } });
   });
 
   it("is drawn from what the parent holds, and no more than that", async () => {

@@ -21,7 +21,7 @@ import {
 } from "../../src/domain/task-log.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
-import { createTaskWriter } from "../../src/services/task-writer.ts";
+import { createTaskWriter, type WriterDeps } from "../../src/services/task-writer.ts";
 import { createUpdateHub, type UpdateHub } from "../../src/services/update-hub.ts";
 import { watchTask } from "../../src/services/watch.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
@@ -34,6 +34,16 @@ import { describeEachBackend } from "../store/backends.ts";
  * database may be away for the next look (`blind`); or stored only when the next one comes (`late`).
  */
 type Fault = "none" | "before" | "after" | "blind" | "late";
+
+/** What a task holds of a budget, but for whose it is. */
+const HOLD = {
+  key: "all/20260101T000000Z/DAILY.MONEY",
+  unit: "MONEY",
+  units: 1,
+  declared: 1,
+  drawn: 0,
+  chargesFailure: false,
+} as const;
 
 const runtime: Runtime = { ...systemRuntime(), wait: async (_ms, signal) => signal.throwIfAborted() };
 const never = new AbortController().signal;
@@ -76,8 +86,8 @@ describeEachBackend("the writer of a task", (context) => {
   });
 
   /** A task, and writers of it whose appends meet these faults; without any, the first waits at the gate. */
-  async function begun(hub: UpdateHub, faults?: Fault[]) {
-    const header = headerOf({ leaseOwner: replica });
+  async function begun(hub: UpdateHub, faults?: Fault[], budgets?: WriterDeps["budgets"]) {
+    const header = headerOf({ leaseOwner: replica, ...(budgets && { holds: [{ ...HOLD, replicaId: replica }] }) });
     const said = create(MessageSchema, { messageId: "1", role: Role.USER });
     const hello: NewUpdate = { ...messageUpdate(said), state: EngineState.ASSIGNED };
     await store.submit({ header, updates: [hello] });
@@ -95,7 +105,11 @@ describeEachBackend("the writer of a task", (context) => {
         late = undefined;
         const fault = faults?.shift() ?? "none";
         if (fault === "before") throw databaseUnavailable();
-        if (fault === "late") late = () => store.append(append);
+        if (fault === "late") {
+          // It is on its way as it is.
+          const sent = typeof append === "function" ? append() : append;
+          late = () => store.append(sent);
+        }
         const result = fault === "late" ? undefined : await store.append(append);
         blind = fault === "blind";
         if (fault !== "none") throw databaseOutcomeUnknown(new Error("the connection was lost"));
@@ -110,7 +124,10 @@ describeEachBackend("the writer of a task", (context) => {
     const image = () => foldTask({ ...header }, [{ ...hello, seq: 1 }]);
     const writer = () =>
       createTaskWriter(
-        { store: faulty, hub, runtime, gatherMs: 0, inputTimeoutMs: 60_000, replicaId: () => replica },
+        {
+          ...{ store: faulty, hub, runtime, gatherMs: 0, inputTimeoutMs: 60_000, replicaId: () => replica },
+          ...(budgets && { budgets }),
+        },
         image(),
       );
     const stored = async () => {
@@ -149,6 +166,36 @@ describeEachBackend("the writer of a task", (context) => {
         while (seen.length < said.length) seen.push((await updates.next()).value);
         await updates.return(undefined as never);
         expect(seen.map((u) => u.seq)).toEqual([2, 3, 4, 5, 6]);
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  it("keeps what a task has cost with the end that is stored, and gives back what was taken for one that is not", async () => {
+    const fault = fc.constantFrom<Fault>("none", "before", "after", "blind", "late");
+    await fc.assert(
+      fc.asyncProperty(fc.array(fault, { maxLength: 4 }), fc.boolean(), async (faults, isOverspent) => {
+        // Whose end it is, and whether what was taken for it was given back.
+        const bills: { end: TaskState | undefined; isBack: boolean }[] = [];
+        const billOf = (_: TaskImage, updates: readonly NewUpdate[]) => {
+          const { payload } = updates[0]!.body;
+          const bill = {
+            end: payload.case === "statusUpdate" ? payload.value.status?.state : undefined,
+            isBack: false,
+          };
+          bills.push(bill);
+          return { micros: 1, beyond: [], cancel: () => void Object.assign(bill, { isBack: true }) };
+        };
+        const { header, writer, stored } = await begun(createUpdateHub(), [...faults], {
+          billOf,
+          isOverspent: () => isOverspent,
+          fullBillOf: async (...said) => billOf(...said),
+          settled() {},
+        });
+        const ends = [TaskState.COMPLETED, TaskState.CANCELED].map((state) => status(header, state));
+        await Promise.all(ends.map((end) => writer().append(() => [end], {}, never)));
+        const end = (await stored()).task.status?.state;
+        expect(bills.filter(({ isBack }) => !isBack).map((bill) => bill.end)).toEqual([end]);
       }),
       { numRuns: 25 },
     );

@@ -9,6 +9,7 @@ import { type AcceptDeps, createAccept } from "../../src/services/accept.ts";
 import { createReputation } from "../../src/services/reputation.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
+import { openPolicy } from "../fixtures/open-policy.ts";
 
 const runtime = systemRuntime();
 const context = { workspaceId: "default" } as RequestContext;
@@ -31,10 +32,16 @@ async function refusalOf(trust: number, access: "READ" | "WRITE" | undefined, en
     cache: { lookup: async () => undefined },
     delegations: { parentOf: async () => ({ taskId: "t", agentId: "boss", depth: 1 }) },
     router: {
-      route: async () => ({ agent: { agentId: "worker" }, capability, decision: create(RouteDecisionSchema) }),
+      route: async () => ({
+        agent: { agentId: "worker" },
+        capability,
+        wishes: {},
+        decision: create(RouteDecisionSchema),
+      }),
     },
-    policy: {
-      admit() {
+    policy: openPolicy,
+    budgets: {
+      reserve() {
         throw new Error("let through");
       },
     },

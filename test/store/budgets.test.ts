@@ -10,6 +10,7 @@ import { EngineState } from "../../src/domain/task-state.ts";
 import { type Append, appendBatch } from "../../src/store/append-batch.ts";
 import { type BudgetRepository, createBudgetRepository } from "../../src/store/budget-repository.ts";
 import { type BudgetUsageReads, createBudgetUsageReads } from "../../src/store/budget-usage-reads.ts";
+import { createExpiredRows } from "../../src/store/expired-rows.ts";
 import { createLeaseRepository } from "../../src/store/lease-repository.ts";
 import { type NewTask, submitBatch } from "../../src/store/submit-batch.ts";
 import { createTaskStore } from "../../src/store/task-store.ts";
@@ -165,6 +166,24 @@ describeEachBackend("budgets", (context) => {
       { replica_id: "", granted: 10 },
       { replica_id: replicas[1]!, granted: 50 },
     ]);
+  });
+
+  it("are forgotten long after their windows, but for those of which a task holds something", async () => {
+    await ask(0, { need: 100 });
+    const [done, open] = [await begin([hold(10)]), await begin([hold(20)])];
+    await appendBatch(context.db, replicas[0]!, [ending(done)]);
+    const expired = createExpiredRows(context.db);
+    const later = new Date(END.getTime() + 1);
+    expect(await expired.removeBudgetSlices(END, 10)).toBe(0);
+    expect(await expired.removeBudgetSlices(later, 10)).toBe(0);
+    await appendBatch(context.db, replicas[0]!, [ending(open, TaskState.FAILED)]);
+    expect(await usage()).toEqual({ used: 10, reserved: 0, overrun: 0 });
+    expect(await expired.removeBudgetSlices(later, 10)).toBe(1);
+    const rows = await raw(
+      context.db,
+      "select limit_key from budget_slices union select limit_key from budget_reservations union select limit_key from budget_settlements",
+    );
+    expect(rows).toEqual([]);
   });
 
   it("of a parent are drawn by its children, and never more than it holds, whoever draws at the same moment", async () => {

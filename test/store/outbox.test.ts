@@ -101,6 +101,11 @@ describeEachBackend("the outbox", (context) => {
     const { position } = await lease(later);
     await readable();
     expect(names(await outbox.read("all", position, PLENTY))).toEqual([`${task} 2`]);
+    await outbox.leave(later);
+    expect(await outbox.advance(later, 1, position)).toBe(false);
+    expect(await outbox.take(later, replica)).toBeUndefined();
+    await outbox.enter(later);
+    expect(names(await outbox.read("all", (await lease(later)).position, PLENTY))).toEqual([]);
   });
 
   it("bounds a page by the bytes of its bodies, but never to nothing", async () => {

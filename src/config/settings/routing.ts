@@ -65,11 +65,17 @@ export const ROUTING_SETTINGS = {
     default: 300_000,
     about: "The longest that it becomes, in milliseconds.",
   },
+  "reputation.enabled": {
+    ...boolean,
+    default: true,
+    about:
+      "Whether it is counted what becomes of the tasks of agents. Where it is not, all are trusted, and nothing is known of anybody. The same on all servers of one database. See docs/reputation.md.",
+  },
   "reputation.enforce": {
     ...boolean,
     default: true,
     about:
-      "Whether agents that are not trusted enough get no tasks, and may not delegate any. Reputation is kept in any case. See docs/reputation.md.",
+      "Whether agents that are not trusted enough get no tasks, and may not delegate any. Their reputation is kept all the same. See docs/reputation.md.",
   },
   "health.interval-ms": {
     ...integer(0, 86_400_000, "ms"),

@@ -22,14 +22,18 @@ export const unitsText = (units: number, unit: BudgetUnit): string =>
 export const isFree = ({ limit, used, reserved }: WindowUse, units: number): boolean =>
   limit - used - reserved >= units;
 
-/** A budget has not so much left. `retryAfterMs`: until there is more again. */
+/** A budget has not so much left; nothing at all where the cost is not known, and 0. `retryAfterMs`: until there is more again. */
 export function budgetExceeded(use: WindowUse, wanted: number, retryAfterMs: number): SignalboxError {
   const { budgetId, unit, resetAt } = use;
   const [limit, used, reserved] = [use.limit, use.used, use.reserved].map((units) => unitsText(units, unit));
   const what = unit === "MONEY" ? "" : " tasks";
-  const why = isFree(use, wanted)
+  const tooMuch =
+    wanted === 0
+      ? "so nothing is left for a task of which nobody says what it costs"
+      : `so ${unitsText(wanted, unit)} more are too much`;
+  const why = isFree(use, Math.max(1, wanted))
     ? `and the rest is with other servers, which give back what they do not need. Nothing was stored; try again.`
-    : `so ${unitsText(wanted, unit)} more are too much. Nothing was stored; it is reset at ${resetAt.toISOString()}.`;
+    : `${tooMuch}. Nothing was stored; it is reset at ${resetAt.toISOString()}.`;
   return new SignalboxError({
     code: "RESOURCE_EXHAUSTED",
     reason: "BUDGET_EXCEEDED",

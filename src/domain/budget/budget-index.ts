@@ -9,13 +9,19 @@ export interface BudgetIndex {
   matching(spender: Spender): readonly BudgetRule[];
 }
 
-/** Of the budgets of a document, those that are for a workspace. */
+/**
+ * Of the budgets of all documents, those that are for a workspace. Where two documents have a budget of the same id, both hold, each by
+ * itself: no document loosens what another says. The later one is known as `id+2`, which is the id of no other.
+ */
 export function createBudgetIndex(rules: readonly BudgetRule[], workspaceId: string): BudgetIndex {
   const byId = new Map<string, BudgetRule>();
   const bySelectors = new Map<string, { rule: BudgetRule; place: number }[]>();
-  for (const [place, rule] of rules.entries()) {
-    if (rule.workspaceId !== undefined && rule.workspaceId !== "*" && rule.workspaceId !== workspaceId) continue;
-    byId.set(rule.id, rule);
+  for (const [place, said] of rules.entries()) {
+    if (said.workspaceId !== undefined && said.workspaceId !== "*" && said.workspaceId !== workspaceId) continue;
+    let id = said.id;
+    for (let twin = 2; byId.has(id); twin++) id = `${said.id}+${twin}`;
+    const rule = id === said.id ? said : { ...said, id };
+    byId.set(id, rule);
     const name = nameOf(fixed(rule.agentId), fixed(rule.capabilityId), fixed(rule.principalId));
     const known = bySelectors.get(name);
     if (known) known.push({ rule, place });

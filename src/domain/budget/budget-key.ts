@@ -27,7 +27,7 @@ export function shareOf(rule: BudgetRule, { agentId, capabilityId, principalId }
   let share = "";
   if (rule.agentId === "*") share += `/agent:${agentId}`;
   if (rule.capabilityId === "*") share += `/capability:${capabilityId}`;
-  if (rule.principalId === "*") share += `/principal:${encodeURIComponent(principalId)}`;
+  if (rule.principalId === "*") share += `/principal:${encodeURIComponent(principalId.toWellFormed())}`;
   return share;
 }
 
@@ -59,7 +59,11 @@ export function parseBudgetKey(key: string): BudgetKey | undefined {
     const value = part.slice(at + 1);
     if (part.startsWith("agent:")) of.agentId = value;
     else if (part.startsWith("capability:")) of.capabilityId = value;
-    else if (part.startsWith("principal:")) of.principalId = decodeURIComponent(value);
+    else if (part.startsWith("principal:")) {
+      const principalId = decoded(value);
+      if (principalId === undefined) return undefined;
+      of.principalId = principalId;
+    }
   }
   return {
     budgetId,
@@ -68,6 +72,14 @@ export function parseBudgetKey(key: string): BudgetKey | undefined {
     unit: unit as BudgetUnit,
     ...of,
   };
+}
+
+function decoded(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** What is left of a key without its window: the same limit, in whatever window. */

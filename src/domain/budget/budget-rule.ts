@@ -113,7 +113,7 @@ function ruleIn(
   const selectors = {
     agentId: selector("agent_id", isDnsLabel),
     capabilityId: selector("capability_id", isDnsLabel),
-    principalId: selector("principal_id", (text) => text !== "" && text.length <= MAX_PRINCIPAL),
+    principalId: selector("principal_id", isPrincipal),
     workspaceId: selector("workspace_id", isDnsLabel),
   };
   const limits = limitsIn(entry, tell);
@@ -202,6 +202,9 @@ function canFormat(timeZone: string): boolean {
     return false;
   }
 }
+
+/** Half of a surrogate pair is no character, and has no place in a key. */
+const isPrincipal = (text: string): boolean => text !== "" && text.length <= MAX_PRINCIPAL && text.isWellFormed();
 
 const isGiven = (value: unknown): boolean => value !== undefined && value !== null;
 

@@ -59,6 +59,8 @@ export interface DutyPlace {
 
 export interface OutboxDeps {
   duties: readonly Duty[];
+  /** Names of duties that nobody does here. Left out, there are none. */
+  idle?: readonly string[];
   repository: OutboxRepository;
   hub: Pick<UpdateHub, "onCommit" | "onHint">;
   runtime: Runtime;
@@ -78,7 +80,8 @@ export interface Outbox {
 
 /** Resolves when every duty has its cursor: what is committed from then on reaches them all. */
 export async function startOutbox(deps: OutboxDeps): Promise<Outbox> {
-  const { duties, repository, hub } = deps;
+  const { duties, idle = [], repository, hub } = deps;
+  for (const name of idle) await repository.leave(name);
   for (const { name } of duties) await repository.enter(name);
   const stop = new AbortController();
   const readers = duties.map((duty) => {

@@ -13,7 +13,8 @@ import type { Duty } from "./outbox.ts";
 
 /** So long outcomes are gathered: replicas see them within a second anyway. */
 const REST_MS = 200;
-const NAME = "reputation";
+/** Of its cursor. */
+export const REPUTATION_DUTY = "reputation";
 
 export interface ReputationDutyDeps {
   readonly repository: Pick<ReputationRepository, "endings" | "fold">;
@@ -65,7 +66,7 @@ export function createReputationDuty(deps: ReputationDutyDeps): Duty {
   }
 
   return {
-    name: NAME,
+    name: REPUTATION_DUTY,
     topic: "endings",
     restMs: REST_MS,
     async handle(rows, signal, place) {
@@ -74,7 +75,7 @@ export function createReputationDuty(deps: ReputationDutyDeps): Duty {
       const groups = await query(async () => groupsOf(await repository.endings(rows), resetted(counts)));
       const outcomesOf = new Map(groups.map((group) => [group as ChangingAgent, group.outcomes]));
       const isDone = await query(() =>
-        repository.fold({ duty: NAME, ...place }, groups, (agent, standings) => {
+        repository.fold({ duty: REPUTATION_DUTY, ...place }, groups, (agent, standings) => {
           const rule = rules.of(agent.workspaceId);
           const changed = outcomesOf.get(agent)!.flatMap((outcome) => foldOutcome(standings, outcome, rule));
           return new Set(changed);

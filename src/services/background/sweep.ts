@@ -1,4 +1,4 @@
-/** Removes keys, cached results, reports and reputations that are of no use any more. Every replica does, now and then. */
+/** Removes keys, cached results, reports, reputations and past windows of budgets that are of no use any more. Every replica does, now and then. */
 import type { Logger } from "pino";
 import type { ExpiredRows } from "../../store/expired-rows.ts";
 import { isTransient } from "../database-away.ts";
@@ -12,6 +12,8 @@ const MOST_BATCHES = 50;
 /** So long a report of a judge is known again, and so long the reputation of an agent that has left is kept, in milliseconds. */
 const REPORTS_KEPT_MS = 7 * 86_400_000;
 const LEFT_KEPT_MS = 30 * 86_400_000;
+/** So long it is known what was used of a budget, from the end of a window: a month is held against the same one of a year before. */
+const WINDOWS_KEPT_MS = 400 * 86_400_000;
 
 export interface SweepDeps {
   rows: ExpiredRows;
@@ -46,6 +48,7 @@ export function startSweep({ rows, runtime, log, maxResults }: SweepDeps): Sweep
         await removeAll(() => rows.evictResults(maxResults, BATCH));
         await removeAll(() => rows.removeReports(ago(REPORTS_KEPT_MS), BATCH));
         await removeAll(() => rows.removeReputations(ago(LEFT_KEPT_MS), BATCH));
+        await removeAll(() => rows.removeBudgetSlices(ago(WINDOWS_KEPT_MS), BATCH));
       } catch (err) {
         if (!isTransient(err)) log.error({ err }, "what has expired could not be removed; trying again later");
       }

@@ -22,6 +22,32 @@ const problemsOf = (value: unknown): string[] => {
   return "problems" in read ? read.problems.map(({ path, description }) => `${path} ${description}`) : [];
 };
 
+test("of two documents with a budget of one id, both hold", () => {
+  const rules = [
+    ...rulesOf([{ id: "all", daily_limit: 1 }]),
+    ...rulesOf([{ id: "all", agent_id: "a", daily_limit: 9 }]),
+  ];
+  const index = createBudgetIndex(rules, "w");
+  const ids = index.matching({ agentId: "a", capabilityId: undefined, principalId: "p" }).map(({ id }) => id);
+  expect(ids).toEqual(["all", "all+2"]);
+  expect([...index.byId.keys()]).toEqual(ids);
+  // No other budget has keys among those of the second.
+  const { from, to } = keysOf("all+2");
+  for (const id of ["all", "all+20", "all-2", "all.2"]) {
+    const key = budgetKey(id, 0, "DAILY", "MONEY", "");
+    expect(key >= from && key < to, key).toBe(false);
+  }
+});
+
+test("what is no key is none, and half a character is no principal", () => {
+  expect(parseBudgetKey("all/20260101T000000Z/DAILY.MONEY/principal:%")).toBeUndefined();
+  expect(problemsOf([{ principal_id: "a\ud800", daily_limit: 1 }])).toHaveLength(1);
+  const [each] = rulesOf([{ principal_id: "*", daily_limit: 1 }]);
+  expect(shareOf(each!, { agentId: "a", capabilityId: undefined, principalId: "a\ud800" })).toBe(
+    "/principal:a%EF%BF%BD",
+  );
+});
+
 describe("the section of budgets", () => {
   test("is read with its defaults", () => {
     const [rule] = rulesOf([

@@ -36,6 +36,12 @@ test("a cost is read from the status, its message, the reply, or the task", () =
   expect(costSaid([status(undefined)], undefined)).toBeUndefined();
 });
 
+test("a number is rounded to the millionth, and a text is taken as it is", () => {
+  expect(costSaid([status(costing(0.1 + 0.2))], undefined)).toEqual({ micros: 300_000 });
+  expect(costSaid([status(costing(1e-7))], undefined)).toEqual({ micros: 0 });
+  expect(costSaid([status(costing("0.30000000000000004"))], undefined)).toHaveProperty("rubbish");
+});
+
 test("what comes of the cache costs nothing, whatever its first task has cost", () => {
   const cached = { ...costing("5"), [ROUTING_EXTENSION]: { cachedFrom: "task" } } as JsonObject;
   expect(costSaid([status(undefined)], cached)).toEqual({ micros: 0 });
