@@ -180,9 +180,8 @@ class GuardedWriter implements TaskWriter {
     const { runtime } = this.#deps;
     const ends = (image: TaskImage) => [withheldUpdate(image, runtime.newId(), why, timestampFromDate(runtime.now()))];
     // The policy's doing, whoever said what is withheld.
-    const { by: _, ...withheld } = options;
-    const outcome = await this.#inner.append(ends, { ...withheld, hidden: false }, signal);
-    const outcome = await this.#inner.append(ends, { ...options, hidden: false, withheld }, signal);
+    const { by: _, ...others } = options;
+    const outcome = await this.#inner.append(ends, { ...others, hidden: false, withheld }, signal);
     this.#forget();
     return outcome;
   }

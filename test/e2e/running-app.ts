@@ -1,8 +1,5 @@
 /** A whole server for tests: real listeners on free ports of 127.0.0.1, and a PGlite in a folder of its own. */
-import { rm } from "node:fs/promises";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { rm, writeFile } from "node:fs/promises";
 import type { Logger } from "pino";
 import { type RunningApp, startApp } from "../../src/app.ts";
 import { loadConfig } from "../../src/config/load.ts";
