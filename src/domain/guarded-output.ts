@@ -6,7 +6,7 @@ import { type JsonObject, toJson } from "@bufbuild/protobuf";
 import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import { type Message, type Part, Role, type StreamResponse, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { agentText, statusUpdate } from "./agent-report.ts";
-import type { RuleRef } from "./policy/verdict.ts";
+import { type RuleRef, ruleName } from "./policy/verdict.ts";
 import { applyUpdate, copyImage, type NewUpdate, type TaskImage } from "./task-log.ts";
 import { isInterrupted, isTerminal } from "./task-state.ts";
 
@@ -199,4 +199,8 @@ type Timestamp = Parameters<typeof statusUpdate>[1]["timestamp"];
 
 /** A rule, as whoever must live with it reads it. */
 export const told = (rule: RuleRef | undefined): string =>
-  rule === undefined ? "by default" : rule.description === "" ? rule.path : `${rule.description} (${rule.path})`;
+  rule === undefined
+    ? "by default"
+    : rule.description === ""
+      ? ruleName(rule)
+      : `${rule.description} (${ruleName(rule)})`;
