@@ -35,7 +35,7 @@ export interface Decision {
 /** What a task's client is told of the approval that it waits for. */
 export interface Question {
   readonly approvalId: string;
-  /** As `rules[3]`, and what the rule says of itself. */
+  /** As `rules[3]`, or `policy.yaml rules[3]`, and what the rule says of itself. */
   readonly rule: string;
   readonly description: string;
   readonly expiresAt: Date;

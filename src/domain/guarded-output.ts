@@ -2,11 +2,11 @@
  * What an agent says of a task whose output the policy looks at before it leaves: what of it may be seen at once, what is held back,
  * and what is known of all that would leave. Pure.
  */
-import { toJson } from "@bufbuild/protobuf";
+import { type JsonObject, toJson } from "@bufbuild/protobuf";
 import { ValueSchema } from "@bufbuild/protobuf/wkt";
-import { type Part, Role, type StreamResponse, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { type Message, type Part, Role, type StreamResponse, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { agentText, statusUpdate } from "./agent-report.ts";
-import type { RuleRef } from "./policy/verdict.ts";
+import { type RuleRef, ruleName } from "./policy/verdict.ts";
 import { applyUpdate, copyImage, type NewUpdate, type TaskImage } from "./task-log.ts";
 import { isInterrupted, isTerminal } from "./task-state.ts";
 
@@ -62,14 +62,35 @@ function isOfAgent({ kind, body: { payload } }: NewUpdate): boolean {
   return !(kind === "message" && payload.case === "message" && payload.value.role === Role.USER);
 }
 
-/** The task as its agent knows it: with what is held back. Its state is the one that is seen. */
-export function withHeld(image: TaskImage, held: readonly NewUpdate[]): TaskImage {
-  if (held.length === 0) return image;
-  const whole = copyImage(image);
-  for (const update of held) applyUpdate(whole, { ...update, seq: whole.seq + 1 });
-  const { status } = image.task;
-  if (whole.task.status && status) whole.task.status = { ...whole.task.status, state: status.state };
-  return { ...whole, seq: image.seq, state: image.state };
+/**
+ * A task as its agent knows it: with what is held back. Its state is the one that is seen. What is held grows from call to call,
+ * and is added to the task once.
+ */
+export class HeldView {
+  readonly #image: TaskImage;
+  readonly #seq: number;
+  readonly #whole: TaskImage;
+  #added = 0;
+
+  constructor(image: TaskImage) {
+    this.#image = image;
+    this.#seq = image.seq;
+    this.#whole = copyImage(image);
+  }
+
+  /** Whether it is of this task, as it stands. */
+  isOf = (image: TaskImage): boolean => image === this.#image && image.seq === this.#seq;
+
+  /** With all that is held, which begins with what was held at the last call. */
+  with(held: readonly NewUpdate[]): TaskImage {
+    const [image, whole] = [this.#image, this.#whole];
+    for (; this.#added < held.length; this.#added++) {
+      applyUpdate(whole, { ...held[this.#added]!, seq: whole.seq + 1 });
+    }
+    const [status, seen] = [whole.task.status, image.task.status];
+    const task = status && seen ? { ...whole.task, status: { ...status, state: seen.state } } : whole.task;
+    return { ...image, task, reply: whole.reply };
+  }
 }
 
 /** What was held back as it is released: the task has begun to work by then. */
@@ -95,7 +116,7 @@ export function partsOf(updates: readonly NewUpdate[]): { groups: readonly (read
     const artifact = payload.case === "artifactUpdate" ? payload.value.artifact : undefined;
     if (!artifact) continue;
     const known = artifacts.get(artifact.artifactId);
-    if (known) known.push(...artifact.parts);
+    if (known) for (const part of artifact.parts) known.push(part);
     else {
       const parts = [...artifact.parts];
       artifacts.set(artifact.artifactId, parts);
@@ -105,13 +126,61 @@ export function partsOf(updates: readonly NewUpdate[]): { groups: readonly (read
   return { groups, artifacts: artifacts.size };
 }
 
-/** The words of parts. Chunks are joined without anything between them, so that nothing hides where one ends. */
-export const textOfParts = (groups: readonly (readonly Part[])[]): string =>
-  groups.map((parts) => parts.map(wordsOf).join("")).join("\n");
+/**
+ * All words that would leave: those of parts first, then, line by line, what else is said of them: names, descriptions and
+ * metadata. Chunks are joined without anything between them, so that nothing hides where one ends.
+ */
+export function wordsOf(updates: readonly NewUpdate[]): string {
+  const lines = partsOf(updates).groups.map((parts) => parts.map(wordsOfPart).join(""));
+  for (const { body } of updates) saidAside(body, lines);
+  return lines.join("\n");
+}
 
-function wordsOf({ content }: Part): string {
+function wordsOfPart({ content, mediaType }: Part): string {
   if (content.case === "text" || content.case === "url") return content.value;
+  if (content.case === "raw") return TEXTUAL.test(mediaType) ? UTF8.decode(content.value) : "";
   return content.case === "data" ? JSON.stringify(toJson(ValueSchema, content.value)) : "";
+}
+
+/** Media types of files that are text. */
+const TEXTUAL = /^\s*(?:text\/|application\/(?:[^;]*\+)?(?:json|xml|yaml|javascript|x-yaml)\s*(?:;|$))/i;
+const UTF8 = new TextDecoder();
+
+/** What is neither a part nor an id. */
+function saidAside({ payload }: StreamResponse, lines: string[]): void {
+  const add = (words: string | JsonObject | undefined) => {
+    if (words) lines.push(typeof words === "string" ? words : JSON.stringify(words));
+  };
+  const addOf = ({ parts, metadata, extensions }: Pick<Message, "parts" | "metadata" | "extensions">) => {
+    add(metadata);
+    add(extensions.join(" "));
+    for (const part of parts) {
+      add(part.filename);
+      add(part.metadata);
+    }
+  };
+  switch (payload.case) {
+    case "message":
+      addOf(payload.value);
+      break;
+    case "statusUpdate": {
+      const { status, metadata } = payload.value;
+      add(metadata);
+      if (status?.message) addOf(status.message);
+      break;
+    }
+    case "artifactUpdate": {
+      const { artifact, metadata } = payload.value;
+      add(metadata);
+      if (!artifact) break;
+      add(artifact.name);
+      add(artifact.description);
+      addOf(artifact);
+      break;
+    }
+    case "task":
+      add(payload.value.metadata);
+  }
 }
 
 /** What ends a task of which nothing may leave. */
@@ -130,4 +199,8 @@ type Timestamp = Parameters<typeof statusUpdate>[1]["timestamp"];
 
 /** A rule, as whoever must live with it reads it. */
 export const told = (rule: RuleRef | undefined): string =>
-  rule === undefined ? "by default" : rule.description === "" ? rule.path : `${rule.description} (${rule.path})`;
+  rule === undefined
+    ? "by default"
+    : rule.description === ""
+      ? ruleName(rule)
+      : `${rule.description} (${ruleName(rule)})`;

@@ -4,15 +4,18 @@
  * up what is held.
  */
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { encode } from "../domain/encode.ts";
+import { SignalboxError } from "../domain/errors.ts";
 import {
+  HeldView,
   partsOf,
   released,
   type Sifted,
   sift,
-  textOfParts,
   told,
-  withHeld,
   withheldUpdate,
+  wordsOf,
 } from "../domain/guarded-output.ts";
 import type { Facts } from "../domain/policy/facts.ts";
 import type { Verdict } from "../domain/policy/verdict.ts";
@@ -21,7 +24,7 @@ import { isInterrupted, stateName } from "../domain/task-state.ts";
 import type { HeldUpdates } from "../store/held-updates.ts";
 import { whenDatabaseAnswers } from "./database-away.ts";
 import { bytesOf, modesOf } from "./policy-facts.ts";
-import type { Runtime } from "./runtime.ts";
+import { backoffMs, type Runtime } from "./runtime.ts";
 import type { AppendOptions, AppendOutcome, MakeUpdates } from "./task-append.ts";
 import { LeaseLostError, type TaskWriter } from "./task-writer.ts";
 
@@ -49,18 +52,25 @@ interface GuardDeps {
   replicaId: () => string;
 }
 
-export const createGuardedWriter = (deps: GuardDeps, inner: TaskWriter): TaskWriter => new GuardedWriter(deps, inner);
+export interface GuardedTaskWriter extends TaskWriter {
+  /** Whether what the agent says may be held back: then nothing else may tell it either. */
+  readonly holdsBack: boolean;
+}
 
-class GuardedWriter implements TaskWriter {
+export const createGuardedWriter = (deps: GuardDeps, inner: TaskWriter): GuardedTaskWriter =>
+  new GuardedWriter(deps, inner);
+
+class GuardedWriter implements GuardedTaskWriter {
   readonly #deps: GuardDeps;
   readonly #inner: TaskWriter;
   /** Undefined until it is known; false: everything is written as it comes. */
   #isGuarded: boolean | undefined;
   readonly #held: NewUpdate[] = [];
   #bytes = 0;
+  #view: HeldView | undefined;
   #facts: Facts | undefined;
-  /** Appends go one after another: what is held must be known to the next. */
-  #turn: Promise<unknown> = Promise.resolve();
+  /** Appends go one after another: what is held must be known to the next. Undefined before the first of them. */
+  #turn: Promise<unknown> | undefined;
 
   constructor(deps: GuardDeps, inner: TaskWriter) {
     this.#deps = deps;
@@ -71,10 +81,14 @@ class GuardedWriter implements TaskWriter {
     return this.#inner.image;
   }
 
+  get holdsBack(): boolean {
+    return this.#isGuarded ?? this.#deps.guard.results.guards(this.image.header);
+  }
+
   append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
-    if (this.#isGuarded === undefined) this.#lookAtOnce();
+    if (this.#isGuarded === undefined && !this.#turn) this.#lookAtOnce();
     if (this.#isGuarded === false) return this.#inner.append(make, options, signal);
-    const done = this.#turn.then(() => this.#append(make, options, signal));
+    const done = (this.#turn ?? Promise.resolve()).then(() => this.#append(make, options, signal));
     this.#turn = done.catch(() => {});
     return done;
   }
@@ -91,14 +105,17 @@ class GuardedWriter implements TaskWriter {
   #lookAtOnce(): void {
     const { results } = this.#deps.guard;
     const { header } = this.image;
-    if (mayHaveHeld(header) || results.load(header.workspaceId)) return;
-    this.#isGuarded = results.guards(header);
+    if (mayHaveHeld(header)) return;
+    const loading = results.load(header.workspaceId);
+    // Whoever waits for it meets its failure.
+    if (loading) loading.catch(() => {});
+    else this.#isGuarded = results.guards(header);
   }
 
   async #look(signal: AbortSignal): Promise<void> {
     const { guard, runtime } = this.#deps;
     const { workspaceId, taskId } = this.image.header;
-    await whenDatabaseAnswers(runtime, signal, async () => guard.results.load(workspaceId));
+    await this.#load(signal);
     if (mayHaveHeld(this.image.header)) {
       const found = await whenDatabaseAnswers(runtime, signal, () => guard.held.read(workspaceId, taskId));
       this.#keep(found);
@@ -106,11 +123,28 @@ class GuardedWriter implements TaskWriter {
     this.#isGuarded = this.#held.length > 0 || guard.results.guards(this.image.header);
   }
 
+  /**
+   * Waits until it is known what holds. A policy that this server cannot read is waited for like a database that is away: until
+   * somebody puts another one, or another replica takes the task over.
+   */
+  async #load(signal: AbortSignal): Promise<void> {
+    const { guard, runtime } = this.#deps;
+    const { workspaceId } = this.image.header;
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await whenDatabaseAnswers(runtime, signal, async () => guard.results.load(workspaceId));
+      } catch (error) {
+        if (!isUnreadable(error)) throw error;
+        await runtime.wait(backoffMs(attempt, UNREADABLE_MIN_MS, UNREADABLE_MAX_MS, runtime.random), signal);
+      }
+    }
+  }
+
   async #append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
     if (this.#isGuarded === undefined) await this.#look(signal);
     if (this.#isGuarded === false) return this.#inner.append(make, options, signal);
     const { gather: _, ...alone } = options;
-    const updates = make(withHeld(this.image, this.#held));
+    const updates = make(this.#withHeld(this.image));
     const sifted = sift(this.image, updates);
     // While it rests nothing is held: each word has its own verdict.
     const isAtRest = isInterrupted(stateOf(this.image)) && sifted.held.length > 0;
@@ -121,13 +155,15 @@ class GuardedWriter implements TaskWriter {
         return this.#withhold("it is larger than what may be held back (limits.held-bytes)", updates, alone, signal);
       await this.#hold(sifted, signal);
     }
-    const { upstreamTaskId } = this.image.header;
+    const { agentId, upstreamTaskId } = this.image.header;
     // What passes is made once: what the agent said is known by now, and would not be made again. What is not the agent's is.
     const again =
       sifted.held.length > 0 ? () => sifted.passing : (image: TaskImage) => sift(image, make(image)).passing;
     const outcome = await this.#inner.append(again, alone, signal);
-    // It begins anew, or with another agent.
-    if (upstreamTaskId !== undefined && this.image.header.upstreamTaskId !== upstreamTaskId) this.#forget();
+    const { header } = this.image;
+    // It begins anew, or with another agent, which may call it the same.
+    const isAnother = header.upstreamTaskId !== upstreamTaskId || header.agentId !== agentId;
+    if (upstreamTaskId !== undefined && isAnother) this.#forget();
     return outcome;
   }
 
@@ -154,13 +190,14 @@ class GuardedWriter implements TaskWriter {
     const { guard, runtime } = this.#deps;
     const { header } = this.image;
     const { workspaceId } = header;
-    await whenDatabaseAnswers(runtime, signal, async () => guard.results.load(workspaceId));
+    await this.#load(signal);
     this.#facts ??= await whenDatabaseAnswers(runtime, signal, () => guard.results.factsOf(header));
     const facts = { ...this.#facts, now: runtime.now().getTime() };
     let why: string | undefined;
     let updates: readonly NewUpdate[] = [];
     const verdict = (image: TaskImage) => {
       updates = [...released(this.#held), ...make(withHeld(image, this.#held))];
+      const updates = [...released(this.#held), ...make(this.#withHeld(image))];
       const { effect, rules } = guard.results.decide(workspaceId, { ...facts, ...outputFacts(image, updates) });
       why = effect === "ALLOW" ? undefined : told(rules[0]);
       return why === undefined ? updates : [];
@@ -186,20 +223,35 @@ class GuardedWriter implements TaskWriter {
     return outcome;
   }
 
+  /** The task as its agent knows it. */
+  #withHeld(image: TaskImage): TaskImage {
+    if (this.#held.length === 0) return image;
+    if (!this.#view?.isOf(image)) this.#view = new HeldView(image);
+    return this.#view.with(this.#held);
+  }
+
   #forget(): void {
     this.#held.length = 0;
     this.#bytes = 0;
+    this.#view = undefined;
   }
 }
+
+/** Bounds of the pause before a policy is looked at again that this server could not read, in milliseconds. */
+const UNREADABLE_MIN_MS = 100;
+const UNREADABLE_MAX_MS = 5_000;
+
+const isUnreadable = (error: unknown): boolean =>
+  error instanceof SignalboxError && error.reason === "POLICY_UNREADABLE";
 
 /** Whether an agent may have said something of a task before this writer began. */
 const mayHaveHeld = ({ upstreamTaskId, attempt }: TaskHeader): boolean => upstreamTaskId !== undefined || attempt > 1;
 
 /** About what updates weigh, in bytes. */
 const weigh = (updates: readonly NewUpdate[]): number =>
-  partsOf(updates).groups.reduce((sum, parts) => sum + bytesOf(parts), updates.length * UPDATE_BYTES);
+  updates.reduce((sum, { body }) => sum + UPDATE_BYTES + encode(StreamResponseSchema, body).length, 0);
 
-/** What an update weighs besides its parts. */
+/** What an update weighs besides what it says. */
 const UPDATE_BYTES = 256;
 
 function outputFacts(image: TaskImage, updates: readonly NewUpdate[]): Facts {
@@ -211,6 +263,6 @@ function outputFacts(image: TaskImage, updates: readonly NewUpdate[]): Facts {
     output_bytes: bytesOf(parts),
     output_artifacts: artifacts,
     output_modes: modesOf(parts),
-    output_text: textOfParts(groups),
+    output_text: wordsOf(updates),
   };
 }

@@ -5,16 +5,16 @@
 import type { Logger } from "pino";
 import type { BudgetRule } from "../domain/budget/budget-rule.ts";
 import { SignalboxError } from "../domain/errors.ts";
-import { compilePolicy } from "../domain/policy/compile.ts";
+import { compilePolicy, policySteps } from "../domain/policy/compile.ts";
 import type { DefaultEffect, PolicyDocument, PolicyProblem } from "../domain/policy/document.ts";
 import type { Facts } from "../domain/policy/facts.ts";
-import type { CompiledPolicy, Verdict } from "../domain/policy/verdict.ts";
+import type { CompiledPolicy } from "../domain/policy/verdict.ts";
 import type { TrustRule } from "../domain/reputation/trust-rule.ts";
 import type { PolicyRepository, StoredPolicy } from "../store/policy-repository.ts";
 import type { HeldFile, PolicyFiles } from "./background/policy-files.ts";
 import { HELD_MS } from "./held-briefly.ts";
 import type { PolicyReader } from "./policy-reader.ts";
-import { createBreather } from "./routing/breather.ts";
+import { createStepper } from "./routing/breather.ts";
 import type { Runtime } from "./runtime.ts";
 
 /** What holds in a workspace. It never changes: what holds after a change is another. */
@@ -52,8 +52,6 @@ export interface Policies {
   adopt(workspaceId: string, version: number, draft: Draft): Promise<void>;
   /** Whether what a capability gives is held back until the policy has decided about it. */
   guards(workspaceId: string, facts: Facts): boolean;
-  /** Whether an output may leave, by what is known of it. */
-  result(workspaceId: string, facts: Facts): Promise<Verdict>;
 }
 
 export interface PoliciesDeps {
@@ -75,6 +73,9 @@ interface Held {
   /** The version that was looked at last, whether or not it could be read. */
   looked: number;
   problems: readonly PolicyProblem[];
+  /** The version that is being read, and when that is done. */
+  reading: { readonly version: number; readonly done: Promise<void> } | undefined;
+  renewing: Promise<void> | undefined;
   version: number;
   document: PolicyDocument | undefined;
   /** The files that `active` was made with; undefined before the first time. */
@@ -85,28 +86,37 @@ interface Held {
 export function createPolicies(deps: PoliciesDeps): Policies {
   const { repository, files, reader, runtime, log, onReload } = deps;
   const held = new Map<string, Held>();
-  const breathe = createBreather(runtime);
+  const inSteps = createStepper(runtime);
   /** Of the files alone: most workspaces have no document of their own, and share it. */
   let shared: { files: readonly HeldFile[]; active: Promise<ActivePolicy> } | undefined;
 
-  const nothing: ActivePolicy = assembled([], undefined, 0);
+  const nothing: ActivePolicy = {
+    version: 0,
+    fileDigests: [],
+    compiled: compilePolicy([], deps.standard),
+    budgets: [],
+    trust: undefined,
+  };
 
-  function assembled(from: readonly HeldFile[], document: PolicyDocument | undefined, version: number): ActivePolicy {
+  async function assembled(
+    from: readonly HeldFile[],
+    document: PolicyDocument | undefined,
+    version: number,
+  ): Promise<ActivePolicy> {
     const documents = from.map((file) => file.document);
     if (document) documents.push(document);
     return {
       version,
       fileDigests: from.map(({ digest }) => digest),
-      compiled: compilePolicy(documents, deps.standard),
+      compiled: await inSteps(policySteps(documents, deps.standard)),
       budgets: documents.flatMap(({ budgets }) => budgets),
       trust: documents.findLast(({ reputation }) => reputation !== undefined)?.reputation,
     };
   }
 
-  /** Compiling takes its time: between two of them others have their turn. */
   function assemble(from: readonly HeldFile[], document: PolicyDocument | undefined, version: number) {
-    if (document) return breathe(() => assembled(from, document, version));
-    if (shared?.files !== from) shared = { files: from, active: breathe(() => assembled(from, undefined, 0)) };
+    if (document) return assembled(from, document, version);
+    if (shared?.files !== from) shared = { files: from, active: assembled(from, undefined, 0) };
     return shared.active;
   }
 
@@ -118,6 +128,8 @@ export function createPolicies(deps: PoliciesDeps): Policies {
       loading: undefined,
       looked: 0,
       problems: [],
+      reading: undefined,
+      renewing: undefined,
       version: 0,
       document: undefined,
       files: undefined,
@@ -151,7 +163,9 @@ export function createPolicies(deps: PoliciesDeps): Policies {
 
   async function refresh(workspaceId: string, place: Held): Promise<void> {
     const latest = await repository.latest(workspaceId);
-    if (latest > place.looked) {
+    if (place.reading?.version === latest && !place.files) {
+      await place.reading.done;
+    } else if (latest > place.looked) {
       const stored = await repository.get(workspaceId, latest);
       if (stored) await take(workspaceId, place, stored);
     } else if (!place.files && place.looked > place.version) {
@@ -182,12 +196,27 @@ export function createPolicies(deps: PoliciesDeps): Policies {
       });
   }
 
-  async function read(workspaceId: string, place: Held, { version, document }: StoredPolicy): Promise<void> {
-    const read = await reader.read(document);
+  /** Whoever looks again meanwhile waits for the same reading. */
+  function read(workspaceId: string, place: Held, stored: StoredPolicy): Promise<void> {
+    if (place.reading?.version === stored.version) return place.reading.done;
+    const done = readAnew(workspaceId, place, stored).finally(() => {
+      if (place.reading?.done === done) place.reading = undefined;
+    });
+    place.reading = { version: stored.version, done };
+    return done;
+  }
+
+  async function readAnew(workspaceId: string, place: Held, { version, document: text }: StoredPolicy): Promise<void> {
+    const read = await reader.read(text);
     if (place.version >= version) return;
     place.looked = Math.max(place.looked, version);
     if ("document" in read) {
-      Object.assign(place, { problems: [], version, document: read.document });
+      // It takes a moment: until then what holds holds on.
+      const from = files.held;
+      const { document } = read;
+      const active = await assembled(from, document, version);
+      if (place.version >= version) return;
+      Object.assign(place, { problems: [], version, document, files: from, active });
       log.info({ workspaceId, version }, "a policy is in force");
       onReload("loaded");
       return;
@@ -205,7 +234,15 @@ export function createPolicies(deps: PoliciesDeps): Policies {
 
   /** Makes anew what is made of the files and the document, where either has changed. */
   async function renew(place: Held): Promise<void> {
-    if (isRenewed(place)) return;
+    while (!isRenewed(place)) {
+      place.renewing ??= renewOnce(place).finally(() => {
+        place.renewing = undefined;
+      });
+      await place.renewing;
+    }
+  }
+
+  async function renewOnce(place: Held): Promise<void> {
     const now = files.held;
     const { document, version } = place;
     const active = await assemble(now, document, version);
@@ -220,7 +257,7 @@ export function createPolicies(deps: PoliciesDeps): Policies {
     of: (workspaceId) => held.get(workspaceId)?.active ?? nothing,
     async withDraft(document) {
       const from = files.held;
-      return { ...(await breathe(() => assembled(from, document, 0))), document, files: from };
+      return { ...(await assembled(from, document, 0)), document, files: from };
     },
     problems: (workspaceId) => held.get(workspaceId)?.problems ?? [],
 
@@ -244,12 +281,6 @@ export function createPolicies(deps: PoliciesDeps): Policies {
     guards: (workspaceId, facts) => {
       const { compiled } = held.get(workspaceId)?.active ?? nothing;
       return compiled.matters("RESULT") && compiled.guards(facts);
-    },
-
-    async result(workspaceId, facts) {
-      const loading = load(workspaceId);
-      if (loading) await loading;
-      return placeOf(workspaceId).active.compiled.decide("RESULT", facts);
     },
   };
 }

@@ -7,7 +7,7 @@ import {
 } from "../../gen/signalbox/v1/policy_pb.ts";
 import { clip, SignalboxError } from "../domain/errors.ts";
 import type { PolicyPhase } from "../domain/policy/facts.ts";
-import type { RuleRef, Verdict } from "../domain/policy/verdict.ts";
+import { type RuleRef, ruleName, type Verdict } from "../domain/policy/verdict.ts";
 import type { ActivePolicy } from "./policies.ts";
 
 /** Rules that a sentence names. */
@@ -49,9 +49,9 @@ function reasonOf({ effect, rules }: Verdict): string {
 }
 
 function namesOf(rules: readonly RuleRef[]): string {
-  const named = rules.slice(0, MOST_NAMED).map(({ file, path, description }) => {
-    const place = file === "" ? path : `${file} ${path}`;
-    return description === "" ? place : `${place} (${clip(description, MAX_DESCRIPTION_LENGTH)})`;
+  const named = rules.slice(0, MOST_NAMED).map((rule) => {
+    const { description } = rule;
+    return description === "" ? ruleName(rule) : `${ruleName(rule)} (${clip(description, MAX_DESCRIPTION_LENGTH)})`;
   });
   const more = rules.length - named.length;
   return more > 0 ? `${named.join(", ")} and ${more} more` : named.join(", ");

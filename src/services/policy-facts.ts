@@ -32,7 +32,7 @@ export function requestFacts({
 }: AskedFor): Facts {
   return {
     principal_id: principal.id,
-    principal_roles: [],
+    principal_roles: [...(principal.roles ?? [])],
     principal_scopes: [...principal.scopes],
     workspace_id: workspaceId,
     task_priority: priority ?? "NORMAL",
@@ -61,7 +61,7 @@ export function candidateFacts(
   return {
     ...asked,
     agent_id: agent.agentId,
-    capability_id: capability?.capabilityId,
+    capability_id: capability?.capabilityId ?? asked.capability_id,
     capability_access: capability?.access,
     cost: capability?.costMicros ?? 0,
     reputation_score: reputation,

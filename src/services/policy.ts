@@ -3,12 +3,12 @@
  * anything is stored, and what it decided is stored with the task.
  */
 import type { Message, SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import type { PolicyDecision } from "../../gen/signalbox/v1/policy_pb.ts";
+import { type PolicyDecision, PolicyEffect } from "../../gen/signalbox/v1/policy_pb.ts";
 import { type RouteDecision, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { TaskParent } from "../domain/budget/hold.ts";
 import type { SignalboxError } from "../domain/errors.ts";
 import type { Facts, PolicyPhase } from "../domain/policy/facts.ts";
-import type { ApprovalTerms, Verdict } from "../domain/policy/verdict.ts";
+import { type ApprovalTerms, MAX_REPORTED_RULES, type Verdict } from "../domain/policy/verdict.ts";
 import { routingWishes } from "../domain/routing-extension.ts";
 import type { TaskHeader } from "../domain/task-log.ts";
 import type { ActivePolicy, Policies } from "./policies.ts";
@@ -142,10 +142,15 @@ export function createPolicy({ policies, trust, runtime, onVerdict }: PolicyDeps
       });
     },
 
-    async proceed(context, request, message, { workspaceId, parent }, agent) {
+    async proceed(context, request, message, { workspaceId, parent, priority, capabilityId }, agent) {
       const active = await activeOf(workspaceId);
       if (!active.compiled.matters("CANDIDATE")) return;
-      const asked = factsOf(context, request, message, parent, runtime.now());
+      // It is as urgent as its task, and for the same, though its agent may no longer offer that.
+      const asked = {
+        ...factsOf(context, request, message, parent, runtime.now()),
+        task_priority: priority,
+        capability_id: capabilityId,
+      };
       refuseAtAdmission(active, asked);
       const judge = judgeBy(active, asked, workspaceId, RouteSource.UNSPECIFIED);
       const verdict = judge?.of(agent);
@@ -183,13 +188,22 @@ const factsOfTask = ({ workspaceId, priority, parent }: TaskHeader): Facts => ({
   parent_agent_id: parent?.agentId,
 });
 
-/** Nobody is asked while a task is under way: what was approved already holds, as long as it is by the same rule. */
-function withoutAsking(verdict: Verdict, { version }: ActivePolicy, before: PolicyDecision | undefined): Verdict {
+/** Nobody is asked while a task is under way: what was approved already holds, as long as it is by the same rules. */
+function withoutAsking(verdict: Verdict, active: ActivePolicy, before: PolicyDecision | undefined): Verdict {
   const { effect, approval, rules } = verdict;
   if (effect !== "REQUIRE_APPROVAL") return verdict;
   const wasApproved =
-    before?.policyVersion === version &&
-    before.rules.some(({ path, file }) => path === approval?.rule.path && file === approval.rule.file);
+    before?.effect === PolicyEffect.REQUIRE_APPROVAL &&
+    isOf(active, before) &&
+    // Beyond that they are not named.
+    rules.length < MAX_REPORTED_RULES &&
+    rules.every((rule) => before.rules.some(({ path, file }) => path === rule.path && file === rule.file));
   // On what terms it was asked for tells it from what is refused in any case.
   return wasApproved ? { effect: "ALLOW", rules } : { effect: "DENY", rules, ...(approval && { approval }) };
 }
+
+/** Whether a decision was made by the policy that holds now. */
+const isOf = ({ version, fileDigests }: ActivePolicy, before: PolicyDecision): boolean =>
+  before.policyVersion === version &&
+  before.fileDigests.length === fileDigests.length &&
+  before.fileDigests.every((digest, i) => digest === fileDigests[i]);

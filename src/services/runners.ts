@@ -14,7 +14,7 @@ import { agentUnavailable, draining } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
 import { createGuardedWriter, type GuardPorts } from "./guarded-writer.ts";
 import { createTurns } from "./in-turn.ts";
-import { LateLog } from "./late-log.ts";
+import { LateLog, type TaskLog } from "./late-log.ts";
 import { putBack } from "./put-back.ts";
 import type { AgentLoads } from "./routing/agent-load.ts";
 import type { Life, RunnerDeps } from "./runner-deps.ts";
@@ -25,6 +25,7 @@ import { handOver } from "./task-handover.ts";
 import { createHedging, type HedgePorts } from "./task-hedge.ts";
 import { TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError, type TaskWriter, type WriterDeps } from "./task-writer.ts";
+import { wordless } from "./wordless-log.ts";
 
 /** Bounds of the pause before something is tried again that another replica was faster with, in milliseconds. */
 const PAUSE_MIN_MS = 5;
@@ -101,19 +102,16 @@ export function createRunners(deps: RunnersDeps): Runners {
     // A request's log has its trace already.
     const traceId = request ? undefined : delivery.traceparent?.split("-")[1];
     const facts = { taskId, workspaceId, agentId, ...(traceId !== undefined && { traceId }) };
-    return new TaskRunner(runnerDeps, {
-      writer: writerFor(image),
-      agent,
-      client,
-      log: new LateLog(() => (request?.log ?? log).child(facts)),
-      life,
-    });
+    const late = new LateLog(() => (request?.log ?? log).child(facts));
+    const { writer, log: ofTask } = guarded(createTaskWriter(deps, image), late);
+    return new TaskRunner(runnerDeps, { writer, agent, client, log: ofTask, life });
   }
 
   /** Only what agents say comes by runners: what the router says itself is not held back. */
-  function writerFor(image: TaskImage): TaskWriter {
-    const writer = createTaskWriter(deps, image);
-    return deps.guard ? createGuardedWriter({ ...deps, guard: deps.guard }, writer) : writer;
+  function guarded(writer: TaskWriter, late: TaskLog): { writer: TaskWriter; log: TaskLog } {
+    if (!deps.guard) return { writer, log: late };
+    const guarding = createGuardedWriter({ ...deps, guard: deps.guard }, writer);
+    return { writer: guarding, log: wordless(late, () => guarding.holdsBack) };
   }
 
   async function load(key: TaskKey): Promise<TaskImage> {

@@ -259,7 +259,7 @@ export class TaskHedge {
       const { outputSchema } = endpointOf(second);
       const misfit = outputSchema && misfitOfResult(outputSchema, answer);
       if (misfit) {
-        log.info(facts, misfit.text);
+        log.info({ ...facts, why: misfit.text }, "what the second agent gives does not fit its output schema");
         return "failed";
       }
       const won = await giveTo(this.#attempt, second, answer, since);

@@ -3,6 +3,7 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import {
   type Message,
+  Role,
   type StreamResponse,
   type Task,
   TaskState,
@@ -138,7 +139,9 @@ class Reporter implements TaskReporter {
       case "message": {
         const message = payload.value;
         if (first) return this.#reply(message, known);
-        return this.#write((image) => [messageUpdate(ownMessage(image.header, message, known))], { by: "agent" });
+        // Whoever it says it is: what comes from here is the agent's.
+        const said = { ...message, role: Role.AGENT };
+        return this.#write((image) => [messageUpdate(ownMessage(image.header, said, known))], { by: "agent" });
       }
       default:
         throw new AgentCallError("invalid", "The agent sent an update that holds nothing.");
@@ -242,7 +245,7 @@ class Reporter implements TaskReporter {
   }
 
   #causeOf({ text, raw }: Misfit): string {
-    this.#deps.log.warn({ reason: OUTPUT_SCHEMA }, text);
+    this.#deps.log.warn({ reason: OUTPUT_SCHEMA, why: text }, "what the agent gives does not fit its output schema");
     return `${OUTPUT_SCHEMA}: ${text}\n${raw}`;
   }
 

@@ -316,6 +316,13 @@ describeEachBackend("approvals", (context) => {
         contextOf("boss", { roles: new Set(["chief"]) }),
         undefined,
       ],
+      [
+        "by a role that is named as one",
+        { approvers: ["role:chief"] },
+        contextOf("boss", { roles: new Set(["chief"]) }),
+        undefined,
+      ],
+      ["not by a principal that is called as a role", { approvers: ["role:boss"] }, boss, "NOT_AN_APPROVER"],
       ["by anybody who is not known", {}, contextOf("client", { authentication: "anonymous" }), undefined],
     ])("%s", async (_, overrides, by, reason) => {
       const image = await sides[0].begin(overrides);
@@ -350,9 +357,10 @@ describeEachBackend("approvals", (context) => {
     // Once more is no message for the agent; anything else is.
     expect(await approvals.answer(boss, decided!, yes)).toMatchObject({ seq: decided!.seq });
     expect(await approvals.answer(boss, decided!, text)).toBeUndefined();
-    expect(await approvals.answer(boss, decided!, saying({ approvalId: "of-another", decision: "APPROVE" }))).toBe(
-      undefined,
-    );
+    for (const other of ["of-another", "\0", "x".repeat(100_000)]) {
+      const toAgent = approvals.answer(boss, decided!, saying({ approvalId: other, decision: "APPROVE" }));
+      expect(await toAgent).toBeUndefined();
+    }
   });
 
   it("are listed by state and task, the latest first, by pages, in their workspace alone", async () => {

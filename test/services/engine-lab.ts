@@ -1,5 +1,6 @@
 /** Replicas on one PostgreSQL, from the dispatcher down, whose agents say what a script lets them say. */
 import { create } from "@bufbuild/protobuf";
+import type { Logger } from "pino";
 import { onTestFinished } from "vitest";
 import {
   MessageSchema,
@@ -68,6 +69,8 @@ export interface LabOptions {
   /** Holds back what agents say until it has decided; without it, nothing is. */
   results?: ResultPolicy;
   maxHeldBytes?: number;
+  /** Takes the log, instead of nobody. */
+  log?: Logger;
   /** Puts something between the replica and its database. */
   wrap?: (db: Database) => Database;
 }
@@ -89,7 +92,7 @@ export async function openLab() {
 }
 
 async function startReplica(url: string, client: AgentClient, options: LabOptions): Promise<LabReplica> {
-  const { maxRunning = 1000, wrap = (db) => db, places = unlimited, results } = options;
+  const { maxRunning = 1000, wrap = (db) => db, places = unlimited, results, log = silent } = options;
   const raw = openPostgres({ url, poolSize: 4, log: silent });
   await migrate(raw, silent);
   const leases = createLeaseRepository(raw);
@@ -103,7 +106,7 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
     store,
     hub,
     runtime,
-    log: silent,
+    log,
     replicaId,
     connector: { pick: () => undefined, connect: () => client, forget() {}, async close() {} },
     findAgent: async () => agent,
@@ -131,7 +134,7 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
 
   const said = (taskId: string) =>
     create(MessageSchema, { messageId: runtime.newId(), role: Role.USER, taskId, contextId: "context" });
-  const work = (taskId: string) => ({ agent, message: said(taskId), delivery: {}, principal: "tester", log: silent });
+  const work = (taskId: string) => ({ agent, message: said(taskId), delivery: {}, principal: "tester", log });
   async function load({ header: { workspaceId, taskId } }: TaskImage): Promise<TaskImage> {
     const stored = await store.load(workspaceId, taskId);
     if (!stored) throw new Error(`task ${taskId} is gone`);

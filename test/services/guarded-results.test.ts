@@ -2,16 +2,18 @@
 import { create } from "@bufbuild/protobuf";
 import { beforeEach, expect, it } from "vitest";
 import {
+  Role,
   type StreamResponse,
   StreamResponseSchema,
   type Task,
   TaskSchema,
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { SignalboxError } from "../../src/domain/errors.ts";
 import type { Facts } from "../../src/domain/policy/facts.ts";
 import { type NewUpdate, stateOf, type TaskImage } from "../../src/domain/task-log.ts";
 import { isInterrupted, isTerminal } from "../../src/domain/task-state.ts";
-import type { AgentClient } from "../../src/services/agent-port.ts";
+import { AgentCallError, type AgentClient } from "../../src/services/agent-port.ts";
 import type { ResultPolicy } from "../../src/services/guarded-writer.ts";
 import { createHeldUpdates } from "../../src/store/held-updates.ts";
 import { createTaskStore } from "../../src/store/task-store.ts";
@@ -19,6 +21,7 @@ import { textOf } from "../fault/said.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
 import { describeEachBackend } from "../store/backends.ts";
+import { logLines } from "../store/log-lines.ts";
 import { emptyTables, expectWholeLogs, raw } from "../store/tables.ts";
 import { hang, isNamed, openLab, workingAgent } from "./engine-lab.ts";
 
@@ -47,6 +50,10 @@ const chunk = (text: string, append = true) =>
       },
     },
   });
+
+async function* hangUp(fail: () => Promise<never>): AsyncGenerator<StreamResponse> {
+  yield await fail();
+}
 
 /** What it was asked, and the verdict: nothing with "secret" in it leaves. */
 function policy(overrides: Partial<ResultPolicy> = {}) {
@@ -160,6 +167,47 @@ it("never leaves when it is refused, nor any trace of it", async () => {
   expect(rows.map(({ text }) => text).join()).not.toMatch(/the sec|done/);
   expect(await raw(a.db, "select 1 from held_updates")).toEqual([]);
   await expectWholeLogs(a.db);
+});
+
+it("never leaves as a message that says it is its client's", async () => {
+  const [{ say, client }, { results }] = [scripted(), policy()];
+  const start = await openLab();
+  const a = await start(client, { results });
+  const begun = await a.begin();
+  const payload = { case: "message" as const, value: { ...words("secret"), role: Role.USER } };
+  say(status(WORKING), create(StreamResponseSchema, { payload }), status(COMPLETED, "done"));
+  const image = await a.when(begun, rests);
+  expect(stateOf(image)).toBe(FAILED);
+  // Its rule is named, which says that it is about secrets.
+  const rows = await raw(a.db, "select convert_from(body, 'LATIN1') as text from task_updates");
+  expect(`${leaks(image)}${rows.map(({ text }) => text).join()}`).not.toMatch(/secret(?!s \(rules)/);
+});
+
+it("is told by no line of this server's log", async () => {
+  const { log, lines } = logLines();
+  const { results } = policy();
+  const start = await openLab();
+  const refuse = () => Promise.reject(new AgentCallError("refused", "secret words", { reason: "SECRET" }));
+  const a = await start(workingAgent({ sendStream: () => hangUp(refuse), send: refuse }), { results, log });
+  await a.when(await a.begin(), rests);
+  expect(lines.find(({ msg }) => msg === "the agent failed the task")).toMatchObject({ kind: "refused" });
+  expect(JSON.stringify(lines)).not.toMatch(/secret/i);
+});
+
+it("waits where this server cannot read the policy, and strands no task", async () => {
+  const [{ say, client }, { results }] = [scripted(), policy()];
+  let looks = 0;
+  const load = () => {
+    looks += 1;
+    if (looks > 2) return undefined;
+    return Promise.reject(new SignalboxError({ code: "UNAVAILABLE", reason: "POLICY_UNREADABLE", message: "no" }));
+  };
+  const start = await openLab();
+  const a = await start(client, { results: { ...results, load } });
+  const begun = await a.begin();
+  say(status(WORKING), chunk("one", false), status(COMPLETED, "done"));
+  expect(stateOf(await a.when(begun, rests))).toBe(COMPLETED);
+  expect(looks).toBeGreaterThan(2);
 });
 
 it("is looked at when the agent asks, too", async () => {

@@ -128,6 +128,14 @@ test("a long one is read while the one before holds on", async () => {
   expect([effectFor("ann"), effectFor("ben")]).toEqual(["ALLOW", "DENY"]);
 });
 
+test("who comes while the first version is read waits for that reading, and begins no other", async () => {
+  const { policies, state, reloads, effectFor } = open([`${denying("ben")}# ${"x".repeat(20_000)}\n`]);
+  const first = policies.load("default");
+  state.nowMs = 1_000;
+  await Promise.all([first, policies.load("default")]);
+  expect([effectFor("ben"), reloads]).toEqual(["DENY", ["loaded"]]);
+});
+
 test("a change of the server's files holds with the next request, in every workspace", async () => {
   const { policies, files } = open([]);
   const denied = (workspaceId: string) =>
@@ -181,6 +189,43 @@ test("a task that looks for another agent is asked about by what was kept of it,
   });
   const task = headerOf({ taskId: "t" });
   expect(await Promise.all(["ann", "eve", "gone"].map((id) => isAllowed(task, id)))).toEqual([false, true, false]);
+});
+
+test("an approval by some rules is none by others, nor by another policy", async () => {
+  const wants = (agentIds: string, expires: string) =>
+    `  - {effect: REQUIRE, when: {agent_id: ${agentIds}}, then: {approval: {expires: ${expires}}}}\n`;
+  const document = `version: 1\nrules:\n${wants("[ann, ben, cid]", "1h")}${wants("[cid]", "2h")}`;
+  const { policies, runtime } = open([document]);
+  const policy = createPolicy({ policies, trust: trustAll, runtime, onVerdict() {} });
+  const message: Message = say("hello");
+  const admitted = await policy.admit(context, sendRequest(message, {}), message, undefined);
+  const decision = create(RouteDecisionSchema, { agentId: "ann", source: RouteSource.TENANT });
+  admitted.note(decision, offer("ann"), RouteSource.TENANT);
+  const effectsAfter = async (before: typeof decision) => {
+    const judge = (await policy.readmit(headerOf({ taskId: "t" }), before)).judge(RouteSource.TENANT)!;
+    return ["ben", "cid"].map((agentId) => judge.of(offer(agentId)).effect);
+  };
+  expect(await effectsAfter(decision)).toEqual(["ALLOW", "DENY"]);
+  const byOtherFiles = { ...decision, policy: { ...decision.policy!, fileDigests: ["other"] } };
+  expect(await effectsAfter(byOtherFiles)).toEqual(["DENY", "DENY"]);
+});
+
+test("a further message is as urgent as its task, and for what the task is for", async () => {
+  const rules = "[{effect: DENY, when: {task_priority: CRITICAL}}, {effect: DENY, when: {capability_id: pay}}]";
+  const { policies, runtime } = open([`version: 1\nrules: ${rules}\n`]);
+  const policy = createPolicy({ policies, trust: trustAll, runtime, onVerdict() {} });
+  const proceed = (task: Parameters<typeof headerOf>[0]) => {
+    const message = say("hello");
+    return policy.proceed(context, sendRequest(message, {}), message, headerOf(task), offer("ben"));
+  };
+  await proceed({ taskId: "t" });
+  await expect(proceed({ taskId: "t", priority: "CRITICAL" })).rejects.toMatchObject({
+    metadata: { rule: "rules[0]" },
+  });
+  // Its agent no longer offers it.
+  await expect(proceed({ taskId: "t", capabilityId: "pay" })).rejects.toMatchObject({
+    metadata: { rule: "rules[1]" },
+  });
 });
 
 test("a further message is asked about as well, but not whether it is approved", async () => {

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
+import { queueFull } from "../../src/domain/errors.ts";
 import { startPolicyFiles } from "../../src/services/background/policy-files.ts";
 import { createPolicyReader } from "../../src/services/policy-reader.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
@@ -31,11 +32,12 @@ function replace(name: string, text: string): void {
   renameSync(file(`${name}.new~`, text), join(folder, name));
 }
 
-async function start(path: string, pollMs = 3_600_000) {
+const usual = createPolicyReader(systemRuntime());
+
+async function start(path: string, pollMs = 3_600_000, reader = usual) {
   const reloads = createInbox<"loaded" | "refused">();
   const runtime = systemRuntime();
   const { log, lines } = logLines();
-  const reader = createPolicyReader(runtime);
   const files = await startPolicyFiles({ path, pollMs, reader, runtime, log, onReload: reloads.put });
   onTestFinished(() => files.stop());
   const digests = () => files.held.map(({ digest }) => digest);
@@ -124,4 +126,19 @@ test("changes that nobody tells are found by looking", async () => {
   replace("elsewhere/target.yaml", denying("ben"));
   expect(await reloads.next()).toBe("loaded");
   expect(digests()).toEqual([digestOf(denying("ben"))]);
+});
+
+test("a change that could not be read is read again, though nothing has changed since", async () => {
+  const path = file("policy.yaml", denying("ann"));
+  // More often than one change is told.
+  const failures = Array.from({ length: 4 }, () => queueFull("policy documents"));
+  const read: typeof usual.read = async (text, name) => {
+    if (text !== denying("ann") && failures.length > 0) throw failures.pop();
+    return usual.read(text, name);
+  };
+  const { reloads, digests, lines } = await start(path, 20, { ...usual, read });
+  replace("policy.yaml", denying("ben"));
+  expect(await reloads.next()).toBe("loaded");
+  expect(digests()).toEqual([digestOf(denying("ben"))]);
+  expect(lines.some(({ msg }) => msg.includes("trying again"))).toBe(true);
 });

@@ -48,7 +48,10 @@ const texts = fc.oneof(fc.constant([]), fc.constant(["*"]), fc.uniqueArray(fc.st
 
 /** A request, an agent that was chosen for it, and how its decision was written. */
 const decided = fc.record({
-  principal: fc.record({ id: fc.string(), scopes: texts.map((scopes) => new Set(scopes)) }),
+  principal: fc.record(
+    { id: fc.string(), scopes: texts.map((scopes) => new Set(scopes)), roles: texts.map((roles) => new Set(roles)) },
+    { requiredKeys: ["id", "scopes"] },
+  ),
   parts: fc.array(
     fc
       .record({ text: fc.string(), mediaType: fc.constantFrom("", "text/plain", "text/html") })
@@ -90,6 +93,7 @@ test("a decision has all that the policy was asked about, when it comes back fro
       const chosen = { agent: { agentId: "ann" }, capability: capability as Capability | undefined } as Possible;
       const score = isKept ? reputation : undefined;
       const facts = candidateFacts(asked, chosen, source, score);
+      expect(facts.principal_roles).toEqual([...(given.principal.roles ?? [])]);
       const cost = decimalOf(capability?.costMicros ?? 0);
       const decision = create(RouteDecisionSchema, {
         agentId: "ann",

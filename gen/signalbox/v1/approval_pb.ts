@@ -58,7 +58,8 @@ export type Approval = Message<"signalbox.v1.Approval"> & {
   principalId: string;
 
   /**
-   * The rule that requires it: as `rules[3]`, its description, and the version of the policy.
+   * The rule that requires it: as `rules[3]`, or `policy.yaml rules[3]` where it is in a file of the server; its description, and
+   * the version of the policy.
    *
    * @generated from field: string rule = 7;
    */

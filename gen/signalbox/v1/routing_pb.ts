@@ -378,7 +378,8 @@ export const RouteCandidateSchema: GenMessage<RouteCandidate> = /*@__PURE__*/
 export type RouteCut = Message<"signalbox.v1.RouteCut"> & {
   /**
    * In UPPER_SNAKE: LABELS, MAX_COST, EXTENSION_REQUIRED, MEDIA_TYPE, INPUT_SCHEMA, TRUST, ROUTE_MODE, CANARY, UNHEALTHY, CIRCUIT_OPEN,
-   * EJECTED; FULL, FAILED, HEDGED of those who were asked before.
+   * EJECTED; POLICY where it refuses them, APPROVAL where they would need one and others need none; FULL, FAILED, HEDGED of those who
+   * were asked before.
    *
    * @generated from field: string reason = 1;
    */

@@ -27,28 +27,56 @@ const DENIED: Verdict = { effect: "DENY", rules: [] };
  * one; where one says DENY, it is DENY whatever the others say.
  */
 export function compilePolicy(documents: readonly PolicyDocument[], fallback: DefaultEffect = "ALLOW"): CompiledPolicy {
+  const steps = policySteps(documents, fallback);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return value;
+  }
+}
+
+/** The same in small steps, between which others may have their turn: tens of thousands of rules take a second. */
+export function* policySteps(
+  documents: readonly PolicyDocument[],
+  fallback: DefaultEffect,
+): Generator<void, CompiledPolicy> {
   const workshop = createWorkshop();
   let count = 0;
   const order = () => count++;
-  const rules = documents.flatMap((document) => document.rules.map((rule) => compileRule(rule, workshop, order)));
+  const rules: CompiledRule[] = [];
+  for (const document of documents) {
+    for (const rule of document.rules) {
+      rules.push(compileRule(rule, workshop, order));
+      yield;
+    }
+  }
   const isClosed = defaultOf(documents, fallback) === "DENY";
   const isOpenLater = rules.some(({ rule }) => rule.ref.effect === "ALLOW" && rule.phase === "CANDIDATE");
   const closed = (is: boolean) => (is ? DENIED : ALLOWED);
   const of = (...phases: PolicyPhase[]) => rules.filter(({ rule }) => phases.includes(rule.phase));
   const phases: Record<PolicyPhase, PhaseRules> = {
     // Nothing is refused for want of an ALLOW while one may still come.
-    ADMISSION: phaseRules(of("ADMISSION"), closed(isClosed && !isOpenLater), workshop),
-    CANDIDATE: phaseRules(of("ADMISSION", "CANDIDATE"), closed(isClosed), workshop),
-    RESULT: phaseRules(of("RESULT"), ALLOWED, workshop),
+    ADMISSION: yield* phaseRules(of("ADMISSION"), closed(isClosed && !isOpenLater), workshop),
+    CANDIDATE: yield* phaseRules(of("ADMISSION", "CANDIDATE"), closed(isClosed), workshop),
+    RESULT: yield* phaseRules(of("RESULT"), ALLOWED, workshop),
   };
-  const guarding = of("RESULT").map(({ rule }) => couldMatch(rule, workshop));
+  const guarding: Predicate[] = [];
+  for (const { rule } of of("RESULT")) {
+    guarding.push(couldMatch(rule, workshop));
+    yield;
+  }
   return {
     matters(phase) {
       const { refuses, otherwise } = phases[phase];
       return refuses || otherwise.effect === "DENY";
     },
-    decide: (phase, facts) => decide(phases[phase], facts),
-    guards: (facts) => guarding.some((could) => could(facts)),
+    decide(phase, facts) {
+      workshop.begin();
+      return decide(phases[phase], facts);
+    },
+    guards(facts) {
+      workshop.begin();
+      return guarding.some((could) => could(facts));
+    },
   };
 }
 
@@ -58,11 +86,14 @@ function defaultOf(documents: readonly PolicyDocument[], fallback: DefaultEffect
   return said.includes("DENY") ? "DENY" : "ALLOW";
 }
 
-const phaseRules = (rules: readonly CompiledRule[], otherwise: Verdict, workshop: Workshop): PhaseRules => ({
-  index: indexRules(rules, workshop),
-  refuses: rules.some(({ rule }) => rule.ref.effect !== "ALLOW"),
-  otherwise,
-});
+function* phaseRules(
+  rules: readonly CompiledRule[],
+  otherwise: Verdict,
+  workshop: Workshop,
+): Generator<void, PhaseRules> {
+  const index = yield* indexRules(rules, workshop);
+  return { index, refuses: rules.some(({ rule }) => rule.ref.effect !== "ALLOW"), otherwise };
+}
 
 function decide({ index, otherwise }: PhaseRules, facts: Facts): Verdict {
   const matching = index.matching(facts);

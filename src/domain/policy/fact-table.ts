@@ -77,12 +77,18 @@ export const FACTS = {
   },
   cost: { kind: "money", ...ofCandidate, description: "what the task costs there" },
   reputation_score: { kind: "number", ...ofCandidate, ...missing, description: "the agent's score, from 0 to 1" },
-  route_source: { kind: "choice", ...ofCandidate, values: SOURCES, description: "what said where to look" },
+  route_source: {
+    kind: "choice",
+    ...ofCandidate,
+    ...missing,
+    values: SOURCES,
+    description: "what said where to look; missing of a further message",
+  },
   output_state: { kind: "choice", ...ofResult, values: STATES, description: "how the agent ended or rests" },
   output_bytes: { ...whole, ...ofResult, description: "size of the output, in bytes" },
   output_artifacts: { ...whole, ...ofResult, description: "number of its artifacts" },
   output_modes: { kind: "texts", ...ofResult, description: "media types of its parts" },
-  output_text: { kind: "text", ...ofResult, description: "the text of its parts, one after another" },
+  output_text: { kind: "text", ...ofResult, description: "all its words: parts, names, descriptions and metadata" },
 } as const satisfies Readonly<Record<string, FactInfo>>;
 
 /** Labels are asked for by their key. */

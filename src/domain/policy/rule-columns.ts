@@ -29,11 +29,20 @@ const NAME_SHIFT = 4;
 export interface RuleColumns {
   /** Where each group begins, in the order in which they were given; -1 for an empty one. */
   readonly begins: readonly number[];
-  /** Adds the rules that match, of the group that begins there, to those that were found, which are undefined at first. */
-  matching(begin: number, facts: Facts, found: CompiledRule[] | undefined): CompiledRule[] | undefined;
+  /**
+   * Adds the rules that match, of the group that begins there, to those that were found, which are undefined at first. `mayRepeat`:
+   * some may be among those already.
+   */
+  matching(
+    begin: number,
+    facts: Facts,
+    found: CompiledRule[] | undefined,
+    mayRepeat?: boolean,
+  ): CompiledRule[] | undefined;
 }
 
-export function columnsOf(groups: readonly (readonly Entry[])[]): RuleColumns {
+/** In small steps, between which others may have their turn. */
+export function* columnsOf(groups: readonly (readonly Entry[])[]): Generator<void, RuleColumns> {
   const entries = groups.flat();
   const codes = new Uint16Array(entries.length);
   const bounds = new Float64Array(entries.length);
@@ -42,6 +51,7 @@ export function columnsOf(groups: readonly (readonly Entry[])[]): RuleColumns {
   const tests = entries.map(({ test }) => test);
   const names: string[] = [];
   for (const [i, { test, only }] of entries.entries()) {
+    yield;
     const comparison = only && comparisonOf(only);
     if (test === undefined) codes[i] = NOTHING;
     else if (!comparison) codes[i] = CLOSURE;
@@ -80,7 +90,7 @@ export function columnsOf(groups: readonly (readonly Entry[])[]): RuleColumns {
   };
   return {
     begins,
-    matching(begin, facts, found) {
+    matching(begin, facts, found, mayRepeat) {
       let all = found;
       let code = 0;
       for (let i = begin; i >= 0 && (code & LAST) === 0; i++) {
@@ -89,7 +99,7 @@ export function columnsOf(groups: readonly (readonly Entry[])[]): RuleColumns {
         const rule = rules[i]!;
         if (all === undefined) all = [rule];
         // A rule that names two roles is met twice by who has both.
-        else if (!all.includes(rule)) all.push(rule);
+        else if (!mayRepeat || !all.includes(rule)) all.push(rule);
       }
       return all;
     },

@@ -29,14 +29,20 @@ interface Key {
 
 const NONE: readonly CompiledRule[] = [];
 
-export function indexRules(rules: readonly CompiledRule[], workshop: Workshop): RuleIndex {
-  const keys = rules.map(({ rule }) => rule.when.flatMap(keyOf));
-  const shared = countShared(keys);
+/** In small steps, between which others may have their turn. */
+export function* indexRules(rules: readonly CompiledRule[], workshop: Workshop): Generator<void, RuleIndex> {
+  const keys: Key[][] = [];
+  for (const { rule } of rules) {
+    keys.push(rule.when.flatMap(keyOf));
+    yield;
+  }
+  const shared = yield* countShared(keys);
   // The first group is of those that are always looked at.
   const always: Entry[] = [];
   const groups: Entry[][] = [always];
   const byFact = new Map<string, Groups>();
   for (const [i, rule] of rules.entries()) {
+    yield;
     const key = rarest(keys[i]!, shared);
     if (!key) {
       always.push(entryOf(rule, undefined));
@@ -46,9 +52,12 @@ export function indexRules(rules: readonly CompiledRule[], workshop: Workshop): 
     const places = getOrMake(byFact, key.condition.fact, (): Groups => new Map());
     for (const value of new Set(key.values)) groups[getOrMake(places, value, () => groups.push([]) - 1)]!.push(entry);
   }
-  const columns = columnsOf(groups);
+  const columns = yield* columnsOf(groups);
   for (const places of byFact.values()) {
-    for (const [value, group] of places) places.set(value, columns.begins[group]!);
+    for (const [value, group] of places) {
+      places.set(value, columns.begins[group]!);
+      yield;
+    }
   }
   const fields = [...byFact].filter(([fact]) => labelKey(fact) === undefined);
   const single = fields.filter(([fact]) => !isList(fact)).map(([fact, places]) => fieldOf(fact, places, workshop));
@@ -70,7 +79,7 @@ export function indexRules(rules: readonly CompiledRule[], workshop: Workshop): 
       for (const { read, places } of lists) {
         for (const value of (read(facts) as readonly string[] | undefined) ?? []) {
           const begin = places.get(value);
-          if (begin !== undefined) found = columns.matching(begin, facts, found);
+          if (begin !== undefined) found = columns.matching(begin, facts, found, true);
         }
       }
       if (labels.size > 0 && facts.labels) {
@@ -107,17 +116,22 @@ function keyOf(condition: Condition): Key[] {
 }
 
 /** How many rules could be kept under a value of a fact. */
-function countShared(keys: readonly (readonly Key[])[]): Map<string, Map<Operand, number>> {
-  const shared = new Map<string, Map<Operand, number>>();
-  for (const { condition, values } of keys.flat()) {
-    const counts = getOrMake(shared, condition.fact, (): Map<Operand, number> => new Map());
-    for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
+function* countShared(keys: readonly (readonly Key[])[]): Generator<void, Shared> {
+  const shared: Shared = new Map();
+  for (const ofRule of keys) {
+    for (const { condition, values } of ofRule) {
+      const counts = getOrMake(shared, condition.fact, (): Map<Operand, number> => new Map());
+      for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
+    }
+    yield;
   }
   return shared;
 }
 
+type Shared = Map<string, Map<Operand, number>>;
+
 /** The key under whose fullest value there are the fewest rules; undefined where there is no key. */
-function rarest(keys: readonly Key[], shared: ReturnType<typeof countShared>): Key | undefined {
+function rarest(keys: readonly Key[], shared: Shared): Key | undefined {
   let best: Key | undefined;
   let fewest = Number.POSITIVE_INFINITY;
   for (const key of keys) {

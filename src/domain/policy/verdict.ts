@@ -14,6 +14,10 @@ export interface RuleRef {
   readonly line: number;
 }
 
+/** A rule in a sentence: its path, after the file that it is in, if it is in one. */
+export const ruleName = ({ path, file }: Pick<RuleRef, "path" | "file">): string =>
+  file === "" ? path : `${file} ${path}`;
+
 /** On what terms a task is to be approved. */
 export interface ApprovalTerms {
   readonly rule: RuleRef;

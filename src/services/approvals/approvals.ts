@@ -63,9 +63,13 @@ export interface Approvals {
 export function createApprovals(deps: ApprovalsDeps): Approvals {
   const { repository, store, waiting, hub, runtime } = deps;
 
-  async function find({ workspaceId }: RequestContext, approvalId: string): Promise<ApprovalRecord> {
+  async function look(workspaceId: string, approvalId: string): Promise<ApprovalRecord | undefined> {
     const isId = approvalId !== "" && approvalId.length <= MAX_ID_LENGTH && !approvalId.includes("\0");
-    const found = isId ? await repository.find(workspaceId, approvalId) : undefined;
+    return isId ? repository.find(workspaceId, approvalId) : undefined;
+  }
+
+  async function find({ workspaceId }: RequestContext, approvalId: string): Promise<ApprovalRecord> {
+    const found = await look(workspaceId, approvalId);
     if (!found) throw approvalNotFound(approvalId);
     return found;
   }
@@ -169,7 +173,7 @@ export function createApprovals(deps: ApprovalsDeps): Approvals {
       if (awaited === undefined) {
         if (!decision || "violations" in decision) return undefined;
         // Said once more, after it was decided. What is not about this task is for the agent.
-        const known = await repository.find(workspaceId, decision.approvalId);
+        const known = await look(workspaceId, decision.approvalId);
         return known?.approval.taskId === taskId ? carryOut(context, known, decision) : undefined;
       }
       if (!decision) throw approvalRequired(taskId, awaited);
@@ -203,7 +207,8 @@ function requireSame({ approvalId, taskId, state, decidedBy }: Approval, { decis
 function checkApprover({ id, scopes, roles, authentication }: Principal, record: ApprovalRecord): void {
   if (!scopes.has(WRITE) && !scopes.has("*")) throw scopeMissing(WRITE);
   const { approval, approvers, self } = record;
-  const isNamed = approvers.every((list) => list.some((name) => name === id || roles?.has(name)));
+  const isMe = (name: string) => name === id || roles?.has(name) || roles?.has(name.replace(/^role:/, ""));
+  const isNamed = approvers.every((list) => list.some(isMe));
   if (!isNamed) throw notAnApprover(approval.approvalId, "it names who may decide it, and you are not among them");
   // Who has not said who it is cannot be told from whoever asked.
   const isKnown = authentication !== "anonymous";

@@ -20,6 +20,9 @@ export const createFindObstacle =
   async (task) => {
     const offer = await router.offer(task);
     if (!offer) return `Agent "${task.agentId}", which was to take it, has left.`;
+    if (task.capabilityId !== undefined && !offer.capability) {
+      return `Agent "${task.agentId}", which was to take it, no longer offers capability "${task.capabilityId}".`;
+    }
     const stored = await readDecision(task.workspaceId, task.taskId);
     const decision = stored && fromBinary(RouteDecisionSchema, stored);
     const judge = (await policy.readmit(task, decision)).judge(decision?.source ?? RouteSource.UNSPECIFIED);

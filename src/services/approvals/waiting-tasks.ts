@@ -8,7 +8,7 @@ import { ApprovalState } from "../../../gen/signalbox/v1/approval_pb.ts";
 import { messageUpdate } from "../../domain/agent-report.ts";
 import { awaitedApproval, questionUpdate, refusedUpdate } from "../../domain/approval.ts";
 import { SignalboxError } from "../../domain/errors.ts";
-import type { ApprovalTerms } from "../../domain/policy/verdict.ts";
+import { type ApprovalTerms, ruleName } from "../../domain/policy/verdict.ts";
 import { foldTask, type NewUpdate, type TaskHeader, type TaskImage, type TaskUpdate } from "../../domain/task-log.ts";
 import { EngineState } from "../../domain/task-state.ts";
 import type { ApprovalRepository } from "../../store/approval-repository.ts";
@@ -80,7 +80,8 @@ export function createWaitingTasks(
       attempt: 0,
     };
     const { terms, principalId, policyVersion } = asked;
-    const { path: rule, description } = terms.rule;
+    const rule = ruleName(terms.rule);
+    const { description } = terms.rule;
     const now = runtime.now();
     const mostMs = (header.deadlineAt?.getTime() ?? Number.POSITIVE_INFINITY) - now.getTime();
     const waitMs = Math.max(0, Math.min(terms.expiresMs, mostMs));

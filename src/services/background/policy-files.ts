@@ -103,6 +103,8 @@ export async function startPolicyFiles(deps: PolicyFilesDeps): Promise<PolicyFil
       told = false;
       if (always) await runtime.wait(SETTLE_MS, stop.signal);
       await reload(always).catch((err: unknown) => {
+        // They look as they did, and yet they were not taken over.
+        told = true;
         if (!stop.signal.aborted) log.error({ err }, "the policy files could not be looked at; trying again");
       });
     }

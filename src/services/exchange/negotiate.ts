@@ -63,7 +63,7 @@ export function negotiate(deps: NegotiateDeps): Act<"negotiate"> {
   return async (asked, act) => {
     const { workspaceId } = act.context;
     const { correlationId } = act.message;
-    const { fit, cuts } = await possible(asked, act);
+    const { fit, cuts, isApprovedFirst } = await possible(asked, act);
     const strategy = strategyOf(asked)!;
     const seed = Math.floor(runtime.random() * 2 ** 32);
     const weights = weightsOf(asked) ?? (await deps.settings.of(workspaceId)).weights;
@@ -75,7 +75,12 @@ export function negotiate(deps: NegotiateDeps): Act<"negotiate"> {
         ? known.map((_, i) => i)
         : best(known, choose(known, strategy, options).scores, MOST_QUOTES);
     const round = await records.count(workspaceId, correlationId, ExchangeKind.NEGOTIATE);
-    const quoted = await Promise.all(nearest.map((i) => quote(fit[i]!, known[i]!, asked, act, round)));
+    // Before it is approved nobody hears of the work.
+    const quoteOf = (offer: Offer, candidate: Candidate): Promise<Quoted> | Quoted =>
+      isApprovedFirst && givesQuotes(offer.agent.card)
+        ? { offer, candidate, own: undefined, note: "The agent is not asked before the task is approved." }
+        : quote(offer, candidate, asked, act, round);
+    const quoted = await Promise.all(nearest.map((i) => quoteOf(fit[i]!, known[i]!)));
 
     const limits = {
       maxCostMicros: asked.maxCost === "" ? undefined : costMicros(asked.maxCost),
@@ -126,14 +131,17 @@ export function negotiate(deps: NegotiateDeps): Act<"negotiate"> {
     const about = asked.message ?? create(MessageSchema);
     const admitted = await deps.policy.admit(context, create(SendMessageRequestSchema), about, undefined);
     await deps.trust.load(context.workspaceId);
+    const judge = admitted.judge(RouteSource.EXTENSION);
     const { fit, cuts } = sift(named, {
       message: about,
-      judge: admitted.judge(RouteSource.EXTENSION),
+      judge,
       extensions: [...context.extensions, QUOTE_EXTENSION],
       wishes: { labels: asked.labels },
       distrust: distrustIn(deps.trust, context.workspaceId),
     });
-    return { fit: fit as Offer[], cuts: cuts as Cut[] };
+    // All of them, or none: who needs no approval comes first.
+    const isApprovedFirst = fit[0] !== undefined && judge?.of(fit[0]).effect === "REQUIRE_APPROVAL";
+    return { fit: fit as Offer[], cuts: cuts as Cut[], isApprovedFirst };
   }
 
   async function quote(

@@ -24,3 +24,20 @@ export function createBreather(runtime: Pick<Runtime, "elapsedMs">): <T>(work: (
     }
   };
 }
+
+/** Does work that is made of small steps, a few milliseconds at a time: between those, whatever else there is has its turn. */
+export function createStepper(runtime: Pick<Runtime, "elapsedMs">): <T>(steps: Generator<void, T>) => Promise<T> {
+  const breathe = createBreather(runtime);
+  return async (steps) => {
+    for (;;) {
+      const step = await breathe(() => {
+        const begun = runtime.elapsedMs();
+        for (;;) {
+          const next = steps.next();
+          if (next.done || runtime.elapsedMs() - begun > BUSY_MS) return next;
+        }
+      });
+      if (step.done) return step.value;
+    }
+  };
+}

@@ -1,6 +1,6 @@
 /** What keeps the process busy lets others have a turn. */
 import { expect, test } from "vitest";
-import { createBreather } from "../../../src/services/routing/breather.ts";
+import { createBreather, createStepper } from "../../../src/services/routing/breather.ts";
 
 function lab() {
   let nowMs = 0;
@@ -39,4 +39,34 @@ test("work that throws was work as well", async () => {
   });
   await Promise.all([expect(fails).rejects.toThrow("it failed"), piece("next", 1)]);
   expect(said).toEqual(["others", "next"]);
+});
+
+test("work in steps lets others have their turn between its pieces", async () => {
+  let nowMs = 0;
+  function* steps(): Generator<void, string> {
+    for (let i = 0; i < 10; i++) {
+      nowMs += 2;
+      yield;
+    }
+    return "done";
+  }
+  const inSteps = createStepper({ elapsedMs: () => nowMs });
+  let turns = 0;
+  let isDone = false;
+  const others = (async () => {
+    for (; !isDone; turns++) await new Promise((resolve) => setImmediate(resolve));
+  })();
+  expect(await inSteps(steps())).toBe("done");
+  isDone = true;
+  await others;
+  // Three steps are longer than a piece may be.
+  expect(turns).toBeGreaterThanOrEqual(3);
+});
+
+test("what fails in steps fails as it is", async () => {
+  // biome-ignore lint/correctness/useYield: it comes to none
+  function* fails(): Generator<void, never> {
+    throw new Error("broken");
+  }
+  await expect(createStepper({ elapsedMs: () => 0 })(fails())).rejects.toThrow("broken");
 });

@@ -1,0 +1,89 @@
+/** What a guarded writer makes of appends that come at once, and of a task that goes to another agent, apart from any database. */
+import { create } from "@bufbuild/protobuf";
+import { expect, test } from "vitest";
+import { StreamResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { statusUpdate } from "../../src/domain/agent-report.ts";
+import { SignalboxError } from "../../src/domain/errors.ts";
+import { applyUpdate, type NewUpdate, newImage, type TaskImage } from "../../src/domain/task-log.ts";
+import { createGuardedWriter, type ResultPolicy } from "../../src/services/guarded-writer.ts";
+import { systemRuntime } from "../../src/services/runtime.ts";
+import type { AppendOptions, MakeUpdates } from "../../src/services/task-append.ts";
+import type { TaskWriter } from "../../src/services/task-writer.ts";
+import { headerOf } from "../fixtures/task-header.ts";
+
+const { signal } = new AbortController();
+
+function open(results: Partial<ResultPolicy>, header: Parameters<typeof headerOf>[0] = {}) {
+  const image = newImage(headerOf(header));
+  const written: NewUpdate[] = [];
+  const inner: TaskWriter = {
+    image,
+    async append(make: MakeUpdates, { reroute, upstreamTaskId }: AppendOptions) {
+      for (const update of make(image)) {
+        written.push(update);
+        applyUpdate(image, { ...update, seq: image.seq + 1 });
+      }
+      if (reroute) Object.assign(image.header, { agentId: reroute.agentId, upstreamTaskId: reroute.upstreamTaskId });
+      if (upstreamTaskId !== undefined) image.header.upstreamTaskId = upstreamTaskId;
+      return "stored";
+    },
+    async seize() {},
+    async refresh() {},
+  };
+  const guard = {
+    results: {
+      load: () => undefined,
+      guards: () => true,
+      factsOf: async () => ({}),
+      decide: () => ({ effect: "ALLOW", rules: [] }),
+      ...results,
+    } satisfies ResultPolicy,
+    held: { read: async () => [], hold: async () => true },
+    maxBytes: 1_000_000,
+  };
+  const runtime = { ...systemRuntime(), wait: async () => {} };
+  return { written, image, writer: createGuardedWriter({ guard, runtime, replicaId: () => "r" }, inner) };
+}
+
+const chunk = (text: string): NewUpdate => {
+  const artifact = { artifactId: "a", parts: [{ content: { case: "text" as const, value: text } }] };
+  return {
+    kind: "artifact",
+    body: create(StreamResponseSchema, { payload: { case: "artifactUpdate", value: { artifact, append: true } } }),
+  };
+};
+const done = ({ header }: TaskImage): NewUpdate[] => [
+  statusUpdate(header, { state: TaskState.COMPLETED, timestamp: { seconds: 1n, nanos: 0 } as never }, "done"),
+];
+
+test("what is appended at once is written in order, however the policy is waited for", async () => {
+  const reasons = ["DATABASE_UNAVAILABLE", "POLICY_UNREADABLE", "DATABASE_UNAVAILABLE"];
+  const load = () => {
+    const reason = reasons.pop();
+    if (reason === undefined) return undefined;
+    return Promise.reject(new SignalboxError({ code: "UNAVAILABLE", reason, message: "not now" }));
+  };
+  const { writer, written } = open({ load, guards: () => false });
+  const append = (text: string) => writer.append(() => [chunk(text)], {}, signal);
+  const all = Promise.all(["one", "two", "three"].map(append));
+  // What nobody waits for must not fail unheard.
+  await new Promise((resolve) => setImmediate(resolve));
+  await all;
+  expect(written).toEqual(["one", "two", "three"].map(chunk));
+});
+
+test("what one agent said is not another's, though both call the task the same", async () => {
+  const { writer, written } = open({}, { upstreamTaskId: "task-1" });
+  await writer.append(() => [chunk("of the first")], {}, signal);
+  const reroute = {
+    agentId: "second",
+    capabilityId: undefined,
+    upstreamTaskId: "task-1",
+    upstreamContextId: undefined,
+  };
+  await writer.append(() => [], { reroute: reroute as never, forgetUpstream: true }, signal);
+  await writer.append(() => [chunk("of the second")], {}, signal);
+  await writer.append(done, {}, signal);
+  expect(written.map(({ kind }) => kind)).toEqual(["artifact", "status"]);
+  expect(written[0]).toEqual(chunk("of the second"));
+});
