@@ -196,8 +196,7 @@ class GuardedWriter implements GuardedTaskWriter {
     let why: string | undefined;
     let updates: readonly NewUpdate[] = [];
     const verdict = (image: TaskImage) => {
-      updates = [...released(this.#held), ...make(withHeld(image, this.#held))];
-      const updates = [...released(this.#held), ...make(this.#withHeld(image))];
+      updates = [...released(this.#held), ...make(this.#withHeld(image))];
       const { effect, rules } = guard.results.decide(workspaceId, { ...facts, ...outputFacts(image, updates) });
       why = effect === "ALLOW" ? undefined : told(rules[0]);
       return why === undefined ? updates : [];
