@@ -100,7 +100,9 @@ function approvalsTable(found: readonly Approval[]): string {
     one.capabilityId || "-",
     one.principalId,
     one.createTime ? age(timestampDate(one.createTime), now) : "",
+    one.state === ApprovalState.PENDING && one.expireTime ? age(now, timestampDate(one.expireTime)) : "-",
     one.description || one.rule,
+    one.taskId,
   ]);
-  return table(["APPROVAL", "STATE", "AGENT", "CAPABILITY", "ASKED BY", "AGE", "BECAUSE"], rows);
+  return table(["APPROVAL", "STATE", "AGENT", "CAPABILITY", "ASKED BY", "AGE", "LEFT", "BECAUSE", "TASK"], rows);
 }

@@ -66,7 +66,7 @@ async function sendAndShow(
   }
   if (!isTask) return;
   const state = answer.status?.state ?? TaskState.UNSPECIFIED;
-  if (!flags.json) io.err(answerHint(answer.id, state));
+  if (!flags.json) io.err(answerHint(answer.id, state, answer.status?.message));
   if (isFailure(state)) cli.exitCode = 1;
 }
 

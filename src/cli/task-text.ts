@@ -115,7 +115,20 @@ export function createUpdateTeller(): UpdateTeller {
 export const isFailure = (state: TaskState): boolean =>
   state === TaskState.FAILED || state === TaskState.REJECTED || state === TaskState.CANCELED;
 
-/** How to answer a task that waits for its client; empty for any other. */
-export function answerHint(taskId: string, state: TaskState): string {
-  return state === TaskState.INPUT_REQUIRED ? `Answer with: signalbox send --task ${printable(taskId)} "..."\n` : "";
+/** How to answer a task that waits for its client, or for its approval; empty for any other. */
+export function answerHint(taskId: string, state: TaskState, question?: Message): string {
+  if (state !== TaskState.INPUT_REQUIRED) return "";
+  const approvalId = approvalIn(question);
+  if (approvalId !== undefined) return `Decide with: signalbox approvals approve ${printable(approvalId)}, or reject\n`;
+  return `Answer with: signalbox send --task ${printable(taskId)} "..."\n`;
+}
+
+/** The approval that a question is about. */
+function approvalIn(question: Message | undefined): string | undefined {
+  for (const { content } of question?.parts ?? []) {
+    if (content.case !== "data" || content.value.kind.case !== "structValue") continue;
+    const { approvalId } = content.value.kind.value.fields;
+    if (approvalId?.kind.case === "stringValue") return approvalId.kind.value;
+  }
+  return undefined;
 }

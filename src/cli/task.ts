@@ -3,6 +3,7 @@ import { toJson } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { type Command, InvalidArgumentError } from "commander";
 import {
+  type Message,
   type StreamResponse,
   StreamResponseSchema,
   type Task,
@@ -91,6 +92,7 @@ export async function showUpdates(
   const teller = createUpdateTeller();
   let taskId = "";
   let state: TaskState = TaskState.UNSPECIFIED;
+  let question: Message | undefined;
   try {
     for await (const update of updates) {
       io.out(options.json ? jsonLine(toJson(StreamResponseSchema, update)) : teller.tell(update));
@@ -98,11 +100,12 @@ export async function showUpdates(
       if (kind !== "task" && kind !== "statusUpdate") continue;
       taskId = kind === "task" ? value.id : value.taskId;
       state = value.status?.state ?? state;
+      question = value.status?.message;
     }
   } finally {
     if (!options.json) io.out(teller.end());
   }
-  if (!options.json) io.err(answerHint(taskId, state));
+  if (!options.json) io.err(answerHint(taskId, state, question));
   if (isFailure(state)) cli.exitCode = 1;
 }
 

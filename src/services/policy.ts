@@ -22,6 +22,8 @@ import type { Trust } from "./trust.ts";
 /** Decides about agents that may take a task. */
 export interface Judge {
   of(offer: Possible): Verdict;
+  /** As what it was decided so: of an agent that was named alone, what of its offers was refused, if anything was. */
+  readingOf(offer: Possible): Possible;
   /** What a client is told of an agent that is refused. */
   refusal(offer: Possible, verdict: Verdict): SignalboxError;
 }
@@ -101,10 +103,17 @@ export function createPolicy({ policies, trust, runtime, onVerdict }: PolicyDeps
 
   function judgeBy(active: ActivePolicy, asked: Facts, workspaceId: string, source: RouteSource): Judge | undefined {
     if (!active.compiled.matters("CANDIDATE")) return undefined;
+    function decideOne(offer: Possible): Verdict {
+      const reputation = trust.score(workspaceId, offer.agent.agentId, offer.capability?.capabilityId);
+      return decide(active, "CANDIDATE", candidateFacts(asked, offer, source, reputation));
+    }
     return {
-      of(offer) {
-        const reputation = trust.score(workspaceId, offer.agent.agentId, offer.capability?.capabilityId);
-        return decide(active, "CANDIDATE", candidateFacts(asked, offer, source, reputation));
+      of: (offer) => strictest(readings(offer).map(decideOne)),
+      readingOf(offer) {
+        const all = readings(offer);
+        if (all.length === 1) return offer;
+        const verdicts = all.map(decideOne);
+        return all[verdicts.indexOf(strictest(verdicts))]!;
       },
       refusal: ({ agent }, verdict) =>
         policyDenied(active, verdict, `Policy does not let agent "${agent.agentId}" take this`),
@@ -115,8 +124,9 @@ export function createPolicy({ policies, trust, runtime, onVerdict }: PolicyDeps
     return {
       judge,
       note(decision, chosen, source) {
-        const verdict = judge(source)?.of(chosen);
-        decision.policyFacts = keptFacts(asked, chosen, source, decision);
+        const by = judge(source);
+        const verdict = by?.of(chosen);
+        decision.policyFacts = keptFacts(asked, by ? by.readingOf(chosen) : chosen, source, decision);
         if (verdict) decision.policy = decisionOf(active, "CANDIDATE", verdict);
         return verdict?.approval;
       },
@@ -157,6 +167,21 @@ export function createPolicy({ policies, trust, runtime, onVerdict }: PolicyDeps
       if (verdict?.effect === "DENY") throw judge!.refusal(agent, verdict);
     },
   };
+}
+
+/**
+ * Whoever names an agent alone asks for anything that it does: it must be allowed for all that it offers, and for what is none
+ * of that.
+ */
+const readings = (offer: Possible): readonly Possible[] =>
+  offer.capability || !offer.among
+    ? [offer]
+    : [offer, ...offer.among.map((capability) => ({ agent: offer.agent, capability }))];
+
+/** The first of those that allow least. */
+function strictest(verdicts: readonly Verdict[]): Verdict {
+  const first = (effect: Verdict["effect"]) => verdicts.find((verdict) => verdict.effect === effect);
+  return first("DENY") ?? first("REQUIRE_APPROVAL") ?? verdicts[0]!;
 }
 
 /** What is known of any request. It is kept with its task also where there is no policy, so that one can be tried on it later. */

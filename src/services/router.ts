@@ -27,7 +27,7 @@ import { distrustIn } from "./routing/distrust.ts";
 import { type FallbackDeps, type Found, findWithFallback, nextInChain, type Quest } from "./routing/fallback.ts";
 import { NoRouteError, noRoute, nothingFits } from "./routing/no-route.ts";
 import type { Ask, Cut, Possible } from "./routing/offers.ts";
-import { atAgent, atTarget, elsewhere, type ResolvedTarget, type Search } from "./routing/searches.ts";
+import { alone, atAgent, atTarget, elsewhere, type ResolvedTarget, type Search } from "./routing/searches.ts";
 import { traceOf } from "./routing/steer.ts";
 import { textOf } from "./routing/text.ts";
 import type { WorkspaceRouting, WorkspaceSettings } from "./routing/workspace-settings.ts";
@@ -218,7 +218,7 @@ export function createRouter(deps: RouterDeps): Router {
     { agents, ask: { wishes, message } }: Quest,
   ): Promise<Search[]> {
     if (named) {
-      return [atTarget(addressTarget === undefined ? RouteSource.TENANT : RouteSource.ADDRESS, named, wishes)];
+      return [atTarget(addressTarget === undefined ? RouteSource.TENANT : RouteSource.ADDRESS, named, wishes, agents)];
     }
     const { agent: agentId, capability: capabilityId } = wishes;
     if (agentId !== undefined) {
@@ -317,7 +317,9 @@ export function createRouter(deps: RouterDeps): Router {
 
   async function offer(task: TaskHeader): Promise<Possible | undefined> {
     const agent = await directory.agent(task.workspaceId, task.agentId);
-    return agent && { agent, capability: await capabilityOf(task) };
+    if (!agent) return undefined;
+    if (task.capabilityId === undefined) return alone(agent, await directory.agents(task.workspaceId));
+    return { agent, capability: await capabilityOf(task) };
   }
 
   return {

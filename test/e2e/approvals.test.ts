@@ -168,7 +168,7 @@ test("the command line lists, shows and decides", async () => {
   };
   expect((await signalbox("approvals", "list")).out).toMatch(
     new RegExp(
-      `^APPROVAL +STATE .*\\n(.*\\n)*${approvalId} +pending +puppet +pay +anonymous +\\d+s +Payments are looked`,
+      `^APPROVAL +STATE .*\\n(.*\\n)*${approvalId} +pending +puppet +pay +anonymous +\\d+s +\\S+ +Payments are looked`,
     ),
   );
   expect((await signalbox("approvals", "get", approvalId)).out).toMatch(/\nRule +rules\[0\]\n/);

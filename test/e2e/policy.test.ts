@@ -115,6 +115,15 @@ describe("a request", () => {
     expect(await heardBy(client.send("hello", { capability: "sing" }))).toBe("cid");
   });
 
+  test("for an agent by its name alone is refused where anything is that the agent offers", async () => {
+    await policy({ effect: "DENY", when: { capability_id: "sing" }, description: "No songs" });
+    const error = await refusal(client.send("hello", { agent: "cid" }));
+    expect(infoOf(error)).toMatchObject({ reason: "POLICY_DENIED", metadata: { rule: "rules[0]" } });
+    expect(await heardBy(client.send("hello", { agent: "ann" }))).toBe("ann");
+    const kept = await decisionOf(client.send("hello", { agent: "ann" }));
+    expect(kept).toMatchObject({ agentId: "ann", policy: { effect: ALLOW } });
+  });
+
   test("falls back only to whom the policy allows", async () => {
     const steps = (agentId: string) => ({ target: { case: "agentId" as const, value: agentId } });
     const fallbackChain = ["ben", "cid"].map((agentId) => ({

@@ -15,6 +15,8 @@ import type { Trouble, Troubles } from "./availability.ts";
 export interface Possible {
   readonly agent: AgentRecord;
   readonly capability: Capability | undefined;
+  /** All that it offers, where it alone was named: whatever of it the agent makes of the task. */
+  readonly among?: readonly Capability[] | undefined;
 }
 
 /** What of a request decides whether an agent can take it. */

@@ -25,10 +25,15 @@ export interface Search {
 }
 
 /** In what an address or a tenant names. The message may narrow it. */
-export function atTarget(source: RouteSource, named: ResolvedTarget, wishes: RoutingWishes): Search {
+export function atTarget(
+  source: RouteSource,
+  named: ResolvedTarget,
+  wishes: RoutingWishes,
+  agents: WorkspaceAgents,
+): Search {
   if (named.kind === "agent") {
     if (wishes.agent !== undefined && wishes.agent !== named.agent.agentId) throw contradiction("agent");
-    return { source, offers: [{ agent: named.agent, capability: undefined }], isNamed: true };
+    return { source, offers: [alone(named.agent, agents)], isNamed: true };
   }
   const { capabilityId, offers } = named;
   if (wishes.capability !== undefined && wishes.capability !== capabilityId) throw contradiction("capability");
@@ -39,14 +44,10 @@ export function atTarget(source: RouteSource, named: ResolvedTarget, wishes: Rou
 }
 
 /** At an agent that the message names. */
-export function atAgent(
-  agent: AgentRecord,
-  { byCapability }: WorkspaceAgents,
-  capabilityId: string | undefined,
-): Search {
+export function atAgent(agent: AgentRecord, agents: WorkspaceAgents, capabilityId: string | undefined): Search {
   const source = RouteSource.EXTENSION;
-  if (capabilityId === undefined) return { source, offers: [{ agent, capability: undefined }], isNamed: true };
-  const offers = byCapability.get(capabilityId)?.filter((offer) => offer.agent.agentId === agent.agentId) ?? [];
+  if (capabilityId === undefined) return { source, offers: [alone(agent, agents)], isNamed: true };
+  const offers = agents.byCapability.get(capabilityId)?.filter((offer) => offer.agent.agentId === agent.agentId) ?? [];
   if (offers.length === 0) throw notOfferedBy(agent.agentId, capabilityId, capabilityTenant(capabilityId));
   return { source, capabilityId, offers, isNamed: true };
 }
@@ -65,11 +66,18 @@ export function elsewhere(agents: WorkspaceAgents, wishes: RoutingWishes, messag
   else if (agents.defaultAgent)
     searches.push({
       source: RouteSource.DEFAULT,
-      offers: [{ agent: agents.defaultAgent, capability: undefined }],
+      offers: [alone(agents.defaultAgent, agents)],
       matches,
     });
   return searches;
 }
+
+/** An agent, for whatever it makes of the task. */
+export const alone = (agent: AgentRecord, { capabilities }: WorkspaceAgents): Possible => ({
+  agent,
+  capability: undefined,
+  among: capabilities.get(agent.agentId),
+});
 
 /** Each agent once, with the first of its capabilities that has the labels; one that has none is cut for it. */
 function oneOfEach({ byId, capabilities }: WorkspaceAgents, labels: Labels): Possible[] {
