@@ -119,7 +119,7 @@ describe("health", () => {
           database: ok,
           grpcListener: ok,
           lease: { ...ok, replicaId: expect.stringMatching(/^[0-9a-f]{12}$/), leftMs: expect.any(Number) },
-          outbox: { ...ok, duties: [{ duty: "push" }] },
+          outbox: { ...ok, duties: [{ duty: "push" }, { duty: "reputation" }] },
           agents: { registered: 3 },
         },
       },
