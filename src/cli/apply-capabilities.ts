@@ -1,6 +1,6 @@
 /** Capabilities of a file for `signalbox apply`. */
 import { isDeepStrictEqual } from "node:util";
-import { type Capability, CapabilitySchema } from "../../gen/signalbox/v1/registry_pb.ts";
+import { Access, type Capability, CapabilitySchema } from "../../gen/signalbox/v1/registry_pb.ts";
 import type { ConfigProblem } from "../config/config-error.ts";
 import { capabilitiesOf } from "../domain/capability.ts";
 import { capabilityViolations } from "../domain/capability-rules.ts";
@@ -43,7 +43,8 @@ async function applyCapability({ registry }: SignalboxClient, wanted: Capability
     // The server shows what was said and what the card says as one. What was said now would make the same of the card, or not.
     const made = (said: Capability) =>
       capabilitiesOf(agentId, agent.card!, [said]).find((each) => each.capabilityId === capabilityId);
-    if (isDeepStrictEqual(made(wanted), made(current))) return "unchanged";
+    const said = current.accessDeclared ? current : { ...current, access: Access.UNSPECIFIED };
+    if (isDeepStrictEqual(made(wanted), made(said))) return "unchanged";
   }
   if (!dryRun) await registry.addCapability({ agentId, capability: wanted });
   return current ? "configured" : "created";

@@ -116,7 +116,8 @@ function capabilityText(capability: Capability): string {
   ]);
 }
 
-const accessName = ({ access }: Capability): string => (access === Access.READ ? "READ" : "WRITE");
+const accessName = ({ access, accessDeclared }: Capability): string =>
+  accessDeclared ? (access === Access.READ ? "READ" : "WRITE") : "-";
 
 const labelsText = ({ labels }: Capability): string =>
   Object.entries(labels)

@@ -87,9 +87,26 @@ class GuardedWriter implements GuardedTaskWriter {
 
   append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
     if (this.#isGuarded === undefined && !this.#turn) this.#lookAtOnce();
-    if (this.#isGuarded === false) return this.#inner.append(make, options, signal);
-    const done = (this.#turn ?? Promise.resolve()).then(() => this.#append(make, options, signal));
-    this.#turn = done.catch(() => {});
+    // What waits for its turn still is not overtaken.
+    if (this.#isGuarded === false && !this.#turn) return this.#inner.append(make, options, signal);
+    const before = this.#turn ?? Promise.resolve();
+    const { promise: turn, resolve: pass } = Promise.withResolvers<void>();
+    const done = before.then(async () => {
+      try {
+        if (this.#isGuarded === undefined) await this.#look(signal);
+        if (this.#isGuarded) return await this.#append(make, options, signal);
+        const written = this.#inner.append(make, options, signal);
+        // It has its place there: the next may join it.
+        pass();
+        return await written;
+      } finally {
+        pass();
+      }
+    });
+    this.#turn = turn;
+    void turn.then(() => {
+      if (this.#turn === turn) this.#turn = undefined;
+    });
     return done;
   }
 
@@ -141,8 +158,6 @@ class GuardedWriter implements GuardedTaskWriter {
   }
 
   async #append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
-    if (this.#isGuarded === undefined) await this.#look(signal);
-    if (this.#isGuarded === false) return this.#inner.append(make, options, signal);
     const { gather: _, ...alone } = options;
     const updates = make(this.#withHeld(this.image));
     const sifted = sift(this.image, updates);

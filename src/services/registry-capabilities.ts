@@ -60,7 +60,13 @@ export function createRegistryCapabilities({
       refuse(capabilityViolations(capability, "capability"));
       if (!isDnsLabel(agentId)) throw agentNotFound(agentId);
       // What only we say is not stored: it may be another tomorrow.
-      const given = clone(CapabilitySchema, { ...capability, agentId: "", skillId: "", standing: undefined });
+      const given = clone(CapabilitySchema, {
+        ...capability,
+        agentId: "",
+        skillId: "",
+        standing: undefined,
+        accessDeclared: false,
+      });
       const { capabilityId } = given;
       const digest = hash("sha256", toBinary(CapabilitySchema, given), "hex");
       const deed = { action: "capability.put", targetType: "capability", targetId: capabilityId };

@@ -83,6 +83,7 @@ export function capabilityView(capability: Capability, standing?: StandingNow) {
     maxConcurrency,
     serviceLevel: { maxLatencyMs: BigInt(maxLatencyMs), availability },
     access: Access[capability.access],
+    accessDeclared: capability.isAccessDeclared,
     safeToRepeat,
     labels: { ...capability.labels },
     cacheTtlMs: BigInt(capability.cacheTtlMs),

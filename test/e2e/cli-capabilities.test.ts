@@ -63,7 +63,7 @@ describe("capabilities", () => {
     const { code, out } = await signalbox("capabilities", "list");
     expect(code).toBe(0);
     expect(out).toMatch(
-      /^CAPABILITY +AGENT +NAME +ACCESS +COST +TAGS +LABELS\ncook +cook +cook +WRITE +test\nplan +tour +Plan journeys +WRITE +travel\n$/,
+      /^CAPABILITY +AGENT +NAME +ACCESS +COST +TAGS +LABELS\ncook +cook +cook +- +test\nplan +tour +Plan journeys +- +travel\n$/,
     );
     const { capabilities } = JSON.parse((await signalbox("capabilities", "list", "--agent", "tour", "--json")).out);
     expect(capabilities).toMatchObject([{ capabilityId: "plan", agentId: "tour", access: "ACCESS_WRITE" }]);
