@@ -10,7 +10,7 @@ import { createSignalboxClient, type SignalboxClient } from "../../src/sdk/clien
 import { startRemotePuppet } from "../agents/remote-puppet.ts";
 import { reaches } from "../e2e/journal.ts";
 import { startTestApp } from "../e2e/running-app.ts";
-import { createDatabase, pgliteDirectory } from "../store/backends.ts";
+import { createDatabase, pgliteDirectory, SERVER_BACKENDS } from "../store/backends.ts";
 import { randomFrom } from "./random.ts";
 import { asTask, statusOf } from "./said.ts";
 import { startServer } from "./server-process.ts";
@@ -131,47 +131,43 @@ test("the agent never has more tasks at once than its limit, and all of them end
   expect(acknowledged.size).toBeGreaterThan(SENT_IN_ROUND);
 });
 
-test.each(["pglite", "postgres"] as const)(
-  "what waits goes on after kill -9 on %s",
-  { timeout: 90_000 },
-  async (backend) => {
-    const dataDir = await pgliteDirectory();
-    const database = backend === "postgres" ? await createDatabase() : undefined;
-    const puppet = await startRemotePuppet();
-    const start = () =>
-      startServer({
-        "data.dir": dataDir,
-        "lease.ms": String(LEASE_MS),
-        ...(database && { "database.url": database.url }),
-      });
-    let server = await start();
-    onTestFinished(async () => {
-      server.signal("SIGKILL");
-      await server.exit;
-      await puppet.close();
-      await database?.drop();
-      await rm(dataDir, { recursive: true, force: true });
+test.each(SERVER_BACKENDS)("what waits goes on after kill -9 on %s", { timeout: 90_000 }, async (backend) => {
+  const dataDir = await pgliteDirectory();
+  const database = backend === "postgres" ? await createDatabase() : undefined;
+  const puppet = await startRemotePuppet();
+  const start = () =>
+    startServer({
+      "data.dir": dataDir,
+      "lease.ms": String(LEASE_MS),
+      ...(database && { "database.url": database.url }),
     });
-    const source = { case: "card", value: puppet.card } as const;
-    await server.client.registry.registerAgent({ agentId: "puppet", source, maxConcurrency: 1 });
-    const ids: string[] = [];
-    for (const text of ["0", "1", "2"]) ids.push(asTask(await server.client.send(text, { wait: false })).id);
-    const busy = await puppet.turn();
-    busy.name();
-    await reaches(server.client, ids[0]!, "WORKING");
-
+  let server = await start();
+  onTestFinished(async () => {
     server.signal("SIGKILL");
     await server.exit;
-    server = await start();
-    await puppet.subscribed();
-    expect(puppet.heard).toEqual(["0"]);
-    busy.status("COMPLETED");
-    for (const text of ["1", "2"]) {
-      const turn = await puppet.turn();
-      expect(turn.text).toBe(text);
-      turn.name();
-      turn.status("COMPLETED");
-    }
-    for (const id of ids) expect(statusOf(await server.client.waitFor(id))).toBe("COMPLETED");
-  },
-);
+    await puppet.close();
+    await database?.drop();
+    await rm(dataDir, { recursive: true, force: true });
+  });
+  const source = { case: "card", value: puppet.card } as const;
+  await server.client.registry.registerAgent({ agentId: "puppet", source, maxConcurrency: 1 });
+  const ids: string[] = [];
+  for (const text of ["0", "1", "2"]) ids.push(asTask(await server.client.send(text, { wait: false })).id);
+  const busy = await puppet.turn();
+  busy.name();
+  await reaches(server.client, ids[0]!, "WORKING");
+
+  server.signal("SIGKILL");
+  await server.exit;
+  server = await start();
+  await puppet.subscribed();
+  expect(puppet.heard).toEqual(["0"]);
+  busy.status("COMPLETED");
+  for (const text of ["1", "2"]) {
+    const turn = await puppet.turn();
+    expect(turn.text).toBe(text);
+    turn.name();
+    turn.status("COMPLETED");
+  }
+  for (const id of ids) expect(statusOf(await server.client.waitFor(id))).toBe("COMPLETED");
+});

@@ -89,3 +89,16 @@ export async function administer(url: string, text: string): Promise<void> {
     await client.end();
   }
 }
+
+const ALL = ["pglite", "postgres"] as const;
+const isThorough = process.env.SIGNALBOX_TEST_BACKENDS === "all";
+
+/**
+ * For suites of whole servers whose subject is the same on both databases, and takes long: they run on PostgreSQL, which several
+ * servers share. What the store does is tested on both, and so is what only PGlite can lose. SIGNALBOX_TEST_BACKENDS=all runs
+ * them on PGlite as well.
+ */
+export const SERVER_BACKENDS: readonly Database["backend"][] = isThorough ? ALL : ["postgres"];
+
+/** The same for suites whose subject is what clients see: they run on PGlite, which a server has when nothing is said. */
+export const CLIENT_BACKENDS: readonly Database["backend"][] = isThorough ? ALL : ["pglite"];
