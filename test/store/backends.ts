@@ -19,16 +19,16 @@ export interface BackendContext {
   readonly db: Database;
 }
 
+const ALL: readonly Database["backend"][] = ["pglite", "postgres"];
+
 /** `empty` leaves the migrations out. */
 export function describeEachBackend(
   name: string,
   suite: (context: BackendContext) => void,
-  options: { empty?: boolean } = {},
+  options: { empty?: boolean; backends?: readonly Database["backend"][] } = {},
 ): void {
-  describe.each([
-    ["pglite", temporaryPglite],
-    ["postgres", temporaryPostgres],
-  ] as const)(`${name} on %s`, (backend, open) => {
+  describe.each(options.backends ?? ALL)(`${name} on %s`, (backend) => {
+    const open = backend === "pglite" ? temporaryPglite : temporaryPostgres;
     let opened: { db: Database; remove(): Promise<void> } | undefined;
     beforeAll(async () => {
       opened = await open(options.empty ?? false);
@@ -90,7 +90,6 @@ export async function administer(url: string, text: string): Promise<void> {
   }
 }
 
-const ALL = ["pglite", "postgres"] as const;
 const isThorough = process.env.SIGNALBOX_TEST_BACKENDS === "all";
 
 /**
@@ -102,3 +101,7 @@ export const SERVER_BACKENDS: readonly Database["backend"][] = isThorough ? ALL 
 
 /** The same for suites whose subject is what clients see: they run on PGlite, which a server has when nothing is said. */
 export const CLIENT_BACKENDS: readonly Database["backend"][] = isThorough ? ALL : ["pglite"];
+
+/** A suite of what stands on the store, on PostgreSQL; see SERVER_BACKENDS. */
+export const describeOnStore = (name: string, suite: (context: BackendContext) => void): void =>
+  describeEachBackend(name, suite, { backends: SERVER_BACKENDS });
