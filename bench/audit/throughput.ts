@@ -24,7 +24,7 @@ ${Array.from(
   - {effect: DENY, scope: CAPABILITY, when: {capability_id: clerk, cost: {">": 1}}}
   - {effect: DENY, scope: AGENT, when: {agent_id: clerk, delegation_depth: {">": 3}}}
   - {effect: DENY, scope: GLOBAL, when: {message_bytes: {">": 1000000}}}
-  - {effect: REQUIRE, scope: CAPABILITY, when: {capability_id: clerk}, then: {minimum_reputation: 0.3}}
+  - {effect: REQUIRE, scope: CAPABILITY, when: {capability_id: clerk}, then: {effect: DENY, when: {reputation_score: {"<": 0.3}}}}
 budgets:
   - {agent_id: clerk, capability_id: clerk, daily_limit: 1000000}
   - {principal_id: "*", hourly_tasks: 100000000, monthly_limit: 10000000}
