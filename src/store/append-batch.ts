@@ -129,15 +129,16 @@ const wants = (flag: number): string => `(i.flags & ${flag} <> 0)`;
 const TAKES = `(${wants(TAKE)} or (t.lease_owner is null and coalesce(i.state, 0) in (${LEASED})))`;
 
 const APPEND = statementForms(
-  "task-append-v7",
+  "task-append-v8",
   ({ isAudited, approves }) => `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::int[], $7::timestamptz[],
                            $8::int[], $9::smallint[], $10::smallint[], $11::bytea[], $12::float8[], $13::bytea[],
-                           $14::text[], $15::text[], $16::text[], $17::text[], $18::bytea[]${isAudited ? ", $33::text[]" : ""})
+                           $14::text[], $15::text[], $16::text[], $17::text[], $18::bytea[], $26::bigint[]
+                           ${isAudited ? ", $32::text[]" : ""})
       with ordinality
       as i(workspace_id, task_id, expected, fence, added, flags, at, from_states, state, a2a_state, status, wake_ms,
-           metadata, upstream_task_id, upstream_context_id, agent_id, capability_id, route_decision,
+           metadata, upstream_task_id, upstream_context_id, agent_id, capability_id, route_decision, cost,
            ${isAudited ? "entries, " : ""}ord)
     ), writer as (
       select exists (select from replicas where replica_id = $19 and died_at is null) as alive
@@ -175,24 +176,25 @@ const APPEND = statementForms(
         and not (${wants(ONLY_IF_HIDDEN)} and t.disclosed) and (w.alive or not ${TAKES})
         and (i.agent_id is null
              or (${wants(FORGET)} and i.added > 0 and coalesce(i.state, t.state) in (${AT_AGENT})))
-      returning i.ord, i.expected, i.at, t.workspace_id, t.task_id, t.disclosed, t.has_push, t.fence, t.attempt,
+      returning i.ord, i.expected, least(i.added, 1) as some, i.at, i.cost, t.workspace_id, t.task_id, t.disclosed, t.has_push, t.fence, t.attempt,
                 t.lease_owner, t.state, t.holds${isAudited ? ", i.entries" : ""}
     ), logged as (
       insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
       select c.workspace_id, c.task_id, c.expected + r.position, r.kind, r.body, r.cause, r.state, c.at, c.fence,
              c.attempt, $19
-      from unnest($20::bigint[], $21::bigint[], $22::smallint[], $23::bytea[], $24::text[], $25::smallint[])
-        as r(ord, position, kind, body, cause, state)
-      join changed c on c.ord = r.ord
+      -- One row for each, of which the planner expects a thousand. Of an update it expects one, and would therefore go through
+      -- the rows of all tasks for each of them instead of making a hash table.
+      from (select c.* from changed c cross join lateral generate_series(1, c.some) offset 0) c
+      join unnest($20::bigint[], $21::bigint[], $22::smallint[], $23::bytea[], $24::text[], $25::smallint[])
+        as r(ord, position, kind, body, cause, state) on r.ord = c.ord
     ), spent as (
       -- What chargeOf reckons, of the holds as they are now: tasks on its behalf may have drawn on them since they were read.
       select c.workspace_id, h.k as limit_key, h.r as replica_id, h.u as units,
              case when h.t = 'T' then case when c.state = ${EngineState.COMPLETED} or h.f then h.u else 0 end
-                  else least(h.u, greatest(0, coalesce(s.cost, case when c.state = ${EngineState.COMPLETED} or h.f
+                  else least(h.u, greatest(0, coalesce(c.cost, case when c.state = ${EngineState.COMPLETED} or h.f
                                                                     then h.d else 0 end) - coalesce(h.w, 0))) end as charged
       from changed c
       cross join lateral jsonb_to_recordset(c.holds) as h(k text, t text, u bigint, r text, d bigint, w bigint, f boolean)
-      left join unnest($26::bigint[], $27::bigint[]) as s(ord, cost) on s.ord = c.ord
       where c.state in (${ENDED}) and c.holds is not null
     ), settled as (
       insert into budget_settlements as b (workspace_id, limit_key, replica_id, written_by, released, charged, extra, overrun)
@@ -202,7 +204,7 @@ const APPEND = statementForms(
         select workspace_id, limit_key, replica_id, units - charged as released, charged, 0 as extra, 0 as overrun from spent
         union all
         select c.workspace_id, x.limit_key, x.replica_id, 0, 0, x.extra, x.overrun
-        from unnest($28::bigint[], $29::text[], $30::text[], $31::bigint[], $32::bigint[])
+        from unnest($27::bigint[], $28::text[], $29::text[], $30::bigint[], $31::bigint[])
           as x(ord, limit_key, replica_id, extra, overrun)
         join changed c on c.ord = x.ord where c.state in (${ENDED})
       ) outcomes
@@ -212,8 +214,8 @@ const APPEND = statementForms(
         -- The slice of a replica that is dead by now has no more than its tasks hold.
         extra = b.extra + case when b.is_closed then 0 else excluded.extra end,
         overrun = b.overrun + excluded.overrun + case when b.is_closed then excluded.extra else 0 end
-    )${isAudited ? `, ${chained("$34", "select workspace_id, task_id, at, entries, ord from changed")}` : ""}
-    ${approves ? SETTLED(isAudited ? "$35" : "$33") : ""}
+    )${isAudited ? `, ${chained("$33", "select workspace_id, task_id, at, entries, ord from changed")}` : ""}
+    ${approves ? SETTLED(isAudited ? "$34" : "$32") : ""}
     select w.alive, c.ord, c.disclosed, c.has_push, c.fence, c.attempt, c.lease_owner
     from writer w ${isAudited ? "cross join chained " : ""}left join changed c on true`,
 );
@@ -239,8 +241,7 @@ export async function appendBatch(
     }),
   );
   const rows = logs.flat();
-  const costs = sorted.flatMap(({ cost }, i) => (cost ? [{ ord: i + 1, cost }] : []));
-  const beyond = costs.flatMap(({ ord, cost }) => cost.beyond.map((one) => ({ ...one, ord })));
+  const beyond = sorted.flatMap(({ cost }, i) => cost?.beyond.map((one) => ({ ...one, ord: i + 1 })) ?? []);
   const approves = sorted.some(({ settles }) => settles);
   const stored = await db.query(APPEND({ isAudited, approves }), [
     textArray(sorted, (a) => a.workspaceId),
@@ -268,8 +269,7 @@ export async function appendBatch(
     byteaArray(rows, (r) => r.body),
     textArray(rows, (r) => encodeCause(r.update)),
     int2Array(rows, (r) => stateBrought(r.update)),
-    int8Array(costs, (c) => c.ord),
-    int8Array(costs, (c) => c.cost.micros),
+    int8Array(sorted, (a) => a.cost?.micros),
     int8Array(beyond, (b) => b.ord),
     textArray(beyond, (b) => b.key),
     textArray(beyond, (b) => b.replicaId),
