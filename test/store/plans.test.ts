@@ -32,6 +32,9 @@ interface Plan {
   "Relation Name"?: string;
   "Index Name"?: string;
   "Index Cond"?: string;
+  "Join Filter"?: string;
+  Alias?: string;
+  "Plan Rows": number;
   "Parent Relationship"?: string;
   Plans?: Plan[];
 }
@@ -192,6 +195,9 @@ function faults({ Plans = [], ...plan }: Plan, joined = false): string[] {
     if (!first && !SOUGHT[index]?.test(condition ?? "")) found.push(`${index} for ${condition}`);
     if (index === "tasks_due" && plan["Parent Relationship"] === "Inner") found.push("tasks_due for one task");
   }
+  // The rows of a batch's logs, all of them for each of its tasks: that costs the square of the batch.
+  const again = Plans.some((child) => child.Alias === "r" && child["Plan Rows"] > 1);
+  if (again && type === "Nested Loop" && plan["Join Filter"]) found.push("a batch's rows again for each task");
   const joins = type === "Hash Join" || type === "Merge Join";
   for (const child of Plans) {
     const apart = /^(InitPlan|SubPlan)$/.test(child["Parent Relationship"] ?? "");
