@@ -1,13 +1,19 @@
-/**
- * What governing costs a task: the same server with policy, budgets, reputation and audit, and without, in the process and on one
- * PostgreSQL.
- */
+/** What governing costs a task: the same server with policy, budgets, reputation and audit, and without, on one PostgreSQL. */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { create } from "@bufbuild/protobuf";
+import { AddCapabilityRequestSchema, RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
+import { capabilityTenant } from "../../src/domain/target.ts";
+import { call } from "../lab/grpc.ts";
+import type { InFlight } from "../lab/keep-in-flight.ts";
 import type { Findings, Lab } from "../lab/lab.ts";
 import { atLeast, type Goal } from "../lab/report.ts";
 import { type Contestant, roundsText, takeTurns, times, type Work } from "../tasks/contest.ts";
+import { type A2AAddress, grpcSend } from "../tasks/send.ts";
+
+/** The agent, and its capability. */
+const CLERK = "clerk";
 
 const IN_FLIGHT = [64, 512];
 const LEAST = 0.7;
@@ -45,24 +51,47 @@ async function writePolicy(stack: AsyncDisposableStack): Promise<string> {
 
 export async function throughput(lab: Lab): Promise<Findings> {
   await using stack = new AsyncDisposableStack();
-  const enter = async (name: string, settings: readonly string[]): Promise<Contestant> => {
-    const databaseUrl = await lab.database.createDatabase();
-    const server = stack.use(await lab.start("signalbox-in-process", databaseUrl, ...settings));
-    return { name, server, databaseUrl, run: (load) => server.ask<Work>(load), rounds: [], answered: 0 };
-  };
-  const governed = await enter("on", on(await writePolicy(stack)));
-  const off = await enter("off", OFF);
+  const governed = on(await writePolicy(stack));
   const goals: Goal[] = [];
   const figures: [string, string][] = [];
-  for (const inFlight of IN_FLIGHT) {
-    for (const contestant of [governed, off]) contestant.rounds = [];
-    await takeTurns([governed, off], inFlight, lab);
-    const ratio = times(governed, off);
-    goals.push(atLeast(`whole tasks, ${inFlight} in flight: governed / not governed`, ratio, LEAST, "ratio"));
-    for (const { name, rounds } of [governed, off]) {
-      const what = "policy, budgets, reputation and audit";
-      figures.push([`whole tasks, ${inFlight} in flight, ${what} ${name}`, roundsText(rounds)]);
+  for (const [title, enter] of [
+    ["gRPC", overGrpc],
+    ["in process", inProcess],
+  ] as const) {
+    await using own = new AsyncDisposableStack();
+    const contestants = [await enter("on", governed, lab, own), await enter("off", OFF, lab, own)] as const;
+    for (const inFlight of IN_FLIGHT) {
+      for (const contestant of contestants) contestant.rounds = [];
+      await takeTurns(contestants, inFlight, lab);
+      const what = `whole tasks, ${title}, ${inFlight} in flight`;
+      const ratio = times(...contestants);
+      // What a task costs in all is what those have who send it.
+      if (enter === overGrpc) goals.push(atLeast(`${what}: governed / not governed`, ratio, LEAST, "ratio"));
+      else
+        figures.push([`${what}: governed / not governed`, `${ratio.toFixed(2)}, without anything that a call costs`]);
+      for (const { name, rounds } of contestants) figures.push([`${what}, governed: ${name}`, roundsText(rounds)]);
     }
   }
   return { goals, figures };
 }
+
+type Enter = (name: string, settings: readonly string[], lab: Lab, stack: AsyncDisposableStack) => Promise<Contestant>;
+
+/** Sends to the capability, which costs something. */
+const overGrpc: Enter = async (name, settings, lab, stack) => {
+  const databaseUrl = await lab.database.createDatabase();
+  const server = stack.use(await lab.start<A2AAddress>("signalbox", CLERK, databaseUrl, ...settings));
+  const capability = { capabilityId: CLERK, costPerTask: "0.01" };
+  const request = create(AddCapabilityRequestSchema, { agentId: CLERK, capability });
+  await call(server.address, RegistryService.method.addCapability, request);
+  const send = await grpcSend(server.address, capabilityTenant(CLERK));
+  const run = (load: InFlight) => lab.load.run(send, load, lab.signal);
+  return { name, server, databaseUrl, run, rounds: [], answered: 0 };
+};
+
+/** The same, by a function call. */
+const inProcess: Enter = async (name, settings, lab, stack) => {
+  const databaseUrl = await lab.database.createDatabase();
+  const server = stack.use(await lab.start("signalbox-in-process", databaseUrl, ...settings));
+  return { name, server, databaseUrl, run: (load) => server.ask<Work>(load), rounds: [], answered: 0 };
+};

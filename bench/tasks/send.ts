@@ -17,14 +17,15 @@ export interface A2AAddress extends ServerAddress {
   httpUrl: string;
 }
 
-export function messageOf(text: string): SendMessageRequest {
+export function messageOf(text: string, tenant = ""): SendMessageRequest {
   const parts = [{ content: { case: "text", value: text } } as const];
-  return create(SendMessageRequestSchema, { message: { messageId: crypto.randomUUID(), role: Role.USER, parts } });
+  const message = { messageId: crypto.randomUUID(), role: Role.USER, parts };
+  return create(SendMessageRequestSchema, { message, tenant });
 }
 
 /** Over gRPC. One call is made first and looked at: a gRPC server may answer HTTP 200 and fail. */
-export async function grpcSend(address: A2AAddress): Promise<LoadRequest> {
-  const request = messageOf("Do it.");
+export async function grpcSend(address: A2AAddress, tenant?: string): Promise<LoadRequest> {
+  const request = messageOf("Do it.", tenant);
   const { payload } = await call(address, A2AService.method.sendMessage, request);
   const state = payload.case === "task" ? payload.value.status?.state : undefined;
   if (state !== TaskState.COMPLETED) throw new Error(`SendMessage over gRPC answers with a task that is ${state}`);
