@@ -88,18 +88,20 @@ class GuardedWriter implements GuardedTaskWriter {
   append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
     if (this.#isGuarded === undefined && !this.#turn) this.#lookAtOnce();
     // What waits for its turn still is not overtaken.
-    if (this.#isGuarded === false && !this.#turn) return this.#inner.append(make, options, signal);
+    if (this.#isGuarded === false && !this.#turn && !options.reroute) return this.#inner.append(make, options, signal);
     const before = this.#turn ?? Promise.resolve();
     const { promise: turn, resolve: pass } = Promise.withResolvers<void>();
     const done = before.then(async () => {
+      const { agentId } = this.image.header;
       try {
         if (this.#isGuarded === undefined) await this.#look(signal);
         if (this.#isGuarded) return await this.#append(make, options, signal);
         const written = this.#inner.append(make, options, signal);
-        // It has its place there: the next may join it.
-        pass();
+        // It has its place there: the next may join it, unless another agent says it.
+        if (!options.reroute) pass();
         return await written;
       } finally {
+        if (this.image.header.agentId !== agentId) this.#beginAnew();
         pass();
       }
     });
@@ -170,15 +172,13 @@ class GuardedWriter implements GuardedTaskWriter {
         return this.#withhold("it is larger than what may be held back (limits.held-bytes)", updates, alone, signal);
       await this.#hold(sifted, signal);
     }
-    const { agentId, upstreamTaskId } = this.image.header;
+    const { upstreamTaskId } = this.image.header;
     // What passes is made once: what the agent said is known by now, and would not be made again. What is not the agent's is.
     const again =
       sifted.held.length > 0 ? () => sifted.passing : (image: TaskImage) => sift(image, make(image)).passing;
     const outcome = await this.#inner.append(again, alone, signal);
-    const { header } = this.image;
-    // It begins anew, or with another agent, which may call it the same.
-    const isAnother = header.upstreamTaskId !== upstreamTaskId || header.agentId !== agentId;
-    if (upstreamTaskId !== undefined && isAnother) this.#forget();
+    // It begins anew.
+    if (upstreamTaskId !== undefined && this.image.header.upstreamTaskId !== upstreamTaskId) this.#forget();
     return outcome;
   }
 
@@ -242,6 +242,13 @@ class GuardedWriter implements GuardedTaskWriter {
     if (this.#held.length === 0) return image;
     if (!this.#view?.isOf(image)) this.#view = new HeldView(image);
     return this.#view.with(this.#held);
+  }
+
+  /** Another agent has the task: other rules may hold of it, and what is held is not its own, though it may call the task the same. */
+  #beginAnew(): void {
+    this.#isGuarded = undefined;
+    this.#facts = undefined;
+    this.#forget();
   }
 
   #forget(): void {
