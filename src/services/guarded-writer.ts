@@ -52,15 +52,9 @@ interface GuardDeps {
   replicaId: () => string;
 }
 
-export interface GuardedTaskWriter extends TaskWriter {
-  /** Whether what the agent says may be held back: then nothing else may tell it either. */
-  readonly holdsBack: boolean;
-}
+export const createGuardedWriter = (deps: GuardDeps, inner: TaskWriter): TaskWriter => new GuardedWriter(deps, inner);
 
-export const createGuardedWriter = (deps: GuardDeps, inner: TaskWriter): GuardedTaskWriter =>
-  new GuardedWriter(deps, inner);
-
-class GuardedWriter implements GuardedTaskWriter {
+class GuardedWriter implements TaskWriter {
   readonly #deps: GuardDeps;
   readonly #inner: TaskWriter;
   /** Undefined until it is known; false: everything is written as it comes. */

@@ -107,7 +107,7 @@ export function createRunners(deps: RunnersDeps): Runners {
     return new TaskRunner(runnerDeps, { writer, agent, client, log: ofTask, life });
   }
 
-  /** Only what agents say comes by runners: what the router says itself is not held back. */
+  /** All that a runner writes comes this way, and is judged, unless a client did it: the agent's words may be in what the router says. */
   function guarded(writer: TaskWriter, late: TaskLog): { writer: TaskWriter; log: TaskLog } {
     if (!deps.guard) return { writer, log: late };
     const guarding = createGuardedWriter({ ...deps, guard: deps.guard }, writer);

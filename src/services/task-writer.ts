@@ -48,6 +48,8 @@ export class LeaseLostError extends Error {
 export interface TaskWriter {
   /** The task as this writer knows it. */
   readonly image: TaskImage;
+  /** Whether what the agent says may be held back: then nothing else may tell it either. */
+  readonly holdsBack: boolean;
   /**
    * Stores what `make` makes of the image. `make` is called again when another writer was faster. Waits for a database
    * that is away as long as `signal` lets it.
@@ -82,6 +84,7 @@ export const createTaskWriter = (deps: WriterDeps, image: TaskImage): TaskWriter
 
 class LogWriter implements TaskWriter {
   image: TaskImage;
+  readonly holdsBack = false;
   readonly #deps: WriterDeps;
   #fence: number;
   readonly #waiting: Turn[] = [];

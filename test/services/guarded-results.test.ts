@@ -264,6 +264,19 @@ it("is forgotten when its client cancels the task", async () => {
   expect(await raw(a.db, "select 1 from held_updates")).toEqual([]);
 });
 
+it("is told to nobody who cancels the task in vain", async () => {
+  const [{ say, client }, { results }] = [scripted(), policy()];
+  const start = await openLab();
+  const cancel = () => Promise.reject(new AgentCallError("refused", "secret words"));
+  const a = await start({ ...client, cancel }, { results });
+  const begun = await a.begin();
+  say(status(WORKING), chunk("one", false));
+  await a.when(begun, isNamed);
+  const refused = a.cancel(await a.load(begun));
+  await expect(refused).rejects.toMatchObject({ reason: "TASK_NOT_CANCELABLE" });
+  await expect(refused).rejects.not.toThrow("secret");
+});
+
 it("ends its task when it is more than may be held", async () => {
   const [{ say, client }, { results }] = [scripted(), policy()];
   const start = await openLab();

@@ -16,9 +16,12 @@ const { signal } = new AbortController();
 function open(results: Partial<ResultPolicy>, header: Parameters<typeof headerOf>[0] = {}) {
   const image = newImage(headerOf(header));
   const written: NewUpdate[] = [];
+  const withheld: NewUpdate[] = [];
   const inner: TaskWriter = {
     image,
-    async append(make: MakeUpdates, { reroute, upstreamTaskId }: AppendOptions) {
+    holdsBack: false,
+    async append(make: MakeUpdates, { reroute, upstreamTaskId, ...options }: AppendOptions) {
+      withheld.push(...(options.withheld ?? []));
       for (const update of make(image)) {
         written.push(update);
         applyUpdate(image, { ...update, seq: image.seq + 1 });
@@ -39,10 +42,10 @@ function open(results: Partial<ResultPolicy>, header: Parameters<typeof headerOf
       ...results,
     } satisfies ResultPolicy,
     held: { read: async () => [], hold: async () => true },
-    maxBytes: 1_000_000,
+    maxBytes: 1_000,
   };
   const runtime = { ...systemRuntime(), wait: async () => {} };
-  return { written, image, writer: createGuardedWriter({ guard, runtime, replicaId: () => "r" }, inner) };
+  return { written, withheld, image, writer: createGuardedWriter({ guard, runtime, replicaId: () => "r" }, inner) };
 }
 
 const chunk = (text: string): NewUpdate => {
@@ -87,3 +90,4 @@ test("what one agent said is not another's, though both call the task the same",
   expect(written.map(({ kind }) => kind)).toEqual(["artifact", "status"]);
   expect(written[0]).toEqual(chunk("of the second"));
 });
+
