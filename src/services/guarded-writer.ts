@@ -162,8 +162,7 @@ class GuardedWriter implements TaskWriter {
     if (sifted.rests !== undefined || isAtRest) return this.#judge(make, alone, signal);
     if (sifted.held.length > 0) {
       const isTooMuch = this.#bytes + weigh(sifted.held) > this.#deps.guard.maxBytes;
-      if (isTooMuch)
-        return this.#withhold("it is larger than what may be held back (limits.held-bytes)", updates, alone, signal);
+      if (isTooMuch) return this.#withhold(TOO_MUCH, [...this.#held, ...updates], alone, signal);
       await this.#hold(sifted, signal);
     }
     const { upstreamTaskId } = this.image.header;
@@ -251,6 +250,9 @@ class GuardedWriter implements TaskWriter {
     this.#view = undefined;
   }
 }
+
+/** Why an output is withheld of which more was said than is kept until the verdict. */
+const TOO_MUCH = "it is larger than what may be held back (limits.held-bytes)";
 
 /** Bounds of the pause before a policy is looked at again that this server could not read, in milliseconds. */
 const UNREADABLE_MIN_MS = 100;

@@ -91,3 +91,9 @@ test("what one agent said is not another's, though both call the task the same",
   expect(written[0]).toEqual(chunk("of the second"));
 });
 
+test("what is beyond the bound is withheld with what was held before it: all of it may tell what the task cost", async () => {
+  const { writer, withheld } = open({});
+  await writer.append(() => [chunk("cheap")], {}, signal);
+  await writer.append(() => [chunk("dear".repeat(300))], {}, signal);
+  expect(withheld).toEqual([chunk("cheap"), chunk("dear".repeat(300))]);
+});
