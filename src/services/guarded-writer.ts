@@ -20,7 +20,7 @@ import {
 import type { Facts } from "../domain/policy/facts.ts";
 import type { Verdict } from "../domain/policy/verdict.ts";
 import { type NewUpdate, stateOf, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
-import { isInterrupted, stateName } from "../domain/task-state.ts";
+import { isInterrupted, isTerminal, stateName } from "../domain/task-state.ts";
 import type { HeldUpdates } from "../store/held-updates.ts";
 import { whenDatabaseAnswers } from "./database-away.ts";
 import { bytesOf, modesOf } from "./policy-facts.ts";
@@ -155,6 +155,7 @@ class GuardedWriter implements TaskWriter {
 
   async #append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
     const { gather: _, ...alone } = options;
+    if (typeof options.by === "object") return this.#passOn(make, alone, signal);
     const updates = make(this.#withHeld(this.image));
     const sifted = sift(this.image, updates);
     // While it rests nothing is held: each word has its own verdict.
@@ -172,6 +173,13 @@ class GuardedWriter implements TaskWriter {
     const outcome = await this.#inner.append(again, alone, signal);
     // It begins anew.
     if (upstreamTaskId !== undefined && this.image.header.upstreamTaskId !== upstreamTaskId) this.#forget();
+    return outcome;
+  }
+
+  /** What a client does needs no verdict, and if it ends the task, nothing of its output leaves. */
+  async #passOn(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
+    const outcome = await this.#inner.append(make, options, signal);
+    if (isTerminal(stateOf(this.image))) this.#forget();
     return outcome;
   }
 

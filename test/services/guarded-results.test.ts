@@ -277,6 +277,24 @@ it("is told to nobody who cancels the task in vain", async () => {
   await expect(refused).rejects.not.toThrow("secret");
 });
 
+it("is forgotten when its client cancels the task and its agent cannot be told, whatever the rules say", async () => {
+  const { results } = policy({ decide: () => ({ effect: "DENY", rules: [] }) });
+  const { say, client } = scripted();
+  const start = await openLab();
+  const cancel = () => Promise.reject(new AgentCallError("unreachable", "nobody there"));
+  const a = await start({ ...client, cancel }, { results });
+  const begun = await a.begin();
+  say(status(WORKING), chunk("one", false));
+  await expect.poll(() => raw(a.db, "select 1 from held_updates")).toHaveLength(1);
+  await a.cancel(await a.load(begun));
+  const image = await a.load(begun);
+  expect(stateOf(image)).toBe(CANCELED);
+  expect(textOf(image.task.status?.message)).toBe("The agent could not be told of the cancellation.");
+  expect(leaks(image)).not.toContain("one");
+  expect(await raw(a.db, "select 1 from held_updates")).toEqual([]);
+  await expectWholeLogs(a.db);
+});
+
 it("ends its task when it is more than may be held", async () => {
   const [{ say, client }, { results }] = [scripted(), policy()];
   const start = await openLab();
