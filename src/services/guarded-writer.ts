@@ -4,7 +4,7 @@
  * up what is held.
  */
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { StreamResponseSchema, type TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { encode } from "../domain/encode.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import {
@@ -50,6 +50,8 @@ interface GuardDeps {
   guard: GuardPorts;
   runtime: Runtime;
   replicaId: () => string;
+  /** Told when it has ended the task because of what must not leave, and the agent is at work still. */
+  onWithheld: () => void;
 }
 
 export const createGuardedWriter = (deps: GuardDeps, inner: TaskWriter): TaskWriter => new GuardedWriter(deps, inner);
@@ -160,10 +162,10 @@ class GuardedWriter implements TaskWriter {
     const sifted = sift(this.image, updates);
     // While it rests nothing is held: each word has its own verdict.
     const isAtRest = isInterrupted(stateOf(this.image)) && sifted.held.length > 0;
-    if (sifted.rests !== undefined || isAtRest) return this.#judge(make, alone, signal);
+    if (sifted.rests !== undefined || isAtRest) return this.#judge(make, sifted, alone, signal);
     if (sifted.held.length > 0) {
       const isTooMuch = this.#bytes + weigh(sifted.held) > this.#deps.guard.maxBytes;
-      if (isTooMuch) return this.#withhold(TOO_MUCH, [...this.#held, ...updates], alone, signal);
+      if (isTooMuch) return this.#withhold(TOO_MUCH, { updates: [...this.#held, ...updates] }, alone, signal);
       await this.#hold(sifted, signal);
     }
     const { upstreamTaskId } = this.image.header;
@@ -202,7 +204,12 @@ class GuardedWriter implements TaskWriter {
   }
 
   /** The agent ends or rests: everything leaves in one append, or nothing. */
-  async #judge(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
+  async #judge(
+    make: MakeUpdates,
+    { rests }: Sifted,
+    options: AppendOptions,
+    signal: AbortSignal,
+  ): Promise<AppendOutcome> {
     const { guard, runtime } = this.#deps;
     const { header } = this.image;
     const { workspaceId } = header;
@@ -218,14 +225,15 @@ class GuardedWriter implements TaskWriter {
       return why === undefined ? updates : [];
     };
     const outcome = await this.#inner.append(verdict, options, signal);
-    if (why !== undefined && outcome === "stored") return this.#withhold(why, updates, options, signal);
-    if (outcome === "stored") this.#forget();
+    if (outcome !== "stored") return outcome;
+    if (why !== undefined) return this.#withhold(why, { updates, rests }, options, signal);
+    this.#forget();
     return outcome;
   }
 
   async #withhold(
     why: string,
-    withheld: readonly NewUpdate[],
+    { updates: withheld, rests }: { updates: readonly NewUpdate[]; rests?: TaskState | undefined },
     options: AppendOptions,
     signal: AbortSignal,
   ): Promise<AppendOutcome> {
@@ -234,6 +242,7 @@ class GuardedWriter implements TaskWriter {
     // The policy's doing, whoever said what is withheld.
     const { by: _, ...others } = options;
     const outcome = await this.#inner.append(ends, { ...others, hidden: false, withheld }, signal);
+    if (outcome === "stored" && (rests === undefined || !isTerminal(rests))) this.#deps.onWithheld();
     this.#forget();
     return outcome;
   }

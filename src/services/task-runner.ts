@@ -56,6 +56,8 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   #isToBeCanceled = false;
   /** Whether it is known already that the task is another's. */
   #knowsLoss = false;
+  /** Whether the task has ended, and its agent works on. */
+  #isBrokenOff = false;
   /** Whether a second agent was faster than this one's. */
   hasGivenWay = false;
 
@@ -150,6 +152,12 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   giveWay(): void {
     this.hasGivenWay = true;
     this.#stop.abort(new GivenWayError());
+  }
+
+  /** Stops, because what the agent says must not leave and has ended the task: it is told to stop, too. */
+  breakOff(): void {
+    this.#isBrokenOff = true;
+    this.#stop.abort();
   }
 
   /** Stops a task that somebody answers in its agent's place: from here on the agent is not asked. */
@@ -293,6 +301,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
       this.#hedge?.end();
       this.#nameKnown();
     }
+    if (this.#isBrokenOff) await this.#tellUnwanted();
   }
 
   async #end(error: unknown): Promise<void> {
@@ -325,13 +334,13 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
 
   /** The agent is told to stop, as far as it has named what it does. */
   async #tellUnwanted(): Promise<void> {
-    const { name } = this.reporter;
+    const name = this.reporter.name ?? (this.#isWithAnother ? undefined : this.#upstreamTaskId);
     if (name === undefined) return;
     try {
       await this.#client.cancel(name, this.lastWords());
-      this.log.info("the slower agent was told to stop");
+      this.log.info("the agent was told to stop: its work is not wanted");
     } catch (error) {
-      this.log.info({ err: error }, "the slower agent could not be told to stop");
+      this.log.info({ err: error }, "the agent could not be told to stop");
     }
   }
 

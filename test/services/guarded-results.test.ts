@@ -295,6 +295,36 @@ it("is forgotten when its client cancels the task and its agent cannot be told, 
   await expectWholeLogs(a.db);
 });
 
+it.each([
+  ["asks", [chunk("draft", false), status(INPUT_REQUIRED, "is it a secret?")]],
+  ["has said too much", [chunk("x".repeat(2_000), false)]],
+])("stops the work of an agent that %s, when it is withheld", async (_, said) => {
+  const [{ say, client }, { results }] = [scripted(), policy()];
+  const canceled = Promise.withResolvers<string>();
+  const cancel = async (id: string) => {
+    canceled.resolve(id);
+    return create(TaskSchema, { id, contextId: "theirs", status: { state: CANCELED } });
+  };
+  const start = await openLab();
+  const a = await start({ ...client, cancel }, { results, maxHeldBytes: 1_024 });
+  const begun = await a.begin();
+  say(status(WORKING), ...said);
+  expect(await canceled.promise).toBe(NAMES.taskId);
+  expect(stateOf(await a.load(begun))).toBe(FAILED);
+});
+
+it("leaves an agent alone that is done, when it is withheld", async () => {
+  const [{ say, client }, { results }] = [scripted(), policy()];
+  const start = await openLab();
+  const released = Promise.withResolvers<void>();
+  const cancel = () => expect.unreachable("the agent is done");
+  const a = await start({ ...client, cancel, release: released.resolve }, { results });
+  const begun = await a.begin();
+  say(status(WORKING), chunk("secret", false), status(COMPLETED));
+  expect(stateOf(await a.when(begun, rests))).toBe(FAILED);
+  await released.promise;
+});
+
 it("ends its task when it is more than may be held", async () => {
   const [{ say, client }, { results }] = [scripted(), policy()];
   const start = await openLab();

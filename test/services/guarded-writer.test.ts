@@ -45,7 +45,12 @@ function open(results: Partial<ResultPolicy>, header: Parameters<typeof headerOf
     maxBytes: 1_000,
   };
   const runtime = { ...systemRuntime(), wait: async () => {} };
-  return { written, withheld, image, writer: createGuardedWriter({ guard, runtime, replicaId: () => "r" }, inner) };
+  return {
+    written,
+    withheld,
+    image,
+    writer: createGuardedWriter({ guard, runtime, replicaId: () => "r", onWithheld() {} }, inner),
+  };
 }
 
 const chunk = (text: string): NewUpdate => {
