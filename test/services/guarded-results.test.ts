@@ -247,6 +247,31 @@ it.each(["let go", "killed"])(
   },
 );
 
+it("is not another attempt's, though its agent had not named the task", async () => {
+  const [{ say, client }, { results }] = [scripted(), policy()];
+  const called = Promise.withResolvers<void>();
+  const lost = Promise.withResolvers<never>();
+  const calls: AsyncGenerator<StreamResponse>[] = [hangUp(() => lost.promise)];
+  const start = await openLab();
+  const sendStream: AgentClient["sendStream"] = (message, options) => {
+    called.resolve();
+    return calls.pop() ?? client.sendStream(message, options);
+  };
+  const a = await start({ ...client, sendStream }, { results });
+  const begun = await a.begin();
+  await called.promise;
+  const { workspaceId, taskId, fence } = begun.header;
+  // What a replica leaves that dies before it has written down how the agent calls the task.
+  const first: NewUpdate = { kind: "artifact", body: chunk("of the first, ", false) };
+  expect(await createHeldUpdates(a.db).hold({ workspaceId, taskId, fence, replicaId: a.id() }, 1, [first])).toBe(true);
+  lost.reject(new AgentCallError("unreachable", "nobody there"));
+  await expect.poll(() => a.claim()).toBe(1);
+  say(status(WORKING), chunk("of the second"), status(COMPLETED));
+  const image = await a.when(begun, rests);
+  expect([image.header.attempt, textOf(image.task)]).toEqual([2, "of the second"]);
+  await expectWholeLogs(a.db);
+});
+
 it("is forgotten when its client cancels the task", async () => {
   const [{ say, client }, { results }] = [scripted(), policy()];
   const start = await openLab();
@@ -365,6 +390,22 @@ describeOnStore("held updates", (context) => {
     expect(await held.hold({ ...holder, fence: 2 }, 2, updates)).toBe(false);
     expect(await held.hold({ ...holder, replicaId: "other" }, 2, updates)).toBe(false);
     expect(await held.read("other", taskId)).toEqual([]);
+    await store.close();
+  });
+
+  it.each(["attempt = attempt + 1", "agent_id = 'another'"])("are dropped with %s", async (change) => {
+    const replica = await registerReplica(context.db);
+    const store = createTaskStore(context.db, { maxWaiting: 10, replicaId: () => replica });
+    const held = createHeldUpdates(context.db);
+    const header = headerOf({ leaseOwner: replica });
+    const { workspaceId, taskId } = header;
+    await store.submit({ header, updates: [{ kind: "message", body: create(StreamResponseSchema), state: 9 }] });
+    const holder = { workspaceId, taskId, fence: 1, replicaId: replica };
+    await held.hold(holder, 1, [{ kind: "artifact", body: chunk("one") }]);
+    await raw(context.db, "update tasks set fence = fence + 1 where task_id = $1", [taskId]);
+    expect(await held.read(workspaceId, taskId)).toHaveLength(1);
+    await raw(context.db, `update tasks set ${change} where task_id = $1`, [taskId]);
+    expect(await held.read(workspaceId, taskId)).toEqual([]);
     await store.close();
   });
 });
