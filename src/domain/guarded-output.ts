@@ -131,20 +131,32 @@ export function partsOf(updates: readonly NewUpdate[]): { groups: readonly (read
  * metadata. Chunks are joined without anything between them, so that nothing hides where one ends.
  */
 export function wordsOf(updates: readonly NewUpdate[]): string {
-  const lines = partsOf(updates).groups.map((parts) => parts.map(wordsOfPart).join(""));
+  const lines = partsOf(updates).groups.map(wordsOfParts);
   for (const { body } of updates) saidAside(body, lines);
   return lines.join("\n");
 }
 
-function wordsOfPart({ content, mediaType }: Part): string {
-  if (content.case === "text" || content.case === "url") return content.value;
-  if (content.case === "raw") return TEXTUAL.test(mediaType) ? UTF8.decode(content.value) : "";
-  return content.case === "data" ? JSON.stringify(toJson(ValueSchema, content.value)) : "";
+function wordsOfParts(parts: readonly Part[]): string {
+  let words = "";
+  // The bytes of a character may be in two chunks.
+  let utf8: InstanceType<typeof TextDecoder> | undefined;
+  for (const { content, mediaType } of parts) {
+    if (content.case === "raw") {
+      if (!TEXTUAL.test(mediaType)) continue;
+      utf8 ??= new TextDecoder();
+      words += utf8.decode(content.value, { stream: true });
+      continue;
+    }
+    if (utf8) words += utf8.decode();
+    utf8 = undefined;
+    if (content.case === "text" || content.case === "url") words += content.value;
+    if (content.case === "data") words += JSON.stringify(toJson(ValueSchema, content.value));
+  }
+  return utf8 ? words + utf8.decode() : words;
 }
 
 /** Media types of files that are text. */
 const TEXTUAL = /^\s*(?:text\/|application\/(?:[^;]*\+)?(?:json|xml|yaml|javascript|x-yaml)\s*(?:;|$))/i;
-const UTF8 = new TextDecoder();
 
 /** What is neither a part nor an id. */
 function saidAside({ payload }: StreamResponse, lines: string[]): void {
