@@ -4,6 +4,7 @@
  * until the database takes it.
  */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { awaitedApproval } from "../domain/approval.ts";
 import { agentActor, routerActor } from "../domain/audit/actor.ts";
 import { SignalboxError, taskNotFound } from "../domain/errors.ts";
 import {
@@ -78,6 +79,8 @@ export interface WriterDeps {
   replicaId: () => string;
   /** Told of the ends of tasks that hold of budgets. Left out, nothing is limited. */
   budgets?: Billing & Pick<Budgets, "settled">;
+  /** Told of tasks that end while they wait for their approval, and nobody has decided. */
+  approvals?: { onOutcome(outcome: "withdrawn"): void };
 }
 
 export const createTaskWriter = (deps: WriterDeps, image: TaskImage): TaskWriter => new LogWriter(deps, image);
@@ -268,9 +271,11 @@ class LogWriter implements TaskWriter {
     header.upstreamContextId = options.upstreamContextId ?? header.upstreamContextId;
     if (options.reroute) moveTo(header, options.reroute);
     this.#fence = done.fence;
+    const isUndecided = !options.settles && awaitedApproval(image) !== undefined;
     const numbered = updates.map((update, i) => ({ ...update, seq: image.seq + 1 + i }));
     for (const update of numbered) applyUpdate(image, update);
     if (header.holds && isFinal(image.state)) this.#deps.budgets?.settled(header);
+    if (isUndecided && isFinal(image.state)) this.#deps.approvals?.onOutcome("withdrawn");
     this.#publish(numbered);
     settle(works, "stored");
   }

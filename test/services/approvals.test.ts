@@ -22,7 +22,7 @@ import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
 import { describeOnStore, silent } from "../store/backends.ts";
 import { emptyTables, expectWholeLogs, raw, taskRows } from "../store/tables.ts";
-import { agent, isNamed, never, openLab, workingAgent } from "./engine-lab.ts";
+import { agent, isNamed, type LabReplica, never, openLab, workingAgent } from "./engine-lab.ts";
 
 const runtime = systemRuntime();
 const MINUTE_MS = 60_000;
@@ -449,15 +449,26 @@ describe("a task that is approved", () => {
     expect(approval?.approval.state).toBe(EXPIRED);
   });
 
-  it("is withdrawn with its approval when its client cancels it", async () => {
+  it.each([
+    ["cancels it", (a: LabReplica, image: TaskImage) => a.cancel(image)],
+    [
+      "cancels it when its agent has left",
+      ({ dispatcher }: LabReplica, image: TaskImage) =>
+        dispatcher.end(image, TaskState.CANCELED, "It has left.", "canceled", { principal: "client" }),
+    ],
+  ])("is withdrawn with its approval when its client %s, which is counted once", async (_, cancel) => {
+    const outcomes: string[] = [];
     const start = await openLab();
     const refuse = () => expect.unreachable("the agent is asked");
-    const a = await start(workingAgent({ sendStream: refuse, cancel: refuse, get: refuse }));
+    const client = workingAgent({ sendStream: refuse, cancel: refuse, get: refuse });
+    const a = await start(client, { onApproval: (outcome) => outcomes.push(outcome) });
     const image = await a.begin("default", waits());
     const approvalId = awaitedApproval(image)!;
-    await a.cancel(image);
+    await cancel(a, copyImage(image));
     expect(stateOf(await a.load(image))).toBe(TaskState.CANCELED);
+    await cancel(a, image).catch(() => {});
     const approval = await createApprovalRepository(a.db).find("default", approvalId);
     expect(approval?.approval.state).toBe(WITHDRAWN);
+    expect(outcomes).toEqual(["requested", "withdrawn"]);
   });
 });
