@@ -82,8 +82,11 @@ export function createAccept(deps: AcceptDeps): Accept {
 
   /** What has a key is done once: who sends it again is shown what came of it. */
   async function once(context: RequestContext, request: SendMessageRequest, key: string): Promise<Accepted> {
-    const { taskId } = messageIn(request);
-    const known = taskId === "" ? undefined : await tasks.visible(context, request.tenant, taskId);
+    const message = messageIn(request);
+    const known = message.taskId === "" ? undefined : await tasks.visible(context, request.tenant, message.taskId);
+    // To decide once more changes nothing, and is no part of the history, by which keys know what came of them.
+    const decided = known && (await decide(context, message, known));
+    if (decided) return decided;
     const place = { taskId: known?.header.taskId ?? runtime.newId(), afterSeq: known?.seq ?? 0 };
     const done = await deps.idempotency.once(context, request, key, place, (hold) =>
       known ? proceed(context, request, hold) : begin(context, request, place.taskId, hold),
@@ -195,18 +198,25 @@ export function createAccept(deps: AcceptDeps): Accept {
     if (refusal) throw refusal;
   }
 
+  /** What a message to a task does to its approval; undefined where it is no matter of approvals. */
+  async function decide(context: RequestContext, message: Message, image: TaskImage): Promise<Accepted | undefined> {
+    const { taskId, contextId } = image.header;
+    if (message.contextId !== "" && message.contextId !== contextId) {
+      throw invalidArgument([
+        { field: "message.contextId", description: `is not the context of task "${taskId}"; leave it out` },
+      ]);
+    }
+    const decided = await deps.approvals.answer(context, image, message);
+    return decided && { image: decided, updates: watch(context, taskId, decided.seq, false) };
+  }
+
   async function proceed(context: RequestContext, request: SendMessageRequest, hold?: Hold): Promise<Accepted> {
     const message = messageIn(request);
     const image = await tasks.visible(context, request.tenant, message.taskId);
     const { header } = image;
-    if (message.contextId !== "" && message.contextId !== header.contextId) {
-      throw invalidArgument([
-        { field: "message.contextId", description: `is not the context of task "${header.taskId}"; leave it out` },
-      ]);
-    }
+    const decided = await decide(context, message, image);
+    if (decided) return decided;
     if (isTerminal(stateOf(image))) throw messageToEnded(image);
-    const decided = await deps.approvals.answer(context, image, message);
-    if (decided) return { image: decided, updates: watch(context, header.taskId, decided.seq, false) };
     const offer = await router.offer(header);
     if (!offer) {
       throw unsupportedOperation(`Agent "${header.agentId}", which works on this task, has left. Begin a new task.`);

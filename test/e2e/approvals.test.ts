@@ -102,6 +102,25 @@ test("a task waits until it is approved, and then is its agent's, whoever had it
   expect(causes).toEqual(expect.arrayContaining(["waits for its approval", "approved by anonymous"]));
 });
 
+test.each([
+  ["APPROVE", TaskState.WORKING],
+  ["REJECT", TaskState.REJECTED],
+])("a decision that is sent again with its key, %s, is the same", async (verdict, state) => {
+  const { task, approval } = await waiting(`${verdict} once`);
+  const message = decision(task.id, { approvalId: approval.approvalId, decision: verdict });
+  const options = { idempotencyKey: `decide-${verdict}`, wait: false };
+  const first = asTask(await b.send(message, options));
+  expect(first.status?.state).toBe(state);
+  const decided = await approvalOf(task.id);
+  if (verdict === "APPROVE") {
+    const turn = await replicas.puppet.turn();
+    turn.name("WORKING");
+    turn.status("COMPLETED");
+  }
+  for (const client of [a, b]) expect(asTask(await client.send(message, options)).id).toBe(task.id);
+  expect(await approvalOf(task.id)).toEqual(decided);
+});
+
 test("a stream shows the task that waits, and ends", async () => {
   const items = await all(a.stream("pay by stream", PAY));
   expect(items).toHaveLength(1);
