@@ -11,7 +11,7 @@ import { EngineState } from "../../src/domain/task-state.ts";
 import { type Approvals, createApprovals } from "../../src/services/approvals/approvals.ts";
 import { createWaitingTasks, type WaitingTasks } from "../../src/services/approvals/waiting-tasks.ts";
 import type { Principal, RequestContext } from "../../src/services/request-context.ts";
-import { systemRuntime } from "../../src/services/runtime.ts";
+import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
 import { createTaskWriter } from "../../src/services/task-writer.ts";
 import { createUpdateHub } from "../../src/services/update-hub.ts";
 import { type ApprovalRepository, createApprovalRepository } from "../../src/store/approval-repository.ts";
@@ -24,7 +24,7 @@ import { describeOnStore, silent } from "../store/backends.ts";
 import { emptyTables, expectWholeLogs, raw, taskRows } from "../store/tables.ts";
 import { agent, isNamed, type LabReplica, never, openLab, workingAgent } from "./engine-lab.ts";
 
-const runtime = systemRuntime();
+const system = systemRuntime();
 const MINUTE_MS = 60_000;
 const { PENDING, APPROVED, REJECTED, EXPIRED, WITHDRAWN } = ApprovalState;
 
@@ -68,7 +68,7 @@ const boss = contextOf("boss");
 
 function saying(data: JsonObject): Message {
   const part = { content: { case: "data" as const, value: fromJson(ValueSchema, data) } };
-  return create(MessageSchema, { messageId: runtime.newId(), role: Role.USER, parts: [part] });
+  return create(MessageSchema, { messageId: system.newId(), role: Role.USER, parts: [part] });
 }
 
 describeOnStore("approvals", (context) => {
@@ -85,7 +85,7 @@ describeOnStore("approvals", (context) => {
   let outcomes: string[];
   let sides: [Side, Side];
 
-  async function side(): Promise<Side> {
+  async function side(runtime: Runtime = system): Promise<Side> {
     const replica = await registerReplica(context.db);
     const hub = createUpdateHub();
     const store = createTaskStore(context.db, { maxWaiting: 1_000, replicaId: () => replica });
@@ -291,6 +291,19 @@ describeOnStore("approvals", (context) => {
     expect(outcomes).toEqual(["requested", "expired"]);
   });
 
+  it.each([-1, 1])("count until the time of the database, though a server's clock is %i h off", async (hours) => {
+    const now = () => new Date(Date.now() + hours * 60 * MINUTE_MS);
+    const off = await side({ ...system, now });
+    for (const [asks, decides] of [
+      [off, sides[0]],
+      [sides[0], off],
+    ]) {
+      expect(await approve(decides!, await asks!.begin())).toMatchObject({ state: APPROVED });
+      const late = approve(decides!, await asks!.begin({ expiresMs: 0 }));
+      await expect(late).rejects.toMatchObject({ metadata: { state: "EXPIRED" } });
+    }
+  });
+
   it("that meet an obstacle end their tasks, and say which", async () => {
     const image = await sides[0].begin();
     obstacle = 'agent "agent" has left.';
@@ -423,7 +436,7 @@ describe("a task that is approved", () => {
       store: a.store,
       waiting: a.dispatcher.waiting,
       hub: { announceWork() {} },
-      runtime,
+      runtime: system,
       obstacle: async () => undefined,
       onOutcome() {},
     });
