@@ -79,7 +79,8 @@ test("a task waits until it is approved, and then is its agent's, whoever had it
   });
   expect(puppet.heard).not.toContain("pay the baker");
 
-  const followed = all(a.a2a.subscribeToTask({ id: task.id }));
+  const updates = a.a2a.subscribeToTask({ id: task.id })[Symbol.asyncIterator]();
+  expect((await updates.next()).value.payload.case).toBe("task");
   const decided = await b.approvals.decideApproval({
     approvalId: approval.approvalId,
     verdict: ApprovalVerdict.APPROVE,
@@ -91,7 +92,7 @@ test("a task waits until it is approved, and then is its agent's, whoever had it
   turn.name("WORKING");
   turn.chunk("Paid.");
   turn.status("COMPLETED");
-  const items = await followed;
+  const items = await all({ [Symbol.asyncIterator]: () => updates });
   const states = items.flatMap(({ payload }) => (payload.case === "statusUpdate" ? payload.value.status!.state : []));
   expect(states.at(0)).toBe(TaskState.WORKING);
   expect(states.at(-1)).toBe(TaskState.COMPLETED);
