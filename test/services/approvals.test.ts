@@ -464,6 +464,12 @@ describe("a task that is approved", () => {
     await expect.poll(() => a.claim()).toBe(1);
     const { task } = await a.when(image, (now) => stateOf(now) === TaskState.REJECTED);
     expect(task.status?.message?.parts[0]?.content.value).toBe("Nobody approved this task in time.");
+    const stored = await a.store.load("default", image.header.taskId);
+    expect(stored!.updates.slice(1).map(({ cause }) => cause)).toEqual([
+      "waits for its approval",
+      "nobody decided about its approval in time",
+      "its approval expired",
+    ]);
     const approval = await createApprovalRepository(a.db).find("default", awaitedApproval(image)!);
     expect(approval?.approval.state).toBe(EXPIRED);
   });
