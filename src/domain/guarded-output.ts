@@ -6,12 +6,11 @@ import { type JsonObject, toJson } from "@bufbuild/protobuf";
 import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import { type Message, type Part, Role, type StreamResponse, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { agentText, statusUpdate } from "./agent-report.ts";
-import { type RuleRef, ruleName } from "./policy/verdict.ts";
 import { applyUpdate, copyImage, type NewUpdate, type TaskImage } from "./task-log.ts";
 import { isInterrupted, isTerminal } from "./task-state.ts";
 
 /** Updates by what becomes of them. */
-export interface Sifted {
+export interface SplitUpdates {
   /** Seen at once: states without a word, and what the client and the router say. */
   readonly passing: readonly NewUpdate[];
   /** Held back until the verdict. */
@@ -20,8 +19,8 @@ export interface Sifted {
   readonly rests: TaskState | undefined;
 }
 
-/** Sifts what follows a task's log. Where it comes to a rest, all of it waits for the verdict. */
-export function sift({ task }: TaskImage, updates: readonly NewUpdate[]): Sifted {
+/** Splits what follows a task's log. Where it comes to a rest, all of it waits for the verdict. */
+export function splitHeld({ task }: TaskImage, updates: readonly NewUpdate[]): SplitUpdates {
   const passing: NewUpdate[] = [];
   const held: NewUpdate[] = [];
   let rests: TaskState | undefined;
@@ -208,11 +207,3 @@ export function withheldUpdate(
 }
 
 type Timestamp = Parameters<typeof statusUpdate>[1]["timestamp"];
-
-/** A rule, as whoever must live with it reads it. */
-export const told = (rule: RuleRef | undefined): string =>
-  rule === undefined
-    ? "by default"
-    : rule.description === ""
-      ? ruleName(rule)
-      : `${rule.description} (${ruleName(rule)})`;

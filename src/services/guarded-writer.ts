@@ -11,14 +11,13 @@ import {
   HeldView,
   partsOf,
   released,
-  type Sifted,
-  sift,
-  told,
+  type SplitUpdates,
+  splitHeld,
   withheldUpdate,
   wordsOf,
 } from "../domain/guarded-output.ts";
 import type { Facts } from "../domain/policy/facts.ts";
-import type { Verdict } from "../domain/policy/verdict.ts";
+import { ruleText, type Verdict } from "../domain/policy/verdict.ts";
 import { type NewUpdate, stateOf, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
 import { isInterrupted, isTerminal, stateName } from "../domain/task-state.ts";
 import type { HeldUpdates } from "../store/held-updates.ts";
@@ -159,19 +158,19 @@ class GuardedWriter implements TaskWriter {
     const { gather: _, ...alone } = options;
     if (typeof options.by === "object") return this.#passOn(make, alone, signal);
     const updates = make(this.#withHeld(this.image));
-    const sifted = sift(this.image, updates);
+    const split = splitHeld(this.image, updates);
     // While it rests nothing is held: each word has its own verdict.
-    const isAtRest = isInterrupted(stateOf(this.image)) && sifted.held.length > 0;
-    if (sifted.rests !== undefined || isAtRest) return this.#judge(make, sifted, alone, signal);
-    if (sifted.held.length > 0) {
-      const isTooMuch = this.#bytes + weigh(sifted.held) > this.#deps.guard.maxBytes;
+    const isAtRest = isInterrupted(stateOf(this.image)) && split.held.length > 0;
+    if (split.rests !== undefined || isAtRest) return this.#judge(make, split, alone, signal);
+    if (split.held.length > 0) {
+      const isTooMuch = this.#bytes + weigh(split.held) > this.#deps.guard.maxBytes;
       if (isTooMuch) return this.#withhold(TOO_MUCH, { updates: [...this.#held, ...updates] }, alone, signal);
-      await this.#hold(sifted, signal);
+      await this.#hold(split, signal);
     }
     const { upstreamTaskId } = this.image.header;
     // What passes is made once: what the agent said is known by now, and would not be made again. What is not the agent's is.
     const again =
-      sifted.held.length > 0 ? () => sifted.passing : (image: TaskImage) => sift(image, make(image)).passing;
+      split.held.length > 0 ? () => split.passing : (image: TaskImage) => splitHeld(image, make(image)).passing;
     const outcome = await this.#inner.append(again, alone, signal);
     // It begins anew.
     if (upstreamTaskId !== undefined && this.image.header.upstreamTaskId !== upstreamTaskId) this.#forget();
@@ -185,7 +184,7 @@ class GuardedWriter implements TaskWriter {
     return outcome;
   }
 
-  async #hold({ held }: Sifted, signal: AbortSignal): Promise<void> {
+  async #hold({ held }: SplitUpdates, signal: AbortSignal): Promise<void> {
     const { guard, runtime, replicaId } = this.#deps;
     const { workspaceId, taskId, fence } = this.image.header;
     const holder = { workspaceId, taskId, fence, replicaId: replicaId() };
@@ -206,7 +205,7 @@ class GuardedWriter implements TaskWriter {
   /** The agent ends or rests: everything leaves in one append, or nothing. */
   async #judge(
     make: MakeUpdates,
-    { rests }: Sifted,
+    { rests }: SplitUpdates,
     options: AppendOptions,
     signal: AbortSignal,
   ): Promise<AppendOutcome> {
@@ -221,7 +220,7 @@ class GuardedWriter implements TaskWriter {
     const verdict = (image: TaskImage) => {
       updates = [...released(this.#held), ...make(this.#withHeld(image))];
       const { effect, rules } = guard.results.decide(workspaceId, { ...facts, ...outputFacts(image, updates) });
-      why = effect === "ALLOW" ? undefined : told(rules[0]);
+      why = effect === "ALLOW" ? undefined : rules[0] ? ruleText(rules[0]) : "by default";
       return why === undefined ? updates : [];
     };
     const outcome = await this.#inner.append(verdict, options, signal);
@@ -291,7 +290,7 @@ const UPDATE_BYTES = 256;
 function outputFacts(image: TaskImage, updates: readonly NewUpdate[]): Facts {
   const { groups, artifacts } = partsOf(updates);
   const parts = groups.flat();
-  const { rests } = sift(image, updates);
+  const { rests } = splitHeld(image, updates);
   return {
     output_state: rests && stateName(rests),
     output_bytes: bytesOf(parts),

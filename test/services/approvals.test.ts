@@ -150,7 +150,7 @@ describeOnStore("approvals", (context) => {
     expect(stateOf(image)).toBe(TaskState.INPUT_REQUIRED);
     const [text, data] = image.task.status!.message!.parts;
     expect(text!.content.value).toMatch(
-      /^This task waits to be approved: Payments are looked at first \(rules\[3\]\)\./,
+      /^This task waits to be approved: rules\[3\] \(Payments are looked at first\)\./,
     );
     expect(toJson(ValueSchema, data!.content.value as never)).toEqual({
       approvalId: pendingOf(image),

@@ -90,7 +90,7 @@ export function createWaitingTasks(
     const approvalId = runtime.newId();
     const { self, also = [] } = terms;
     const approvers = [terms.approvers, ...also].filter((list) => list.length > 0);
-    const question = { approvalId, rule, description, expiresAt };
+    const question = { approvalId, rule: terms.rule, expiresAt };
     const updates: NewUpdate[] = [
       {
         ...messageUpdate(work.message),
