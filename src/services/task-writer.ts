@@ -30,7 +30,7 @@ import {
   type AppendOutcome,
   type AppendWork,
   type Billing,
-  holds,
+  beginsWith,
   type MakeUpdates,
   MOST_JOINED,
   statusTime,
@@ -196,7 +196,7 @@ class LogWriter implements TaskWriter {
           await runtime.wait(backoffMs(failures++, 100, 5_000, runtime.random), signal);
           news = await this.#reload().catch(exceptTransient);
         }
-        if (inDoubt && news && holds(news, draft.updates)) {
+        if (inDoubt && news && beginsWith(news, draft.updates)) {
           // They are stored, under the next token if they took the task over.
           if (takes) this.#fence += 1;
           return settle(draft.works, "stored");
