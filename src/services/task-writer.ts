@@ -32,11 +32,10 @@ import {
   type Billing,
   beginsWith,
   type MakeUpdates,
-  MOST_JOINED,
   statusTime,
-  type Turn,
 } from "./task-append.ts";
 import type { UpdateHub } from "./update-hub.ts";
+import { WriterTurns } from "./writer-turns.ts";
 
 /** Another replica, or another writer here, has taken the task over: this one must not write any more. */
 export class LeaseLostError extends Error {
@@ -90,68 +89,28 @@ class LogWriter implements TaskWriter {
   readonly holdsBack = false;
   readonly #deps: WriterDeps;
   #fence: number;
-  readonly #waiting: Turn[] = [];
-  #isBusy = false;
-  /** Whether something waits that must not wait for more. */
-  #hurries = false;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #turns: WriterTurns;
 
   constructor(deps: WriterDeps, image: TaskImage) {
     this.#deps = deps;
     this.image = image;
     this.#fence = image.header.fence;
+    this.#turns = new WriterTurns(deps.gatherMs, (head) => this.#write(head));
   }
 
   append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ make, options, signal, resolve, reject });
-      if (options.gather !== "chunk" || this.#waiting.length >= MOST_JOINED) this.#hurry();
-      else this.#timer ??= setTimeout(() => this.#hurry(), this.#deps.gatherMs);
-    });
+    return this.#turns.append(make, options, signal);
   }
 
   seize(signal: AbortSignal): Promise<void> {
-    return this.#inTurn(() => this.#seize(signal));
+    return this.#turns.take(() => this.#seize(signal));
   }
 
   refresh(signal: AbortSignal): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#turns.take(async () => {
       await whenDatabaseAnswers(this.#deps.runtime, signal, () => this.#reload());
       this.#checkLease();
     });
-  }
-
-  // --- turns
-
-  #inTurn(job: () => Promise<void>): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push(() => job().then(resolve, reject));
-      this.#hurry();
-    });
-  }
-
-  #hurry(): void {
-    this.#hurries = true;
-    if (!this.#isBusy) void this.#takeTurns();
-  }
-
-  async #takeTurns(): Promise<void> {
-    this.#isBusy = true;
-    while (this.#hurries) {
-      const turn = this.#waiting.shift();
-      this.#rest();
-      if (typeof turn === "function") await turn();
-      else if (turn) await this.#write(turn);
-    }
-    this.#isBusy = false;
-  }
-
-  /** Where nothing waits, what comes next may wait. */
-  #rest(): void {
-    if (this.#waiting.length > 0) return;
-    this.#hurries = false;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
   }
 
   // --- appends
@@ -168,8 +127,7 @@ class LogWriter implements TaskWriter {
         signal.throwIfAborted();
         if (draft && draft.after !== this.image.seq) {
           // Somebody else has written: each piece is made anew, in its turn.
-          this.#waiting.unshift(...draft.works.splice(1));
-          this.#hurries = true;
+          this.#turns.putBack(draft.works.splice(1));
           draft.cancelBill();
           draft = undefined;
         }
@@ -230,8 +188,8 @@ class LogWriter implements TaskWriter {
     let bound: Append | undefined;
     return () => {
       if (bound) return bound;
-      draft.close(this.#waiting, this.image, this.#deps.budgets);
-      this.#rest();
+      draft.close(this.#turns.waiting, this.image, this.#deps.budgets);
+      this.#turns.rest();
       const { updates } = draft;
       const { by, withheld: _, ...options } = draft.options;
       const { workspaceId, taskId } = this.image.header;
