@@ -96,7 +96,7 @@ const TOLD: readonly ToldWays[] = [
     from: [INPUT_REQUIRED],
     to: "itself",
     because: "the agent asks something else; or its time is up, and a replica that has room claims it to end it",
-    inLog: "`reported by the agent`, `waited too long for its client`",
+    inLog: "`reported by the agent`, `waited too long for its client`, `nobody decided about its approval in time`",
   },
   {
     from: [ASSIGNED, ...WITH_AGENT],

@@ -9,6 +9,7 @@ import { ApprovalState } from "../../gen/signalbox/v1/approval_pb.ts";
 import { agentText, statusUpdate } from "./agent-report.ts";
 import { dataParts } from "./data-parts.ts";
 import { type FieldViolation, SignalboxError } from "./errors.ts";
+import { type RuleRef, ruleName, ruleText } from "./policy/verdict.ts";
 import type { NewUpdate, TaskHeader, TaskImage } from "./task-log.ts";
 import { EngineState } from "./task-state.ts";
 
@@ -35,9 +36,8 @@ export interface Decision {
 /** What a task's client is told of the approval that it waits for. */
 export interface Question {
   readonly approvalId: string;
-  /** As `rules[3]`, or `policy.yaml rules[3]`, and what the rule says of itself. */
-  readonly rule: string;
-  readonly description: string;
+  /** The rule that wants it. */
+  readonly rule: RuleRef;
   readonly expiresAt: Date;
 }
 
@@ -55,12 +55,13 @@ export function awaitedApproval({ state, header, task }: TaskImage): string | un
 
 /** The status of a task that begins to wait for its approval. */
 export function questionUpdate(ids: TaskHeader, messageId: string, question: Question, now: Timestamp): NewUpdate {
-  const { approvalId, rule, description, expiresAt } = question;
+  const { approvalId, rule, expiresAt } = question;
   const expireTime = expiresAt.toISOString();
-  const why = description === "" ? rule : `${description} (${rule})`;
-  const text = `This task waits to be approved: ${why}. Nobody works on it until then; without a decision it is rejected at ${expireTime}.`;
+  const text = `This task waits to be approved: ${ruleText(rule)}. Nobody works on it until then; without a decision it is rejected at ${expireTime}.`;
   const message = agentText(ids, messageId, text);
-  const data = fromJson(ValueSchema, { approvalId, decisions: [...DECISIONS], rule, description, expireTime });
+  const { description } = rule;
+  const asked = { approvalId, decisions: [...DECISIONS], rule: ruleName(rule), description, expireTime };
+  const data = fromJson(ValueSchema, asked);
   message.parts.push(create(PartSchema, { content: { case: "data", value: data }, mediaType: "application/json" }));
   return statusUpdate(ids, { state: TaskState.INPUT_REQUIRED, timestamp: now, message }, "waits for its approval");
 }

@@ -6,12 +6,11 @@ import { type JsonObject, toJson } from "@bufbuild/protobuf";
 import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import { type Message, type Part, Role, type StreamResponse, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { agentText, statusUpdate } from "./agent-report.ts";
-import { type RuleRef, ruleName } from "./policy/verdict.ts";
 import { applyUpdate, copyImage, type NewUpdate, type TaskImage } from "./task-log.ts";
 import { isInterrupted, isTerminal } from "./task-state.ts";
 
 /** Updates by what becomes of them. */
-export interface Sifted {
+export interface SplitUpdates {
   /** Seen at once: states without a word, and what the client and the router say. */
   readonly passing: readonly NewUpdate[];
   /** Held back until the verdict. */
@@ -20,8 +19,8 @@ export interface Sifted {
   readonly rests: TaskState | undefined;
 }
 
-/** Sifts what follows a task's log. Where it comes to a rest, all of it waits for the verdict. */
-export function sift({ task }: TaskImage, updates: readonly NewUpdate[]): Sifted {
+/** Splits what follows a task's log. Where it comes to a rest, all of it waits for the verdict. */
+export function splitHeld({ task }: TaskImage, updates: readonly NewUpdate[]): SplitUpdates {
   const passing: NewUpdate[] = [];
   const held: NewUpdate[] = [];
   let rests: TaskState | undefined;
@@ -131,20 +130,32 @@ export function partsOf(updates: readonly NewUpdate[]): { groups: readonly (read
  * metadata. Chunks are joined without anything between them, so that nothing hides where one ends.
  */
 export function wordsOf(updates: readonly NewUpdate[]): string {
-  const lines = partsOf(updates).groups.map((parts) => parts.map(wordsOfPart).join(""));
+  const lines = partsOf(updates).groups.map(wordsOfParts);
   for (const { body } of updates) saidAside(body, lines);
   return lines.join("\n");
 }
 
-function wordsOfPart({ content, mediaType }: Part): string {
-  if (content.case === "text" || content.case === "url") return content.value;
-  if (content.case === "raw") return TEXTUAL.test(mediaType) ? UTF8.decode(content.value) : "";
-  return content.case === "data" ? JSON.stringify(toJson(ValueSchema, content.value)) : "";
+function wordsOfParts(parts: readonly Part[]): string {
+  let words = "";
+  // The bytes of a character may be in two chunks.
+  let utf8: InstanceType<typeof TextDecoder> | undefined;
+  for (const { content, mediaType } of parts) {
+    if (content.case === "raw") {
+      if (!TEXTUAL.test(mediaType)) continue;
+      utf8 ??= new TextDecoder();
+      words += utf8.decode(content.value, { stream: true });
+      continue;
+    }
+    if (utf8) words += utf8.decode();
+    utf8 = undefined;
+    if (content.case === "text" || content.case === "url") words += content.value;
+    if (content.case === "data") words += JSON.stringify(toJson(ValueSchema, content.value));
+  }
+  return utf8 ? words + utf8.decode() : words;
 }
 
 /** Media types of files that are text. */
 const TEXTUAL = /^\s*(?:text\/|application\/(?:[^;]*\+)?(?:json|xml|yaml|javascript|x-yaml)\s*(?:;|$))/i;
-const UTF8 = new TextDecoder();
 
 /** What is neither a part nor an id. */
 function saidAside({ payload }: StreamResponse, lines: string[]): void {
@@ -196,11 +207,3 @@ export function withheldUpdate(
 }
 
 type Timestamp = Parameters<typeof statusUpdate>[1]["timestamp"];
-
-/** A rule, as whoever must live with it reads it. */
-export const told = (rule: RuleRef | undefined): string =>
-  rule === undefined
-    ? "by default"
-    : rule.description === ""
-      ? ruleName(rule)
-      : `${rule.description} (${ruleName(rule)})`;

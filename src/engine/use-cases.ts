@@ -131,7 +131,7 @@ export function buildUseCases(
     waiting: dispatcher.waiting,
     hub,
     runtime,
-    obstacle: createFindObstacle({ router, policy, readDecision }),
+    obstacle: createFindObstacle({ router, policy, trust: reputation, readDecision }),
     onOutcome: base.onApproval,
   });
   const sender = createSender({

@@ -21,7 +21,7 @@ import type { Delegations } from "./delegations.ts";
 import { messageToEnded } from "./dispatch-errors.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { Work } from "./further-messages.ts";
-import type { Hold, Idempotency } from "./idempotency.ts";
+import type { Idempotency, KeyHold } from "./idempotency.ts";
 import type { TaskRequest } from "./new-tasks.ts";
 import type { Admitted, Policy } from "./policy.ts";
 import type { PushConfigs } from "./push-configs.ts";
@@ -68,7 +68,7 @@ interface NewTask {
   readonly parent: DelegatingTask | undefined;
   readonly admitted: Admitted;
   readonly cached: CacheAnswer | undefined;
-  readonly hold: Hold | undefined;
+  readonly keyHold: KeyHold | undefined;
 }
 
 export type Accept = (context: RequestContext, request: SendMessageRequest) => Promise<Accepted>;
@@ -82,11 +82,14 @@ export function createAccept(deps: AcceptDeps): Accept {
 
   /** What has a key is done once: who sends it again is shown what came of it. */
   async function once(context: RequestContext, request: SendMessageRequest, key: string): Promise<Accepted> {
-    const { taskId } = messageIn(request);
-    const known = taskId === "" ? undefined : await tasks.visible(context, request.tenant, taskId);
+    const message = messageIn(request);
+    const known = message.taskId === "" ? undefined : await tasks.visible(context, request.tenant, message.taskId);
+    // To decide once more changes nothing, and is no part of the history, by which keys know what came of them.
+    const decided = known && (await decide(context, message, known));
+    if (decided) return decided;
     const place = { taskId: known?.header.taskId ?? runtime.newId(), afterSeq: known?.seq ?? 0 };
-    const done = await deps.idempotency.once(context, request, key, place, (hold) =>
-      known ? proceed(context, request, hold) : begin(context, request, place.taskId, hold),
+    const done = await deps.idempotency.once(context, request, key, place, (keyHold) =>
+      known ? proceed(context, request, keyHold) : begin(context, request, place.taskId, keyHold),
     );
     if ("first" in done) return done.first;
     const { image } = done;
@@ -97,14 +100,14 @@ export function createAccept(deps: AcceptDeps): Accept {
     context: RequestContext,
     request: SendMessageRequest,
     taskId = runtime.newId(),
-    hold?: Hold,
+    keyHold?: KeyHold,
   ): Promise<Accepted> {
     const message = messageIn(request);
     const parent = await deps.delegations.parentOf(context, request);
     const admitted = await policy.admit(context, request, message, parent);
     const cached = await deps.cache.lookup(context, request, taskId, admitted);
     try {
-      return await admit(context, request, { message, taskId, parent, admitted, cached, hold });
+      return await admit(context, request, { message, taskId, parent, admitted, cached, keyHold });
     } catch (error) {
       await cached?.withdraw();
       throw error;
@@ -114,7 +117,7 @@ export function createAccept(deps: AcceptDeps): Accept {
   async function admit(
     context: RequestContext,
     request: SendMessageRequest,
-    { message, taskId, parent, admitted, cached, hold }: NewTask,
+    { message, taskId, parent, admitted, cached, keyHold }: NewTask,
   ): Promise<Accepted> {
     const known = message.contextId !== "";
     const contextId = known ? message.contextId : runtime.newId();
@@ -123,8 +126,8 @@ export function createAccept(deps: AcceptDeps): Accept {
       route = cached?.route ?? (await router.route(context, request, message, contextId, admitted));
     } catch (error) {
       if (!(error instanceof NoRouteError) || !error.rejection) throw error;
-      hold?.check();
-      const given = { taskId, message, contextId, why: error.message, decision: error.rejection, hold };
+      keyHold?.check();
+      const given = { taskId, message, contextId, why: error.message, decision: error.rejection, keyHold };
       const image = await reject(context, request, given);
       await cached?.withdraw();
       return { image, updates: watch(context, image.header.taskId, image.seq, true) };
@@ -165,12 +168,12 @@ export function createAccept(deps: AcceptDeps): Accept {
     // Listening begins before the task does, so that its first update is heard.
     const updates = watch(context, header.taskId, 1, true);
     try {
-      hold?.check();
+      keyHold?.check();
       const work = new AcceptedWork(context, request, endpointOf(route), stored);
       const image = await dispatcher.begin(header, work, {
         decision: encode(RouteDecisionSchema, decision),
         facts: decisionFacts(decision),
-        ...(hold && { reservedBy: hold.replicaId }),
+        ...(keyHold && { reservedBy: keyHold.replicaId }),
         ...(terms && { approval: { terms, principalId: context.principal.id, policyVersion: versionOf(decision) } }),
         ...(cached?.standIn && !terms && { standIn: cached.standIn }),
         ...(reserved && { reserved }),
@@ -195,18 +198,25 @@ export function createAccept(deps: AcceptDeps): Accept {
     if (refusal) throw refusal;
   }
 
-  async function proceed(context: RequestContext, request: SendMessageRequest, hold?: Hold): Promise<Accepted> {
+  /** What a message to a task does to its approval; undefined where it is no matter of approvals. */
+  async function decide(context: RequestContext, message: Message, image: TaskImage): Promise<Accepted | undefined> {
+    const { taskId, contextId } = image.header;
+    if (message.contextId !== "" && message.contextId !== contextId) {
+      throw invalidArgument([
+        { field: "message.contextId", description: `is not the context of task "${taskId}"; leave it out` },
+      ]);
+    }
+    const decided = await deps.approvals.answer(context, image, message);
+    return decided && { image: decided, updates: watch(context, taskId, decided.seq, false) };
+  }
+
+  async function proceed(context: RequestContext, request: SendMessageRequest, keyHold?: KeyHold): Promise<Accepted> {
     const message = messageIn(request);
     const image = await tasks.visible(context, request.tenant, message.taskId);
     const { header } = image;
-    if (message.contextId !== "" && message.contextId !== header.contextId) {
-      throw invalidArgument([
-        { field: "message.contextId", description: `is not the context of task "${header.taskId}"; leave it out` },
-      ]);
-    }
+    const decided = await decide(context, message, image);
+    if (decided) return decided;
     if (isTerminal(stateOf(image))) throw messageToEnded(image);
-    const decided = await deps.approvals.answer(context, image, message);
-    if (decided) return { image: decided, updates: watch(context, header.taskId, decided.seq, false) };
     const offer = await router.offer(header);
     if (!offer) {
       throw unsupportedOperation(`Agent "${header.agentId}", which works on this task, has left. Begin a new task.`);
@@ -223,7 +233,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     );
     const stored = { ...message, contextId: header.contextId };
     const work = new AcceptedWork(context, request, agent, stored);
-    hold?.check();
+    keyHold?.check();
     const accepted = await dispatcher.proceed(image, work, context.signal);
     return { image: accepted, updates: watch(context, header.taskId, accepted.seq, false) };
   }

@@ -21,6 +21,7 @@ import { createTaskWriter, LeaseLostError } from "./task-writer.ts";
 export interface DispatcherDeps extends RunnersDeps, WaitingTasksDeps, Omit<NewTasksDeps, "mirror"> {
   /** What decides about copies of tasks; left out where there are none. */
   mirrors?: MirrorPorts | undefined;
+  approvals: WaitingTasksDeps["approvals"];
   permits: Pick<AgentPermits, "isNeeded" | "force">;
 }
 
@@ -145,12 +146,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       try {
         const moved = current.header.agentId !== agent.agentId;
         const now = moved ? await deps.findAgent(current.header) : agent;
-        if (now) {
-          const isUndecided = awaitedApproval(current) !== undefined;
-          await cancelAsItStands(current, now, signal, principal);
-          if (isUndecided) deps.approvals.onOutcome("withdrawn");
-          return;
-        }
+        if (now) return await cancelAsItStands(current, now, signal, principal);
         return await end(current, TaskState.CANCELED, AGENT_LEFT, CANCELED_BY_CLIENT, { principal });
       } catch (error) {
         // Another replica was faster with something, or has declared this one dead: what the log says now decides.

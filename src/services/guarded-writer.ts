@@ -4,23 +4,22 @@
  * up what is held.
  */
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { StreamResponseSchema, type TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { encode } from "../domain/encode.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import {
   HeldView,
   partsOf,
   released,
-  type Sifted,
-  sift,
-  told,
+  type SplitUpdates,
+  splitHeld,
   withheldUpdate,
   wordsOf,
 } from "../domain/guarded-output.ts";
 import type { Facts } from "../domain/policy/facts.ts";
-import type { Verdict } from "../domain/policy/verdict.ts";
+import { ruleText, type Verdict } from "../domain/policy/verdict.ts";
 import { type NewUpdate, stateOf, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
-import { isInterrupted, stateName } from "../domain/task-state.ts";
+import { isInterrupted, isTerminal, stateName } from "../domain/task-state.ts";
 import type { HeldUpdates } from "../store/held-updates.ts";
 import { whenDatabaseAnswers } from "./database-away.ts";
 import { bytesOf, modesOf } from "./policy-facts.ts";
@@ -50,17 +49,13 @@ interface GuardDeps {
   guard: GuardPorts;
   runtime: Runtime;
   replicaId: () => string;
+  /** Told when it has ended the task because of what must not leave, and the agent is at work still. */
+  onWithheld: () => void;
 }
 
-export interface GuardedTaskWriter extends TaskWriter {
-  /** Whether what the agent says may be held back: then nothing else may tell it either. */
-  readonly holdsBack: boolean;
-}
+export const createGuardedWriter = (deps: GuardDeps, inner: TaskWriter): TaskWriter => new GuardedWriter(deps, inner);
 
-export const createGuardedWriter = (deps: GuardDeps, inner: TaskWriter): GuardedTaskWriter =>
-  new GuardedWriter(deps, inner);
-
-class GuardedWriter implements GuardedTaskWriter {
+class GuardedWriter implements TaskWriter {
   readonly #deps: GuardDeps;
   readonly #inner: TaskWriter;
   /** Undefined until it is known; false: everything is written as it comes. */
@@ -88,18 +83,20 @@ class GuardedWriter implements GuardedTaskWriter {
   append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
     if (this.#isGuarded === undefined && !this.#turn) this.#lookAtOnce();
     // What waits for its turn still is not overtaken.
-    if (this.#isGuarded === false && !this.#turn) return this.#inner.append(make, options, signal);
+    if (this.#isGuarded === false && !this.#turn && !options.reroute) return this.#inner.append(make, options, signal);
     const before = this.#turn ?? Promise.resolve();
     const { promise: turn, resolve: pass } = Promise.withResolvers<void>();
     const done = before.then(async () => {
+      const { agentId } = this.image.header;
       try {
         if (this.#isGuarded === undefined) await this.#look(signal);
         if (this.#isGuarded) return await this.#append(make, options, signal);
         const written = this.#inner.append(make, options, signal);
-        // It has its place there: the next may join it.
-        pass();
+        // It has its place there: the next may join it, unless another agent says it.
+        if (!options.reroute) pass();
         return await written;
       } finally {
+        if (this.image.header.agentId !== agentId) this.#beginAnew();
         pass();
       }
     });
@@ -159,30 +156,35 @@ class GuardedWriter implements GuardedTaskWriter {
 
   async #append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
     const { gather: _, ...alone } = options;
+    if (typeof options.by === "object") return this.#passOn(make, alone, signal);
     const updates = make(this.#withHeld(this.image));
-    const sifted = sift(this.image, updates);
+    const split = splitHeld(this.image, updates);
     // While it rests nothing is held: each word has its own verdict.
-    const isAtRest = isInterrupted(stateOf(this.image)) && sifted.held.length > 0;
-    if (sifted.rests !== undefined || isAtRest) return this.#judge(make, alone, signal);
-    if (sifted.held.length > 0) {
-      const isTooMuch = this.#bytes + weigh(sifted.held) > this.#deps.guard.maxBytes;
-      if (isTooMuch)
-        return this.#withhold("it is larger than what may be held back (limits.held-bytes)", updates, alone, signal);
-      await this.#hold(sifted, signal);
+    const isAtRest = isInterrupted(stateOf(this.image)) && split.held.length > 0;
+    if (split.rests !== undefined || isAtRest) return this.#judge(make, split, alone, signal);
+    if (split.held.length > 0) {
+      const isTooMuch = this.#bytes + weigh(split.held) > this.#deps.guard.maxBytes;
+      if (isTooMuch) return this.#withhold(TOO_MUCH, { updates: [...this.#held, ...updates] }, alone, signal);
+      await this.#hold(split, signal);
     }
-    const { agentId, upstreamTaskId } = this.image.header;
+    const { upstreamTaskId } = this.image.header;
     // What passes is made once: what the agent said is known by now, and would not be made again. What is not the agent's is.
     const again =
-      sifted.held.length > 0 ? () => sifted.passing : (image: TaskImage) => sift(image, make(image)).passing;
+      split.held.length > 0 ? () => split.passing : (image: TaskImage) => splitHeld(image, make(image)).passing;
     const outcome = await this.#inner.append(again, alone, signal);
-    const { header } = this.image;
-    // It begins anew, or with another agent, which may call it the same.
-    const isAnother = header.upstreamTaskId !== upstreamTaskId || header.agentId !== agentId;
-    if (upstreamTaskId !== undefined && isAnother) this.#forget();
+    // It begins anew.
+    if (upstreamTaskId !== undefined && this.image.header.upstreamTaskId !== upstreamTaskId) this.#forget();
     return outcome;
   }
 
-  async #hold({ held }: Sifted, signal: AbortSignal): Promise<void> {
+  /** What a client does needs no verdict, and if it ends the task, nothing of its output leaves. */
+  async #passOn(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
+    const outcome = await this.#inner.append(make, options, signal);
+    if (isTerminal(stateOf(this.image))) this.#forget();
+    return outcome;
+  }
+
+  async #hold({ held }: SplitUpdates, signal: AbortSignal): Promise<void> {
     const { guard, runtime, replicaId } = this.#deps;
     const { workspaceId, taskId, fence } = this.image.header;
     const holder = { workspaceId, taskId, fence, replicaId: replicaId() };
@@ -201,7 +203,12 @@ class GuardedWriter implements GuardedTaskWriter {
   }
 
   /** The agent ends or rests: everything leaves in one append, or nothing. */
-  async #judge(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
+  async #judge(
+    make: MakeUpdates,
+    { rests }: SplitUpdates,
+    options: AppendOptions,
+    signal: AbortSignal,
+  ): Promise<AppendOutcome> {
     const { guard, runtime } = this.#deps;
     const { header } = this.image;
     const { workspaceId } = header;
@@ -213,18 +220,19 @@ class GuardedWriter implements GuardedTaskWriter {
     const verdict = (image: TaskImage) => {
       updates = [...released(this.#held), ...make(this.#withHeld(image))];
       const { effect, rules } = guard.results.decide(workspaceId, { ...facts, ...outputFacts(image, updates) });
-      why = effect === "ALLOW" ? undefined : told(rules[0]);
+      why = effect === "ALLOW" ? undefined : rules[0] ? ruleText(rules[0]) : "by default";
       return why === undefined ? updates : [];
     };
     const outcome = await this.#inner.append(verdict, options, signal);
-    if (why !== undefined && outcome === "stored") return this.#withhold(why, updates, options, signal);
-    if (outcome === "stored") this.#forget();
+    if (outcome !== "stored") return outcome;
+    if (why !== undefined) return this.#withhold(why, { updates, rests }, options, signal);
+    this.#forget();
     return outcome;
   }
 
   async #withhold(
     why: string,
-    withheld: readonly NewUpdate[],
+    { updates: withheld, rests }: { updates: readonly NewUpdate[]; rests?: TaskState | undefined },
     options: AppendOptions,
     signal: AbortSignal,
   ): Promise<AppendOutcome> {
@@ -233,6 +241,7 @@ class GuardedWriter implements GuardedTaskWriter {
     // The policy's doing, whoever said what is withheld.
     const { by: _, ...others } = options;
     const outcome = await this.#inner.append(ends, { ...others, hidden: false, withheld }, signal);
+    if (outcome === "stored" && (rests === undefined || !isTerminal(rests))) this.#deps.onWithheld();
     this.#forget();
     return outcome;
   }
@@ -244,12 +253,22 @@ class GuardedWriter implements GuardedTaskWriter {
     return this.#view.with(this.#held);
   }
 
+  /** Another agent has the task: other rules may hold of it, and what is held is not its own, though it may call the task the same. */
+  #beginAnew(): void {
+    this.#isGuarded = undefined;
+    this.#facts = undefined;
+    this.#forget();
+  }
+
   #forget(): void {
     this.#held.length = 0;
     this.#bytes = 0;
     this.#view = undefined;
   }
 }
+
+/** Why an output is withheld of which more was said than is kept until the verdict. */
+const TOO_MUCH = "it is larger than what may be held back (limits.held-bytes)";
 
 /** Bounds of the pause before a policy is looked at again that this server could not read, in milliseconds. */
 const UNREADABLE_MIN_MS = 100;
@@ -271,7 +290,7 @@ const UPDATE_BYTES = 256;
 function outputFacts(image: TaskImage, updates: readonly NewUpdate[]): Facts {
   const { groups, artifacts } = partsOf(updates);
   const parts = groups.flat();
-  const { rests } = sift(image, updates);
+  const { rests } = splitHeld(image, updates);
   return {
     output_state: rests && stateName(rests),
     output_bytes: bytesOf(parts),

@@ -54,7 +54,7 @@ export interface Place {
 }
 
 /** A key that is reserved for a request. */
-export interface Hold {
+export interface KeyHold {
   /** The replica that has reserved it. A task that is stored by another one, or by this one under another id, is too late. */
   readonly replicaId: string;
   /** Throws when the key may be another request's by now. */
@@ -80,7 +80,7 @@ export interface Idempotency {
     request: SendMessageRequest,
     key: string,
     place: Place,
-    first: (hold: Hold) => Promise<T>,
+    first: (keyHold: KeyHold) => Promise<T>,
   ): Promise<{ first: T } | { image: TaskImage }>;
 }
 
@@ -112,7 +112,11 @@ export function createIdempotency(deps: IdempotencyDeps): Idempotency {
     }
   }
 
-  async function lead<T>(workspaceId: string, reservation: Reservation, first: (hold: Hold) => Promise<T>): Promise<T> {
+  async function lead<T>(
+    workspaceId: string,
+    reservation: Reservation,
+    first: (keyHold: KeyHold) => Promise<T>,
+  ): Promise<T> {
     const began = runtime.elapsedMs();
     const { replicaId } = reservation;
     try {

@@ -7,12 +7,11 @@ import {
 } from "../../gen/signalbox/v1/policy_pb.ts";
 import { clip, SignalboxError } from "../domain/errors.ts";
 import type { PolicyPhase } from "../domain/policy/facts.ts";
-import { type RuleRef, ruleName, type Verdict } from "../domain/policy/verdict.ts";
+import { MAX_DESCRIPTION_LENGTH, type RuleRef, ruleText, type Verdict } from "../domain/policy/verdict.ts";
 import type { ActivePolicy } from "./policies.ts";
 
 /** Rules that a sentence names. */
 const MOST_NAMED = 3;
-const MAX_DESCRIPTION_LENGTH = 256;
 
 /** By which policy it was decided. */
 export type PolicyVersionInForce = Pick<ActivePolicy, "version" | "fileDigests">;
@@ -49,10 +48,7 @@ function reasonOf({ effect, rules }: Verdict): string {
 }
 
 function namesOf(rules: readonly RuleRef[]): string {
-  const named = rules.slice(0, MOST_NAMED).map((rule) => {
-    const { description } = rule;
-    return description === "" ? ruleName(rule) : `${ruleName(rule)} (${clip(description, MAX_DESCRIPTION_LENGTH)})`;
-  });
+  const named = rules.slice(0, MOST_NAMED).map(ruleText);
   const more = rules.length - named.length;
   return more > 0 ? `${named.join(", ")} and ${more} more` : named.join(", ");
 }

@@ -11,7 +11,7 @@ import { encode } from "../domain/encode.ts";
 import { foldTask, type TaskHeader, type TaskImage } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
-import type { Hold } from "./idempotency.ts";
+import type { KeyHold } from "./idempotency.ts";
 import type { PushConfigs } from "./push-configs.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Router } from "./router.ts";
@@ -40,7 +40,7 @@ export interface Unroutable {
   /** What is kept of where an agent was looked for. */
   readonly decision: RouteDecision;
   /** On its key, if it has one. */
-  readonly hold: Hold | undefined;
+  readonly keyHold: KeyHold | undefined;
 }
 
 /** Resolves with the task, which has ended, when it is durable. */
@@ -52,7 +52,7 @@ export type RejectTask = (
 
 export const createRejectTask =
   ({ store, hub, router, pushConfigs, runtime }: RejectDeps): RejectTask =>
-  async (context, request, { taskId, message, contextId, why, decision, hold }) => {
+  async (context, request, { taskId, message, contextId, why, decision, keyHold }) => {
     const { workspaceId } = context;
     const pushConfig = request.configuration?.taskPushNotificationConfig;
     const pushing = pushConfig && (await pushConfigs.prepare(context, pushConfig));
@@ -90,7 +90,7 @@ export const createRejectTask =
       updates,
       decision: encode(RouteDecisionSchema, decision),
       accepted: { by: context.principal.id, facts: decisionFacts(decision) },
-      ...(hold && { reservedBy: hold.replicaId }),
+      ...(keyHold && { reservedBy: keyHold.replicaId }),
     });
     await pushing?.store(workspaceId, header.taskId, "start");
     const rows = updates.map((update, i) => ({ ...update, seq: i + 1 }));

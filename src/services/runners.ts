@@ -103,14 +103,15 @@ export function createRunners(deps: RunnersDeps): Runners {
     const traceId = request ? undefined : delivery.traceparent?.split("-")[1];
     const facts = { taskId, workspaceId, agentId, ...(traceId !== undefined && { traceId }) };
     const late = new LateLog(() => (request?.log ?? log).child(facts));
-    const { writer, log: ofTask } = guarded(createTaskWriter(deps, image), late);
-    return new TaskRunner(runnerDeps, { writer, agent, client, log: ofTask, life });
+    const { writer, log: ofTask } = guarded(createTaskWriter(deps, image), late, () => runner.breakOff());
+    const runner = new TaskRunner(runnerDeps, { writer, agent, client, log: ofTask, life });
+    return runner;
   }
 
-  /** Only what agents say comes by runners: what the router says itself is not held back. */
-  function guarded(writer: TaskWriter, late: TaskLog): { writer: TaskWriter; log: TaskLog } {
+  /** All that a runner writes comes this way, and is judged, unless a client did it: the agent's words may be in what the router says. */
+  function guarded(writer: TaskWriter, late: TaskLog, onWithheld: () => void): { writer: TaskWriter; log: TaskLog } {
     if (!deps.guard) return { writer, log: late };
-    const guarding = createGuardedWriter({ ...deps, guard: deps.guard }, writer);
+    const guarding = createGuardedWriter({ ...deps, guard: deps.guard, onWithheld }, writer);
     return { writer: guarding, log: wordless(late, () => guarding.holdsBack) };
   }
 

@@ -190,7 +190,7 @@ export function statusTime(updates: readonly NewUpdate[]): Timestamp | undefined
 }
 
 /** Whether `stored` begins with these updates: what is stored already must not be stored twice. */
-export function holds(stored: readonly TaskUpdate[], updates: readonly NewUpdate[]): boolean {
+export function beginsWith(stored: readonly TaskUpdate[], updates: readonly NewUpdate[]): boolean {
   if (updates.length === 0) return false;
   return updates.every((update, i) => {
     const row = stored[i];

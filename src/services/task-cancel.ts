@@ -71,7 +71,9 @@ export function createTaskCancel(
       await look(upstreamTaskId).catch((e: unknown) => {
         log.info({ err: e }, "no look at the task after a refused cancel");
       });
-      if (!isTerminal(state())) throw taskNotCancelable(taskId, failure.message);
+      // Its words have had no verdict.
+      const why = writer.holdsBack ? "its agent refused." : failure.message;
+      if (!isTerminal(state())) throw taskNotCancelable(taskId, why);
     }
   }
 

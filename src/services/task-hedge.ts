@@ -207,8 +207,8 @@ export class TaskHedge {
     const { image } = this.#attempt.writer;
     const { header } = image;
     if (!mayBeHedged(image) || this.#attempt.isStoodIn) return undefined;
-    const leaveBudget = take(header);
-    if (!leaveBudget) return "refused";
+    const leaveQuota = take(header);
+    if (!leaveQuota) return "refused";
     try {
       const second = await ports.secondAgent(asGiven(header), what.message, agentsOf(header));
       if (!second || !endpointOf(second).safeToRepeat || second.agent.agentId === header.agentId) return "refused";
@@ -222,7 +222,7 @@ export class TaskHedge {
         leavePlace();
       }
     } finally {
-      leaveBudget();
+      leaveQuota();
     }
   }
 

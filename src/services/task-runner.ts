@@ -20,6 +20,7 @@ import { type MessagesDeps, TaskMessages } from "./task-messages.ts";
 import { createTaskReporter, type ReporterDeps, type TaskReporter } from "./task-reporter.ts";
 import { type RunDeps, TaskRun } from "./task-run.ts";
 import { LeaseLostError, type TaskWriter } from "./task-writer.ts";
+import { createUnwantedWork, type UnwantedWork } from "./unwanted-work.ts";
 
 /** Longest wait for the answer to a get or a cancel, in milliseconds. */
 const CONTROL_TIMEOUT_MS = 30_000;
@@ -44,6 +45,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   readonly #stop = new AbortController();
   readonly #follower: TaskFollower;
   readonly #run: TaskRun;
+  readonly #unwanted: UnwantedWork;
   #attempts: TaskAttempts | undefined;
   #hedge: TaskHedge | undefined;
   #naming: PromiseWithResolvers<void> | undefined;
@@ -56,6 +58,8 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   #isToBeCanceled = false;
   /** Whether it is known already that the task is another's. */
   #knowsLoss = false;
+  /** Whether the task has ended, and its agent works on. */
+  #isBrokenOff = false;
   /** Whether a second agent was faster than this one's. */
   hasGivenWay = false;
 
@@ -77,6 +81,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     this.reporter = createTaskReporter(this, writer, life.signal);
     this.delivery = new TaskDelivery(this, writer, client, this.ends);
     this.#follower = createTaskFollower(this, writer, client, this.reporter, this.ends);
+    this.#unwanted = createUnwantedWork(this, agent.agentId, client, life.signal);
     this.#run = new TaskRun(this, client, this.#follower);
   }
 
@@ -152,6 +157,12 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     this.#stop.abort(new GivenWayError());
   }
 
+  /** Stops, because what the agent says must not leave and has ended the task: it is told to stop, too. */
+  breakOff(): void {
+    this.#isBrokenOff = true;
+    this.#stop.abort();
+  }
+
   /** Stops a task that somebody answers in its agent's place: from here on the agent is not asked. */
   letGo(): void {
     this.#stop.abort();
@@ -223,27 +234,10 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     return { sent, arrived: sent - this.pendingMessages };
   }
 
-  /**
-   * A task that ended, or was taken over, before its agent named it: what the agent has begun nobody will follow, so it is
-   * canceled there.
-   */
   async onNamed(upstreamTaskId: string, late: boolean): Promise<void> {
     this.#nameKnown();
     this.onAnswered();
-    if (!late) return;
-    const { signal } = this.#life;
-    // A replica that was declared dead writes no more, but it alone knows what to cancel.
-    const until = signal.aborted ? AbortSignal.timeout(CONTROL_TIMEOUT_MS) : signal;
-    try {
-      // Nor does it know what became of its last write: another may follow the task by this very name.
-      if (signal.aborted) await this.writer.refresh(until).catch(exceptLostLease);
-      // Whom another agent has replaced is told when the run ends.
-      if (this.#upstreamTaskId === upstreamTaskId || this.#isWithAnother) return;
-      await this.#client.cancel(upstreamTaskId, this.control(until));
-    } catch (error) {
-      this.log.info({ err: error }, "the agent could not be told that its work is not wanted");
-    }
-    this.#stop.abort();
+    if (late && (await this.#unwanted.namedLate(upstreamTaskId))) this.#stop.abort();
   }
 
   async onAgentFailed(why: string): Promise<boolean> {
@@ -287,12 +281,13 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
       const reason = stop.signal.aborted ? stop.signal.reason : error;
       const isLimit = reason instanceof TimeLimitError;
       await this.#end(isLimit ? reason : error);
-      if (this.hasGivenWay || (this.#isWithAnother && !isLimit)) await this.#tellUnwanted();
+      if (this.hasGivenWay || (this.#unwanted.isWithAnother && !isLimit)) await this.#unwanted.stop(this.#ownName);
     } finally {
       disarm();
       this.#hedge?.end();
       this.#nameKnown();
     }
+    if (this.#isBrokenOff) await this.#unwanted.stop(this.#ownName);
   }
 
   async #end(error: unknown): Promise<void> {
@@ -323,23 +318,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     return error;
   }
 
-  /** The agent is told to stop, as far as it has named what it does. */
-  async #tellUnwanted(): Promise<void> {
-    const { name } = this.reporter;
-    if (name === undefined) return;
-    try {
-      await this.#client.cancel(name, this.lastWords());
-      this.log.info("the slower agent was told to stop");
-    } catch (error) {
-      this.log.info({ err: error }, "the slower agent could not be told to stop");
-    }
-  }
-
   // --- how the task stands
-
-  get #isWithAnother(): boolean {
-    return this.writer.image.header.agentId !== this.#agent.agentId;
-  }
 
   get #state(): TaskState {
     return stateOf(this.writer.image);
@@ -359,6 +338,11 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     return this.writer.image.header.upstreamTaskId;
   }
 
+  /** What this agent calls the task, though it may be with another by now. */
+  get #ownName(): string | undefined {
+    return this.reporter.name ?? (this.#unwanted.isWithAnother ? undefined : this.#upstreamTaskId);
+  }
+
   #nameKnown(): void {
     this.#isNamed = true;
     this.#naming?.resolve();
@@ -371,8 +355,4 @@ class GivenWayError extends Error {
     super("another agent was faster");
     this.name = "GivenWayError";
   }
-}
-
-function exceptLostLease(error: unknown): void {
-  if (!(error instanceof LeaseLostError)) throw error;
 }

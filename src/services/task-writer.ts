@@ -4,6 +4,7 @@
  * until the database takes it.
  */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { awaitedApproval } from "../domain/approval.ts";
 import { agentActor, routerActor } from "../domain/audit/actor.ts";
 import { SignalboxError, taskNotFound } from "../domain/errors.ts";
 import {
@@ -29,13 +30,12 @@ import {
   type AppendOutcome,
   type AppendWork,
   type Billing,
-  holds,
+  beginsWith,
   type MakeUpdates,
-  MOST_JOINED,
   statusTime,
-  type Turn,
 } from "./task-append.ts";
 import type { UpdateHub } from "./update-hub.ts";
+import { WriterTurns } from "./writer-turns.ts";
 
 /** Another replica, or another writer here, has taken the task over: this one must not write any more. */
 export class LeaseLostError extends Error {
@@ -48,6 +48,8 @@ export class LeaseLostError extends Error {
 export interface TaskWriter {
   /** The task as this writer knows it. */
   readonly image: TaskImage;
+  /** Whether what the agent says may be held back: then nothing else may tell it either. */
+  readonly holdsBack: boolean;
   /**
    * Stores what `make` makes of the image. `make` is called again when another writer was faster. Waits for a database
    * that is away as long as `signal` lets it.
@@ -76,76 +78,39 @@ export interface WriterDeps {
   replicaId: () => string;
   /** Told of the ends of tasks that hold of budgets. Left out, nothing is limited. */
   budgets?: Billing & Pick<Budgets, "settled">;
+  /** Told of tasks that end while they wait for their approval, and nobody has decided. */
+  approvals?: { onOutcome(outcome: "withdrawn"): void };
 }
 
 export const createTaskWriter = (deps: WriterDeps, image: TaskImage): TaskWriter => new LogWriter(deps, image);
 
 class LogWriter implements TaskWriter {
   image: TaskImage;
+  readonly holdsBack = false;
   readonly #deps: WriterDeps;
   #fence: number;
-  readonly #waiting: Turn[] = [];
-  #isBusy = false;
-  /** Whether something waits that must not wait for more. */
-  #hurries = false;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #turns: WriterTurns;
 
   constructor(deps: WriterDeps, image: TaskImage) {
     this.#deps = deps;
     this.image = image;
     this.#fence = image.header.fence;
+    this.#turns = new WriterTurns(deps.gatherMs, (head) => this.#write(head));
   }
 
   append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ make, options, signal, resolve, reject });
-      if (options.gather !== "chunk" || this.#waiting.length >= MOST_JOINED) this.#hurry();
-      else this.#timer ??= setTimeout(() => this.#hurry(), this.#deps.gatherMs);
-    });
+    return this.#turns.append(make, options, signal);
   }
 
   seize(signal: AbortSignal): Promise<void> {
-    return this.#inTurn(() => this.#seize(signal));
+    return this.#turns.take(() => this.#seize(signal));
   }
 
   refresh(signal: AbortSignal): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#turns.take(async () => {
       await whenDatabaseAnswers(this.#deps.runtime, signal, () => this.#reload());
       this.#checkLease();
     });
-  }
-
-  // --- turns
-
-  #inTurn(job: () => Promise<void>): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push(() => job().then(resolve, reject));
-      this.#hurry();
-    });
-  }
-
-  #hurry(): void {
-    this.#hurries = true;
-    if (!this.#isBusy) void this.#takeTurns();
-  }
-
-  async #takeTurns(): Promise<void> {
-    this.#isBusy = true;
-    while (this.#hurries) {
-      const turn = this.#waiting.shift();
-      this.#rest();
-      if (typeof turn === "function") await turn();
-      else if (turn) await this.#write(turn);
-    }
-    this.#isBusy = false;
-  }
-
-  /** Where nothing waits, what comes next may wait. */
-  #rest(): void {
-    if (this.#waiting.length > 0) return;
-    this.#hurries = false;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
   }
 
   // --- appends
@@ -162,8 +127,7 @@ class LogWriter implements TaskWriter {
         signal.throwIfAborted();
         if (draft && draft.after !== this.image.seq) {
           // Somebody else has written: each piece is made anew, in its turn.
-          this.#waiting.unshift(...draft.works.splice(1));
-          this.#hurries = true;
+          this.#turns.putBack(draft.works.splice(1));
           draft.cancelBill();
           draft = undefined;
         }
@@ -190,7 +154,7 @@ class LogWriter implements TaskWriter {
           await runtime.wait(backoffMs(failures++, 100, 5_000, runtime.random), signal);
           news = await this.#reload().catch(exceptTransient);
         }
-        if (inDoubt && news && holds(news, draft.updates)) {
+        if (inDoubt && news && beginsWith(news, draft.updates)) {
           // They are stored, under the next token if they took the task over.
           if (takes) this.#fence += 1;
           return settle(draft.works, "stored");
@@ -224,8 +188,8 @@ class LogWriter implements TaskWriter {
     let bound: Append | undefined;
     return () => {
       if (bound) return bound;
-      draft.close(this.#waiting, this.image, this.#deps.budgets);
-      this.#rest();
+      draft.close(this.#turns.waiting, this.image, this.#deps.budgets);
+      this.#turns.rest();
       const { updates } = draft;
       const { by, withheld: _, ...options } = draft.options;
       const { workspaceId, taskId } = this.image.header;
@@ -265,9 +229,11 @@ class LogWriter implements TaskWriter {
     header.upstreamContextId = options.upstreamContextId ?? header.upstreamContextId;
     if (options.reroute) moveTo(header, options.reroute);
     this.#fence = done.fence;
+    const isUndecided = !options.settles && awaitedApproval(image) !== undefined;
     const numbered = updates.map((update, i) => ({ ...update, seq: image.seq + 1 + i }));
     for (const update of numbered) applyUpdate(image, update);
     if (header.holds && isFinal(image.state)) this.#deps.budgets?.settled(header);
+    if (isUndecided && isFinal(image.state)) this.#deps.approvals?.onOutcome("withdrawn");
     this.#publish(numbered);
     settle(works, "stored");
   }

@@ -1,6 +1,6 @@
 /** Approvals, as they are read. They are stored and settled with the rows of their tasks. */
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import type { Selectable } from "kysely";
+import { type Selectable, sql } from "kysely";
 import type { Approval, ApprovalState } from "../../gen/signalbox/v1/approval_pb.ts";
 import type { Database } from "./database.ts";
 import type { ApprovalTable } from "./schema.ts";
@@ -12,7 +12,8 @@ export interface ApprovalRecord {
   readonly approvers: readonly (readonly string[])[];
   /** Whether who asked for the task may decide. */
   readonly self: boolean;
-  readonly expiresAt: Date;
+  /** Whether its time is up, by the clock of the database. */
+  readonly isOver: boolean;
 }
 
 export interface ApprovalFilter {
@@ -44,10 +45,11 @@ export function createApprovalRepository(db: Database): ApprovalRepository {
       const row = await kysely
         .selectFrom("approvals")
         .selectAll()
+        .select(sql<boolean>`expires_at <= clock_timestamp()`.as("is_over"))
         .where("workspace_id", "=", workspaceId)
         .where("approval_id", "=", approvalId)
         .executeTakeFirst();
-      return row && { approval: approvalOf(row), approvers: row.approvers, self: row.self, expiresAt: row.expires_at };
+      return row && { approval: approvalOf(row), approvers: row.approvers, self: row.self, isOver: row.is_over };
     },
 
     async list(workspaceId, { state, taskId }, { before, limit }) {

@@ -14,6 +14,7 @@ export interface NewApproval {
   readonly approvers: readonly (readonly string[])[];
   /** Whether who asked for the task may decide. */
   readonly self: boolean;
+  /** As whoever stores it reckons, for the audit log. It counts until its task is due, by the clock of the database. */
   readonly expiresAt: Date;
 }
 
@@ -26,15 +27,15 @@ export interface Settlement {
   readonly comment: string;
 }
 
-/** Stores the approvals of tasks that are being stored; `given` is the parameter with `askedJson`. */
+/** Stores the approvals of tasks that are being stored, which expire when those are due; `given` is the parameter with `askedJson`. */
 export const ASKED = (given: string): string => `, asked as (
       insert into approvals (workspace_id, approval_id, task_id, agent_id, capability_id, principal_id, rule, description,
                              policy_version, approvers, self, created_at, expires_at)
       select s.workspace_id, a.approval_id, s.task_id, a.agent_id, a.capability_id, a.principal_id, a.rule, a.description,
-             a.policy_version, a.approvers, a.self, s.created_at, a.expires_at
+             a.policy_version, a.approvers, a.self, s.created_at, s.wake_at
       from jsonb_to_recordset(${given}::jsonb)
         as a(workspace_id text, task_id text, approval_id text, agent_id text, capability_id text, principal_id text, rule text,
-             description text, policy_version integer, approvers jsonb, self boolean, expires_at timestamptz)
+             description text, policy_version integer, approvers jsonb, self boolean)
       join stored s on s.workspace_id = a.workspace_id and s.task_id = a.task_id
     )`;
 
@@ -63,7 +64,6 @@ export function askedJson(tasks: readonly Asking[]): string {
       policy_version: approval.policyVersion,
       approvers: approval.approvers,
       self: approval.self,
-      expires_at: approval.expiresAt,
     })),
   );
 }

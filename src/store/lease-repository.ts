@@ -158,7 +158,7 @@ const BACKLOG = 1000;
 // workspace to the next. No more workspaces are served than tasks are taken, and a few tasks more than its share are read
 // of each: some may be another replica's by the time they would be locked. Only what is taken is locked.
 const claim = (isAudited: boolean): Statement => ({
-  name: isAudited ? "lease-claim-v3" : "lease-claim-v3-unaudited",
+  name: isAudited ? "lease-claim-v4" : "lease-claim-v4-unaudited",
   text: take(
     `
     with recursive oldest as materialized (
@@ -201,11 +201,12 @@ const claim = (isAudited: boolean): Statement => ({
     ), chosen as (
       select d.workspace_id, d.task_id, d.last_seq, d.rank, free.state as from_state,
              case free.state when 1 then 'claimed from the queue' when 10 then 'due, and claimed'
-                             else 'waited too long for its client' end as cause
+                             else case free.attempt when 0 then 'nobody decided about its approval in time'
+                                                    else 'waited too long for its client' end end as cause
       from (
         select *, row_number() over (order by turn, workspace_id <= $5, workspace_id) as rank from due order by rank
       ) d cross join lateral (
-        select state from tasks t
+        select state, attempt from tasks t
         where t.workspace_id = d.workspace_id and t.task_id = d.task_id
           and t.last_seq = d.last_seq and t.fence = d.fence
         for update skip locked

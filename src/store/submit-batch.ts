@@ -51,7 +51,7 @@ export interface NewTask {
 const SEEN_WITH_APPROVALS = `${ENDED}, ${EngineState.INPUT_REQUIRED}`;
 
 const SUBMIT = statementForms(
-  "task-submit-v7",
+  "task-submit-v8",
   ({ isAudited, approves }) => `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::boolean[],
@@ -80,7 +80,7 @@ const SUBMIT = statementForms(
              i.holds::jsonb, i.parent_task_id, i.parent_agent_id, i.delegation_depth
       from input i cross join writer w
       on conflict do nothing
-      returning workspace_id, task_id, created_at, attempt, fence
+      returning workspace_id, task_id, created_at, attempt, fence${approves ? ", wake_at" : ""}
     ), begun as (
       select r.*, s.created_at, s.fence, s.attempt
       from unnest($20::text[], $21::text[], $22::bigint[], $23::smallint[], $24::bytea[], $25::text[], $26::smallint[]

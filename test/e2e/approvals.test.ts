@@ -79,7 +79,8 @@ test("a task waits until it is approved, and then is its agent's, whoever had it
   });
   expect(puppet.heard).not.toContain("pay the baker");
 
-  const followed = all(a.a2a.subscribeToTask({ id: task.id }));
+  const updates = a.a2a.subscribeToTask({ id: task.id })[Symbol.asyncIterator]();
+  expect((await updates.next()).value.payload.case).toBe("task");
   const decided = await b.approvals.decideApproval({
     approvalId: approval.approvalId,
     verdict: ApprovalVerdict.APPROVE,
@@ -91,7 +92,7 @@ test("a task waits until it is approved, and then is its agent's, whoever had it
   turn.name("WORKING");
   turn.chunk("Paid.");
   turn.status("COMPLETED");
-  const items = await followed;
+  const items = await all({ [Symbol.asyncIterator]: () => updates });
   const states = items.flatMap(({ payload }) => (payload.case === "statusUpdate" ? payload.value.status!.state : []));
   expect(states.at(0)).toBe(TaskState.WORKING);
   expect(states.at(-1)).toBe(TaskState.COMPLETED);
@@ -100,6 +101,25 @@ test("a task waits until it is approved, and then is its agent's, whoever had it
   const { transitions } = await b.tasks.listTaskTransitions({ taskId: task.id });
   const causes = transitions.map(({ cause }) => cause);
   expect(causes).toEqual(expect.arrayContaining(["waits for its approval", "approved by anonymous"]));
+});
+
+test.each([
+  ["APPROVE", TaskState.WORKING],
+  ["REJECT", TaskState.REJECTED],
+])("a decision that is sent again with its key, %s, is the same", async (verdict, state) => {
+  const { task, approval } = await waiting(`${verdict} once`);
+  const message = decision(task.id, { approvalId: approval.approvalId, decision: verdict });
+  const options = { idempotencyKey: `decide-${verdict}`, wait: false };
+  const first = asTask(await b.send(message, options));
+  expect(first.status?.state).toBe(state);
+  const decided = await approvalOf(task.id);
+  if (verdict === "APPROVE") {
+    const turn = await replicas.puppet.turn();
+    turn.name("WORKING");
+    turn.status("COMPLETED");
+  }
+  for (const client of [a, b]) expect(asTask(await client.send(message, options)).id).toBe(task.id);
+  expect(await approvalOf(task.id)).toEqual(decided);
 });
 
 test("a stream shows the task that waits, and ends", async () => {

@@ -56,11 +56,11 @@ test("what may leave leaves whole, and last", async () => {
 test("what may not leave is nowhere", async () => {
   const task = asTask(await client.send("echo classified", TELL));
   expect(statusOf(task)).toBe(
-    "FAILED: The output of this task was withheld by policy: Nothing classified leaves (rules[0]).",
+    "FAILED: The output of this task was withheld by policy: rules[0] (Nothing classified leaves).",
   );
   expect(task.artifacts).toEqual([]);
   const { transitions } = await client.tasks.listTaskTransitions({ taskId: task.id });
-  expect(transitions.at(-1)?.cause).toBe("withheld by policy: Nothing classified leaves (rules[0])");
+  expect(transitions.at(-1)?.cause).toBe("withheld by policy: rules[0] (Nothing classified leaves)");
   const listed = await client.a2a.listTasks({ includeArtifacts: true, status: TaskState.FAILED });
   expect(listed.tasks.find(({ id }) => id === task.id)?.artifacts).toEqual([]);
   expect(textOf(asTask(await client.send("echo free", TELL)))).toContain("free");

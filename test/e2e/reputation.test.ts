@@ -4,6 +4,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { beforeAll, describe, expect, test } from "vitest";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { type Message, type Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { ApprovalVerdict } from "../../gen/signalbox/v1/approval_pb.ts";
 import { Access } from "../../gen/signalbox/v1/registry_pb.ts";
 import { FallbackCondition, FallbackStepSchema } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { run } from "../../src/cli/run.ts";
@@ -15,7 +16,7 @@ let app: TestApp;
 let client: SignalboxClient;
 
 beforeAll(async () => {
-  const names = ["ender", "good", "bad", "other", "first", "writer", "lone", "judged"];
+  const names = ["ender", "good", "bad", "other", "first", "writer", "lone", "judged", "patient"];
   app = await startTestApp({
     flags: { "reputation.enforce": "true" },
     agents: Object.fromEntries(names.map((name) => [name, act])),
@@ -300,4 +301,29 @@ describe("the command line", () => {
       err: expect.stringContaining("from 0 to 1"),
     });
   });
+});
+
+test("who has lost its trust while a task waited for its approval does not get it", async () => {
+  const document = `
+version: 1
+rules:
+  - {effect: REQUIRE, scope: CAPABILITY, when: {capability_id: asked}, then: {approval: {expires: 1h, self: true}}}
+`;
+  await give("patient", { capabilityId: "asked" });
+  await client.policies.putPolicy({ policy: { document } });
+  const approve = async (task: Task) => {
+    const { approvals } = await client.approvals.listApprovals({ taskId: task.id });
+    const { approvalId } = approvals[0]!;
+    await client.approvals.decideApproval({ approvalId, verdict: ApprovalVerdict.APPROVE });
+    return client.a2a.getTask({ id: task.id });
+  };
+  const waiting = async () => (await send("complete", { capability: "asked" })) as Task;
+  const [first, second] = [await waiting(), await waiting()];
+  expect((await approve(first)).status?.state).not.toBe(TaskState.REJECTED);
+  await client.reputations.setTrust({ agentId: "patient", trust: 0.1 });
+  const { status } = await approve(second);
+  expect(status?.state).toBe(TaskState.REJECTED);
+  expect(status?.message?.parts[0]?.content.value).toMatch(
+    /^Approved, but it cannot begin: Agent "patient" is not trusted enough for capability "asked"/,
+  );
 });

@@ -11,7 +11,7 @@ import { EngineState } from "../../src/domain/task-state.ts";
 import { type Approvals, createApprovals } from "../../src/services/approvals/approvals.ts";
 import { createWaitingTasks, type WaitingTasks } from "../../src/services/approvals/waiting-tasks.ts";
 import type { Principal, RequestContext } from "../../src/services/request-context.ts";
-import { systemRuntime } from "../../src/services/runtime.ts";
+import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
 import { createTaskWriter } from "../../src/services/task-writer.ts";
 import { createUpdateHub } from "../../src/services/update-hub.ts";
 import { type ApprovalRepository, createApprovalRepository } from "../../src/store/approval-repository.ts";
@@ -22,9 +22,9 @@ import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
 import { describeOnStore, silent } from "../store/backends.ts";
 import { emptyTables, expectWholeLogs, raw, taskRows } from "../store/tables.ts";
-import { agent, isNamed, never, openLab, workingAgent } from "./engine-lab.ts";
+import { agent, isNamed, type LabReplica, never, openLab, workingAgent } from "./engine-lab.ts";
 
-const runtime = systemRuntime();
+const system = systemRuntime();
 const MINUTE_MS = 60_000;
 const { PENDING, APPROVED, REJECTED, EXPIRED, WITHDRAWN } = ApprovalState;
 
@@ -68,7 +68,7 @@ const boss = contextOf("boss");
 
 function saying(data: JsonObject): Message {
   const part = { content: { case: "data" as const, value: fromJson(ValueSchema, data) } };
-  return create(MessageSchema, { messageId: runtime.newId(), role: Role.USER, parts: [part] });
+  return create(MessageSchema, { messageId: system.newId(), role: Role.USER, parts: [part] });
 }
 
 describeOnStore("approvals", (context) => {
@@ -85,7 +85,7 @@ describeOnStore("approvals", (context) => {
   let outcomes: string[];
   let sides: [Side, Side];
 
-  async function side(): Promise<Side> {
+  async function side(runtime: Runtime = system): Promise<Side> {
     const replica = await registerReplica(context.db);
     const hub = createUpdateHub();
     const store = createTaskStore(context.db, { maxWaiting: 1_000, replicaId: () => replica });
@@ -126,7 +126,7 @@ describeOnStore("approvals", (context) => {
         const canceled = ({ header }: TaskImage) => [
           statusUpdate(header, { state: TaskState.CANCELED, timestamp: timestampFromDate(runtime.now()) }, "canceled"),
         ];
-        return createTaskWriter(writing, image).append(canceled, { take: true }, never);
+        return createTaskWriter({ ...writing, approvals }, image).append(canceled, { take: true }, never);
       },
     };
   }
@@ -150,7 +150,7 @@ describeOnStore("approvals", (context) => {
     expect(stateOf(image)).toBe(TaskState.INPUT_REQUIRED);
     const [text, data] = image.task.status!.message!.parts;
     expect(text!.content.value).toMatch(
-      /^This task waits to be approved: Payments are looked at first \(rules\[3\]\)\./,
+      /^This task waits to be approved: rules\[3\] \(Payments are looked at first\)\./,
     );
     expect(toJson(ValueSchema, data!.content.value as never)).toEqual({
       approvalId: pendingOf(image),
@@ -253,9 +253,15 @@ describeOnStore("approvals", (context) => {
         exceptDecided(ACTS[other](sides[1], image)),
       ]),
     );
-    for (const { image } of tasks) await outcomeOf(image);
-    // Each is told of once at most, however many have tried.
-    expect(outcomes.length).toBeLessThanOrEqual(tasks.length);
+    const ended = new Map<number, number>();
+    for (const { image } of tasks) {
+      const state = Number.parseInt(await outcomeOf(image), 10);
+      ended.set(state, (ended.get(state) ?? 0) + 1);
+    }
+    // Each is told of once, however many have tried.
+    const told = (kind: string) => outcomes.filter((outcome) => outcome === kind).length;
+    const ofEach = Object.entries({ approved: APPROVED, rejected: REJECTED, expired: EXPIRED, withdrawn: WITHDRAWN });
+    for (const [kind, state] of ofEach) expect([kind, told(kind)]).toEqual([kind, ended.get(state) ?? 0]);
     await expectWholeLogs(context.db);
   });
 
@@ -289,6 +295,19 @@ describeOnStore("approvals", (context) => {
     await expect(approve(sides[0], image)).rejects.toMatchObject({ metadata: { state: "EXPIRED" } });
     expect(await outcomeOf(image)).toBe(`${EXPIRED} ${EngineState.REJECTED} 3`);
     expect(outcomes).toEqual(["requested", "expired"]);
+  });
+
+  it.each([-1, 1])("count until the time of the database, though a server's clock is %i h off", async (hours) => {
+    const now = () => new Date(Date.now() + hours * 60 * MINUTE_MS);
+    const off = await side({ ...system, now });
+    for (const [asks, decides] of [
+      [off, sides[0]],
+      [sides[0], off],
+    ]) {
+      expect(await approve(decides!, await asks!.begin())).toMatchObject({ state: APPROVED });
+      const late = approve(decides!, await asks!.begin({ expiresMs: 0 }));
+      await expect(late).rejects.toMatchObject({ metadata: { state: "EXPIRED" } });
+    }
   });
 
   it("that meet an obstacle end their tasks, and say which", async () => {
@@ -423,7 +442,7 @@ describe("a task that is approved", () => {
       store: a.store,
       waiting: a.dispatcher.waiting,
       hub: { announceWork() {} },
-      runtime,
+      runtime: system,
       obstacle: async () => undefined,
       onOutcome() {},
     });
@@ -445,19 +464,36 @@ describe("a task that is approved", () => {
     await expect.poll(() => a.claim()).toBe(1);
     const { task } = await a.when(image, (now) => stateOf(now) === TaskState.REJECTED);
     expect(task.status?.message?.parts[0]?.content.value).toBe("Nobody approved this task in time.");
+    const stored = await a.store.load("default", image.header.taskId);
+    expect(stored!.updates.slice(1).map(({ cause }) => cause)).toEqual([
+      "waits for its approval",
+      "nobody decided about its approval in time",
+      "its approval expired",
+    ]);
     const approval = await createApprovalRepository(a.db).find("default", awaitedApproval(image)!);
     expect(approval?.approval.state).toBe(EXPIRED);
   });
 
-  it("is withdrawn with its approval when its client cancels it", async () => {
+  it.each([
+    ["cancels it", (a: LabReplica, image: TaskImage) => a.cancel(image)],
+    [
+      "cancels it when its agent has left",
+      ({ dispatcher }: LabReplica, image: TaskImage) =>
+        dispatcher.end(image, TaskState.CANCELED, "It has left.", "canceled", { principal: "client" }),
+    ],
+  ])("is withdrawn with its approval when its client %s, which is counted once", async (_, cancel) => {
+    const outcomes: string[] = [];
     const start = await openLab();
     const refuse = () => expect.unreachable("the agent is asked");
-    const a = await start(workingAgent({ sendStream: refuse, cancel: refuse, get: refuse }));
+    const client = workingAgent({ sendStream: refuse, cancel: refuse, get: refuse });
+    const a = await start(client, { onApproval: (outcome) => outcomes.push(outcome) });
     const image = await a.begin("default", waits());
     const approvalId = awaitedApproval(image)!;
-    await a.cancel(image);
+    await cancel(a, copyImage(image));
     expect(stateOf(await a.load(image))).toBe(TaskState.CANCELED);
+    await cancel(a, image).catch(() => {});
     const approval = await createApprovalRepository(a.db).find("default", approvalId);
     expect(approval?.approval.state).toBe(WITHDRAWN);
+    expect(outcomes).toEqual(["requested", "withdrawn"]);
   });
 });

@@ -69,6 +69,8 @@ export interface LabOptions {
   /** Holds back what agents say until it has decided; without it, nothing is. */
   results?: ResultPolicy;
   maxHeldBytes?: number;
+  /** Told what becomes of approvals. */
+  onApproval?: DispatcherDeps["approvals"]["onOutcome"];
   /** Takes the log, instead of nobody. */
   log?: Logger;
   /** Puts something between the replica and its database. */
@@ -112,7 +114,7 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
     findAgent: async () => agent,
     loads: { begin() {}, end() {}, answered() {}, failedCall() {} },
     ...places,
-    approvals: unasked,
+    approvals: { ...unasked, ...(options.onApproval && { onOutcome: options.onApproval }) },
     ...(results && { guard: { results, held: createHeldUpdates(raw), maxBytes: options.maxHeldBytes ?? 1_000_000 } }),
     agentTimeoutMs: 300_000,
     agentAwayMs: 60_000,

@@ -161,7 +161,7 @@ it("never leaves when it is refused, nor any trace of it", async () => {
   const image = await a.when(begun, rests);
   expect(stateOf(image)).toBe(FAILED);
   expect(textOf(image.task.status?.message)).toBe(
-    "The output of this task was withheld by policy: No secrets (rules[2]).",
+    "The output of this task was withheld by policy: rules[2] (No secrets).",
   );
   const rows = await raw(a.db, "select convert_from(body, 'LATIN1') || coalesce(cause, '') as text from task_updates");
   expect(rows.map(({ text }) => text).join()).not.toMatch(/the sec|done/);
@@ -180,7 +180,7 @@ it("never leaves as a message that says it is its client's", async () => {
   expect(stateOf(image)).toBe(FAILED);
   // Its rule is named, which says that it is about secrets.
   const rows = await raw(a.db, "select convert_from(body, 'LATIN1') as text from task_updates");
-  expect(`${leaks(image)}${rows.map(({ text }) => text).join()}`).not.toMatch(/secret(?!s \(rules)/);
+  expect(`${leaks(image)}${rows.map(({ text }) => text).join()}`).not.toMatch(/secret(?!s\))/);
 });
 
 it("is told by no line of this server's log", async () => {
@@ -247,6 +247,31 @@ it.each(["let go", "killed"])(
   },
 );
 
+it("is not another attempt's, though its agent had not named the task", async () => {
+  const [{ say, client }, { results }] = [scripted(), policy()];
+  const called = Promise.withResolvers<void>();
+  const lost = Promise.withResolvers<never>();
+  const calls: AsyncGenerator<StreamResponse>[] = [hangUp(() => lost.promise)];
+  const start = await openLab();
+  const sendStream: AgentClient["sendStream"] = (message, options) => {
+    called.resolve();
+    return calls.pop() ?? client.sendStream(message, options);
+  };
+  const a = await start({ ...client, sendStream }, { results });
+  const begun = await a.begin();
+  await called.promise;
+  const { workspaceId, taskId, fence } = begun.header;
+  // What a replica leaves that dies before it has written down how the agent calls the task.
+  const first: NewUpdate = { kind: "artifact", body: chunk("of the first, ", false) };
+  expect(await createHeldUpdates(a.db).hold({ workspaceId, taskId, fence, replicaId: a.id() }, 1, [first])).toBe(true);
+  lost.reject(new AgentCallError("unreachable", "nobody there"));
+  await expect.poll(() => a.claim()).toBe(1);
+  say(status(WORKING), chunk("of the second"), status(COMPLETED));
+  const image = await a.when(begun, rests);
+  expect([image.header.attempt, textOf(image.task)]).toEqual([2, "of the second"]);
+  await expectWholeLogs(a.db);
+});
+
 it("is forgotten when its client cancels the task", async () => {
   const [{ say, client }, { results }] = [scripted(), policy()];
   const start = await openLab();
@@ -262,6 +287,67 @@ it("is forgotten when its client cancels the task", async () => {
   expect(stateOf(image)).toBe(CANCELED);
   expect(leaks(image)).not.toContain("one");
   expect(await raw(a.db, "select 1 from held_updates")).toEqual([]);
+});
+
+it("is told to nobody who cancels the task in vain", async () => {
+  const [{ say, client }, { results }] = [scripted(), policy()];
+  const start = await openLab();
+  const cancel = () => Promise.reject(new AgentCallError("refused", "secret words"));
+  const a = await start({ ...client, cancel }, { results });
+  const begun = await a.begin();
+  say(status(WORKING), chunk("one", false));
+  await a.when(begun, isNamed);
+  const refused = a.cancel(await a.load(begun));
+  await expect(refused).rejects.toMatchObject({ reason: "TASK_NOT_CANCELABLE" });
+  await expect(refused).rejects.not.toThrow("secret");
+});
+
+it("is forgotten when its client cancels the task and its agent cannot be told, whatever the rules say", async () => {
+  const { results } = policy({ decide: () => ({ effect: "DENY", rules: [] }) });
+  const { say, client } = scripted();
+  const start = await openLab();
+  const cancel = () => Promise.reject(new AgentCallError("unreachable", "nobody there"));
+  const a = await start({ ...client, cancel }, { results });
+  const begun = await a.begin();
+  say(status(WORKING), chunk("one", false));
+  await expect.poll(() => raw(a.db, "select 1 from held_updates")).toHaveLength(1);
+  await a.cancel(await a.load(begun));
+  const image = await a.load(begun);
+  expect(stateOf(image)).toBe(CANCELED);
+  expect(textOf(image.task.status?.message)).toBe("The agent could not be told of the cancellation.");
+  expect(leaks(image)).not.toContain("one");
+  expect(await raw(a.db, "select 1 from held_updates")).toEqual([]);
+  await expectWholeLogs(a.db);
+});
+
+it.each([
+  ["asks", [chunk("draft", false), status(INPUT_REQUIRED, "is it a secret?")]],
+  ["has said too much", [chunk("x".repeat(2_000), false)]],
+])("stops the work of an agent that %s, when it is withheld", async (_, said) => {
+  const [{ say, client }, { results }] = [scripted(), policy()];
+  const canceled = Promise.withResolvers<string>();
+  const cancel = async (id: string) => {
+    canceled.resolve(id);
+    return create(TaskSchema, { id, contextId: "theirs", status: { state: CANCELED } });
+  };
+  const start = await openLab();
+  const a = await start({ ...client, cancel }, { results, maxHeldBytes: 1_024 });
+  const begun = await a.begin();
+  say(status(WORKING), ...said);
+  expect(await canceled.promise).toBe(NAMES.taskId);
+  expect(stateOf(await a.load(begun))).toBe(FAILED);
+});
+
+it("leaves an agent alone that is done, when it is withheld", async () => {
+  const [{ say, client }, { results }] = [scripted(), policy()];
+  const start = await openLab();
+  const released = Promise.withResolvers<void>();
+  const cancel = () => expect.unreachable("the agent is done");
+  const a = await start({ ...client, cancel, release: released.resolve }, { results });
+  const begun = await a.begin();
+  say(status(WORKING), chunk("secret", false), status(COMPLETED));
+  expect(stateOf(await a.when(begun, rests))).toBe(FAILED);
+  await released.promise;
 });
 
 it("ends its task when it is more than may be held", async () => {
@@ -304,6 +390,22 @@ describeOnStore("held updates", (context) => {
     expect(await held.hold({ ...holder, fence: 2 }, 2, updates)).toBe(false);
     expect(await held.hold({ ...holder, replicaId: "other" }, 2, updates)).toBe(false);
     expect(await held.read("other", taskId)).toEqual([]);
+    await store.close();
+  });
+
+  it.each(["attempt = attempt + 1", "agent_id = 'another'"])("are dropped with %s", async (change) => {
+    const replica = await registerReplica(context.db);
+    const store = createTaskStore(context.db, { maxWaiting: 10, replicaId: () => replica });
+    const held = createHeldUpdates(context.db);
+    const header = headerOf({ leaseOwner: replica });
+    const { workspaceId, taskId } = header;
+    await store.submit({ header, updates: [{ kind: "message", body: create(StreamResponseSchema), state: 9 }] });
+    const holder = { workspaceId, taskId, fence: 1, replicaId: replica };
+    await held.hold(holder, 1, [{ kind: "artifact", body: chunk("one") }]);
+    await raw(context.db, "update tasks set fence = fence + 1 where task_id = $1", [taskId]);
+    expect(await held.read(workspaceId, taskId)).toHaveLength(1);
+    await raw(context.db, `update tasks set ${change} where task_id = $1`, [taskId]);
+    expect(await held.read(workspaceId, taskId)).toEqual([]);
     await store.close();
   });
 });

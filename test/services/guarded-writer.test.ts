@@ -16,9 +16,12 @@ const { signal } = new AbortController();
 function open(results: Partial<ResultPolicy>, header: Parameters<typeof headerOf>[0] = {}) {
   const image = newImage(headerOf(header));
   const written: NewUpdate[] = [];
+  const withheld: NewUpdate[] = [];
   const inner: TaskWriter = {
     image,
-    async append(make: MakeUpdates, { reroute, upstreamTaskId }: AppendOptions) {
+    holdsBack: false,
+    async append(make: MakeUpdates, { reroute, upstreamTaskId, ...options }: AppendOptions) {
+      withheld.push(...(options.withheld ?? []));
       for (const update of make(image)) {
         written.push(update);
         applyUpdate(image, { ...update, seq: image.seq + 1 });
@@ -39,10 +42,15 @@ function open(results: Partial<ResultPolicy>, header: Parameters<typeof headerOf
       ...results,
     } satisfies ResultPolicy,
     held: { read: async () => [], hold: async () => true },
-    maxBytes: 1_000_000,
+    maxBytes: 1_000,
   };
   const runtime = { ...systemRuntime(), wait: async () => {} };
-  return { written, image, writer: createGuardedWriter({ guard, runtime, replicaId: () => "r" }, inner) };
+  return {
+    written,
+    withheld,
+    image,
+    writer: createGuardedWriter({ guard, runtime, replicaId: () => "r", onWithheld() {} }, inner),
+  };
 }
 
 const chunk = (text: string): NewUpdate => {
@@ -86,4 +94,11 @@ test("what one agent said is not another's, though both call the task the same",
   await writer.append(done, {}, signal);
   expect(written.map(({ kind }) => kind)).toEqual(["artifact", "status"]);
   expect(written[0]).toEqual(chunk("of the second"));
+});
+
+test("what is beyond the bound is withheld with what was held before it: all of it may tell what the task cost", async () => {
+  const { writer, withheld } = open({});
+  await writer.append(() => [chunk("cheap")], {}, signal);
+  await writer.append(() => [chunk("dear".repeat(300))], {}, signal);
+  expect(withheld).toEqual([chunk("cheap"), chunk("dear".repeat(300))]);
 });

@@ -10,8 +10,10 @@ import { TRANSITIONS } from "../../src/domain/task-state.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
 import type { AgentConnector } from "../../src/services/agent-port.ts";
 import type { DispatcherDeps } from "../../src/services/dispatcher.ts";
+import type { ResultPolicy } from "../../src/services/guarded-writer.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import type { HedgeOutcome, HedgePorts } from "../../src/services/task-hedge.ts";
+import { createHeldUpdates } from "../../src/store/held-updates.ts";
 import { startTestAgent } from "../agents/test-agent.ts";
 import { createInbox } from "../fault/inbox.ts";
 import { createPuppet } from "../fault/puppet.ts";
@@ -53,6 +55,29 @@ const safe = (handler: AgentHandler): LabAgent => ({ handler, safeToRepeat: true
 describeOnStore("a task of a slow agent", (context) => {
   const start = (agents: SteeringOptions["agents"], more: SteeringOptions["more"], chain?: readonly string[]) =>
     startReplica(context, { agents, ...(more && { more }), ...(chain && { chain }) });
+
+  it("has what the second agent says looked at by the rules about that one", async () => {
+    const { outcomes, more } = hedges();
+    const puppet = createPuppet();
+    const results: ResultPolicy = {
+      load: () => undefined,
+      guards: ({ agentId }) => agentId === "second",
+      factsOf: async ({ agentId }) => ({ agent_id: agentId }),
+      decide: (_, { agent_id }) => ({ effect: agent_id === "second" ? "DENY" : "ALLOW", rules: [] }),
+    };
+    const guard = { results, held: createHeldUpdates(context.db), maxBytes: 1_000_000 };
+    const { lab: first } = await realAgent();
+    const replica = await start({ first, second: safe(puppet.handler) }, (deps) => ({ ...more(deps), guard }));
+    const task = await replica.begin("slow");
+    const turn = await puppet.turn();
+    turn.task();
+    turn.chunk("secret");
+    turn.status(COMPLETED, "Quick.");
+    const ended = await replica.ended(task);
+    expect(await outcomes.next()).toBe("won");
+    expect(ended.header.agentId).toBe("second");
+    expect([stateOf(ended), ended.task.artifacts]).toEqual([FAILED, []]);
+  });
 
   it("is the second agent's when that one is faster, and the first is told to stop", async () => {
     const { agent: real, lab: first } = await realAgent();

@@ -56,6 +56,18 @@ test("files that are text are read", () => {
   }
 });
 
+test("a letter of a file hides no word, though its bytes come in two chunks", () => {
+  const bytes = new TextEncoder().encode("prix: 5 €, confidentiel é");
+  for (let cut = 0; cut <= bytes.length; cut++) {
+    const chunks = [bytes.slice(0, cut), bytes.slice(cut)].map((value) =>
+      artifact({ parts: [{ content: { case: "raw" as const, value }, mediaType: "text/plain" }] }),
+    );
+    expect(wordsOf(chunks)).toBe("prix: 5 €, confidentiel é");
+  }
+  const half = { content: { case: "raw" as const, value: bytes.slice(-1) }, mediaType: "text/plain" };
+  expect(wordsOf([artifact({ parts: [half, text("a"), half] })])).toBe("\uFFFDa\uFFFD");
+});
+
 test("a chunk may have more parts than a call takes arguments", () => {
   const many = Array.from({ length: 200_000 }, () => text("x"));
   const { groups, artifacts } = partsOf([artifact({ parts: [text("x")] }), artifact({ parts: many })]);

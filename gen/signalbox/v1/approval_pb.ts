@@ -325,8 +325,8 @@ export const ApprovalService: GenService<{
   /**
    * Decides: the task goes on, or is REJECTED. The same decision again changes nothing.
    *
-   * Errors: NOT_FOUND with reason APPROVAL_NOT_FOUND; FAILED_PRECONDITION with reason APPROVAL_DECIDED when it was decided
-   * otherwise, has expired, or its task has ended.
+   * Errors: NOT_FOUND with reason APPROVAL_NOT_FOUND; PERMISSION_DENIED with reason NOT_AN_APPROVER when the rule lets others
+   * decide; FAILED_PRECONDITION with reason APPROVAL_DECIDED when it was decided otherwise, has expired, or its task has ended.
    *
    * @generated from rpc signalbox.v1.ApprovalService.DecideApproval
    */

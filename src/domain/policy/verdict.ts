@@ -1,4 +1,5 @@
 /** What a policy comes to. */
+import { clip } from "../errors.ts";
 import type { Facts, PolicyPhase } from "./facts.ts";
 
 /** A rule, as a decision names it. */
@@ -17,6 +18,13 @@ export interface RuleRef {
 /** A rule in a sentence: its path, after the file that it is in, if it is in one. */
 export const ruleName = ({ path, file }: Pick<RuleRef, "path" | "file">): string =>
   file === "" ? path : `${file} ${path}`;
+
+/** Longest description of a rule that a sentence repeats, in characters. */
+export const MAX_DESCRIPTION_LENGTH = 256;
+
+/** A rule as whoever must live with it reads it: its name, and what it says of itself, as `rules[0] (No secrets)`. */
+export const ruleText = (rule: Pick<RuleRef, "path" | "file" | "description">): string =>
+  rule.description === "" ? ruleName(rule) : `${ruleName(rule)} (${clip(rule.description, MAX_DESCRIPTION_LENGTH)})`;
 
 /** On what terms a task is to be approved. */
 export interface ApprovalTerms {

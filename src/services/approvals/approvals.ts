@@ -84,7 +84,7 @@ export function createApprovals(deps: ApprovalsDeps): Approvals {
   /** Carries out a decision, if nobody was faster. Returns the task as it stands then. */
   async function carryOut(context: RequestContext, record: ApprovalRecord, decision: Decision): Promise<TaskImage> {
     const { workspaceId, principal, signal } = context;
-    const { approval, expiresAt } = record;
+    const { approval, isOver } = record;
     const { approvalId } = decision;
     if (approval.state !== ApprovalState.PENDING) {
       requireSame(approval, decision);
@@ -92,7 +92,7 @@ export function createApprovals(deps: ApprovalsDeps): Approvals {
     }
     checkApprover(principal, record);
     const image = await load(workspaceId, approval);
-    if (runtime.now() >= expiresAt) {
+    if (isOver) {
       // No replica had room to note it.
       await waiting.expire(image, approvalId, signal);
     } else {

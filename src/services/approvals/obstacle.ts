@@ -4,10 +4,13 @@ import { RouteDecisionSchema, RouteSource } from "../../../gen/signalbox/v1/rout
 import type { TaskHeader } from "../../domain/task-log.ts";
 import type { Policy } from "../policy.ts";
 import type { Router } from "../router.ts";
+import { distrustIn } from "../routing/distrust.ts";
+import type { Trust } from "../trust.ts";
 
 interface ObstacleDeps {
   router: Pick<Router, "offer">;
   policy: Pick<Policy, "readmit">;
+  trust: Pick<Trust, "load" | "refusal">;
   /** The bytes of the decision that was stored with a task. */
   readDecision: (workspaceId: string, taskId: string) => Promise<Uint8Array | undefined>;
 }
@@ -16,13 +19,16 @@ interface ObstacleDeps {
 export type FindObstacle = (task: TaskHeader) => Promise<string | undefined>;
 
 export const createFindObstacle =
-  ({ router, policy, readDecision }: ObstacleDeps): FindObstacle =>
+  ({ router, policy, trust, readDecision }: ObstacleDeps): FindObstacle =>
   async (task) => {
     const offer = await router.offer(task);
     if (!offer) return `Agent "${task.agentId}", which was to take it, has left.`;
     if (task.capabilityId !== undefined && !offer.capability) {
       return `Agent "${task.agentId}", which was to take it, no longer offers capability "${task.capabilityId}".`;
     }
+    await trust.load(task.workspaceId);
+    const distrust = distrustIn(trust, task.workspaceId)(offer);
+    if (distrust) return distrust.message;
     const stored = await readDecision(task.workspaceId, task.taskId);
     const decision = stored && fromBinary(RouteDecisionSchema, stored);
     const judge = (await policy.readmit(task, decision)).judge(decision?.source ?? RouteSource.UNSPECIFIED);

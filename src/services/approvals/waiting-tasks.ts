@@ -85,11 +85,12 @@ export function createWaitingTasks(
     const now = runtime.now();
     const mostMs = (header.deadlineAt?.getTime() ?? Number.POSITIVE_INFINITY) - now.getTime();
     const waitMs = Math.max(0, Math.min(terms.expiresMs, mostMs));
+    // As this server reckons: it is the clock of the database that counts.
     const expiresAt = new Date(now.getTime() + waitMs);
     const approvalId = runtime.newId();
     const { self, also = [] } = terms;
     const approvers = [terms.approvers, ...also].filter((list) => list.length > 0);
-    const question = { approvalId, rule, description, expiresAt };
+    const question = { approvalId, rule: terms.rule, expiresAt };
     const updates: NewUpdate[] = [
       {
         ...messageUpdate(work.message),
