@@ -20,7 +20,7 @@ import type { TrustRule } from "../domain/reputation/trust-rule.ts";
 import { newWindows, viewWindows, type WindowView } from "../domain/reputation/windows.ts";
 import { stateOf } from "../domain/task-log.ts";
 import { isTerminal, stateName } from "../domain/task-state.ts";
-import type { ChangeStandings, ReputationKey, ReputationRepository } from "../store/reputation-repository.ts";
+import type { ReputationKey, ReputationRepository } from "../store/reputation-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { Audit, Deed } from "./audit.ts";
 import { agentNotFound } from "./registry-views.ts";
@@ -130,14 +130,21 @@ export function createReputations(deps: ReputationsDeps): Reputations {
   async function change(
     context: RequestContext,
     { agentId, capabilityId }: Subject,
-    how: ChangeStandings,
+    how: (standings: AgentStandings, atMs: number) => string[],
     deed: Pick<Deed, "action" | "taskId"> & { detail: JsonObject },
-    report?: { id: string; at: Date },
+    reportId?: string,
   ): Promise<boolean> {
     const { workspaceId } = context;
+    const at = runtime.now();
     const detail = { ...deed.detail, ...(capabilityId !== undefined && { capability: capabilityId }) };
     const record = deps.audit.recording(context, { ...deed, targetType: "agent", targetId: agentId, detail });
-    const isDone = await repository.change({ workspaceId, agentId }, how, report, record);
+    const isDone = await repository.change(
+      { workspaceId, agentId },
+      // A clock that is ahead must not make old what comes after it.
+      (_, standings, nowMs) => how(standings, Math.min(at.getTime(), nowMs)),
+      reportId === undefined ? undefined : { id: reportId, at },
+      record,
+    );
     if (isDone) reputation.changed(workspaceId);
     return isDone;
   }
@@ -179,20 +186,19 @@ export function createReputations(deps: ReputationsDeps): Reputations {
       await rules.load(context.workspaceId);
       const subject = await subjectOf(context, request);
       const { quality, comment } = request;
-      const at = runtime.now();
       const weight = request.weight || 1;
       const rule = rules.of(context.workspaceId);
       const id = request.reportId || runtime.newId();
       const counts = await change(
         context,
         subject,
-        (_, standings) => judge(standings, subject.capabilityId, { quality, weight, atMs: at.getTime() }, rule),
+        (standings, atMs) => judge(standings, subject.capabilityId, { quality, weight, atMs }, rule),
         {
           action: "reputation.report",
           ...(request.taskId !== "" && { taskId: request.taskId }),
           detail: { report: id, quality, weight },
         },
-        { id, at },
+        id,
       );
       if (counts) {
         deps.onReport();
@@ -209,8 +215,8 @@ export function createReputations(deps: ReputationsDeps): Reputations {
       await rules.load(context.workspaceId);
       const subject = await registered(context, agentId, capabilityId);
       const rule = rules.of(context.workspaceId);
-      const atMs = runtime.now().getTime();
-      const give: ChangeStandings = (_, standings) => giveTrust(standings, subject.capabilityId, trust, atMs, rule);
+      const give = (standings: AgentStandings, atMs: number) =>
+        giveTrust(standings, subject.capabilityId, trust, atMs, rule);
       await change(context, subject, give, { action: "reputation.set-trust", detail: { trust } });
       context.log.info({ ...factsOf(subject), trust, comment }, "the trust of an agent was set");
       return show(context, subject);

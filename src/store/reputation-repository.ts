@@ -49,6 +49,9 @@ export interface ChangingAgent {
 /** Changes the standings of an agent in place, and says of which capabilities. */
 export type ChangeStandings = (agent: ChangingAgent, standings: AgentStandings) => Iterable<string>;
 
+/** The same, where it matters what time it is: by the database's clock, in milliseconds. */
+export type ChangeStandingsNow = (agent: ChangingAgent, standings: AgentStandings, nowMs: number) => Iterable<string>;
+
 export interface ReputationRepository {
   /** What has changed in a workspace since a cursor, which was given with an earlier answer; all, without one. */
   load(workspaceId: string, since: string | undefined): Promise<{ rows: BriefReputation[]; cursor: string }>;
@@ -71,7 +74,7 @@ export interface ReputationRepository {
    */
   change(
     agent: ChangingAgent,
-    change: ChangeStandings,
+    change: ChangeStandingsNow,
     report?: { id: string; at: Date },
     record?: Recording,
   ): Promise<boolean>;
@@ -191,12 +194,18 @@ export function createReputationRepository(db: Database): ReputationRepository {
         if (report) {
           const { numInsertedOrUpdatedRows = 0n } = await tx
             .insertInto("reputation_reports")
-            .values({ workspace_id: agent.workspaceId, report_id: report.id, created_at: report.at })
+            .values({
+              workspace_id: agent.workspaceId,
+              report_id: report.id,
+              created_at: sql`least(${report.at}::timestamptz, clock_timestamp())`,
+            })
             .onConflict((conflict) => conflict.doNothing())
             .executeTakeFirst();
           if (numInsertedOrUpdatedRows === 0n) return false;
         }
-        await changeAll(tx, [agent], change);
+        const { rows } = await sql<{ now: Date }>`select clock_timestamp() as now`.execute(tx);
+        const nowMs = rows[0]!.now.getTime();
+        await changeAll(tx, [agent], (one, standings) => change(one, standings, nowMs));
         await record?.(tx);
         return true;
       });
