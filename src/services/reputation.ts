@@ -32,7 +32,7 @@ export interface Reputation extends Trust {
   /** Forgets that what is held is new, after a change. */
   changed(workspaceId: string): void;
   /** At most `most` of the agents that are held, each as a whole, those first that are trusted least. */
-  leastTrusted(most: number): ({ agentId: string } & StandingNow)[];
+  leastTrusted(most: number): ({ workspaceId: string; agentId: string } & StandingNow)[];
 }
 
 /** What was loaded last of a workspace, by agent and capability. */
@@ -116,6 +116,7 @@ export function createReputation({ repository, runtime, rules, enforces }: Reput
       const all = [...held].flatMap(([workspaceId, { agents }]) => {
         const rule = rules.of(workspaceId);
         return [...agents].map(([agentId, standings]) => ({
+          workspaceId,
           agentId,
           ...standingAt(standings, undefined, nowMs(), rule),
         }));

@@ -247,7 +247,7 @@ describe("reputation is shown", () => {
     expect(await rest("agents/good/reputation:setTrust", { trust: 0.7 })).toMatchObject({ trust: 0.7 });
     expect(await rest("outcomes", { agentId: "good", quality: 1 })).toMatchObject({ trust: 0.75 });
     const metrics = await (await fetch(`${app.httpUrl}/metrics`)).text();
-    expect(metrics).toMatch(/^signalbox_reputation_trust\{agent="lone"\} 0\.35/m);
+    expect(metrics).toMatch(/^signalbox_reputation_trust\{workspace="default",agent="lone"\} 0\.35/m);
     expect(metrics).toMatch(/^signalbox_reputation_outcomes_total\{outcome="bad"\} [1-9]/m);
     expect(metrics).toMatch(/^signalbox_outbox_lag_rows\{duty="reputation"\} \d+$/m);
   });

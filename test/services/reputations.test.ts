@@ -5,6 +5,7 @@ import { AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ReportOutcomeRequestSchema, SetTrustRequestSchema } from "../../gen/signalbox/v1/reputation_pb.ts";
 import type { AgentDirectory } from "../../src/services/agent-directory.ts";
 import { noAudit } from "../../src/services/audit.ts";
+import { createReputation } from "../../src/services/reputation.ts";
 import { createReputations, type Reputations } from "../../src/services/reputations.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
@@ -39,8 +40,8 @@ describeOnStore("what is said of an agent", (context) => {
       runtime: { ...system, now: () => new Date(Date.now() + aheadMs) },
       onReport() {},
     });
-  const setTrust = (by: Reputations, trust: number) =>
-    by.setTrust(caller, create(SetTrustRequestSchema, { agentId: "worker", trust }));
+  const setTrust = (by: Reputations, trust: number, as = caller) =>
+    by.setTrust(as, create(SetTrustRequestSchema, { agentId: "worker", trust }));
   const report = (by: Reputations, quality: number) =>
     by.report(caller, create(ReportOutcomeRequestSchema, { agentId: "worker", quality }));
   const updatedMs = async () =>
@@ -57,5 +58,19 @@ describeOnStore("what is said of an agent", (context) => {
     await setTrust(replica(-HOUR_MS), 0.9);
     expect((await report(replica(-HOUR_MS), 0)).trust).toBe(0.8);
     expect((await report(replica(0), 0)).trust).toBe(0.7);
+  });
+
+  test("in one workspace is not said of the agent of that name in another", async () => {
+    const other = { ...caller, workspaceId: system.newId() };
+    await setTrust(replica(0), 0.1);
+    await setTrust(replica(0), 0.9, other);
+    const repository = createReputationRepository(context.db);
+    const known = createReputation({ repository, runtime: system, rules: defaultTrustRules, enforces: true });
+    for (const { workspaceId } of [caller, other]) await known.load(workspaceId);
+    expect(known.leastTrusted(5).map(({ workspaceId, agentId, trust }) => [workspaceId, agentId, trust])).toEqual([
+      [caller.workspaceId, "worker", expect.closeTo(0.1, 3)],
+      [other.workspaceId, "worker", 0.9],
+    ]);
+    expect(known.leastTrusted(1)).toHaveLength(1);
   });
 });

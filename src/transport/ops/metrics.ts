@@ -46,7 +46,7 @@ export interface MetricsSources {
   /** Whether agents can be given tasks: a bounded number of them. */
   agents: () => { agentId: string; healthy: boolean; circuitOpen: boolean; ejected: boolean }[];
   /** How agents stand: at most so many, those first that are trusted least. */
-  leastTrusted: (most: number) => { agentId: string; trust: number; score: number }[];
+  leastTrusted: (most: number) => { workspaceId: string; agentId: string; trust: number; score: number }[];
   /** Windows of budgets that are open now, over all replicas: a bounded number of them, the fullest first. */
   budgets: () => Promise<BudgetGauge[]>;
   /** How the audit logs are: how far behind, how much of them was read again here, and what is wrong. */
@@ -274,11 +274,13 @@ export function createMetrics(sources: MetricsSources): Metrics {
     registers,
   });
   for (const outcome of ["good", "bad", "neutral", "report"]) outcomes.inc({ outcome }, 0);
-  const trust = perAgent(
+  const perStanding = (name: string, help: string) =>
+    new Gauge({ name, help, labelNames: ["workspace", "agent"], registers });
+  const trust = perStanding(
     "signalbox_reputation_trust",
     "How far an agent is trusted as a whole, from 0 to 1. As the next one, of at most 1000 agents that this process knows, the least trusted first.",
   );
-  const score = perAgent(
+  const score = perStanding(
     "signalbox_reputation_score",
     "Share of its tasks that an agent ended well, older ones less, from 0 to 1.",
   );
@@ -357,9 +359,10 @@ export function createMetrics(sources: MetricsSources): Metrics {
         ejected.set({ agent: agent.agentId }, Number(agent.ejected));
       }
       for (const gauge of [trust, score]) gauge.reset();
-      for (const agent of sources.leastTrusted(MOST_AGENTS)) {
-        trust.set({ agent: agent.agentId }, agent.trust);
-        score.set({ agent: agent.agentId }, agent.score);
+      for (const standing of sources.leastTrusted(MOST_AGENTS)) {
+        const labels = { workspace: standing.workspaceId, agent: standing.agentId };
+        trust.set(labels, standing.trust);
+        score.set(labels, standing.score);
       }
       lagRows.reset();
       lagSeconds.reset();
