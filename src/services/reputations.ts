@@ -1,4 +1,5 @@
 /** What callers can ask of reputation, and say about it. */
+import { hash } from "node:crypto";
 import { create, type JsonObject } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import {
@@ -131,12 +132,16 @@ export function createReputations(deps: ReputationsDeps): Reputations {
     context: RequestContext,
     { agentId, capabilityId }: Subject,
     how: (standings: AgentStandings, atMs: number) => string[],
-    deed: Pick<Deed, "action" | "taskId"> & { detail: JsonObject },
+    { comment, ...deed }: Pick<Deed, "action" | "taskId"> & { detail: JsonObject; comment: string },
     reportId?: string,
   ): Promise<boolean> {
     const { workspaceId } = context;
     const at = runtime.now();
-    const detail = { ...deed.detail, ...(capabilityId !== undefined && { capability: capabilityId }) };
+    const detail = {
+      ...deed.detail,
+      ...(capabilityId !== undefined && { capability: capabilityId }),
+      ...(comment !== "" && { comment: hash("sha256", comment) }),
+    };
     const record = deps.audit.recording(context, { ...deed, targetType: "agent", targetId: agentId, detail });
     const isDone = await repository.change(
       { workspaceId, agentId },
@@ -197,6 +202,7 @@ export function createReputations(deps: ReputationsDeps): Reputations {
           action: "reputation.report",
           ...(request.taskId !== "" && { taskId: request.taskId }),
           detail: { report: id, quality, weight },
+          comment,
         },
         id,
       );
@@ -217,7 +223,7 @@ export function createReputations(deps: ReputationsDeps): Reputations {
       const rule = rules.of(context.workspaceId);
       const give = (standings: AgentStandings, atMs: number) =>
         giveTrust(standings, subject.capabilityId, trust, atMs, rule);
-      await change(context, subject, give, { action: "reputation.set-trust", detail: { trust } });
+      await change(context, subject, give, { action: "reputation.set-trust", detail: { trust }, comment });
       context.log.info({ ...factsOf(subject), trust, comment }, "the trust of an agent was set");
       return show(context, subject);
     },

@@ -1,4 +1,5 @@
 /** Reputation on the road: a whole server that holds agents to it, and agents that are functions in it. */
+import { hash } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -181,6 +182,25 @@ describe("judges", () => {
     expect(again.trust).toBeCloseTo(0.35, 2);
     const { trust } = await client.reputations.reportOutcome({ agentId: "judged", quality: 1, weight: 2 });
     expect(trust).toBeCloseTo(0.45, 2);
+  });
+
+  test("leave in the audit log what they did, and of what they wrote the digest", async () => {
+    await client.reputations.setTrust({ agentId: "judged", trust: 0.6, comment: "as agreed" });
+    await client.reputations.reportOutcome({ agentId: "judged", quality: 1, reportId: "report-2", comment: "neat" });
+    await client.reputations.reportOutcome({ agentId: "judged", quality: 1, reportId: "report-3" });
+    const details = async (action: string, count: number) =>
+      (await client.audit.listEntries({ targetId: "judged", action })).entries
+        .slice(0, count)
+        .map(({ detail }) => JSON.parse(detail));
+    await expect
+      .poll(() => details("reputation.set-trust", 1))
+      .toEqual([{ trust: 0.6, comment: hash("sha256", "as agreed") }]);
+    await expect
+      .poll(() => details("reputation.report", 2))
+      .toEqual([
+        { report: "report-3", quality: 1, weight: 1 },
+        { report: "report-2", quality: 1, weight: 1, comment: hash("sha256", "neat") },
+      ]);
   });
 
   test("are refused what is wrong, by field", async () => {
