@@ -82,6 +82,7 @@ export function capabilityView(capability: Capability, standing?: StandingNow) {
     averageLatencyMs: BigInt(averageLatencyMs),
     maxConcurrency,
     serviceLevel: { maxLatencyMs: BigInt(maxLatencyMs), availability },
+    serviceLevelDeclared: capability.isSlaDeclared,
     access: Access[capability.access],
     accessDeclared: capability.isAccessDeclared,
     safeToRepeat,

@@ -86,6 +86,10 @@ describe("capabilities", () => {
     const json = file("sing.json", JSON.stringify({ capabilityId: "sing", description: "Sings." }));
     const added = JSON.parse((await signalbox("capabilities", "add", "tour", "--file", json, "--json")).out);
     expect(added).toMatchObject({ capabilityId: "sing", agentId: "tour", name: "sing", description: "Sings." });
+    expect(added.serviceLevelDeclared).toBeUndefined();
+    expect((await signalbox("capabilities", "add", "tour", "--file", json)).out).toMatch(
+      /\nPromised +nothing; by default it is held to 5000 ms, 99 % available\n/,
+    );
 
     expect(await signalbox("capabilities", "remove", "tour", "sing")).toEqual({
       code: 0,
