@@ -106,8 +106,6 @@ export function createReputation({ repository, runtime, rules, enforces }: Reput
     refusal,
     score: (workspaceId, agentId, capabilityId) =>
       held.get(workspaceId)?.agents.has(agentId) ? standing(workspaceId, agentId, capabilityId).score : undefined,
-    isTrusted: (workspaceId, agentId, capabilityId, access) =>
-      !enforces || standing(workspaceId, agentId, capabilityId).trust >= thresholdOf(rules.of(workspaceId), access),
     changed(workspaceId) {
       const place = held.get(workspaceId);
       if (place) place.until = 0;

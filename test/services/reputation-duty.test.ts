@@ -11,11 +11,11 @@ import { type Outbox, startOutbox } from "../../src/services/background/outbox.t
 import { createReputationDuty, type OutcomeCounts } from "../../src/services/background/reputation-duty.ts";
 import { createReputation } from "../../src/services/reputation.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
-import { defaultTrustRules } from "../../src/services/trust.ts";
 import { createUpdateHub } from "../../src/services/update-hub.ts";
 import { createLeaseRepository } from "../../src/store/lease-repository.ts";
 import { createOutboxRepository } from "../../src/store/outbox-repository.ts";
 import { createReputationRepository, type ReputationRepository } from "../../src/store/reputation-repository.ts";
+import { defaultTrustRules } from "../fixtures/default-trust-rules.ts";
 import { writeEndedTask } from "../fixtures/ended-tasks.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { describeOnStore, silent } from "../store/backends.ts";

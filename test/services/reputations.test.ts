@@ -9,8 +9,8 @@ import { createReputation } from "../../src/services/reputation.ts";
 import { createReputations, type Reputations } from "../../src/services/reputations.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
-import { defaultTrustRules } from "../../src/services/trust.ts";
 import { createReputationRepository } from "../../src/store/reputation-repository.ts";
+import { defaultTrustRules } from "../fixtures/default-trust-rules.ts";
 import { describeOnStore, silent } from "../store/backends.ts";
 
 const HOUR_MS = 3_600_000;
