@@ -1,5 +1,6 @@
 /** How agents stand. Whoever changes a standing has its workspace's to itself meanwhile, so that changes come one after another. */
 import { type Kysely, sql } from "kysely";
+import { OVERTAKEN_PATTERN } from "../domain/cause.ts";
 import type { AgentStandings, BriefStanding } from "../domain/reputation/agent-standings.ts";
 import type { Ending } from "../domain/reputation/outcome.ts";
 import type { Standing } from "../domain/reputation/standing.ts";
@@ -92,7 +93,7 @@ const LOAD: Statement = {
 // A task is with its agent since the row after it last waited to be brought to one. A clock that is ahead must not make what
 // others saw old.
 const ENDINGS: Statement = {
-  name: "reputation-endings-v1",
+  name: "reputation-endings-v2",
   text: `
     select u.workspace_id, u.state, split_part(u.cause, E'\\n', 1) as cause, least(u.created_at, clock_timestamp()) as at,
            t.agent_id, t.capability_id, t.earlier_agent_ids, t.given_capability_id,
@@ -110,7 +111,7 @@ const ENDINGS: Statement = {
     ) began
     cross join lateral (
       select coalesce(bool_or(p.state in (6, 8)), false) as waited,
-             coalesce(bool_or(p.kind = 6 and p.cause like 'agent % was faster than %'), false) as hedged
+             coalesce(bool_or(p.kind = 6 and p.cause like $4), false) as hedged
       from task_updates p
       where p.workspace_id = i.workspace_id and p.task_id = i.task_id and p.seq > waited.seq and p.seq < i.seq
     ) passed
@@ -158,6 +159,7 @@ export function createReputationRepository(db: Database): ReputationRepository {
         keys.map(({ workspaceId }) => workspaceId),
         keys.map(({ taskId }) => taskId),
         keys.map(({ seq }) => seq),
+        OVERTAKEN_PATTERN,
       ]);
       return rows.map(endingOf);
     },
