@@ -12,7 +12,7 @@ import {
   ReputationSchema,
   type SetTrustRequest,
 } from "../../gen/signalbox/v1/reputation_pb.ts";
-import { clip, type FieldViolation, invalidArgument, SignalboxError } from "../domain/errors.ts";
+import { clip, type FieldViolation, SignalboxError } from "../domain/errors.ts";
 import { isDnsLabel } from "../domain/identifiers.ts";
 import { lengthViolations } from "../domain/message-rules.ts";
 import { refuse } from "../domain/refusal.ts";
@@ -24,6 +24,7 @@ import { isTerminal, stateName } from "../domain/task-state.ts";
 import type { ReputationKey, ReputationRepository } from "../store/reputation-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { Audit, Deed } from "./audit.ts";
+import { pageLimit, pageToken, pageTokenAs } from "./paging.ts";
 import { agentNotFound } from "./registry-views.ts";
 import type { Reputation } from "./reputation.ts";
 import type { RequestContext } from "./request-context.ts";
@@ -162,15 +163,13 @@ export function createReputations(deps: ReputationsDeps): Reputations {
     },
 
     async list({ workspaceId }, request) {
-      refuse([
-        ...labelViolations("agentId", request.agentId),
-        ...(request.pageSize < 0 ? [{ field: "pageSize", description: "must not be negative" }] : []),
-      ]);
+      refuse(labelViolations("agentId", request.agentId));
+      const limit = pageLimit(request.pageSize, DEFAULT_PAGE, MOST_PAGE);
+      const after = pageTokenAs(request.pageToken, "ListReputations", keyIn);
       await rules.load(workspaceId);
-      const limit = Math.min(request.pageSize || DEFAULT_PAGE, MOST_PAGE);
       const records = await repository.list(workspaceId, {
         limit: limit + 1,
-        after: readToken(request.pageToken),
+        after,
         ...(request.agentId !== "" && { agentId: request.agentId }),
       });
       const page = records.slice(0, limit);
@@ -182,7 +181,7 @@ export function createReputations(deps: ReputationsDeps): Reputations {
         wholes.set(agentId, standings.set(capabilityId, standing));
         reputations.push(await view(workspaceId, { agentId, capabilityId }, standings));
       }
-      const nextPageToken = records.length > limit && last ? tokenOf(last) : "";
+      const nextPageToken = records.length > limit && last ? pageToken(last.agentId, last.capabilityId) : "";
       return create(ListReputationsResponseSchema, { reputations, nextPageToken });
     },
 
@@ -282,15 +281,11 @@ const labelViolations = (field: string, id: string): FieldViolation[] =>
 
 const factsOf = ({ agentId, capabilityId }: Subject) => ({ agentId, ...(capabilityId && { capabilityId }) });
 
-const tokenOf = ({ agentId, capabilityId }: ReputationKey): string =>
-  Buffer.from(`${agentId}/${capabilityId}`).toString("base64url");
-
-function readToken(token: string): ReputationKey | undefined {
-  if (token === "") return undefined;
-  const [agentId = "", capabilityId, more] = Buffer.from(token, "base64url").toString().split("/");
+/** What a page token names. */
+function keyIn(text: string): ReputationKey | undefined {
+  const [agentId = "", capabilityId, more] = text.split("/");
   const isOurs = isDnsLabel(agentId) && capabilityId !== undefined && more === undefined;
-  if (isOurs && (capabilityId === WHOLE || isDnsLabel(capabilityId))) return { agentId, capabilityId };
-  throw invalidArgument([{ field: "pageToken", description: "is not a nextPageToken of ListReputations" }]);
+  return isOurs && (capabilityId === WHOLE || isDnsLabel(capabilityId)) ? { agentId, capabilityId } : undefined;
 }
 
 const notOffered = (agentId: string, capabilityId: string) =>
