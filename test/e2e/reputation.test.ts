@@ -7,10 +7,9 @@ import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { type Message, type Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { Access } from "../../gen/signalbox/v1/registry_pb.ts";
 import { FallbackCondition, FallbackStepSchema } from "../../gen/signalbox/v1/rollout_pb.ts";
-import { run } from "../../src/cli/run.ts";
 import { createSignalboxClient, type SendOptions, type SignalboxClient, sendRequest } from "../../src/sdk/client.ts";
 import { act } from "../conformance/scripted-agent.ts";
-import { startTestApp, type TestApp } from "./running-app.ts";
+import { runCommand, startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
 let client: SignalboxClient;
@@ -274,15 +273,7 @@ describe("reputation is shown", () => {
 });
 
 describe("the command line", () => {
-  async function signalbox(...args: string[]) {
-    const text = { out: "", err: "" };
-    const take = (stream: "out" | "err") => (more: string) => {
-      text[stream] += more;
-    };
-    const stop = new AbortController().signal;
-    const io = { out: take("out"), err: take("err"), stop, env: { SIGNALBOX_SERVER: app.httpUrl }, cwd: app.dataDir };
-    return { code: await run(["reputation", ...args], io), ...text };
-  }
+  const signalbox = (...args: string[]) => runCommand(app.httpUrl, ["reputation", ...args]);
 
   test("lists, shows, reports and sets", async () => {
     const listed = await signalbox("list");
