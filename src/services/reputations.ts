@@ -8,7 +8,7 @@ import {
   type ListReputationsResponse,
   ListReputationsResponseSchema,
   type ReportOutcomeRequest,
-  type Reputation as ReputationMessage,
+  type Reputation,
   ReputationSchema,
   type SetTrustRequest,
 } from "../../gen/signalbox/v1/reputation_pb.ts";
@@ -24,9 +24,9 @@ import { isTerminal, stateName } from "../domain/task-state.ts";
 import type { ReputationKey, ReputationRepository } from "../store/reputation-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { Audit, Deed } from "./audit.ts";
+import type { KnownStandings } from "./known-standings.ts";
 import { pageLimit, pageToken, pageTokenAs } from "./paging.ts";
 import { agentNotFound } from "./registry-views.ts";
-import type { Reputation } from "./reputation.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
 import type { Tasks } from "./tasks.ts";
@@ -40,17 +40,17 @@ const MOST_WEIGHT = 100;
 
 export interface Reputations {
   /** Throws AGENT_NOT_FOUND. */
-  get(context: RequestContext, request: GetReputationRequest): Promise<ReputationMessage>;
+  get(context: RequestContext, request: GetReputationRequest): Promise<Reputation>;
   list(context: RequestContext, request: ListReputationsRequest): Promise<ListReputationsResponse>;
   /** Throws INVALID_ARGUMENT by field; TASK_NOT_FOUND, AGENT_NOT_FOUND, CAPABILITY_NOT_FOUND; TASK_NOT_ENDED. */
-  report(context: RequestContext, request: ReportOutcomeRequest): Promise<ReputationMessage>;
+  report(context: RequestContext, request: ReportOutcomeRequest): Promise<Reputation>;
   /** Throws INVALID_ARGUMENT by field; AGENT_NOT_FOUND, CAPABILITY_NOT_FOUND. */
-  setTrust(context: RequestContext, request: SetTrustRequest): Promise<ReputationMessage>;
+  setTrust(context: RequestContext, request: SetTrustRequest): Promise<Reputation>;
 }
 
 export interface ReputationsDeps {
   readonly repository: Pick<ReputationRepository, "ofAgent" | "list" | "change">;
-  readonly reputation: Pick<Reputation, "changed">;
+  readonly reputation: Pick<KnownStandings, "changed">;
   readonly rules: TrustRules;
   readonly directory: AgentDirectory;
   readonly tasks: Pick<Tasks, "visible">;
@@ -70,7 +70,7 @@ interface Subject {
 export function createReputations(deps: ReputationsDeps): Reputations {
   const { repository, reputation, rules, directory, tasks, runtime } = deps;
 
-  async function show(context: RequestContext, { agentId, capabilityId }: Subject): Promise<ReputationMessage> {
+  async function show(context: RequestContext, { agentId, capabilityId }: Subject): Promise<Reputation> {
     const { workspaceId } = context;
     await rules.load(workspaceId);
     const records = await repository.ofAgent(workspaceId, agentId);
@@ -84,7 +84,7 @@ export function createReputations(deps: ReputationsDeps): Reputations {
     workspaceId: string,
     { agentId, capabilityId }: ReputationKey,
     standings: AgentStandings,
-  ): Promise<ReputationMessage> {
+  ): Promise<Reputation> {
     const rule = rules.of(workspaceId);
     const nowMs = runtime.now().getTime();
     const known = standings.get(capabilityId);
@@ -175,7 +175,7 @@ export function createReputations(deps: ReputationsDeps): Reputations {
       const page = records.slice(0, limit);
       const last = page.at(-1);
       const wholes = new Map<string, AgentStandings>();
-      const reputations: ReputationMessage[] = [];
+      const reputations: Reputation[] = [];
       for (const { agentId, capabilityId, standing } of page) {
         const standings = wholes.get(agentId) ?? (await wholeOf(workspaceId, agentId, capabilityId));
         wholes.set(agentId, standings.set(capabilityId, standing));

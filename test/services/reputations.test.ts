@@ -5,7 +5,7 @@ import { AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ReportOutcomeRequestSchema, SetTrustRequestSchema } from "../../gen/signalbox/v1/reputation_pb.ts";
 import type { AgentDirectory } from "../../src/services/agent-directory.ts";
 import { noAudit } from "../../src/services/audit.ts";
-import { createReputation } from "../../src/services/reputation.ts";
+import { createKnownStandings } from "../../src/services/known-standings.ts";
 import { createReputations, type Reputations } from "../../src/services/reputations.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
@@ -65,7 +65,7 @@ describeOnStore("what is said of an agent", (context) => {
     await setTrust(replica(0), 0.1);
     await setTrust(replica(0), 0.9, other);
     const repository = createReputationRepository(context.db);
-    const known = createReputation({ repository, runtime: system, rules: defaultTrustRules, enforces: true });
+    const known = createKnownStandings({ repository, runtime: system, rules: defaultTrustRules, enforces: true });
     for (const { workspaceId } of [caller, other]) await known.load(workspaceId);
     expect(known.leastTrusted(5).map(({ workspaceId, agentId, trust }) => [workspaceId, agentId, trust])).toEqual([
       [caller.workspaceId, "worker", expect.closeTo(0.1, 3)],

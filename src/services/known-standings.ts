@@ -15,7 +15,7 @@ import type { AskedOfTrust, Trust, TrustRules } from "./trust.ts";
 /** How often everything is read anew, so that what was deleted is forgotten, in milliseconds. */
 const WHOLE_LOAD_MS = 600_000;
 
-export interface ReputationDeps {
+export interface KnownStandingsDeps {
   readonly repository: Pick<ReputationRepository, "load">;
   readonly runtime: Pick<Runtime, "now" | "elapsedMs">;
   readonly rules: TrustRules;
@@ -23,7 +23,7 @@ export interface ReputationDeps {
   readonly enforces: boolean;
 }
 
-export interface Reputation extends Trust {
+export interface KnownStandings extends Trust {
   /**
    * How an agent stands now. One of which nothing is known stands as a new one. As it was loaded last. Undefined where no reputation
    * is kept.
@@ -44,7 +44,7 @@ interface Held {
   agents: Map<string, Map<string, BriefStanding>>;
 }
 
-export function createReputation({ repository, runtime, rules, enforces }: ReputationDeps): Reputation {
+export function createKnownStandings({ repository, runtime, rules, enforces }: KnownStandingsDeps): KnownStandings {
   const held = new Map<string, Held>();
   const nowMs = () => runtime.now().getTime();
 
