@@ -1,4 +1,4 @@
-/** What the audit log costs, and how fast it is checked. */
+/** What policy, budgets, reputation and the audit log cost a task together, and how fast the log is checked. */
 import { cpus, loadavg } from "node:os";
 import { throughput } from "./audit/throughput.ts";
 import { verification } from "./audit/verification.ts";

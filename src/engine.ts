@@ -20,7 +20,7 @@ import type { Alerts } from "./services/alerts.ts";
 import type { Refusals } from "./services/audit-refusals.ts";
 import type { Outbox } from "./services/background/outbox.ts";
 import type { Dispatcher } from "./services/dispatcher.ts";
-import type { Reputation } from "./services/reputation.ts";
+import type { KnownStandings } from "./services/known-standings.ts";
 import type { Rollouts } from "./services/rollouts.ts";
 import type { Router } from "./services/router.ts";
 import type { AgentGauge } from "./services/routing/agent-gauges.ts";
@@ -55,7 +55,7 @@ export interface Engine extends UseCases, AuditParts {
   /** How many tasks wait for room at their agents, over all replicas, as this one has counted them within the last second. */
   readonly waitingAtAgents: number;
   /** How agents stand, as this replica knows it. */
-  readonly reputation: Reputation;
+  readonly reputation: KnownStandings;
   /** This replica's slices of limits: the units in them, and those in use. */
   allotted(): { granted: number; held: number };
   /** How many tasks wait for a replica, counted to `limits.queued-tasks`. Rejects when the database does not answer. */

@@ -43,9 +43,15 @@ async function applyCapability({ registry }: SignalboxClient, wanted: Capability
     // The server shows what was said and what the card says as one. What was said now would make the same of the card, or not.
     const made = (said: Capability) =>
       capabilitiesOf(agentId, agent.card!, [said]).find((each) => each.capabilityId === capabilityId);
-    const said = current.accessDeclared ? current : { ...current, access: Access.UNSPECIFIED };
-    if (isDeepStrictEqual(made(wanted), made(said))) return "unchanged";
+    if (isDeepStrictEqual(made(wanted), made(saidOf(current)))) return "unchanged";
   }
   if (!dryRun) await registry.addCapability({ agentId, capability: wanted });
   return current ? "configured" : "created";
 }
+
+/** Without what is shown because nobody has said it. */
+const saidOf = ({ serviceLevel, ...current }: Capability): Capability => ({
+  ...current,
+  ...(current.serviceLevelDeclared && serviceLevel && { serviceLevel }),
+  ...(!current.accessDeclared && { access: Access.UNSPECIFIED }),
+});

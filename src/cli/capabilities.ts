@@ -91,7 +91,7 @@ function capabilityTable(capabilities: readonly Capability[]): string {
 }
 
 function capabilityText(capability: Capability): string {
-  const { serviceLevel, averageLatencyMs, maxConcurrency } = capability;
+  const { averageLatencyMs, maxConcurrency } = capability;
   return facts([
     ["Capability", capability.capabilityId],
     ["Agent", capability.agentId],
@@ -104,10 +104,7 @@ function capabilityText(capability: Capability): string {
     ["Cost", capability.costPerTask],
     ["Latency", averageLatencyMs > 0n ? `${averageLatencyMs} ms` : ""],
     ["At once", maxConcurrency > 0 ? String(maxConcurrency) : ""],
-    [
-      "Promised",
-      serviceLevel && `${serviceLevel.maxLatencyMs} ms, ${percentOf(serviceLevel.availability)} % available`,
-    ],
+    ["Promised", promisedText(capability)],
     ["Access", accessName(capability)],
     ["Safe to repeat", capability.safeToRepeat ? "yes" : "no"],
     ["Labels", labelsText(capability)],
@@ -118,6 +115,12 @@ function capabilityText(capability: Capability): string {
 
 const accessName = ({ access, accessDeclared }: Capability): string =>
   accessDeclared ? (access === Access.READ ? "READ" : "WRITE") : "-";
+
+function promisedText({ serviceLevel, serviceLevelDeclared }: Capability): string {
+  if (!serviceLevel) return "";
+  const level = `${serviceLevel.maxLatencyMs} ms, ${percentOf(serviceLevel.availability)} % available`;
+  return serviceLevelDeclared ? level : `nothing; by default it is held to ${level}`;
+}
 
 const labelsText = ({ labels }: Capability): string =>
   Object.entries(labels)

@@ -18,7 +18,7 @@ import {
   type TaskStatusUpdateEvent,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { cachedFrom } from "./cached-result.ts";
-import { REPORTED_BY_AGENT } from "./failure-cause.ts";
+import { givenAgainCause, REPORTED_BY_AGENT } from "./cause.ts";
 import { holdsArtifact, type NewUpdate, stateOf, type TaskHeader, type TaskImage } from "./task-log.ts";
 import { EngineState, isInterrupted, isTerminal, stateAfterReport } from "./task-state.ts";
 
@@ -234,7 +234,7 @@ function reportedStatus(
 
 /** The cause of what is the result of another task; undefined where it is of none. */
 export const causeOf = (cachedFrom: string): string | undefined =>
-  cachedFrom === "" ? undefined : `the result of task ${cachedFrom}`;
+  cachedFrom === "" ? undefined : givenAgainCause(cachedFrom);
 
 function artifactUpdate(
   { taskId, contextId }: Ids,

@@ -33,8 +33,12 @@ export interface Capability {
   averageLatencyMs: number | undefined;
   /** Tasks at once; undefined when there is no limit. */
   maxConcurrency: number | undefined;
+  /** Longest time of a task, in milliseconds. */
   maxLatencyMs: number;
+  /** Share of tasks that do not fail, from 0 to 1. */
   availability: number;
+  /** Whether anybody has said one of the two; else both are the defaults. */
+  isSlaDeclared: boolean;
   access: Access;
   /** Whether anybody has said what its access is; else it is thought to be WRITE. */
   isAccessDeclared: boolean;
@@ -77,6 +81,7 @@ export function capabilityOfSkill(agentId: string, card: AgentCard, skill: Agent
     maxConcurrency: undefined,
     maxLatencyMs: DEFAULT_MAX_LATENCY_MS,
     availability: DEFAULT_AVAILABILITY,
+    isSlaDeclared: false,
     access: "WRITE",
     isAccessDeclared: false,
     safeToRepeat: false,
@@ -131,6 +136,7 @@ function merged(known: Capability, said: GivenCapability): Capability {
     maxConcurrency: said.maxConcurrency || known.maxConcurrency,
     maxLatencyMs: Number(serviceLevel?.maxLatencyMs ?? 0) || known.maxLatencyMs,
     availability: serviceLevel?.availability || known.availability,
+    isSlaDeclared: Boolean(serviceLevel?.maxLatencyMs || serviceLevel?.availability),
     ...(access === GivenAccess.READ && { access: "READ", isAccessDeclared: true }),
     ...(access === GivenAccess.WRITE && { access: "WRITE", isAccessDeclared: true }),
     safeToRepeat: said.safeToRepeat || known.safeToRepeat,

@@ -1,11 +1,11 @@
 /** What decides what may be done: the server's policy files, the policies of workspaces, what is asked of both, and how far agents are trusted by them. */
 import { DEFAULT_TRUST_RULE } from "../domain/reputation/trust-rule.ts";
 import { noPolicyFiles, type PolicyFiles, startPolicyFiles } from "../services/background/policy-files.ts";
+import { createKnownStandings, type KnownStandings } from "../services/known-standings.ts";
 import { noReputation } from "../services/no-reputation.ts";
 import { createPolicies, type Policies } from "../services/policies.ts";
 import { createPolicy, type Policy } from "../services/policy.ts";
 import { createPolicyReader, type PolicyReader } from "../services/policy-reader.ts";
-import { createReputation, type Reputation } from "../services/reputation.ts";
 import type { TrustRules } from "../services/trust.ts";
 import { createPolicyRepository, type PolicyRepository } from "../store/policy-repository.ts";
 import { createReputationRepository, type ReputationRepository } from "../store/reputation-repository.ts";
@@ -19,7 +19,7 @@ export interface PolicyParts {
   readonly repository: PolicyRepository;
   readonly trustRules: TrustRules;
   readonly reputationRepository: ReputationRepository;
-  readonly reputation: Reputation;
+  readonly reputation: KnownStandings;
 }
 
 /** Throws POLICY_FILES_INVALID when the server's files cannot be used. */
@@ -40,7 +40,7 @@ export async function buildPolicy({ db, config, log, runtime, closing, ...base }
   const reputationRepository = createReputationRepository(db);
   const { enabled, enforce: enforces } = config.reputation;
   const reputation = enabled
-    ? createReputation({ repository: reputationRepository, runtime, rules: trustRules, enforces })
+    ? createKnownStandings({ repository: reputationRepository, runtime, rules: trustRules, enforces })
     : noReputation;
   const policy = createPolicy({ policies, trust: reputation, runtime, onVerdict: base.onPolicyVerdict });
   return { policies, policy, files, reader, repository, trustRules, reputationRepository, reputation };

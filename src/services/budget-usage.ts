@@ -20,6 +20,7 @@ import type { BudgetPeriod, BudgetRule } from "../domain/budget/budget-rule.ts";
 import { windowAt } from "../domain/budget/budget-window.ts";
 import { clip, invalidArgument, SignalboxError } from "../domain/errors.ts";
 import type { BudgetUsageReads, WindowUsage } from "../store/budget-usage-reads.ts";
+import { pageLimit, pageToken, pageTokenAs } from "./paging.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
 
@@ -84,7 +85,7 @@ export function createBudgetUsage({ reads, load, indexOf, runtime }: BudgetUsage
 
   return {
     async list({ workspaceId }, request) {
-      const limit = pageSize(request.pageSize);
+      const limit = pageLimit(request.pageSize, DEFAULT_PAGE, MAX_PAGE);
       const begin = keyIn(request.pageToken, "ListBudgets");
       await load(workspaceId);
       const index = indexOf(workspaceId);
@@ -114,19 +115,19 @@ export function createBudgetUsage({ reads, load, indexOf, runtime }: BudgetUsage
           budgets.push(view);
           if (budgets.length < limit) continue;
           const isEnd = isLast && i === page.length - 1;
-          return create(ListBudgetsResponseSchema, { budgets, nextPageToken: isEnd ? "" : tokenOf(usage.key) });
+          return create(ListBudgetsResponseSchema, { budgets, nextPageToken: isEnd ? "" : pageToken(usage.key) });
         }
         if (isLast) return create(ListBudgetsResponseSchema, { budgets });
         after = reach;
       }
-      return create(ListBudgetsResponseSchema, { budgets, nextPageToken: tokenOf(after!) });
+      return create(ListBudgetsResponseSchema, { budgets, nextPageToken: pageToken(after!) });
     },
 
-    async usage({ workspaceId }, { budgetId, pageSize: size, pageToken }) {
+    async usage({ workspaceId }, { budgetId, pageSize, pageToken: token }) {
       if (budgetId === "")
         throw invalidArgument([{ field: "budgetId", description: "is required: the id of a budget" }]);
-      const limit = pageSize(size);
-      const after = keyIn(pageToken, "ListBudgetUsage");
+      const limit = pageLimit(pageSize, DEFAULT_PAGE, MAX_PAGE);
+      const after = keyIn(token, "ListBudgetUsage");
       await load(workspaceId);
       const rule = indexOf(workspaceId)?.byId.get(budgetId);
       const stored = budgetId.includes("\0")
@@ -136,7 +137,7 @@ export function createBudgetUsage({ reads, load, indexOf, runtime }: BudgetUsage
       const page = stored.slice(0, limit);
       return create(ListBudgetUsageResponseSchema, {
         windows: page.map((usage) => budgetView(parseBudgetKey(usage.key)!, rule, usage)),
-        nextPageToken: stored.length > limit ? tokenOf(page.at(-1)!.key) : "",
+        nextPageToken: stored.length > limit ? pageToken(page.at(-1)!.key) : "",
       });
     },
 
@@ -210,19 +211,8 @@ function takeUpTo(windows: WindowUsage[], reach: string): WindowUsage[] {
 
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
-function pageSize(size: number): number {
-  if (size < 0) throw invalidArgument([{ field: "pageSize", description: "must not be negative" }]);
-  return Math.min(size || DEFAULT_PAGE, MAX_PAGE);
-}
-
-const tokenOf = (key: string): string => Buffer.from(key).toString("base64url");
-
-function keyIn(token: string, method: string): string | undefined {
-  if (token === "") return undefined;
-  const key = Buffer.from(token, "base64url").toString();
-  if (parseBudgetKey(key) && !key.includes("\0")) return key;
-  throw invalidArgument([{ field: "pageToken", description: `is not a nextPageToken of ${method}` }]);
-}
+const keyIn = (token: string, method: string): string | undefined =>
+  pageTokenAs(token, method, (key) => (parseBudgetKey(key) && !key.includes("\0") ? key : undefined));
 
 const budgetNotFound = (budgetId: string) =>
   new SignalboxError({

@@ -1,11 +1,11 @@
 /** What stands for reputation on a server that keeps none. */
 import { SignalboxError } from "../domain/errors.ts";
-import type { Reputation } from "./reputation.ts";
+import type { KnownStandings } from "./known-standings.ts";
 import type { Reputations } from "./reputations.ts";
 import { trustAll } from "./trust.ts";
 
 /** All are trusted, and nothing is known of anybody. */
-export const noReputation: Reputation = {
+export const noReputation: KnownStandings = {
   ...trustAll,
   standing: () => undefined,
   changed() {},

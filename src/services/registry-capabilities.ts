@@ -66,6 +66,7 @@ export function createRegistryCapabilities({
         skillId: "",
         standing: undefined,
         accessDeclared: false,
+        serviceLevelDeclared: false,
       });
       const { capabilityId } = given;
       const digest = hash("sha256", toBinary(CapabilitySchema, given), "hex");

@@ -14,10 +14,10 @@ import { decimalOf } from "../domain/money.ts";
 import type { StandingNow } from "../domain/reputation/agent-standings.ts";
 import type { AgentRecord } from "../store/agent-repository.ts";
 import type { AgentConnector } from "./agent-port.ts";
-import type { Reputation } from "./reputation.ts";
+import type { KnownStandings } from "./known-standings.ts";
 
 /** How agents stand, for whoever shows them. */
-export type Standings = Pick<Reputation, "load" | "standing">;
+export type Standings = Pick<KnownStandings, "load" | "standing">;
 
 /** An agent as clients see it. `defaultId` is the workspace's default agent; `health` is left out of one that has just gone. */
 export function agentView(
@@ -82,6 +82,7 @@ export function capabilityView(capability: Capability, standing?: StandingNow) {
     averageLatencyMs: BigInt(averageLatencyMs),
     maxConcurrency,
     serviceLevel: { maxLatencyMs: BigInt(maxLatencyMs), availability },
+    serviceLevelDeclared: capability.isSlaDeclared,
     access: Access[capability.access],
     accessDeclared: capability.isAccessDeclared,
     safeToRepeat,

@@ -1,4 +1,5 @@
 /** What callers can ask of reputation, and say about it. */
+import { hash } from "node:crypto";
 import { create, type JsonObject } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import {
@@ -7,11 +8,11 @@ import {
   type ListReputationsResponse,
   ListReputationsResponseSchema,
   type ReportOutcomeRequest,
-  type Reputation as ReputationMessage,
+  type Reputation,
   ReputationSchema,
   type SetTrustRequest,
 } from "../../gen/signalbox/v1/reputation_pb.ts";
-import { clip, type FieldViolation, invalidArgument, SignalboxError } from "../domain/errors.ts";
+import { clip, type FieldViolation, SignalboxError } from "../domain/errors.ts";
 import { isDnsLabel } from "../domain/identifiers.ts";
 import { lengthViolations } from "../domain/message-rules.ts";
 import { refuse } from "../domain/refusal.ts";
@@ -20,11 +21,12 @@ import type { TrustRule } from "../domain/reputation/trust-rule.ts";
 import { newWindows, viewWindows, type WindowView } from "../domain/reputation/windows.ts";
 import { stateOf } from "../domain/task-log.ts";
 import { isTerminal, stateName } from "../domain/task-state.ts";
-import type { ChangeStandings, ReputationKey, ReputationRepository } from "../store/reputation-repository.ts";
+import type { ReputationKey, ReputationRepository } from "../store/reputation-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { Audit, Deed } from "./audit.ts";
+import type { KnownStandings } from "./known-standings.ts";
+import { pageLimit, pageToken, pageTokenAs } from "./paging.ts";
 import { agentNotFound } from "./registry-views.ts";
-import type { Reputation } from "./reputation.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
 import type { Tasks } from "./tasks.ts";
@@ -38,17 +40,17 @@ const MOST_WEIGHT = 100;
 
 export interface Reputations {
   /** Throws AGENT_NOT_FOUND. */
-  get(context: RequestContext, request: GetReputationRequest): Promise<ReputationMessage>;
+  get(context: RequestContext, request: GetReputationRequest): Promise<Reputation>;
   list(context: RequestContext, request: ListReputationsRequest): Promise<ListReputationsResponse>;
   /** Throws INVALID_ARGUMENT by field; TASK_NOT_FOUND, AGENT_NOT_FOUND, CAPABILITY_NOT_FOUND; TASK_NOT_ENDED. */
-  report(context: RequestContext, request: ReportOutcomeRequest): Promise<ReputationMessage>;
+  report(context: RequestContext, request: ReportOutcomeRequest): Promise<Reputation>;
   /** Throws INVALID_ARGUMENT by field; AGENT_NOT_FOUND, CAPABILITY_NOT_FOUND. */
-  setTrust(context: RequestContext, request: SetTrustRequest): Promise<ReputationMessage>;
+  setTrust(context: RequestContext, request: SetTrustRequest): Promise<Reputation>;
 }
 
 export interface ReputationsDeps {
   readonly repository: Pick<ReputationRepository, "ofAgent" | "list" | "change">;
-  readonly reputation: Pick<Reputation, "changed">;
+  readonly reputation: Pick<KnownStandings, "changed">;
   readonly rules: TrustRules;
   readonly directory: AgentDirectory;
   readonly tasks: Pick<Tasks, "visible">;
@@ -68,7 +70,7 @@ interface Subject {
 export function createReputations(deps: ReputationsDeps): Reputations {
   const { repository, reputation, rules, directory, tasks, runtime } = deps;
 
-  async function show(context: RequestContext, { agentId, capabilityId }: Subject): Promise<ReputationMessage> {
+  async function show(context: RequestContext, { agentId, capabilityId }: Subject): Promise<Reputation> {
     const { workspaceId } = context;
     await rules.load(workspaceId);
     const records = await repository.ofAgent(workspaceId, agentId);
@@ -82,7 +84,7 @@ export function createReputations(deps: ReputationsDeps): Reputations {
     workspaceId: string,
     { agentId, capabilityId }: ReputationKey,
     standings: AgentStandings,
-  ): Promise<ReputationMessage> {
+  ): Promise<Reputation> {
     const rule = rules.of(workspaceId);
     const nowMs = runtime.now().getTime();
     const known = standings.get(capabilityId);
@@ -130,14 +132,25 @@ export function createReputations(deps: ReputationsDeps): Reputations {
   async function change(
     context: RequestContext,
     { agentId, capabilityId }: Subject,
-    how: ChangeStandings,
-    deed: Pick<Deed, "action" | "taskId"> & { detail: JsonObject },
-    report?: { id: string; at: Date },
+    how: (standings: AgentStandings, atMs: number) => string[],
+    { comment, ...deed }: Pick<Deed, "action" | "taskId"> & { detail: JsonObject; comment: string },
+    reportId?: string,
   ): Promise<boolean> {
     const { workspaceId } = context;
-    const detail = { ...deed.detail, ...(capabilityId !== undefined && { capability: capabilityId }) };
+    const at = runtime.now();
+    const detail = {
+      ...deed.detail,
+      ...(capabilityId !== undefined && { capability: capabilityId }),
+      ...(comment !== "" && { comment: hash("sha256", comment) }),
+    };
     const record = deps.audit.recording(context, { ...deed, targetType: "agent", targetId: agentId, detail });
-    const isDone = await repository.change({ workspaceId, agentId }, how, report, record);
+    const isDone = await repository.change(
+      { workspaceId, agentId },
+      // A clock that is ahead must not make old what comes after it.
+      (_, standings, nowMs) => how(standings, Math.min(at.getTime(), nowMs)),
+      reportId === undefined ? undefined : { id: reportId, at },
+      record,
+    );
     if (isDone) reputation.changed(workspaceId);
     return isDone;
   }
@@ -150,27 +163,25 @@ export function createReputations(deps: ReputationsDeps): Reputations {
     },
 
     async list({ workspaceId }, request) {
-      refuse([
-        ...labelViolations("agentId", request.agentId),
-        ...(request.pageSize < 0 ? [{ field: "pageSize", description: "must not be negative" }] : []),
-      ]);
+      refuse(labelViolations("agentId", request.agentId));
+      const limit = pageLimit(request.pageSize, DEFAULT_PAGE, MOST_PAGE);
+      const after = pageTokenAs(request.pageToken, "ListReputations", keyIn);
       await rules.load(workspaceId);
-      const limit = Math.min(request.pageSize || DEFAULT_PAGE, MOST_PAGE);
       const records = await repository.list(workspaceId, {
         limit: limit + 1,
-        after: readToken(request.pageToken),
+        after,
         ...(request.agentId !== "" && { agentId: request.agentId }),
       });
       const page = records.slice(0, limit);
       const last = page.at(-1);
       const wholes = new Map<string, AgentStandings>();
-      const reputations: ReputationMessage[] = [];
+      const reputations: Reputation[] = [];
       for (const { agentId, capabilityId, standing } of page) {
         const standings = wholes.get(agentId) ?? (await wholeOf(workspaceId, agentId, capabilityId));
         wholes.set(agentId, standings.set(capabilityId, standing));
         reputations.push(await view(workspaceId, { agentId, capabilityId }, standings));
       }
-      const nextPageToken = records.length > limit && last ? tokenOf(last) : "";
+      const nextPageToken = records.length > limit && last ? pageToken(last.agentId, last.capabilityId) : "";
       return create(ListReputationsResponseSchema, { reputations, nextPageToken });
     },
 
@@ -179,20 +190,20 @@ export function createReputations(deps: ReputationsDeps): Reputations {
       await rules.load(context.workspaceId);
       const subject = await subjectOf(context, request);
       const { quality, comment } = request;
-      const at = runtime.now();
       const weight = request.weight || 1;
       const rule = rules.of(context.workspaceId);
       const id = request.reportId || runtime.newId();
       const counts = await change(
         context,
         subject,
-        (_, standings) => judge(standings, subject.capabilityId, { quality, weight, atMs: at.getTime() }, rule),
+        (standings, atMs) => judge(standings, subject.capabilityId, { quality, weight, atMs }, rule),
         {
           action: "reputation.report",
           ...(request.taskId !== "" && { taskId: request.taskId }),
           detail: { report: id, quality, weight },
+          comment,
         },
-        { id, at },
+        id,
       );
       if (counts) {
         deps.onReport();
@@ -209,9 +220,9 @@ export function createReputations(deps: ReputationsDeps): Reputations {
       await rules.load(context.workspaceId);
       const subject = await registered(context, agentId, capabilityId);
       const rule = rules.of(context.workspaceId);
-      const atMs = runtime.now().getTime();
-      const give: ChangeStandings = (_, standings) => giveTrust(standings, subject.capabilityId, trust, atMs, rule);
-      await change(context, subject, give, { action: "reputation.set-trust", detail: { trust } });
+      const give = (standings: AgentStandings, atMs: number) =>
+        giveTrust(standings, subject.capabilityId, trust, atMs, rule);
+      await change(context, subject, give, { action: "reputation.set-trust", detail: { trust }, comment });
       context.log.info({ ...factsOf(subject), trust, comment }, "the trust of an agent was set");
       return show(context, subject);
     },
@@ -270,15 +281,11 @@ const labelViolations = (field: string, id: string): FieldViolation[] =>
 
 const factsOf = ({ agentId, capabilityId }: Subject) => ({ agentId, ...(capabilityId && { capabilityId }) });
 
-const tokenOf = ({ agentId, capabilityId }: ReputationKey): string =>
-  Buffer.from(`${agentId}/${capabilityId}`).toString("base64url");
-
-function readToken(token: string): ReputationKey | undefined {
-  if (token === "") return undefined;
-  const [agentId = "", capabilityId, more] = Buffer.from(token, "base64url").toString().split("/");
+/** What a page token names. */
+function keyIn(text: string): ReputationKey | undefined {
+  const [agentId = "", capabilityId, more] = text.split("/");
   const isOurs = isDnsLabel(agentId) && capabilityId !== undefined && more === undefined;
-  if (isOurs && (capabilityId === WHOLE || isDnsLabel(capabilityId))) return { agentId, capabilityId };
-  throw invalidArgument([{ field: "pageToken", description: "is not a nextPageToken of ListReputations" }]);
+  return isOurs && (capabilityId === WHOLE || isDnsLabel(capabilityId)) ? { agentId, capabilityId } : undefined;
 }
 
 const notOffered = (agentId: string, capabilityId: string) =>

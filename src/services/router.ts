@@ -13,7 +13,6 @@ import type { FallbackCondition } from "../domain/rollout.ts";
 import { givenCondition } from "../domain/rollout-rules.ts";
 import type { StrategyName } from "../domain/routing/strategy.ts";
 import { type RoutingWishes, routingWishes } from "../domain/routing-extension.ts";
-import { nobodyOffers, noSuchAgent, parseTarget, targetNotFound } from "../domain/target.ts";
 import type { TaskHeader } from "../domain/task-log.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
@@ -27,9 +26,11 @@ import { distrustIn } from "./routing/distrust.ts";
 import { type FallbackDeps, type Found, findWithFallback, nextInChain, type Quest } from "./routing/fallback.ts";
 import { NoRouteError, noRoute, nothingFits } from "./routing/no-route.ts";
 import type { Ask, Cut, Possible } from "./routing/offers.ts";
-import { alone, atAgent, atTarget, elsewhere, type ResolvedTarget, type Search } from "./routing/searches.ts";
+import { alone, type ResolvedTarget, type Search } from "./routing/searches.ts";
 import { traceOf } from "./routing/steer.ts";
 import { textOf } from "./routing/text.ts";
+import { createTurns } from "./routing/turns.ts";
+import { createWhereToLook } from "./routing/where-to-look.ts";
 import type { WorkspaceRouting, WorkspaceSettings } from "./routing/workspace-settings.ts";
 
 /** Where a task goes. */
@@ -115,36 +116,11 @@ interface Nowhere {
   readonly rejects: boolean;
 }
 
-/** So many, and they are counted from 0 again: what the record can hold. */
-const TURNS = 2 ** 32;
-/** Capabilities whose turns are remembered. One that is forgotten begins anew with its first agent. */
-const MOST_TURNS = 10_000;
-
 export function createRouter(deps: RouterDeps): Router {
   const { directory, rollouts } = deps;
-  /** How many decisions were made of each capability, for strategies that take turns; the one that was longest without comes first. */
-  const turns = new Map<string, number>();
+  const { target, searchesFor } = createWhereToLook(deps);
+  const turnOf = createTurns();
   const breathe = createBreather(deps.runtime);
-
-  async function target(context: RequestContext, tenant: string): Promise<ResolvedTarget | undefined> {
-    const { addressTarget, workspaceId } = context;
-    if (addressTarget !== undefined && tenant !== "" && tenant !== addressTarget) throw targetNotFound(tenant);
-    const named = addressTarget ?? tenant;
-    const parsed = parseTarget(named);
-    if (!parsed) return undefined;
-    if (parsed.kind === "agent") {
-      const agent = await directory.agent(workspaceId, parsed.agentId);
-      if (!agent) throw noSuchAgent(parsed.agentId, (await directory.agents(workspaceId)).byId.keys());
-      return { kind: "agent", agent };
-    }
-    const { capabilityId } = parsed;
-    const { byCapability } = await directory.agents(workspaceId);
-    const offers = byCapability.get(capabilityId);
-    if (offers) return { kind: "capability", capabilityId, offers };
-    await rollouts.load(workspaceId);
-    if (!rollouts.owns(workspaceId, capabilityId)) throw nobodyOffers(capabilityId, byCapability.keys());
-    return { kind: "capability", capabilityId, offers: [] };
-  }
 
   async function route(...asked: Parameters<Router["route"]>): Promise<Route> {
     const [context, request, message, key, admitted] = asked;
@@ -193,7 +169,7 @@ export function createRouter(deps: RouterDeps): Router {
     const hasData = message.parts.some(({ content }) => content.case === "data");
     // Where nothing fits anywhere, what was looked for first is what the client hears of.
     let nothing: { search: Search; cuts: readonly Cut[] } | undefined;
-    for (const search of await searchesFor(context, named, { ...task, ask })) {
+    for (const search of await searchesFor(context, named, { agents, wishes, message })) {
       const quest: Quest = { ...task, ask: { ...ask, judge: admitted.judge(search.source) } };
       const found = hasData
         ? await breathe(() => findWithFallback(deps, quest, search))
@@ -210,28 +186,6 @@ export function createRouter(deps: RouterDeps): Router {
     const { source, matches = [], capabilityId } = nothing?.search ?? { source: RouteSource.UNSPECIFIED };
     const decision = undecided(deps, { source, capabilityId, settings, cuts: nothing?.cuts ?? [], matches });
     return { error, decision, wasNamed: nothing !== undefined, rejects: settings.rejects };
-  }
-
-  async function searchesFor(
-    { workspaceId, addressTarget }: RequestContext,
-    named: ResolvedTarget | undefined,
-    { agents, ask: { wishes, message } }: Quest,
-  ): Promise<Search[]> {
-    if (named) {
-      return [atTarget(addressTarget === undefined ? RouteSource.TENANT : RouteSource.ADDRESS, named, wishes, agents)];
-    }
-    const { agent: agentId, capability: capabilityId } = wishes;
-    if (agentId !== undefined) {
-      const agent = await directory.agent(workspaceId, agentId);
-      if (!agent) throw noSuchAgent(agentId, agents.byId.keys());
-      return [atAgent(agent, agents, capabilityId)];
-    }
-    if (capabilityId === undefined) return elsewhere(agents, wishes, message);
-    const offers = agents.byCapability.get(capabilityId);
-    if (!offers && !rollouts.owns(workspaceId, capabilityId)) {
-      throw nobodyOffers(capabilityId, agents.byCapability.keys());
-    }
-    return [{ source: RouteSource.EXTENSION, capabilityId, offers: offers ?? [] }];
   }
 
   /** Chooses among those who fit. `asked` is what was looked for first, which the task is remembered by. */
@@ -258,16 +212,6 @@ export function createRouter(deps: RouterDeps): Router {
     });
     if (!isPreview) deps.availability?.chosen(workspaceId, chosen.agent.agentId);
     return { ...chosen, decision };
-  }
-
-  function turnOf(name: string, isTaken: boolean): number {
-    const turn = turns.get(name) ?? 0;
-    if (isTaken) {
-      turns.delete(name);
-      turns.set(name, (turn + 1) % TURNS);
-      if (turns.size > MOST_TURNS) turns.delete(turns.keys().next().value!);
-    }
-    return turn;
   }
 
   async function reroute(

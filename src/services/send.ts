@@ -8,8 +8,8 @@ import {
   type SubscribeToTaskRequest,
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { INVALID_ANSWER } from "../domain/cause.ts";
 import { invalidAgentResponse, unsupportedOperation } from "../domain/errors.ts";
-import { INVALID_ANSWER } from "../domain/failure-cause.ts";
 import { parseTarget } from "../domain/target.ts";
 import {
   applyUpdate,

@@ -7,7 +7,7 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Role, StreamResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { statusUpdate } from "../domain/agent-report.ts";
-import { attemptFailed, failureCause, movedCause } from "../domain/failure-cause.ts";
+import { attemptFailed, failureCause, movedCause } from "../domain/cause.ts";
 import { agentsOf, type NewUpdate, stateOf, type TaskImage } from "../domain/task-log.ts";
 import { EngineState } from "../domain/task-state.ts";
 import type { Reroute } from "../store/append-batch.ts";

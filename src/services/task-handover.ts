@@ -1,6 +1,7 @@
 /** What becomes of a task when a second agent was faster than the one that has it. */
 import { create } from "@bufbuild/protobuf";
 import { StreamResponseSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { overtakenCause } from "../domain/cause.ts";
 import { copyImage, type NewUpdate, type TaskImage } from "../domain/task-log.ts";
 import type { TaskResult } from "../domain/task-result.ts";
 import type { TaskStore } from "../store/task-store.ts";
@@ -36,7 +37,7 @@ export async function handOver(
     let moves = false;
     const move = (image: TaskImage): NewUpdate[] => {
       moves = mayBeHedged(image) && image.header.leaseOwner === replicaId();
-      const cause = `agent ${agent.agentId} was faster than ${image.header.agentId}`;
+      const cause = overtakenCause({ from: image.header.agentId, to: agent.agentId });
       return moves ? [{ kind: "transition", body: create(StreamResponseSchema), state: image.state, cause }] : [];
     };
     let isMoved = false;

@@ -1,5 +1,6 @@
 /** The limits of time under which a replica carries a task, and what follows when one has passed. */
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { timeLimitCause } from "../domain/cause.ts";
 import { stateOf } from "../domain/task-log.ts";
 import { isTerminal } from "../domain/task-state.ts";
 import { AgentCallError, type AgentCallOptions, type AgentClient } from "./agent-port.ts";
@@ -90,5 +91,5 @@ export async function endAtLimit(
   }
   if (isTerminal(stateOf(writer.image))) return;
   if (limit === "attempt") return deps.attempts().failed(new AgentCallError("timeout", message));
-  await reporter.set(TaskState.FAILED, message, `time limit: ${limit}`);
+  await reporter.set(TaskState.FAILED, message, timeLimitCause(limit));
 }

@@ -25,7 +25,7 @@ import {
   updatesFromStatus,
 } from "../domain/agent-report.ts";
 import { cachedFrom } from "../domain/cached-result.ts";
-import { failureCause, OUTPUT_SCHEMA } from "../domain/failure-cause.ts";
+import { failureCause, OUTPUT_SCHEMA } from "../domain/cause.ts";
 import { idViolations } from "../domain/message-rules.ts";
 import { type Misfit, misfitOfMessage, misfitOfTask } from "../domain/output-check.ts";
 import { type NewUpdate, stateBrought, type TaskHeader, type TaskImage } from "../domain/task-log.ts";

@@ -1,16 +1,14 @@
 /** How far agents are trusted, as this replica knows it now. */
 import type { Access, Capability } from "../domain/capability.ts";
 import type { SignalboxError } from "../domain/errors.ts";
-import { DEFAULT_TRUST_RULE, type TrustRule } from "../domain/reputation/trust-rule.ts";
+import type { TrustRule } from "../domain/reputation/trust-rule.ts";
 
 export interface Trust {
   /** Has what is known of a workspace's agents loaded; undefined where that is done. */
   load(workspaceId: string): Promise<void> | undefined;
   /** Share of its tasks that an agent ends well, from 0 to 1, for a capability or as a whole; undefined where nothing is known. */
   score(workspaceId: string, agentId: string, capabilityId: string | undefined): number | undefined;
-  /** Whether an agent is trusted enough for capabilities of such access. */
-  isTrusted(workspaceId: string, agentId: string, capabilityId: string | undefined, access: Access): boolean;
-  /** The same, and where it is not, why: AGENT_NOT_TRUSTED, with its trust, the threshold and what helps. */
+  /** Why an agent is not trusted enough: AGENT_NOT_TRUSTED, with its trust, the threshold and what helps; undefined where it is. */
   refusal(asked: AskedOfTrust): SignalboxError | undefined;
 }
 
@@ -31,13 +29,10 @@ export interface TrustRules {
   of(workspaceId: string): TrustRule;
 }
 
-export const defaultTrustRules: TrustRules = { load: () => undefined, of: () => DEFAULT_TRUST_RULE };
-
 /** Everybody is trusted, and nothing is known of anybody. */
 export const trustAll: Trust = {
   load: () => undefined,
   score: () => undefined,
-  isTrusted: () => true,
   refusal: () => undefined,
 };
 

@@ -6,7 +6,7 @@ import type { Selectable } from "kysely";
 import { type AgentRecord, agentRecord } from "./agent-repository.ts";
 import type { Database, Row, Statement } from "./database.ts";
 import { createGroupCommit } from "./group-commit.ts";
-import type { AgentTable } from "./schema.ts";
+import type { AgentTable } from "./schema/agents.ts";
 
 /** An agent of a workspace. */
 export type AgentKey = Pick<AgentRecord, "workspaceId" | "agentId">;

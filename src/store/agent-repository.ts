@@ -4,7 +4,8 @@ import { type Kysely, type Selectable, sql } from "kysely";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { Recording } from "./audit-trail.ts";
 import type { Database } from "./database.ts";
-import type { AgentTable, Schema } from "./schema.ts";
+import type { AgentTable } from "./schema/agents.ts";
+import type { Schema } from "./schema.ts";
 
 export interface AgentRecord {
   workspaceId: string;

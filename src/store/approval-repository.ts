@@ -3,7 +3,7 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type Selectable, sql } from "kysely";
 import type { Approval, ApprovalState } from "../../gen/signalbox/v1/approval_pb.ts";
 import type { Database } from "./database.ts";
-import type { ApprovalTable } from "./schema.ts";
+import type { ApprovalTable } from "./schema/governance.ts";
 
 /** An approval, and on what terms it is given. */
 export interface ApprovalRecord {

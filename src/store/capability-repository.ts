@@ -4,7 +4,8 @@ import { type Selectable, sql, type Transaction } from "kysely";
 import { type Capability, CapabilitySchema } from "../../gen/signalbox/v1/registry_pb.ts";
 import type { Recording } from "./audit-trail.ts";
 import type { Database } from "./database.ts";
-import type { CapabilityTable, Schema } from "./schema.ts";
+import type { CapabilityTable } from "./schema/agents.ts";
+import type { Schema } from "./schema.ts";
 
 export interface CapabilityRecord {
   agentId: string;

@@ -2,7 +2,7 @@
 import type { Selectable } from "kysely";
 import type { Recording } from "./audit-trail.ts";
 import type { Database } from "./database.ts";
-import type { PolicyVersionTable } from "./schema.ts";
+import type { PolicyVersionTable } from "./schema/governance.ts";
 
 /** A version, without its document. */
 export interface PolicyVersion {

@@ -1,12 +1,11 @@
 /** How agents stand. Whoever changes a standing has its workspace's to itself meanwhile, so that changes come one after another. */
 import { type Kysely, sql } from "kysely";
 import type { AgentStandings, BriefStanding } from "../domain/reputation/agent-standings.ts";
-import type { Ending } from "../domain/reputation/outcome.ts";
 import type { Standing } from "../domain/reputation/standing.ts";
-import type { EngineState } from "../domain/task-state.ts";
 import type { Recording } from "./audit-trail.ts";
 import type { Database, Row, Statement } from "./database.ts";
-import type { OutboxPosition, OutboxRow } from "./outbox-repository.ts";
+import { type EndingKey, readEndings, type TaskEnding } from "./ending-reads.ts";
+import type { OutboxPosition } from "./outbox-repository.ts";
 import type { Schema } from "./schema.ts";
 import { decodeWindows, encodeWindows } from "./window-codec.ts";
 
@@ -23,11 +22,6 @@ export interface BriefReputation extends ReputationKey {
 
 export interface ReputationRecord extends ReputationKey {
   readonly standing: Standing;
-}
-
-/** The end of a task, and whose it was. */
-export interface TaskEnding extends Ending {
-  readonly workspaceId: string;
 }
 
 /** Where a duty of the outbox has come to, and its right to say so. */
@@ -49,6 +43,9 @@ export interface ChangingAgent {
 /** Changes the standings of an agent in place, and says of which capabilities. */
 export type ChangeStandings = (agent: ChangingAgent, standings: AgentStandings) => Iterable<string>;
 
+/** The same, where it matters what time it is: by the database's clock, in milliseconds. */
+export type ChangeStandingsNow = (agent: ChangingAgent, standings: AgentStandings, nowMs: number) => Iterable<string>;
+
 export interface ReputationRepository {
   /** What has changed in a workspace since a cursor, which was given with an earlier answer; all, without one. */
   load(workspaceId: string, since: string | undefined): Promise<{ rows: BriefReputation[]; cursor: string }>;
@@ -59,8 +56,8 @@ export interface ReputationRepository {
     workspaceId: string,
     page: { limit: number; after?: ReputationKey | undefined; agentId?: string | undefined },
   ): Promise<ReputationRecord[]>;
-  /** What is known of the ends of tasks, in the order in which they are named. A task that was removed has none any more. */
-  endings(rows: readonly Pick<OutboxRow, "workspaceId" | "taskId" | "seq">[]): Promise<TaskEnding[]>;
+  /** See `readEndings`. */
+  endings(rows: readonly EndingKey[]): Promise<TaskEnding[]>;
   /**
    * Changes standings and moves the cursor of the duty that does so, both or neither. False, and nothing is changed, when another
    * has taken the cursor, or it does not stand where it is thought to. No agent is named twice.
@@ -71,7 +68,7 @@ export interface ReputationRepository {
    */
   change(
     agent: ChangingAgent,
-    change: ChangeStandings,
+    change: ChangeStandingsNow,
     report?: { id: string; at: Date },
     record?: Recording,
   ): Promise<boolean>;
@@ -84,34 +81,6 @@ const LOAD: Statement = {
     select s.cursor, r.agent_id, r.capability_id, r.trust, r.weight, r.good_weight, r.at
     from (select pg_snapshot_xmin(pg_current_snapshot()) as cursor) s
     left join reputations r on r.workspace_id = $1 and r.xid >= coalesce($2::xid8, '0'::xid8)`,
-};
-
-// A task is with its agent since the row after it last waited to be brought to one. A clock that is ahead must not make what
-// others saw old.
-const ENDINGS: Statement = {
-  name: "reputation-endings-v1",
-  text: `
-    select u.workspace_id, u.state, split_part(u.cause, E'\\n', 1) as cause, least(u.created_at, clock_timestamp()) as at,
-           t.agent_id, t.capability_id, t.earlier_agent_ids, t.given_capability_id,
-           case when u.attempt > 0 then began.at end as began_at, passed.waited, passed.hedged
-    from unnest($1::text[], $2::text[], $3::bigint[]) with ordinality as i(workspace_id, task_id, seq, ord)
-    join task_updates u on u.workspace_id = i.workspace_id and u.task_id = i.task_id and u.seq = i.seq
-    join tasks t on t.workspace_id = i.workspace_id and t.task_id = i.task_id
-    cross join lateral (
-      select coalesce(max(w.seq), 0) as seq from task_updates w
-      where w.workspace_id = i.workspace_id and w.task_id = i.task_id and w.seq < i.seq and w.state in (1, 10)
-    ) waited
-    cross join lateral (
-      select min(b.created_at) as at from task_updates b
-      where b.workspace_id = i.workspace_id and b.task_id = i.task_id and b.seq = waited.seq + 1
-    ) began
-    cross join lateral (
-      select coalesce(bool_or(p.state in (6, 8)), false) as waited,
-             coalesce(bool_or(p.kind = 6 and p.cause like 'agent % was faster than %'), false) as hedged
-      from task_updates p
-      where p.workspace_id = i.workspace_id and p.task_id = i.task_id and p.seq > waited.seq and p.seq < i.seq
-    ) passed
-    order by i.ord`,
 };
 
 /** Not flushed to disk before it is answered. */
@@ -150,14 +119,7 @@ export function createReputationRepository(db: Database): ReputationRepository {
       return rows.map(recordOf);
     },
 
-    async endings(keys) {
-      const rows = await db.query(ENDINGS, [
-        keys.map(({ workspaceId }) => workspaceId),
-        keys.map(({ taskId }) => taskId),
-        keys.map(({ seq }) => seq),
-      ]);
-      return rows.map(endingOf);
-    },
+    endings: (rows) => readEndings(db, rows),
 
     fold({ duty, fence, from, position }, agents, change) {
       return kysely.transaction().execute(async (tx) => {
@@ -191,12 +153,18 @@ export function createReputationRepository(db: Database): ReputationRepository {
         if (report) {
           const { numInsertedOrUpdatedRows = 0n } = await tx
             .insertInto("reputation_reports")
-            .values({ workspace_id: agent.workspaceId, report_id: report.id, created_at: report.at })
+            .values({
+              workspace_id: agent.workspaceId,
+              report_id: report.id,
+              created_at: sql`least(${report.at}::timestamptz, clock_timestamp())`,
+            })
             .onConflict((conflict) => conflict.doNothing())
             .executeTakeFirst();
           if (numInsertedOrUpdatedRows === 0n) return false;
         }
-        await changeAll(tx, [agent], change);
+        const { rows } = await sql<{ now: Date }>`select clock_timestamp() as now`.execute(tx);
+        const nowMs = rows[0]!.now.getTime();
+        await changeAll(tx, [agent], (one, standings) => change(one, standings, nowMs));
         await record?.(tx);
         return true;
       });
@@ -285,20 +253,3 @@ const standingOf = (row: Row): Standing => ({
 });
 
 const recordOf = (row: object): ReputationRecord => ({ ...keyOf(row as Row), standing: standingOf(row as Row) });
-
-const endingOf = (row: Row): TaskEnding => ({
-  workspaceId: row.workspace_id as string,
-  state: (row.state as EngineState | null) ?? undefined,
-  cause: (row.cause as string | null) ?? undefined,
-  at: row.at as Date,
-  beganAt: (row.began_at as Date | null) ?? undefined,
-  waitedForClient: row.waited as boolean,
-  wasHedged: row.hedged as boolean,
-  agentId: row.agent_id as string,
-  capabilityId: (row.capability_id as string | null) ?? undefined,
-  earlierAgentIds: (row.earlier_agent_ids as string[] | null) ?? [],
-  givenCapabilityId:
-    row.earlier_agent_ids === null
-      ? ((row.capability_id as string | null) ?? undefined)
-      : ((row.given_capability_id as string | null) ?? undefined),
-});

@@ -7,7 +7,6 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type Agent, CircuitState } from "../../gen/signalbox/v1/registry_pb.ts";
-import { run } from "../../src/cli/run.ts";
 import { createSignalboxClient, type SignalboxClient } from "../../src/sdk/client.ts";
 import { cardOf, freePort } from "../agents/rogue-agent.ts";
 import { createInbox, type Inbox } from "../fault/inbox.ts";
@@ -15,7 +14,7 @@ import { asTask, failureOf } from "../fault/said.ts";
 import { startTcpProxy } from "../fault/tcp-proxy.ts";
 import { stablePort } from "../setup/stable-port.ts";
 import { echoAgent } from "./echo-agent.ts";
-import { inProcessCard, startTestApp, type TestApp, type TestAppOptions } from "./running-app.ts";
+import { inProcessCard, runCommand, startTestApp, type TestApp, type TestAppOptions } from "./running-app.ts";
 import { startTwoReplicas } from "./two-replicas.ts";
 
 const PROGRAM = fileURLToPath(new URL("../agents/mortal-agent.ts", import.meta.url));
@@ -192,15 +191,7 @@ test("what one replica finds out, the other knows", async () => {
 describe("the command line", () => {
   test("checks, beats, and shows how agents do", async () => {
     const { app } = await start({ agents: { tour: echoAgent("tour") } });
-    async function signalbox(...args: string[]) {
-      const text = { out: "", err: "" };
-      const take = (stream: "out" | "err") => (more: string) => {
-        text[stream] += more;
-      };
-      const stop = new AbortController().signal;
-      const env = { SIGNALBOX_SERVER: app.httpUrl };
-      return { code: await run(args, { out: take("out"), err: take("err"), stop, env, cwd: app.dataDir }), ...text };
-    }
+    const signalbox = (...args: string[]) => runCommand(app.httpUrl, args);
     const checked = await signalbox("agents", "check", "tour");
     expect(checked).toMatchObject({ code: 0, err: "" });
     expect(checked.out).toMatch(/^Healthy +yes\nLast check +\S+Z\nLast success +\S+Z\nCircuit +closed\n/);

@@ -4,9 +4,9 @@ import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import { beforeAll, expect, test, vi } from "vitest";
 import { type Message, PartSchema, type StreamResponse, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type Approval, ApprovalState, ApprovalVerdict } from "../../gen/signalbox/v1/approval_pb.ts";
-import { run } from "../../src/cli/run.ts";
 import { type SignalboxClient, userMessage } from "../../src/sdk/client.ts";
 import { asTask, failureOf, statusOf, textOf } from "../fault/said.ts";
+import { runCommand } from "./running-app.ts";
 import { startTwoReplicas, type TwoReplicas } from "./two-replicas.ts";
 
 const POLICY = `
@@ -177,15 +177,7 @@ test("what the policy of the day denies does not begin, approved or not", async 
 test("the command line lists, shows and decides", async () => {
   const { approval } = await waiting("pay the piper");
   const { approvalId } = approval;
-  const signalbox = async (...args: string[]) => {
-    const text = { out: "", err: "" };
-    const take = (stream: "out" | "err") => (more: string) => {
-      text[stream] += more;
-    };
-    const stop = new AbortController().signal;
-    const env = { SIGNALBOX_SERVER: replicas.a.httpUrl };
-    return { code: await run(args, { out: take("out"), err: take("err"), stop, env, cwd: process.cwd() }), ...text };
-  };
+  const signalbox = (...args: string[]) => runCommand(replicas.a.httpUrl, args);
   expect((await signalbox("approvals", "list")).out).toMatch(
     new RegExp(
       `^APPROVAL +STATE .*\\n(.*\\n)*${approvalId} +pending +puppet +pay +anonymous +\\d+s +\\S+ +Payments are looked`,

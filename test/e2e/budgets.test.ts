@@ -10,14 +10,13 @@ import {
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { BudgetUnit, BudgetWindow } from "../../gen/signalbox/v1/budget_pb.ts";
-import { run } from "../../src/cli/run.ts";
 import { COST_EXTENSION } from "../../src/domain/cost-extension.ts";
 import { DELEGATION_EXTENSION } from "../../src/domain/delegation-extension.ts";
 import { ROUTING_EXTENSION } from "../../src/domain/routing-extension.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
 import { createSignalboxClient, type SignalboxClient } from "../../src/sdk/client.ts";
 import { act } from "../conformance/scripted-agent.ts";
-import { startTestApp, type TestApp } from "./running-app.ts";
+import { runCommand, startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
 let client: SignalboxClient;
@@ -78,15 +77,7 @@ beforeAll(async () => {
   return () => app.stop();
 });
 
-async function signalbox(...args: string[]) {
-  const text = { out: "", err: "" };
-  const take = (stream: "out" | "err") => (more: string) => {
-    text[stream] += more;
-  };
-  const stop = new AbortController().signal;
-  const io = { out: take("out"), err: take("err"), stop, env: { SIGNALBOX_SERVER: app.httpUrl }, cwd: app.dataDir };
-  return { code: await run(args, io), ...text };
-}
+const signalbox = (...args: string[]) => runCommand(app.httpUrl, args);
 
 const submit = (capabilityId: string, text: string, more: object = {}) =>
   client.tasks.submitTask({ capabilityId, content: { case: "text", value: text }, wait: true, ...more });

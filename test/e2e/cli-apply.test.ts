@@ -5,9 +5,8 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { RunningAgent } from "../../examples/agents/agent-server.ts";
 import { startWriterAgent } from "../../examples/agents/writer.ts";
-import { run } from "../../src/cli/run.ts";
 import { act } from "../conformance/scripted-agent.ts";
-import { inProcessCard, startTestApp, type TestApp } from "./running-app.ts";
+import { inProcessCard, runCommand, startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
 let writer: RunningAgent;
@@ -23,16 +22,7 @@ beforeAll(async () => {
   };
 });
 
-async function signalbox(args: string[], stdin = "") {
-  const text = { out: "", err: "" };
-  const take = (stream: "out" | "err") => (more: string) => {
-    text[stream] += more;
-  };
-  const stop = new AbortController().signal;
-  const env = { SIGNALBOX_SERVER: app.httpUrl };
-  const io = { out: take("out"), err: take("err"), stop, env, cwd: folder, stdin: () => Buffer.from(stdin) };
-  return { code: await run(args, io), ...text };
-}
+const signalbox = (args: string[], stdin = "") => runCommand(app.httpUrl, args, { stdin, cwd: folder });
 
 const apply = (yaml: string, ...flags: string[]) => signalbox(["apply", "-f", "-", ...flags], yaml);
 

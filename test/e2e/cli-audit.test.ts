@@ -2,9 +2,8 @@
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
-import { run } from "../../src/cli/run.ts";
 import { act } from "../conformance/scripted-agent.ts";
-import { startTestApp, type TestApp } from "./running-app.ts";
+import { runCommand, startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
 /** Entries in the log, once all that the tests have done is in it. */
@@ -18,16 +17,8 @@ beforeAll(async () => {
 });
 
 /** Runs a command in this process, with a terminal of its own. */
-async function signalbox(...args: string[]) {
-  const text = { out: "", err: "" };
-  const take = (stream: "out" | "err") => (more: string) => {
-    text[stream] += more;
-  };
-  const stop = new AbortController().signal;
-  const env = { SIGNALBOX_SERVER: app.httpUrl, SIGNALBOX_DATA_DIR: app.dataDir };
-  const io = { out: take("out"), err: take("err"), stop, env, cwd: app.dataDir };
-  return { code: await run(args, io), ...text };
-}
+const signalbox = (...args: string[]) =>
+  runCommand(app.httpUrl, args, { env: { SIGNALBOX_DATA_DIR: app.dataDir }, cwd: app.dataDir });
 
 /** The size of the log once every entry is in it. */
 async function whole(): Promise<number> {

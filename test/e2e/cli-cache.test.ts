@@ -1,9 +1,8 @@
 /** `signalbox cache`, and the flags by which `signalbox send` is sent once or kept out of it, against a running server. */
 import { beforeAll, describe, expect, test } from "vitest";
-import { run } from "../../src/cli/run.ts";
 import { createSignalboxClient } from "../../src/sdk/client.ts";
 import { act } from "../conformance/scripted-agent.ts";
-import { startTestApp, type TestApp } from "./running-app.ts";
+import { runCommand, startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
 
@@ -16,15 +15,7 @@ beforeAll(async () => {
 });
 
 /** Runs a command in this process, with a terminal of its own. */
-async function signalbox(...args: string[]) {
-  const text = { out: "", err: "" };
-  const take = (stream: "out" | "err") => (more: string) => {
-    text[stream] += more;
-  };
-  const stop = new AbortController().signal;
-  const io = { out: take("out"), err: take("err"), stop, env: { SIGNALBOX_SERVER: app.httpUrl }, cwd: app.dataDir };
-  return { code: await run(args, io), ...text };
-}
+const signalbox = (...args: string[]) => runCommand(app.httpUrl, args);
 
 const idOf = ({ out }: { out: string }): string => JSON.parse(out).task.id;
 

@@ -3,8 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { run } from "../../src/cli/run.ts";
-import { inProcessCard, startTestApp, type TestApp } from "./running-app.ts";
+import { inProcessCard, runCommand, startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
 let folder: string;
@@ -22,21 +21,7 @@ afterAll(async () => {
 });
 
 /** Runs a command in this process, with a terminal of its own. */
-async function signalbox(...args: string[]) {
-  const text = { out: "", err: "" };
-  const io = {
-    out: (more: string) => {
-      text.out += more;
-    },
-    err: (more: string) => {
-      text.err += more;
-    },
-    stop: new AbortController().signal,
-    env: { SIGNALBOX_SERVER: app.httpUrl },
-    cwd: folder,
-  };
-  return { code: await run(args, io), ...text };
-}
+const signalbox = (...args: string[]) => runCommand(app.httpUrl, args);
 
 /** Puts a file into the folder of this run and returns its path. */
 function file(name: string, text: string): string {
@@ -86,6 +71,10 @@ describe("capabilities", () => {
     const json = file("sing.json", JSON.stringify({ capabilityId: "sing", description: "Sings." }));
     const added = JSON.parse((await signalbox("capabilities", "add", "tour", "--file", json, "--json")).out);
     expect(added).toMatchObject({ capabilityId: "sing", agentId: "tour", name: "sing", description: "Sings." });
+    expect(added.serviceLevelDeclared).toBeUndefined();
+    expect((await signalbox("capabilities", "add", "tour", "--file", json)).out).toMatch(
+      /\nPromised +nothing; by default it is held to 5000 ms, 99 % available\n/,
+    );
 
     expect(await signalbox("capabilities", "remove", "tour", "sing")).toEqual({
       code: 0,

@@ -2,9 +2,8 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { run } from "../../src/cli/run.ts";
 import { act } from "../conformance/scripted-agent.ts";
-import { startTestApp, type TestApp } from "./running-app.ts";
+import { runCommand, startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
 
@@ -14,15 +13,7 @@ beforeAll(async () => {
 });
 
 /** Runs a command in this process, with a terminal of its own. */
-async function signalbox(...args: string[]) {
-  const text = { out: "", err: "" };
-  const take = (stream: "out" | "err") => (more: string) => {
-    text[stream] += more;
-  };
-  const stop = new AbortController().signal;
-  const io = { out: take("out"), err: take("err"), stop, env: { SIGNALBOX_SERVER: app.httpUrl }, cwd: app.dataDir };
-  return { code: await run(["exchange", ...args], io), ...text };
-}
+const signalbox = (...args: string[]) => runCommand(app.httpUrl, ["exchange", ...args]);
 
 describe("exchange", () => {
   test("from discovery to the verdict, in one exchange", async () => {

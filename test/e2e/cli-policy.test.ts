@@ -3,9 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { run } from "../../src/cli/run.ts";
 import { echoAgent } from "./echo-agent.ts";
-import { startTestApp, type TestApp } from "./running-app.ts";
+import { runCommand, startTestApp, type TestApp } from "./running-app.ts";
 
 let folder: string;
 
@@ -20,17 +19,8 @@ function file(name: string, text: string): string {
   return path;
 }
 
-/** Runs a command in this process, with a terminal of its own. */
-async function command(server: string, stdin: string, ...args: string[]) {
-  const text = { out: "", err: "" };
-  const take = (stream: "out" | "err") => (more: string) => {
-    text[stream] += more;
-  };
-  const stop = new AbortController().signal;
-  const env = { SIGNALBOX_SERVER: server };
-  const io = { out: take("out"), err: take("err"), stop, env, cwd: folder, stdin: () => Buffer.from(stdin) };
-  return { code: await run(["policy", ...args], io), ...text };
-}
+const command = (server: string, stdin: string, ...args: string[]) =>
+  runCommand(server, ["policy", ...args], { stdin, cwd: folder });
 
 const POLICY = "version: 1\nrules:\n  - effect: DENY\n    when: {agent_id: ann}\n    description: Not Ann\n";
 const WRONG = "version: 1\nrules:\n  - effect: FORBID\n";

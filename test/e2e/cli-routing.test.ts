@@ -1,8 +1,7 @@
 /** `signalbox route`, and the flags by which `signalbox send` says how a task is routed, against a running server. */
 import { beforeAll, describe, expect, test } from "vitest";
-import { run } from "../../src/cli/run.ts";
 import { act } from "../conformance/scripted-agent.ts";
-import { inProcessCard, startTestApp, type TestApp } from "./running-app.ts";
+import { inProcessCard, runCommand, startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
 
@@ -14,15 +13,7 @@ beforeAll(async () => {
 });
 
 /** Runs a command in this process, with a terminal of its own. */
-async function signalbox(...args: string[]) {
-  const text = { out: "", err: "" };
-  const take = (stream: "out" | "err") => (more: string) => {
-    text[stream] += more;
-  };
-  const stop = new AbortController().signal;
-  const io = { out: take("out"), err: take("err"), stop, env: { SIGNALBOX_SERVER: app.httpUrl }, cwd: app.dataDir };
-  return { code: await run(args, io), ...text };
-}
+const signalbox = (...args: string[]) => runCommand(app.httpUrl, args);
 
 describe("route", () => {
   test("preview says who would take a message, and explain why one was given to its agent", async () => {

@@ -1,8 +1,7 @@
 /** `signalbox task submit`, `wait`, `delete`, `cleanup` and `events` against a running server. */
 import { beforeAll, expect, test } from "vitest";
-import { run } from "../../src/cli/run.ts";
 import { act } from "../conformance/scripted-agent.ts";
-import { startTestApp, type TestApp } from "./running-app.ts";
+import { runCommand, startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
 beforeAll(async () => {
@@ -11,15 +10,12 @@ beforeAll(async () => {
 });
 
 /** Runs a command in this process; `until` stops it when its output holds that. */
-async function signalbox(args: string[], until?: RegExp) {
-  const text = { out: "", err: "" };
+function signalbox(args: string[], until?: RegExp) {
   const stop = new AbortController();
-  const take = (stream: "out" | "err") => (more: string) => {
-    text[stream] += more;
-    if (until?.test(text.out)) stop.abort();
-  };
-  const io = { out: take("out"), err: take("err"), stop: stop.signal, env: { SIGNALBOX_SERVER: app.httpUrl } };
-  return { code: await run(args, io), ...text };
+  return runCommand(app.httpUrl, args, {
+    stop: stop.signal,
+    onText: ({ out }) => void (until?.test(out) && stop.abort()),
+  });
 }
 
 test("submit gives JSON, wait waits, and both say how it ended", async () => {

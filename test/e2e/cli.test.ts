@@ -10,9 +10,8 @@ import type { RunningAgent } from "../../examples/agents/agent-server.ts";
 import { startTravelAgent } from "../../examples/agents/travel.ts";
 import { startWriterAgent } from "../../examples/agents/writer.ts";
 import { ROOT } from "../../scripts/run.ts";
-import { run } from "../../src/cli/run.ts";
 import { PACKAGE_VERSION } from "../../src/config/package.ts";
-import { startTestApp, type TestApp } from "./running-app.ts";
+import { type CommandResult, runCommand, startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
 let writer: RunningAgent;
@@ -35,43 +34,35 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-interface Result {
-  code: number;
-  out: string;
-  err: string;
-}
-
 interface Session {
   /** Resolves when the output holds what `pattern` says. */
   shows(pattern: RegExp): Promise<void>;
   stop(): void;
-  readonly result: Promise<Result>;
+  readonly result: Promise<CommandResult>;
 }
 
 /** Runs a command in this process, with a terminal of its own. */
 function start(...args: string[]): Session {
   const stop = new AbortController();
-  const text = { out: "", err: "" };
+  let shown = "";
   const waiting = new Set<() => void>();
-  const take = (stream: "out" | "err") => (more: string) => {
-    text[stream] += more;
+  const onText = ({ out }: { out: string }) => {
+    shown = out;
     for (const look of waiting) look();
   };
-  const env = { SIGNALBOX_SERVER: app.httpUrl };
-  const result = run(args, { out: take("out"), err: take("err"), stop: stop.signal, env, cwd: folder });
   return {
     shows: (pattern) =>
       new Promise((resolve) => {
-        const look = () => pattern.test(text.out) && resolve();
+        const look = () => pattern.test(shown) && resolve();
         waiting.add(look);
         look();
       }),
     stop: () => stop.abort(),
-    result: result.then((code) => ({ code, ...text })),
+    result: runCommand(app.httpUrl, args, { stop: stop.signal, cwd: folder, onText }),
   };
 }
 
-const signalbox = (...args: string[]): Promise<Result> => start(...args).result;
+const signalbox = (...args: string[]) => start(...args).result;
 
 /** Sends a task to the travel agent, which asks where to go, and returns the task's id. */
 async function askedTask(): Promise<string> {

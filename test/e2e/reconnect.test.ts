@@ -2,13 +2,12 @@
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type StreamResponse, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { run } from "../../src/cli/run.ts";
 import { createSignalboxClient, type SignalboxClient, sequenceOf } from "../../src/sdk/client.ts";
 import { createPuppet, type Turn } from "../fault/puppet.ts";
 import { asTask, failureOf, lineOf } from "../fault/said.ts";
 import { startTcpProxy, type TcpProxy } from "../fault/tcp-proxy.ts";
 import { type LogLine, logLines } from "../store/log-lines.ts";
-import { startTestApp, type TestApp } from "./running-app.ts";
+import { runCommand, startTestApp, type TestApp } from "./running-app.ts";
 
 const { INPUT_REQUIRED, COMPLETED } = TaskState;
 
@@ -235,17 +234,17 @@ async function itemsOf(items: AsyncIterable<StreamResponse>): Promise<StreamResp
 
 /** Runs a command against the server at the other end of the wire. */
 function cli(...args: string[]) {
-  const text = { out: "", err: "" };
+  let text = "";
   let look = () => {};
-  const take = (stream: "out" | "err") => (more: string) => {
-    text[stream] += more;
-    look();
-  };
-  const io = { out: take("out"), err: take("err"), stop: new AbortController().signal, cwd: app.dataDir };
-  const done = run(args, { ...io, env: { SIGNALBOX_SERVER: wireUrl() } }).then((code) => ({ code, ...text }));
+  const done = runCommand(wireUrl(), args, {
+    onText({ out }) {
+      text = out;
+      look();
+    },
+  });
   const shown = (pattern: RegExp): Promise<void> =>
     new Promise((resolve) => {
-      look = () => pattern.test(text.out) && resolve();
+      look = () => pattern.test(text) && resolve();
       look();
     });
   return { shown, done };

@@ -1,4 +1,5 @@
 /** Reputation on the road: a whole server that holds agents to it, and agents that are functions in it. */
+import { hash } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -7,10 +8,9 @@ import { type Message, type Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.t
 import { ApprovalVerdict } from "../../gen/signalbox/v1/approval_pb.ts";
 import { Access } from "../../gen/signalbox/v1/registry_pb.ts";
 import { FallbackCondition, FallbackStepSchema } from "../../gen/signalbox/v1/rollout_pb.ts";
-import { run } from "../../src/cli/run.ts";
 import { createSignalboxClient, type SendOptions, type SignalboxClient, sendRequest } from "../../src/sdk/client.ts";
 import { act } from "../conformance/scripted-agent.ts";
-import { startTestApp, type TestApp } from "./running-app.ts";
+import { runCommand, startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
 let client: SignalboxClient;
@@ -184,6 +184,25 @@ describe("judges", () => {
     expect(trust).toBeCloseTo(0.45, 2);
   });
 
+  test("leave in the audit log what they did, and of what they wrote the digest", async () => {
+    await client.reputations.setTrust({ agentId: "judged", trust: 0.6, comment: "as agreed" });
+    await client.reputations.reportOutcome({ agentId: "judged", quality: 1, reportId: "report-2", comment: "neat" });
+    await client.reputations.reportOutcome({ agentId: "judged", quality: 1, reportId: "report-3" });
+    const details = async (action: string, count: number) =>
+      (await client.audit.listEntries({ targetId: "judged", action })).entries
+        .slice(0, count)
+        .map(({ detail }) => JSON.parse(detail));
+    await expect
+      .poll(() => details("reputation.set-trust", 1))
+      .toEqual([{ trust: 0.6, comment: hash("sha256", "as agreed") }]);
+    await expect
+      .poll(() => details("reputation.report", 2))
+      .toEqual([
+        { report: "report-3", quality: 1, weight: 1 },
+        { report: "report-2", quality: 1, weight: 1, comment: hash("sha256", "neat") },
+      ]);
+  });
+
   test("are refused what is wrong, by field", async () => {
     const reasons = async (request: Parameters<typeof client.reputations.reportOutcome>[0]) => {
       const { reason, message } = await refusalOf(client.reputations.reportOutcome(request));
@@ -248,22 +267,14 @@ describe("reputation is shown", () => {
     expect(await rest("agents/good/reputation:setTrust", { trust: 0.7 })).toMatchObject({ trust: 0.7 });
     expect(await rest("outcomes", { agentId: "good", quality: 1 })).toMatchObject({ trust: 0.75 });
     const metrics = await (await fetch(`${app.httpUrl}/metrics`)).text();
-    expect(metrics).toMatch(/^signalbox_reputation_trust\{agent="lone"\} 0\.35/m);
+    expect(metrics).toMatch(/^signalbox_reputation_trust\{workspace="default",agent="lone"\} 0\.35/m);
     expect(metrics).toMatch(/^signalbox_reputation_outcomes_total\{outcome="bad"\} [1-9]/m);
     expect(metrics).toMatch(/^signalbox_outbox_lag_rows\{duty="reputation"\} \d+$/m);
   });
 });
 
 describe("the command line", () => {
-  async function signalbox(...args: string[]) {
-    const text = { out: "", err: "" };
-    const take = (stream: "out" | "err") => (more: string) => {
-      text[stream] += more;
-    };
-    const stop = new AbortController().signal;
-    const io = { out: take("out"), err: take("err"), stop, env: { SIGNALBOX_SERVER: app.httpUrl }, cwd: app.dataDir };
-    return { code: await run(["reputation", ...args], io), ...text };
-  }
+  const signalbox = (...args: string[]) => runCommand(app.httpUrl, ["reputation", ...args]);
 
   test("lists, shows, reports and sets", async () => {
     const listed = await signalbox("list");

@@ -1,7 +1,10 @@
 /** A whole server for tests: real listeners on free ports of 127.0.0.1, and a PGlite in a folder of its own. */
 import { rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import type { Logger } from "pino";
 import { type RunningApp, startApp } from "../../src/app.ts";
+import type { Io } from "../../src/cli/io.ts";
+import { run } from "../../src/cli/run.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { Config } from "../../src/config/settings.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
@@ -106,4 +109,39 @@ export function inProcessCard(name: string): Record<string, unknown> {
     defaultOutputModes: ["text/plain"],
     skills: [{ id: name, name, description: `What ${name} does.`, tags: ["test"] }],
   };
+}
+
+export interface CommandResult {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+export interface CommandOptions extends Pick<Partial<Io>, "stop" | "env" | "cwd"> {
+  /** What is on standard input. */
+  stdin?: string;
+  /** Told of all that the command has written, each time that it writes. */
+  onText?: (text: { out: string; err: string }) => void;
+}
+
+/** Runs a command line in this process, with a terminal and an environment of its own, against the server at a URL. */
+export async function runCommand(
+  serverUrl: string,
+  args: readonly string[],
+  { stop = new AbortController().signal, env, cwd = tmpdir(), stdin, onText }: CommandOptions = {},
+): Promise<CommandResult> {
+  const text = { out: "", err: "" };
+  const take = (stream: "out" | "err") => (more: string) => {
+    text[stream] += more;
+    onText?.(text);
+  };
+  const code = await run([...args], {
+    out: take("out"),
+    err: take("err"),
+    stop,
+    env: { SIGNALBOX_SERVER: serverUrl, ...env },
+    cwd,
+    ...(stdin !== undefined && { stdin: () => Buffer.from(stdin) }),
+  });
+  return { code, ...text };
 }

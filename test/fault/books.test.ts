@@ -2,7 +2,7 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { isAgentsFault } from "../../src/domain/failure-cause.ts";
+import { isAgentsFault } from "../../src/domain/cause.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
 import { createBudgetUsageReads } from "../../src/store/budget-usage-reads.ts";
 import type { Database } from "../../src/store/database.ts";

@@ -9,13 +9,13 @@ import { EngineState } from "../../src/domain/task-state.ts";
 import type { AgentDirectory, WorkspaceAgents } from "../../src/services/agent-directory.ts";
 import { type Outbox, startOutbox } from "../../src/services/background/outbox.ts";
 import { createReputationDuty, type OutcomeCounts } from "../../src/services/background/reputation-duty.ts";
-import { createReputation } from "../../src/services/reputation.ts";
+import { createKnownStandings } from "../../src/services/known-standings.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
-import { defaultTrustRules } from "../../src/services/trust.ts";
 import { createUpdateHub } from "../../src/services/update-hub.ts";
 import { createLeaseRepository } from "../../src/store/lease-repository.ts";
 import { createOutboxRepository } from "../../src/store/outbox-repository.ts";
 import { createReputationRepository, type ReputationRepository } from "../../src/store/reputation-repository.ts";
+import { defaultTrustRules } from "../fixtures/default-trust-rules.ts";
 import { writeEndedTask } from "../fixtures/ended-tasks.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { describeOnStore, silent } from "../store/backends.ts";
@@ -179,7 +179,7 @@ describeOnStore("reputation", (context) => {
     const now = new Date(T0 + 3_600_000);
     const views = await Promise.all(
       [1, 2].map(async () => {
-        const read = createReputation({
+        const read = createKnownStandings({
           repository: createReputationRepository(context.db),
           runtime: { now: () => now, elapsedMs: system.elapsedMs },
           rules: defaultTrustRules,

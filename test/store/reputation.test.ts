@@ -1,4 +1,5 @@
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { overtakenCause } from "../../src/domain/cause.ts";
 import { type AgentStandings, foldOutcome, judge, WHOLE } from "../../src/domain/reputation/agent-standings.ts";
 import { DEFAULT_TRUST_RULE as RULE } from "../../src/domain/reputation/trust-rule.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
@@ -213,7 +214,7 @@ describeEachBackend("reputation", (context) => {
     it("knows those that came from a slower agent, and who had them before", async () => {
       const rows = [
         { state: ASSIGNED, kind: 1 },
-        { state: ASSIGNED, kind: 6, cause: "agent worker was faster than slow", atMs: 5 },
+        { state: ASSIGNED, kind: 6, cause: overtakenCause({ from: "slow", to: "worker" }), atMs: 5 },
         { state: COMPLETED, atMs: 9 },
       ];
       const found = await endingOf({ earlierAgentIds: ["slow"], givenCapabilityId: "g", capabilityId: "c", rows });

@@ -1,8 +1,8 @@
 /** What a page of metrics shows of agents stays bounded. */
 import { expect, test } from "vitest";
-import { createMetrics } from "../../src/transport/ops/metrics.ts";
+import { createMetrics, type MetricsSources } from "../../src/transport/ops/metrics.ts";
 
-const open = () =>
+const open = (sources: Partial<MetricsSources> = {}) =>
   createMetrics({
     version: "1",
     backend: "pglite",
@@ -19,6 +19,7 @@ const open = () =>
     leastTrusted: () => [],
     budgets: async () => [],
     audit: async () => ({ lag: { entries: 0, seconds: 0 }, verified: 0, faults: 0 }),
+    ...sources,
   });
 const transitionsOn = (page: string) =>
   new Map(
@@ -47,4 +48,15 @@ test("transitions are counted right, also of more agents than are shown, where n
   const shown = transitionsOn(await metrics.render());
   expect(shown.size).toBe(1000);
   expect(shown.get("agent-4999 working")).toBe(2);
+});
+
+test("agents of one id in two workspaces are shown beside each other", async () => {
+  const leastTrusted = () => [
+    { workspaceId: "a", agentId: "worker", trust: 0.1, score: 0.2 },
+    { workspaceId: "b", agentId: "worker", trust: 0.9, score: 0.8 },
+  ];
+  const page = await open({ leastTrusted }).render();
+  expect(page).toContain('signalbox_reputation_trust{workspace="a",agent="worker"} 0.1\n');
+  expect(page).toContain('signalbox_reputation_trust{workspace="b",agent="worker"} 0.9\n');
+  expect(page).toContain('signalbox_reputation_score{workspace="a",agent="worker"} 0.2\n');
 });

@@ -292,7 +292,8 @@ export type ReportOutcomeRequest = Message<"signalbox.v1.ReportOutcomeRequest"> 
   weight: number;
 
   /**
-   * Who judges, and why: for people, 1,024 characters at most.
+   * Who judges, and why: for people, 1,024 characters at most. It goes to the server's log, and its SHA-256 to the audit log; it
+   * is not kept with the reputation.
    *
    * @generated from field: string comment = 7;
    */
@@ -328,7 +329,7 @@ export type SetTrustRequest = Message<"signalbox.v1.SetTrustRequest"> & {
   trust: number;
 
   /**
-   * Why: for people, 1,024 characters at most.
+   * Why: for people, 1,024 characters at most. It goes where that of ReportOutcome goes.
    *
    * @generated from field: string comment = 4;
    */

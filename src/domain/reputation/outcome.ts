@@ -2,7 +2,7 @@
  * What the end of a task says of the agent that had it. The log knows who ended a task and why: what its agent said, how the agent
  * failed, or what the router decided by itself. Only the first two say anything of the agent. Pure.
  */
-import { isAgentsFault, movedFrom } from "../failure-cause.ts";
+import { isAgentsFault, isGivenAgain, movedFrom, timeLimitCause } from "../cause.ts";
 import { EngineState } from "../task-state.ts";
 
 /** A row of a log that ended a task, or took it from an agent; and what is known of the attempt that it ended. */
@@ -49,7 +49,7 @@ export function outcomeOf(ending: Ending, slaOf: SlaOf): Outcome | undefined {
   const slaMs = capabilityId === undefined ? undefined : slaOf(agentId, capabilityId);
   const common = { agentId, capabilityId, atMs: ending.at.getTime() };
   if (state === EngineState.COMPLETED) {
-    if (cause.startsWith(GIVEN_AGAIN)) return undefined;
+    if (isGivenAgain(cause)) return undefined;
     const isTimed = !ending.waitedForClient && !ending.wasHedged;
     const latencyMs = isTimed ? elapsedMs(ending) : undefined;
     const isInSla = latencyMs === undefined || slaMs === undefined ? undefined : latencyMs <= slaMs;
@@ -60,9 +60,7 @@ export function outcomeOf(ending: Ending, slaOf: SlaOf): Outcome | undefined {
   return { ...common, isGood: false, latencyMs: undefined, isInSla: slaMs === undefined ? undefined : false };
 }
 
-/** Begins the cause of a completion that is the result of an earlier task: no agent was asked. */
-const GIVEN_AGAIN = "the result of task ";
-const DEADLINE = "time limit: deadline";
+const DEADLINE = timeLimitCause("deadline");
 
 /** The client's deadline counts against an agent that had had the task for longer than its SLA allows. */
 function isByAgent(ending: Ending, slaMs: number | undefined): boolean {

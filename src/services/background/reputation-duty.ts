@@ -4,7 +4,8 @@
  */
 import { foldOutcome } from "../../domain/reputation/agent-standings.ts";
 import { type Outcome, outcomeOf, type SlaOf } from "../../domain/reputation/outcome.ts";
-import type { ChangingAgent, ReputationRepository, TaskEnding } from "../../store/reputation-repository.ts";
+import type { TaskEnding } from "../../store/ending-reads.ts";
+import type { ChangingAgent, ReputationRepository } from "../../store/reputation-repository.ts";
 import type { AgentDirectory, WorkspaceAgents } from "../agent-directory.ts";
 import { whenDatabaseAnswers } from "../database-away.ts";
 import type { Runtime } from "../runtime.ts";

@@ -1,7 +1,13 @@
 /** Metrics after Prometheus conventions: `signalbox_*`, seconds and bytes. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
-import type { Alert } from "../../../gen/signalbox/v1/rollout_pb.ts";
 import type { BudgetGauge } from "../../services/budget-usage.ts";
+import type { AgentGauge } from "../../services/routing/agent-gauges.ts";
+import { agentGauges } from "./metrics/agent-gauges.ts";
+import { type AlertGauge, alertGauges } from "./metrics/alert-gauges.ts";
+import { type AuditGauge, auditGauges } from "./metrics/audit-gauges.ts";
+import { budgetGauges } from "./metrics/budget-gauges.ts";
+import { type ReputationGauge, reputationGauges } from "./metrics/reputation-gauges.ts";
+import { transitionCounter } from "./metrics/transition-counter.ts";
 
 export interface Metrics {
   readonly contentType: string;
@@ -40,27 +46,24 @@ export interface MetricsSources {
   /** How far the duties of the outbox are behind. */
   outboxLag: () => Promise<{ duty: string; rows: number; seconds: number }[]>;
   /** What is measured beside alert thresholds. */
-  alerts: () => Promise<{ workspaceId: string; alert: Alert }[]>;
+  alerts: () => Promise<AlertGauge[]>;
   /** Whether the policy files of this server are in force as they stand on its disk. */
   policyFilesAreValid: () => boolean;
   /** Whether agents can be given tasks: a bounded number of them. */
-  agents: () => { agentId: string; healthy: boolean; circuitOpen: boolean; ejected: boolean }[];
+  agents: () => AgentGauge[];
   /** How agents stand: at most so many, those first that are trusted least. */
-  leastTrusted: (most: number) => { agentId: string; trust: number; score: number }[];
+  leastTrusted: (most: number) => ReputationGauge[];
   /** Windows of budgets that are open now, over all replicas: a bounded number of them, the fullest first. */
   budgets: () => Promise<BudgetGauge[]>;
   /** How the audit logs are: how far behind, how much of them was read again here, and what is wrong. */
-  audit: () => Promise<{ lag: { entries: number; seconds: number }; verified: number; faults: number }>;
+  audit: () => Promise<AuditGauge>;
 }
 
 const PHASES = ["ADMISSION", "CANDIDATE", "RESULT"] as const;
 const EFFECTS = ["ALLOW", "DENY", "REQUIRE_APPROVAL"] as const;
 
-/** Alerts that a page shows at most: those that are crossed first, then those of the most tasks. */
-const MOST_ALERTS = 400;
-
-/** Agents whose transitions a page shows at most: those that were longest without one go first. */
-const MOST_AGENTS = 1_000;
+/** Agents whose trust a page shows at most. */
+const MOST_TRUSTS = 1_000;
 
 /** How long a page waits for the database. Without its answer it shows the rest. */
 const DATABASE_TIMEOUT_MS = 1_000;
@@ -76,36 +79,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
     buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
     registers,
   });
-  /**
-   * Transitions by agent and state since the last page. prom-client makes a key of the labels at each count, which tasks
-   * would feel.
-   */
-  const newTransitions = new Map<string, Map<string, number>>();
-  /** The states that are counted of each agent; the agent that was longest without a transition comes first. */
-  const counted = new Map<string, Set<string>>();
-  const transitions = new Counter({
-    name: "signalbox_task_transitions_total",
-    help: "Status updates of tasks by agent and state.",
-    labelNames: ["agent", "state"],
-    registers,
-    collect() {
-      countTransitions();
-    },
-  });
-  function countTransitions(): void {
-    for (const [agent, states] of newTransitions) {
-      const before = counted.get(agent);
-      counted.delete(agent);
-      counted.set(agent, new Set([...(before ?? []), ...states.keys()]));
-      for (const [state, count] of states) transitions.inc({ agent, state }, count);
-    }
-    newTransitions.clear();
-    for (const [agent, states] of counted) {
-      if (counted.size <= MOST_AGENTS) break;
-      counted.delete(agent);
-      for (const state of states) transitions.remove({ agent, state });
-    }
-  }
+  const transition = transitionCounter(registry);
   const deliveries = new Counter({
     name: "signalbox_push_deliveries_total",
     help: "Push notifications by outcome.",
@@ -240,19 +214,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
     labelNames: ["duty"],
     registers,
   });
-  const alertLabels = ["workspace", "capability", "signal"] as const;
-  const crossed = new Gauge({
-    name: "signalbox_alert",
-    help: "1 when a signal is above the threshold of its rollout, by the last 5 minutes here; no capability is the whole workspace.",
-    labelNames: alertLabels,
-    registers,
-  });
-  const measured = new Gauge({
-    name: "signalbox_alert_value",
-    help: "The signal itself: a share from 0 to 1, or for p95_ms milliseconds.",
-    labelNames: alertLabels,
-    registers,
-  });
+  const showAlerts = alertGauges(registry);
   const checks = new Counter({
     name: "signalbox_health_checks_total",
     help: "Checks of agents by outcome.",
@@ -260,13 +222,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
     registers,
   });
   for (const outcome of ["passed", "failed"]) checks.inc({ outcome }, 0);
-  const perAgent = (name: string, help: string) => new Gauge({ name, help, labelNames: ["agent"], registers });
-  const healthy = perAgent(
-    "signalbox_agent_healthy",
-    "1 when checks and heartbeats let an agent have tasks, else 0. As the next two, of at most 1000 agents that this process knows, those in trouble first.",
-  );
-  const open = perAgent("signalbox_circuit_open", "1 while the circuit of an agent is open or half-open, else 0.");
-  const ejected = perAgent("signalbox_agent_ejected", "1 while an agent is passed over for a capability, else 0.");
+  const showAgents = agentGauges(registry);
   const outcomes = new Counter({
     name: "signalbox_reputation_outcomes_total",
     help: "Ends of tasks that this process took into the reputation of their agents: good, bad, or neutral, which says nothing of the agent; and what judges have reported (report).",
@@ -274,26 +230,8 @@ export function createMetrics(sources: MetricsSources): Metrics {
     registers,
   });
   for (const outcome of ["good", "bad", "neutral", "report"]) outcomes.inc({ outcome }, 0);
-  const trust = perAgent(
-    "signalbox_reputation_trust",
-    "How far an agent is trusted as a whole, from 0 to 1. As the next one, of at most 1000 agents that this process knows, the least trusted first.",
-  );
-  const score = perAgent(
-    "signalbox_reputation_score",
-    "Share of its tasks that an agent ended well, older ones less, from 0 to 1.",
-  );
-  const budgetGauge = (name: string, help: string) =>
-    new Gauge({ name, help, labelNames: ["workspace", "budget", "period", "unit", "share"], registers });
-  const budgetLimit = budgetGauge(
-    "signalbox_budget_limit",
-    "What may be used in the present window of a budget, in the currency or tasks. As the next three, of the 200 windows of which the greatest shares are used, over all replicas.",
-  );
-  const budgetUsed = budgetGauge("signalbox_budget_used", "What is used of it by tasks that have ended.");
-  const budgetReserved = budgetGauge("signalbox_budget_reserved", "What is held of it by tasks that have not ended.");
-  const budgetRatio = budgetGauge(
-    "signalbox_budget_used_ratio",
-    "Used and reserved, as a share of the limit, from 0 to 1.",
-  );
+  const showReputations = reputationGauges(registry);
+  const showBudgets = budgetGauges(registry);
   const budgetRefusals = new Counter({
     name: "signalbox_budget_refusals_total",
     help: "Tasks that were refused here because a budget was used up.",
@@ -304,18 +242,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
     help: "What tasks that ended here cost beyond what their budgets had left, in the currency.",
     registers,
   });
-  const auditGauge = (name: string, help: string) => new Gauge({ name, help, registers });
-  const auditPending = auditGauge("signalbox_audit_pending_entries", "Entries of the audit that are in no log yet.");
-  const auditLag = auditGauge(
-    "signalbox_audit_lag_seconds",
-    "Age of the oldest entry of the audit that is in no log yet.",
-  );
-  const auditFaults = auditGauge("signalbox_audit_faults", "What is known here to be wrong with audit logs.");
-  const auditVerified = new Counter({
-    name: "signalbox_audit_verified_entries_total",
-    help: "Entries of the audit logs that this process has read again and checked.",
-    registers,
-  });
+  const showAudit = auditGauges(registry);
   new Gauge({
     name: "signalbox_build_info",
     help: "1, with the version and the database backend as labels.",
@@ -339,62 +266,24 @@ export function createMetrics(sources: MetricsSources): Metrics {
           sources.audit().then((audit) => [audit]),
         ),
       ]);
-      for (const gauge of [auditPending, auditLag, auditFaults]) gauge.remove();
-      if (audit) {
-        auditPending.set(audit.lag.entries);
-        auditLag.set(audit.lag.seconds);
-        auditFaults.set(audit.faults);
-        auditVerified.reset();
-        auditVerified.inc(audit.verified);
-      }
+      showAudit(audit);
       // No number is not 0.
       if (count === undefined) waiting.remove();
       else waiting.set(count);
-      for (const gauge of [healthy, open, ejected]) gauge.reset();
-      for (const agent of sources.agents()) {
-        healthy.set({ agent: agent.agentId }, Number(agent.healthy));
-        open.set({ agent: agent.agentId }, Number(agent.circuitOpen));
-        ejected.set({ agent: agent.agentId }, Number(agent.ejected));
-      }
-      for (const gauge of [trust, score]) gauge.reset();
-      for (const agent of sources.leastTrusted(MOST_AGENTS)) {
-        trust.set({ agent: agent.agentId }, agent.trust);
-        score.set({ agent: agent.agentId }, agent.score);
-      }
+      showAgents(sources.agents());
+      showReputations(sources.leastTrusted(MOST_TRUSTS));
       lagRows.reset();
       lagSeconds.reset();
       for (const { duty, rows, seconds } of lags) {
         lagRows.set({ duty }, rows);
         lagSeconds.set({ duty }, seconds);
       }
-      for (const gauge of [budgetLimit, budgetUsed, budgetReserved, budgetRatio]) gauge.reset();
-      for (const { workspaceId: workspace, budgetId: budget, period, unit, share, limit, used, reserved } of budgets) {
-        const labels = { workspace, budget, period, unit, share };
-        budgetLimit.set(labels, limit);
-        budgetUsed.set(labels, used);
-        budgetReserved.set(labels, reserved);
-        budgetRatio.set(labels, limit > 0 ? (used + reserved) / limit : 1);
-      }
-      crossed.reset();
-      measured.reset();
-      for (const { workspaceId: workspace, alert } of mostTelling(alerts)) {
-        const labels = { workspace, capability: alert.capabilityId, signal: alert.signal };
-        crossed.set(labels, alert.crossed ? 1 : 0);
-        measured.set(labels, alert.value);
-      }
+      showBudgets(budgets);
+      showAlerts(alerts);
       return registry.metrics();
     },
     call: ({ seconds, ...labels }) => calls.observe(labels, seconds),
-    transition(agent, state) {
-      let states = newTransitions.get(agent);
-      if (!states) {
-        // Perhaps nobody asks for pages.
-        if (newTransitions.size >= MOST_AGENTS) countTransitions();
-        states = new Map();
-        newTransitions.set(agent, states);
-      }
-      states.set(state, (states.get(state) ?? 0) + 1);
-    },
+    transition,
     pushDelivery: (outcome) => deliveries.inc({ outcome }),
     tasksTaken: (how, tasks) => taken.inc({ how }, tasks),
     attemptFailed: () => attemptsFailed.inc(),
@@ -410,11 +299,6 @@ export function createMetrics(sources: MetricsSources): Metrics {
     budgetOverrun: (micros) => budgetOverruns.inc(micros / 1e6),
   };
 }
-
-const mostTelling = <T extends { alert: Alert }>(alerts: readonly T[]): T[] =>
-  alerts
-    .toSorted((a, b) => Number(b.alert.crossed) - Number(a.alert.crossed) || Number(b.alert.samples - a.alert.samples))
-    .slice(0, MOST_ALERTS);
 
 /** What comes in time; nothing when it does not, or fails. */
 async function within<T>(ms: number, items: Promise<T[]>): Promise<T[]> {

@@ -1,6 +1,6 @@
 /** Which ends of tasks say something of their agents. */
 import { expect, test } from "vitest";
-import { failureCause, movedCause, movedFrom } from "../../../src/domain/failure-cause.ts";
+import { failureCause, givenAgainCause, movedCause, movedFrom, timeLimitCause } from "../../../src/domain/cause.ts";
 import { type Ending, outcomeOf } from "../../../src/domain/reputation/outcome.ts";
 import { EngineState } from "../../../src/domain/task-state.ts";
 
@@ -32,7 +32,7 @@ const said = (changes: Partial<Ending>) => {
 test.each<[string, Partial<Ending>, string | undefined]>([
   ["the agent completes it", { state: COMPLETED }, "good"],
   ["it answers with a message", { state: COMPLETED, cause: undefined }, "good"],
-  ["an earlier task's result is given again", { state: COMPLETED, cause: "the result of task 1" }, undefined],
+  ["an earlier task's result is given again", { state: COMPLETED, cause: givenAgainCause("1") }, undefined],
   ["the agent fails it", {}, "bad"],
   ["it cannot be reached", { cause: "unreachable: nothing listens" }, "bad"],
   ["its connection breaks", { cause: "broken: the connection" }, "bad"],
@@ -44,21 +44,21 @@ test.each<[string, Partial<Ending>, string | undefined]>([
   ["it rejects it", { state: REJECTED }, undefined],
   ["it cancels it", { state: CANCELED }, undefined],
   ["its client cancels it", { state: CANCELED, cause: "canceled by its client" }, undefined],
-  ["its client gave it less time than the SLA", { cause: "time limit: deadline" }, undefined],
-  ["its client gave it more time than the SLA", { cause: "time limit: deadline", at: after(1001) }, "bad"],
+  ["its client gave it less time than the SLA", { cause: timeLimitCause("deadline") }, undefined],
+  ["its client gave it more time than the SLA", { cause: timeLimitCause("deadline"), at: after(1001) }, "bad"],
   [
     "the deadline passed before it was brought to the agent",
-    { cause: "time limit: deadline", beganAt: undefined },
+    { cause: timeLimitCause("deadline"), beganAt: undefined },
     undefined,
   ],
   [
     "the deadline passed when it had waited for its client",
-    { cause: "time limit: deadline", at: after(5000), waitedForClient: true },
+    { cause: timeLimitCause("deadline"), at: after(5000), waitedForClient: true },
     undefined,
   ],
   [
     "the deadline passed where there is no SLA",
-    { cause: "time limit: deadline", at: after(5000), capabilityId: undefined },
+    { cause: timeLimitCause("deadline"), at: after(5000), capabilityId: undefined },
     undefined,
   ],
   ["its client did not answer", { cause: "time limit: input", waitedForClient: true }, undefined],

@@ -1,4 +1,8 @@
-/** How an agent failed a task, as the cause of the row in its log says it; whoever reads causes knows the agent's faults by it. Pure. */
+/**
+ * Causes of rows in the logs of tasks that are read again, by whoever wants to know what became of a task: whether its agent was at
+ * fault, whether it was asked at all. Each is written and known here alone. Rows of the log stay as they are: what is said otherwise
+ * from now on must still be known as it was said. Pure.
+ */
 
 /** What is known of a call that failed. */
 interface FailedCall {
@@ -57,3 +61,18 @@ export function movedFrom(cause: string): string | undefined {
   const match = /^attempt \d+ failed: (.*); the next one is with agent [a-z0-9-]+ instead of ([a-z0-9-]+)$/.exec(cause);
   return match && !match[1]!.startsWith(`${AS_SENT}: `) ? match[2] : undefined;
 }
+
+/** The cause of a completion that is the result of an earlier task, or of an equal one: no agent was asked. */
+export const givenAgainCause = (taskId: string): string => `the result of task ${taskId}`;
+
+export const isGivenAgain = (cause: string): boolean => cause.startsWith(givenAgainCause(""));
+
+/** The cause of a failure because a time limit has passed. */
+export const timeLimitCause = (limit: string): string => `time limit: ${limit}`;
+
+/** The cause of the row by which a task goes from a slow agent to one that has done it meanwhile. */
+export const overtakenCause = ({ from, to }: { from: string; to: string }): string =>
+  `agent ${to} was faster than ${from}`;
+
+/** Matches it in SQL, by LIKE. */
+export const OVERTAKEN_PATTERN = overtakenCause({ from: "%", to: "%" });

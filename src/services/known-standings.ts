@@ -15,7 +15,7 @@ import type { AskedOfTrust, Trust, TrustRules } from "./trust.ts";
 /** How often everything is read anew, so that what was deleted is forgotten, in milliseconds. */
 const WHOLE_LOAD_MS = 600_000;
 
-export interface ReputationDeps {
+export interface KnownStandingsDeps {
   readonly repository: Pick<ReputationRepository, "load">;
   readonly runtime: Pick<Runtime, "now" | "elapsedMs">;
   readonly rules: TrustRules;
@@ -23,7 +23,7 @@ export interface ReputationDeps {
   readonly enforces: boolean;
 }
 
-export interface Reputation extends Trust {
+export interface KnownStandings extends Trust {
   /**
    * How an agent stands now. One of which nothing is known stands as a new one. As it was loaded last. Undefined where no reputation
    * is kept.
@@ -32,7 +32,7 @@ export interface Reputation extends Trust {
   /** Forgets that what is held is new, after a change. */
   changed(workspaceId: string): void;
   /** At most `most` of the agents that are held, each as a whole, those first that are trusted least. */
-  leastTrusted(most: number): ({ agentId: string } & StandingNow)[];
+  leastTrusted(most: number): ({ workspaceId: string; agentId: string } & StandingNow)[];
 }
 
 /** What was loaded last of a workspace, by agent and capability. */
@@ -44,7 +44,7 @@ interface Held {
   agents: Map<string, Map<string, BriefStanding>>;
 }
 
-export function createReputation({ repository, runtime, rules, enforces }: ReputationDeps): Reputation {
+export function createKnownStandings({ repository, runtime, rules, enforces }: KnownStandingsDeps): KnownStandings {
   const held = new Map<string, Held>();
   const nowMs = () => runtime.now().getTime();
 
@@ -106,8 +106,6 @@ export function createReputation({ repository, runtime, rules, enforces }: Reput
     refusal,
     score: (workspaceId, agentId, capabilityId) =>
       held.get(workspaceId)?.agents.has(agentId) ? standing(workspaceId, agentId, capabilityId).score : undefined,
-    isTrusted: (workspaceId, agentId, capabilityId, access) =>
-      !enforces || standing(workspaceId, agentId, capabilityId).trust >= thresholdOf(rules.of(workspaceId), access),
     changed(workspaceId) {
       const place = held.get(workspaceId);
       if (place) place.until = 0;
@@ -116,6 +114,7 @@ export function createReputation({ repository, runtime, rules, enforces }: Reput
       const all = [...held].flatMap(([workspaceId, { agents }]) => {
         const rule = rules.of(workspaceId);
         return [...agents].map(([agentId, standings]) => ({
+          workspaceId,
           agentId,
           ...standingAt(standings, undefined, nowMs(), rule),
         }));

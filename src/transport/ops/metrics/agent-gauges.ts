@@ -1,0 +1,23 @@
+/** Whether agents can be given tasks. */
+import { Gauge, type Registry } from "prom-client";
+import type { AgentGauge } from "../../../services/routing/agent-gauges.ts";
+
+/** Returns what shows the agents that are given, and no others. */
+export function agentGauges(registry: Registry): (agents: readonly AgentGauge[]) => void {
+  const gauge = (name: string, help: string) => new Gauge({ name, help, labelNames: ["agent"], registers: [registry] });
+  const healthy = gauge(
+    "signalbox_agent_healthy",
+    "1 when checks and heartbeats let an agent have tasks, else 0. As the next two, of at most 1000 agents that this process knows, those in trouble first.",
+  );
+  const open = gauge("signalbox_circuit_open", "1 while the circuit of an agent is open or half-open, else 0.");
+  const ejected = gauge("signalbox_agent_ejected", "1 while an agent is passed over for a capability, else 0.");
+
+  return (agents) => {
+    for (const each of [healthy, open, ejected]) each.reset();
+    for (const { agentId: agent, ...is } of agents) {
+      healthy.set({ agent }, Number(is.healthy));
+      open.set({ agent }, Number(is.circuitOpen));
+      ejected.set({ agent }, Number(is.ejected));
+    }
+  };
+}
