@@ -123,6 +123,13 @@ export const agentsOf = ({ origin, agentId }: TaskHeader): string[] => [...(orig
 export const givenCapabilityId = ({ origin, capabilityId }: TaskHeader): string | undefined =>
   origin ? origin.capabilityId : capabilityId;
 
+/**
+ * The capability for which its agent has a task: where it was given to it by a fallback chain that names it alone, the one that
+ * its client gave the task to.
+ */
+export const heldForCapabilityId = ({ origin, capabilityId }: TaskHeader): string | undefined =>
+  capabilityId ?? origin?.capabilityId;
+
 /** The image of a task of which nothing but its creation is known. */
 export function newImage(header: TaskHeader): TaskImage {
   const task: Task = {

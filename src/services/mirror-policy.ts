@@ -20,7 +20,7 @@ export function createMirrorPolicy({ policy, directory, readDecision }: MirrorPo
     const stored = await readDecision(workspaceId, taskId);
     const decision = stored && fromBinary(RouteDecisionSchema, stored);
     const admitted = await policy.readmit(task, decision);
-    const judge = admitted.judge(decision?.source ?? RouteSource.UNSPECIFIED);
+    const { judge } = admitted.search(decision?.source ?? RouteSource.UNSPECIFIED);
     if (!judge) return true;
     const { byId, capabilities } = await directory.agents(workspaceId);
     const agent = byId.get(mirrorId);

@@ -10,10 +10,10 @@ import type { SignalboxError } from "../domain/errors.ts";
 import type { Facts, PolicyPhase } from "../domain/policy/facts.ts";
 import { type ApprovalTerms, MAX_REPORTED_RULES, type Verdict } from "../domain/policy/verdict.ts";
 import { routingWishes } from "../domain/routing-extension.ts";
-import type { TaskHeader } from "../domain/task-log.ts";
+import { givenCapabilityId, heldForCapabilityId, type TaskHeader } from "../domain/task-log.ts";
 import type { ActivePolicy, Policies } from "./policies.ts";
 import { decisionOf, policyDenied } from "./policy-decision.ts";
-import { candidateFacts, keptFacts, keptRequestFacts, requestFacts } from "./policy-facts.ts";
+import { candidateFacts, keptFacts, keptRequestFacts, type LookedFor, requestFacts } from "./policy-facts.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Possible } from "./routing/offers.ts";
 import type { Runtime } from "./runtime.ts";
@@ -28,15 +28,24 @@ export interface Judge {
   refusal(offer: Possible, verdict: Verdict): SignalboxError;
 }
 
-/** A request that may be made, and what is asked about it further. */
+/** A request that may be made. */
 export interface Admitted {
-  /** Where `source` said where to look for agents. Undefined where no rule is about agents: each may take it. */
-  judge(source: RouteSource): Judge | undefined;
   /**
-   * Notes in a decision what was said of the agent that was chosen, and of what. `source` said where to look. Returns on what
-   * terms the task must be approved first, if it must.
+   * What is said of the agents that are found where `source` said where to look, for `capabilityId` if one was asked for. Left
+   * out, it is what a task that exists was given for.
    */
-  note(decision: RouteDecision, chosen: Possible, source: RouteSource): ApprovalTerms | undefined;
+  search(source: RouteSource, capabilityId?: string): SearchPolicy;
+}
+
+/** What is said of the agents that a search finds. */
+export interface SearchPolicy {
+  /** Undefined where no rule is about agents: each may take it. */
+  readonly judge: Judge | undefined;
+  /**
+   * Notes in a decision what was said of the agent that was chosen, and of what. Returns on what terms the task must be
+   * approved first, if it must.
+   */
+  note(decision: RouteDecision, chosen: Possible): ApprovalTerms | undefined;
 }
 
 export interface Policy {
@@ -101,11 +110,11 @@ export function createPolicy({ policies, trust, runtime, onVerdict }: PolicyDeps
     if (verdict.effect === "DENY") throw policyDenied(active, verdict, "Policy does not let you ask for this");
   }
 
-  function judgeBy(active: ActivePolicy, asked: Facts, workspaceId: string, source: RouteSource): Judge | undefined {
+  function judgeBy(active: ActivePolicy, asked: Facts, workspaceId: string, looked: LookedFor): Judge | undefined {
     if (!active.compiled.matters("CANDIDATE")) return undefined;
     function decideOne(offer: Possible): Verdict {
       const reputation = trust.score(workspaceId, offer.agent.agentId, offer.capability?.capabilityId);
-      return decide(active, "CANDIDATE", candidateFacts(asked, offer, source, reputation));
+      return decide(active, "CANDIDATE", candidateFacts(asked, offer, looked, reputation));
     }
     return {
       of: (offer) => strictest(readings(offer).map(decideOne)),
@@ -120,25 +129,27 @@ export function createPolicy({ policies, trust, runtime, onVerdict }: PolicyDeps
     };
   }
 
-  function admitted(active: ActivePolicy, asked: Facts, judge: Admitted["judge"]): Admitted {
-    return {
-      judge,
-      note(decision, chosen, source) {
-        const by = judge(source);
-        const verdict = by?.of(chosen);
-        decision.policyFacts = keptFacts(asked, by ? by.readingOf(chosen) : chosen, source, decision);
-        if (verdict) decision.policy = decisionOf(active, "CANDIDATE", verdict);
-        return verdict?.approval;
-      },
-    };
-  }
+  const searchBy = (active: ActivePolicy, asked: Facts, looked: LookedFor, judge: Judge | undefined): SearchPolicy => ({
+    judge,
+    note(decision, chosen) {
+      const verdict = judge?.of(chosen);
+      decision.policyFacts = keptFacts(asked, judge ? judge.readingOf(chosen) : chosen, looked, decision);
+      if (verdict) decision.policy = decisionOf(active, "CANDIDATE", verdict);
+      return verdict?.approval;
+    },
+  });
 
   return {
     async admit(context, request, message, parent) {
       const active = await activeOf(context.workspaceId);
       const asked = factsOf(context, request, message, parent, runtime.now());
       refuseAtAdmission(active, asked);
-      return admitted(active, asked, (source) => judgeBy(active, asked, context.workspaceId, source));
+      return {
+        search(source, capabilityId) {
+          const looked = { source, capabilityId };
+          return searchBy(active, asked, looked, judgeBy(active, asked, context.workspaceId, looked));
+        },
+      };
     },
 
     async readmit(task, decision) {
@@ -146,23 +157,25 @@ export function createPolicy({ policies, trust, runtime, onVerdict }: PolicyDeps
       const active = await activeOf(workspaceId);
       const kept = (decision && keptRequestFacts(workspaceId, decision)) ?? factsOfTask(task);
       const asked = { ...kept, now: runtime.now().getTime() };
-      return admitted(active, asked, (source) => {
-        const judge = judgeBy(active, asked, workspaceId, source);
-        return judge && { ...judge, of: (offer) => withoutAsking(judge.of(offer), active, decision?.policy) };
-      });
+      return {
+        search(source, capabilityId = givenCapabilityId(task)) {
+          const looked = { source, capabilityId };
+          const judge = judgeBy(active, asked, workspaceId, looked);
+          const of = (offer: Possible) => withoutAsking(judge!.of(offer), active, decision?.policy);
+          return searchBy(active, asked, looked, judge && { ...judge, of });
+        },
+      };
     },
 
-    async proceed(context, request, message, { workspaceId, parent, priority, capabilityId }, agent) {
+    async proceed(context, request, message, task, agent) {
+      const { workspaceId, parent, priority } = task;
       const active = await activeOf(workspaceId);
       if (!active.compiled.matters("CANDIDATE")) return;
       // It is as urgent as its task, and for the same, though its agent may no longer offer that.
-      const asked = {
-        ...factsOf(context, request, message, parent, runtime.now()),
-        task_priority: priority,
-        capability_id: capabilityId,
-      };
+      const asked = { ...factsOf(context, request, message, parent, runtime.now()), task_priority: priority };
       refuseAtAdmission(active, asked);
-      const judge = judgeBy(active, asked, workspaceId, RouteSource.UNSPECIFIED);
+      const looked = { source: RouteSource.UNSPECIFIED, capabilityId: heldForCapabilityId(task) };
+      const judge = judgeBy(active, asked, workspaceId, looked);
       const verdict = judge?.of(agent);
       if (verdict?.effect === "DENY") throw judge!.refusal(agent, verdict);
     },

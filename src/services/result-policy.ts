@@ -3,6 +3,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { RouteDecisionSchema } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { PolicyPhase } from "../domain/policy/facts.ts";
 import type { Verdict } from "../domain/policy/verdict.ts";
+import { heldForCapabilityId } from "../domain/task-log.ts";
 import type { ResultPolicy } from "./guarded-writer.ts";
 import type { Policies } from "./policies.ts";
 import { keptCandidateFacts } from "./policy-facts.ts";
@@ -16,9 +17,13 @@ interface ResultPolicyDeps {
 
 export const createResultPolicy = ({ policies, readDecision, onVerdict }: ResultPolicyDeps): ResultPolicy => ({
   load: policies.load,
-  guards: ({ workspaceId, agentId, capabilityId }) =>
-    policies.guards(workspaceId, { workspace_id: workspaceId, agent_id: agentId, capability_id: capabilityId }),
-  async factsOf({ workspaceId, taskId, agentId, capabilityId, priority, parent }) {
+  guards(task) {
+    const { workspaceId, agentId } = task;
+    const capabilityId = heldForCapabilityId(task);
+    return policies.guards(workspaceId, { workspace_id: workspaceId, agent_id: agentId, capability_id: capabilityId });
+  },
+  async factsOf(task) {
+    const { workspaceId, taskId, agentId, priority, parent } = task;
     const stored = await readDecision(workspaceId, taskId);
     return {
       workspace_id: workspaceId,
@@ -26,7 +31,7 @@ export const createResultPolicy = ({ policies, readDecision, onVerdict }: Result
       delegation_depth: parent?.depth ?? 0,
       ...(stored && keptCandidateFacts(workspaceId, fromBinary(RouteDecisionSchema, stored))),
       agent_id: agentId,
-      capability_id: capabilityId,
+      capability_id: heldForCapabilityId(task),
     };
   },
   decide(workspaceId, facts) {

@@ -132,11 +132,13 @@ describe("a request", () => {
     }));
     await client.rollouts.updateRollout({ rollout: { capabilityId: "sing", fallbackChain } });
     try {
-      await policy({ effect: "DENY", when: { agent_id: ["cid", "ben"], labels: { exists: false } as never } }).catch(
-        () => {},
-      );
       await policy({ effect: "DENY", when: { agent_id: "cid" } });
       expect(await heardBy(client.send("hello", { capability: "sing" }))).toBe("ben");
+      // Ben does not offer it, but would have the task for it all the same.
+      await policy({ effect: "DENY", when: { capability_id: "sing" } });
+      expect(infoOf(await refusal(client.send("hello", { capability: "sing" })))).toMatchObject({
+        reason: "POLICY_DENIED",
+      });
       await policy({ effect: "DENY", when: { agent_id: ["cid", "ben"] } });
       expect(infoOf(await refusal(client.send("hello", { capability: "sing" })))).toMatchObject({
         reason: "POLICY_DENIED",

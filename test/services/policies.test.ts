@@ -168,15 +168,15 @@ test("a task that looks for another agent is asked about by what was kept of it,
   const message: Message = say("hello");
   const admitted = await policy.admit(context, sendRequest(message, {}), message, undefined);
   const decision = create(RouteDecisionSchema, { agentId: "ben", source: RouteSource.TENANT });
-  const terms = admitted.note(decision, offer("ben"), RouteSource.TENANT);
+  const terms = admitted.search(RouteSource.TENANT).note(decision, offer("ben"));
   expect(terms).toMatchObject({ expiresMs: 3_600_000, rule: { path: "rules[1]" } });
   expect(decision.policy).toMatchObject({ effect: PolicyEffect.REQUIRE_APPROVAL, policyVersion: 1 });
 
   const again = await policy.readmit(headerOf({ taskId: "t" }), decision);
-  const judge = again.judge(RouteSource.TENANT)!;
+  const judge = again.search(RouteSource.TENANT).judge!;
   const effects = ["ann", "ben", "cid", "dan", "eve"].map((agentId) => judge.of(offer(agentId)).effect);
   expect(effects).toEqual(["DENY", "ALLOW", "ALLOW", "DENY", "ALLOW"]);
-  const unknown = (await policy.readmit(headerOf({ taskId: "t" }), undefined)).judge(RouteSource.TENANT)!;
+  const unknown = (await policy.readmit(headerOf({ taskId: "t" }), undefined)).search(RouteSource.TENANT).judge!;
   expect(unknown.of(offer("ben")).effect).toBe("DENY");
 
   const isAllowed = createMirrorPolicy({
@@ -200,14 +200,33 @@ test("an approval by some rules is none by others, nor by another policy", async
   const message: Message = say("hello");
   const admitted = await policy.admit(context, sendRequest(message, {}), message, undefined);
   const decision = create(RouteDecisionSchema, { agentId: "ann", source: RouteSource.TENANT });
-  admitted.note(decision, offer("ann"), RouteSource.TENANT);
+  admitted.search(RouteSource.TENANT).note(decision, offer("ann"));
   const effectsAfter = async (before: typeof decision) => {
-    const judge = (await policy.readmit(headerOf({ taskId: "t" }), before)).judge(RouteSource.TENANT)!;
+    const judge = (await policy.readmit(headerOf({ taskId: "t" }), before)).search(RouteSource.TENANT).judge!;
     return ["ben", "cid"].map((agentId) => judge.of(offer(agentId)).effect);
   };
   expect(await effectsAfter(decision)).toEqual(["ALLOW", "DENY"]);
   const byOtherFiles = { ...decision, policy: { ...decision.policy!, fileDigests: ["other"] } };
   expect(await effectsAfter(byOtherFiles)).toEqual(["DENY", "DENY"]);
+});
+
+test("an agent that does not offer what is asked for is judged by that all the same", async () => {
+  const { policies, runtime } = open(["version: 1\nrules: [{effect: DENY, when: {capability_id: pay}}]\n"]);
+  const policy = createPolicy({ policies, trust: trustAll, runtime, onVerdict() {} });
+  const pay = headerOf({ taskId: "t", capabilityId: "pay" });
+  const moved = headerOf({ taskId: "t", origin: { agentIds: ["ann"], capabilityId: "pay" } });
+  const other = headerOf({ taskId: "t", capabilityId: "sing" });
+  const isAllowed = createMirrorPolicy({
+    policy,
+    directory: {
+      agents: async () => ({ byId: new Map([["eve", offer("eve").agent]]), capabilities: new Map() }) as never,
+    },
+    readDecision: async () => undefined,
+  });
+  expect(await Promise.all([pay, moved, other].map((task) => isAllowed(task, "eve")))).toEqual([false, false, true]);
+  const message = say("hello");
+  const more = policy.proceed(context, sendRequest(message, {}), message, moved, offer("eve"));
+  await expect(more).rejects.toMatchObject({ reason: "POLICY_DENIED" });
 });
 
 test("a further message is as urgent as its task, and for what the task is for", async () => {
