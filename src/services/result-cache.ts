@@ -15,7 +15,7 @@ import type { ResultCacheRepository, ResultEntry, ResultTask } from "../store/re
 import type { TaskStore } from "../store/task-store.ts";
 import type { AgentDirectory, Offer } from "./agent-directory.ts";
 import type { LookupOutcome } from "./lookup-counts.ts";
-import type { Admitted, SearchPolicy } from "./policy.ts";
+import type { Admitted } from "./policy.ts";
 import type { RequestContext } from "./request-context.ts";
 import { ABSENT_MS, followResult } from "./result-follower.ts";
 import { type ResultTerms, resultTerms } from "./result-terms.ts";
@@ -23,6 +23,7 @@ import type { Rollouts } from "./rollouts.ts";
 import type { Route } from "./router.ts";
 import { cachedRoute } from "./routing/cached-route.ts";
 import type { Runtime } from "./runtime.ts";
+import type { SearchPolicy } from "./search-policy.ts";
 import type { StandIn } from "./stand-in.ts";
 import type { UpdateHub } from "./update-hub.ts";
 

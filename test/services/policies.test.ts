@@ -229,6 +229,38 @@ test("an agent that does not offer what is asked for is judged by that all the s
   await expect(more).rejects.toMatchObject({ reason: "POLICY_DENIED" });
 });
 
+test("an agent is decided about once for a request, whatever becomes of its reputation meanwhile", async () => {
+  const rules = "[{effect: DENY, when: {reputation_score: {'<': 0.5}}}, {effect: DENY, when: {capability_id: pay}}]";
+  const { policies, runtime } = open([`version: 1\nrules: ${rules}\n`]);
+  const verdicts: string[] = [];
+  let score = 0.9;
+  const trust = { ...trustAll, score: () => score };
+  const policy = createPolicy({
+    policies,
+    trust,
+    runtime,
+    onVerdict: (...verdict) => verdicts.push(verdict.join(" ")),
+  });
+  const message = say("hello");
+  const admitted = await policy.admit(context, sendRequest(message, {}), message, undefined);
+  expect(admitted.search(RouteSource.TENANT, "sing").judge!.of(offer("ben")).effect).toBe("ALLOW");
+  score = 0.1;
+  // The cache asks, and then the router.
+  const search = admitted.search(RouteSource.TENANT, "sing");
+  expect(search.judge!.of(offer("ann")).effect).toBe("DENY");
+  const ben = offer("ben");
+  const sings = { ...ben, among: [{ capabilityId: "sing" }, { capabilityId: "pay" }] as never };
+  score = 0.9;
+  const judged = search.judge!.of(sings);
+  expect([judged.effect, search.judge!.of({ ...sings })]).toEqual(["DENY", judged]);
+  expect(verdicts).toEqual(["ALLOW", "DENY", "ALLOW", "ALLOW", "DENY"].map((effect) => `CANDIDATE ${effect}`));
+  score = 0.1;
+  const decision = create(RouteDecisionSchema, { agentId: "ben", source: RouteSource.TENANT });
+  search.note(decision, { ...sings });
+  expect(decision.policyFacts).toMatchObject({ capability_id: "pay" });
+  expect(verdicts).toHaveLength(5);
+});
+
 test("a further message is as urgent as its task, and for what the task is for", async () => {
   const rules = "[{effect: DENY, when: {task_priority: CRITICAL}}, {effect: DENY, when: {capability_id: pay}}]";
   const { policies, runtime } = open([`version: 1\nrules: ${rules}\n`]);
