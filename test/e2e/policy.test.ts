@@ -148,6 +148,21 @@ describe("a request", () => {
     }
   });
 
+  test("for no capability falls back only to agents that are allowed for all that they offer", async () => {
+    const step = { target: { case: "agentId" as const, value: "cid" }, conditions: [FallbackCondition.NO_CANDIDATE] };
+    await client.rollouts.updateRollout({ rollout: { fallbackChain: [step] } });
+    await client.registry.setDefaultAgent({ agentId: "ann" });
+    try {
+      const denied = { agent_id: "ann" };
+      await policy({ effect: "DENY", when: denied });
+      expect(await heardBy(client.send("xyzzy"))).toBe("cid");
+      await policy({ effect: "DENY", when: denied }, { effect: "DENY", when: { capability_id: "sing" } });
+      expect(infoOf(await refusal(client.send("xyzzy")))).toMatchObject({ reason: "POLICY_DENIED" });
+    } finally {
+      await client.rollouts.deleteRollout({});
+    }
+  });
+
   test("is allowed by rules alone where the default is DENY", async () => {
     await put("version: 1\ndefault: DENY\nrules:\n  - effect: ALLOW\n    when: {capability_id: sing}\n");
     expect(await heardBy(client.send("hello", { capability: "sing" }))).toBe("cid");

@@ -191,6 +191,22 @@ test("a task that looks for another agent is asked about by what was kept of it,
   expect(await Promise.all(["ann", "eve", "gone"].map((id) => isAllowed(task, id)))).toEqual([false, true, false]);
 });
 
+test("an approval holds for each further agent by the same rule", async () => {
+  const document = "version: 1\nrules: [{effect: REQUIRE, when: {cost: {'>=': 0}}, then: {approval: true}}]\n";
+  const { policies, runtime } = open([document]);
+  const policy = createPolicy({ policies, trust: trustAll, runtime, onVerdict() {} });
+  const message: Message = say("hello");
+  let decision = create(RouteDecisionSchema, { agentId: "ann", source: RouteSource.TENANT });
+  const first = await policy.admit(context, sendRequest(message, {}), message, undefined);
+  expect(first.search(RouteSource.TENANT).note(decision, offer("ann"))).toBeDefined();
+  for (const agentId of ["ben", "cid", "dan"]) {
+    const search = (await policy.readmit(headerOf({ taskId: "t" }), decision)).search(RouteSource.TENANT);
+    expect(search.judge!.of(offer(agentId)).effect).toBe("ALLOW");
+    decision = create(RouteDecisionSchema, { agentId, source: RouteSource.TENANT });
+    search.note(decision, offer(agentId));
+  }
+});
+
 test("an approval by some rules is none by others, nor by another policy", async () => {
   const wants = (agentIds: string, expires: string) =>
     `  - {effect: REQUIRE, when: {agent_id: ${agentIds}}, then: {approval: {expires: ${expires}}}}\n`;
@@ -219,10 +235,17 @@ test("an agent that does not offer what is asked for is judged by that all the s
   const isAllowed = createMirrorPolicy({
     policy,
     directory: {
-      agents: async () => ({ byId: new Map([["eve", offer("eve").agent]]), capabilities: new Map() }) as never,
+      agents: async () =>
+        ({
+          byId: new Map(["eve", "dan"].map((id) => [id, offer(id).agent])),
+          capabilities: new Map([["dan", [{ capabilityId: "pay" }]]]),
+        }) as never,
     },
     readDecision: async () => undefined,
   });
+  // What names an agent alone may be copied to who is allowed all that it offers.
+  const alone = headerOf({ taskId: "t" });
+  expect(await Promise.all(["eve", "dan"].map((id) => isAllowed(alone, id)))).toEqual([true, false]);
   expect(await Promise.all([pay, moved, other].map((task) => isAllowed(task, "eve")))).toEqual([false, false, true]);
   const message = say("hello");
   const more = policy.proceed(context, sendRequest(message, {}), message, moved, offer("eve"));
