@@ -3,7 +3,7 @@
  * anything is stored, and what it decided is stored with the task.
  */
 import type { Message, SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { type PolicyDecision, PolicyEffect } from "../../gen/signalbox/v1/policy_pb.ts";
+import type { PolicyDecision } from "../../gen/signalbox/v1/policy_pb.ts";
 import { type RouteDecision, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { TaskParent } from "../domain/budget/hold.ts";
 import type { Facts, PolicyPhase } from "../domain/policy/facts.ts";
@@ -179,8 +179,9 @@ const factsOfTask = ({ workspaceId, priority, parent }: TaskHeader): Facts => ({
 function withoutAsking(verdict: Verdict, active: ActivePolicy, before: PolicyDecision | undefined): Verdict {
   const { effect, approval, rules } = verdict;
   if (effect !== "REQUIRE_APPROVAL") return verdict;
+  // Which of the effects was noted does not matter: a rule that asks for approval is named where it was given.
   const wasApproved =
-    before?.effect === PolicyEffect.REQUIRE_APPROVAL &&
+    before !== undefined &&
     isOf(active, before) &&
     // Beyond that they are not named.
     rules.length < MAX_REPORTED_RULES &&
