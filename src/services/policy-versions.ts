@@ -40,7 +40,7 @@ export interface PolicyVersions {
   get(context: RequestContext, request: GetPolicyRequest): Promise<Policy>;
   /** Throws INVALID_ARGUMENT with each problem, or ABORTED with reason ETAG_MISMATCH. Nothing is stored then. */
   put(context: RequestContext, request: PutPolicyRequest): Promise<Policy>;
-  validate(request: ValidatePolicyRequest): Promise<ValidatePolicyResponse>;
+  validate(context: RequestContext, request: ValidatePolicyRequest): Promise<ValidatePolicyResponse>;
   list(context: RequestContext, request: ListPolicyVersionsRequest): Promise<ListPolicyVersionsResponse>;
   /** Throws POLICY_VERSION_NOT_FOUND, and what `put` throws. */
   rollback(context: RequestContext, request: RollbackPolicyRequest): Promise<Policy>;
@@ -70,7 +70,7 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
   async function change(context: RequestContext, { text, comment, etag, action }: Change): Promise<Policy> {
     const { workspaceId } = context;
     refuse(lengthViolations("policy.comment", comment, MAX_COMMENT_LENGTH));
-    const document = await readDraft(reader, text, "policy.document");
+    const document = await readDraft(reader, context, text, "policy.document");
     const draft = await policies.withDraft(document);
     for (let tries = 0; tries < MOST_TRIES; tries++) {
       const version = await repository.latest(workspaceId);
@@ -133,8 +133,8 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
       return change(context, { text: document, comment, etag, action: "policy.put" });
     },
 
-    async validate({ document }) {
-      const read = await reader.read(document);
+    async validate(context, { document }) {
+      const read = await reader.draft(document, context);
       if (!("document" in read)) {
         return create(ValidatePolicyResponseSchema, {
           problems: read.problems.map(problemView),
@@ -171,10 +171,15 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
 /**
  * Reads what may become a policy, or only be tried.
  *
- * @throws SignalboxError INVALID_ARGUMENT with each problem by line and column, as far as an answer can carry them.
+ * @throws SignalboxError INVALID_ARGUMENT with each problem by line and column, as far as an answer can carry them; QUEUE_FULL.
  */
-export async function readDraft(reader: PolicyReader, text: string, field: string): Promise<PolicyDocument> {
-  const read = await reader.read(text);
+export async function readDraft(
+  reader: PolicyReader,
+  context: RequestContext,
+  text: string,
+  field: string,
+): Promise<PolicyDocument> {
+  const read = await reader.draft(text, context);
   if ("document" in read) return read.document;
   const told = read.problems.map(({ line, column, path, description }) => {
     const place = line === 0 ? "" : `line ${line}, column ${column}: `;
