@@ -1,6 +1,5 @@
 /** Reads the `when` of a rule: a fact and what must be true of it, several of them, all to hold. */
 import { clip } from "../errors.ts";
-import { linearPattern } from "../linear-pattern.ts";
 import { suggestion } from "../nearest.ts";
 import type { Condition, Operand, Test } from "./document.ts";
 import { type FactInfo, factHint, factOf } from "./fact-table.ts";
@@ -99,11 +98,8 @@ function patternAt(reading: Reading, tree: YamlTree, path: string, info: FactInf
     return void reading.problem(tree.offset, path, `must be a regular expression, but is ${told(tree)}`);
   }
   if (!reading.counts("patterns", tree.offset, path)) return undefined;
-  try {
-    linearPattern(tree.source);
-  } catch (error) {
-    return void reading.problem(tree.offset, path, (error as Error).message);
-  }
+  const wrong = reading.patternProblem(tree.source);
+  if (wrong !== undefined) return void reading.problem(tree.offset, path, wrong);
   return { operator: "matches", pattern: tree.source };
 }
 

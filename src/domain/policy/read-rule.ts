@@ -1,6 +1,5 @@
 /** Reads rules, and what they require. */
 import type { Approval, Condition, PolicyRule, Requirement } from "./document.ts";
-import { expressionFacts } from "./expression.ts";
 import { factOf, isLater, laterOf } from "./fact-table.ts";
 import type { PolicyPhase } from "./facts.ts";
 import { conditionsAt } from "./read-condition.ts";
@@ -203,7 +202,7 @@ function exprAt(reading: Reading, tree: YamlTree | undefined, path: string): Exp
     return void reading.problem(tree.offset, path, `must be a CEL expression in quotes, but is ${told(tree)}`);
   }
   if (!reading.counts("expressions", tree.offset, path)) return undefined;
-  const read = expressionFacts(tree.source);
+  const read = reading.expression(tree.source);
   if ("from" in read) return { text: tree.source, from: read.from };
   return void reading.problem(tree.offset, path, read.problem);
 }

@@ -2,14 +2,14 @@
  * Finds the rules that could match. Most rules name an agent, a capability or somebody: each is kept under the value of one such
  * condition, the one that fewest rules share, and is looked at only when the fact has that value. The others are always looked at.
  */
-
+import { getOrMake } from "../get-or-make.ts";
 import type { CompiledRule } from "./compiled-rule.ts";
 import { type Reader, readerOf } from "./condition.ts";
 import type { Condition, Operand } from "./document.ts";
 import { factOf, labelKey } from "./fact-table.ts";
 import type { Facts } from "./facts.ts";
 import { columnsOf, type Entry } from "./rule-columns.ts";
-import { getOrMake, type Workshop } from "./workshop.ts";
+import type { Workshop } from "./workshop.ts";
 
 export interface RuleIndex {
   /** The rules that match, each once, in no order. */

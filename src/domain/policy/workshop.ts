@@ -1,4 +1,5 @@
 /** What the closures of one policy share. */
+import { getOrMake } from "../get-or-make.ts";
 import { linearPattern } from "../linear-pattern.ts";
 import { type ClockReading, clockOf } from "./clock.ts";
 
@@ -39,14 +40,4 @@ export function createWorkshop(): Workshop {
         };
       }),
   };
-}
-
-/** The value of a key, made where there is none yet. */
-export function getOrMake<K, V>(map: Map<K, V>, key: K, make: () => V): V {
-  let value = map.get(key);
-  if (value === undefined) {
-    value = make();
-    map.set(key, value);
-  }
-  return value;
 }
