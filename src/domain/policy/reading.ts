@@ -4,7 +4,7 @@ import { getOrMake } from "../get-or-make.ts";
 import { linearPattern } from "../linear-pattern.ts";
 import { suggestion } from "../nearest.ts";
 import type { PolicyProblem } from "./document.ts";
-import { expressionFacts } from "./expression.ts";
+import { readExpression } from "./expression.ts";
 import type { YamlMap, YamlReading, YamlTree } from "./yaml-tree.ts";
 
 /** So many problems are told; the others are counted. */
@@ -25,7 +25,7 @@ export interface Reading {
   /** What is wrong with a pattern; undefined where nothing is. What stands there many times is looked at once. */
   patternProblem(source: string): string | undefined;
   /** What an expression asks about. What stands there many times is looked at once. */
-  expression(text: string): ReturnType<typeof expressionFacts>;
+  expression(text: string): ReturnType<typeof readExpression>;
   /** In the order of the text. */
   readonly problems: readonly PolicyProblem[];
   readonly count: number;
@@ -38,7 +38,7 @@ export function createReading(file: string, place: YamlReading["place"]): Readin
   const counted = { rules: 0, patterns: 0, expressions: 0 };
   const zones = new Map<string, boolean>();
   const patterns = new Map<string, { problem: string | undefined }>();
-  const expressions = new Map<string, ReturnType<typeof expressionFacts>>();
+  const expressions = new Map<string, ReturnType<typeof readExpression>>();
   let count = 0;
   const problem = (offset: number, path: string, description: string) => {
     if (++count <= MAX_PROBLEMS) found.push({ file, ...place(offset), path, description });
@@ -55,7 +55,7 @@ export function createReading(file: string, place: YamlReading["place"]): Readin
     },
     isZone: (name) => getOrMake(zones, name, () => isTimeZone(name)),
     patternProblem: (source) => getOrMake(patterns, source, () => ({ problem: problemOf(source) })).problem,
-    expression: (text) => getOrMake(expressions, text, () => expressionFacts(text)),
+    expression: (text) => getOrMake(expressions, text, () => readExpression(text)),
     get problems() {
       return found.toSorted((a, b) => a.line - b.line || a.column - b.column);
     },

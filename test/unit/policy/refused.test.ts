@@ -70,6 +70,10 @@ describe("a rule is refused with its line, its column and the remedy", () => {
       "loop within a loop",
     ],
     ["{effect: DENY, expr: 'input_modes.all(a, output_text.contains(a))'}", "rules[0].expr", "outside of the loop"],
+    ["{effect: DENY, expr: '(output_text + output_text).size() > 1'}", "rules[0].expr", "output_text"],
+    ["{effect: DENY, expr: '(\"a\" + output_text.trim()).size() > 1'}", "rules[0].expr", "output_text"],
+    ['{effect: DENY, expr: \'[output_text, "b"].exists(t, t.contains("a"))\'}', "rules[0].expr", "output_text"],
+    ["{effect: DENY, expr: '{\"a\": output_text}.size() > 1'}", "rules[0].expr", "output_text"],
     [`{effect: DENY, expr: '${"!".repeat(300)}true'}`, "rules[0].expr", ""],
     [`{effect: DENY, expr: '${"(".repeat(900)}'}`, "rules[0].expr", ""],
     [`{effect: DENY, expr: '${"x".repeat(3_000)}'}`, "rules[0].expr", "2048 characters"],
@@ -182,6 +186,25 @@ test("a text that is too long for its pattern is refused, and not looked through
   const policy = compilePolicy([read.document]);
   expect(policy.decide("RESULT", { output_text: "x".repeat(100_000) }).effect).toBe("ALLOW");
   expect(policy.decide("RESULT", { output_text: "x".repeat(17_000_000) }).effect).toBe("DENY");
+});
+
+test("a text is no longer looked through by expressions than by patterns, all of a decision together", () => {
+  const compiled = (...rules: string[]) => {
+    const read = readPolicy(`version: 1\nrules:\n${rules.map((each) => `  - ${each}\n`).join("")}`);
+    if ("problems" in read) throw new Error(JSON.stringify(read.problems));
+    return compilePolicy([read.document]);
+  };
+  const looks = (i: number) => `{effect: DENY, expr: 'output_text.contains("secret ${i}")'}`;
+  const facts = { output_text: "x".repeat(4_000_000), accepted_modes: Array(100_000).fill("text/plain") };
+  expect(compiled(looks(1)).decide("RESULT", facts).effect).toBe("ALLOW");
+  const many = compiled(...Array.from({ length: 200 }, (_, i) => looks(i)));
+  expect(many.decide("RESULT", { output_text: "x" }).effect).toBe("ALLOW");
+  expect(many.decide("RESULT", facts).effect).toBe("DENY");
+  const loop = compiled(`{effect: DENY, on: RESULT, expr: 'accepted_modes.exists(m, context_id.contains(m + "!"))'}`);
+  expect(loop.decide("RESULT", { accepted_modes: ["text/plain"], context_id: "c" }).effect).toBe("ALLOW");
+  expect(loop.decide("RESULT", { ...facts, context_id: "c" }).effect).toBe("DENY");
+  // A number is no text that grows.
+  expect(compiled("{effect: DENY, expr: 'size(output_text) + 1 > 9'}").decide("RESULT", facts).effect).toBe("DENY");
 });
 
 test("a capability is guarded where a rule about results could match it", () => {
