@@ -34,6 +34,8 @@ import type { Runtime } from "./runtime.ts";
 const MOST_TRIES = 5;
 const MAX_COMMENT_LENGTH = 1024;
 const DEFAULT_PAGE = 50;
+/** What the number of a version can be at most, as it is stored. */
+const MAX_VERSION = 2 ** 31 - 1;
 
 export interface PolicyVersions {
   /** Throws POLICY_VERSION_NOT_FOUND. */
@@ -48,7 +50,7 @@ export interface PolicyVersions {
 
 export interface PolicyVersionsDeps {
   repository: PolicyRepository;
-  policies: Pick<Policies, "adopt" | "withDraft" | "problems">;
+  policies: Pick<Policies, "load" | "adopt" | "withDraft" | "problems">;
   files: Pick<PolicyFiles, "held" | "problems">;
   reader: PolicyReader;
   audit: Audit;
@@ -102,6 +104,15 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
     throw changedMeanwhile();
   }
 
+  /** What this server cannot read is told, and refuses nothing here. */
+  async function looked(workspaceId: string): Promise<void> {
+    try {
+      await policies.load(workspaceId);
+    } catch (error) {
+      if (!(error instanceof SignalboxError && error.reason === "POLICY_UNREADABLE")) throw error;
+    }
+  }
+
   async function find(workspaceId: string, version: number): Promise<StoredPolicy> {
     const found = version > 0 ? await repository.get(workspaceId, version) : undefined;
     if (!found) throw versionNotFound(version);
@@ -122,6 +133,7 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
   return {
     async get({ workspaceId }, { version }) {
       if (version < 0) throw versionNotFound(version);
+      await looked(workspaceId);
       if (version > 0) return view(workspaceId, await find(workspaceId, version));
       const latest = await repository.latest(workspaceId);
       return view(workspaceId, latest > 0 ? await find(workspaceId, latest) : undefined);
@@ -149,7 +161,7 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
       const limit = pageLimit(request.pageSize, DEFAULT_PAGE);
       const [token] = readPageToken(request.pageToken, 1, "ListPolicyVersions") ?? [];
       const before = token === undefined ? undefined : Number(token);
-      if (before !== undefined && !Number.isInteger(before)) {
+      if (before !== undefined && !(Number.isInteger(before) && before >= 1 && before <= MAX_VERSION)) {
         throw invalidArgument([{ field: "pageToken", description: "is not a nextPageToken of ListPolicyVersions" }]);
       }
       const found = await repository.list(workspaceId, before, limit + 1);

@@ -221,6 +221,11 @@ describe("the policy of a workspace", () => {
     ]);
     const next = await client.policies.listPolicyVersions({ pageSize: 2, pageToken: nextPageToken });
     expect(next.versions[0]?.version).toBe(first.version);
+    for (const number of ["1e30", "0", "2147483648", "-1"]) {
+      const strange = Buffer.from(number).toString("base64url");
+      const listing = client.policies.listPolicyVersions({ pageToken: strange });
+      expect((await refusal(listing)).rawMessage).toContain("pageToken: is not a nextPageToken");
+    }
     const none = await client.policies.rollbackPolicy({ version: 0, comment: "all off" });
     expect(none).toMatchObject({ document: "", comment: "all off", ruleCount: 0 });
   });
