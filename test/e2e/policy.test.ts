@@ -310,7 +310,7 @@ describe("a policy that is tried", () => {
       client.policies.evaluatePolicy({ facts: { agent: "ann", hour: "late", weekday: "Mo" } }),
     );
     expect(error.rawMessage).toMatch(
-      /facts\.agent: is no fact.*facts\.hour: must be a number.*facts\.weekday: must be one of/s,
+      /facts\.agent: is no fact.*facts\.hour: must be a whole number from 0 to 23.*facts\.weekday: must be one of/s,
     );
     expect((await refusal(client.policies.evaluatePolicy({ document: "version: 2" }))).rawMessage).toContain(
       "document: ",

@@ -36,6 +36,14 @@ describe("a rule is refused with its line, its column and the remedy", () => {
     ["{effect: DENY, when: {cost: 0.1234567}}", "rules[0].when.cost", "6 digits"],
     ['{effect: DENY, when: {message_bytes: "9"}}', "rules[0].when.message_bytes", "without quotes"],
     ["{effect: DENY, when: {message_bytes: .inf}}", "rules[0].when.message_bytes", "must be a number"],
+    ["{effect: DENY, when: {hour: 25}}", "rules[0].when.hour", "from 0 to 23"],
+    ["{effect: DENY, when: {hour: [1, 2.5]}}", "rules[0].when.hour[1]", "whole number from 0 to 23"],
+    ["{effect: DENY, when: {hour: {'>': 23}}}", "rules[0].when.hour.>", "never holds"],
+    ["{effect: DENY, when: {reputation_score: {'<': 0}}}", "rules[0].when.reputation_score.<", "from 0 to 1"],
+    ["{effect: DENY, when: {reputation_score: {'>=': 50}}}", "rules[0].when.reputation_score.>=", "from 0 to 1"],
+    ["{effect: DENY, when: {message_parts: {not_in: [-1]}}}", "rules[0].when.message_parts.not_in[0]", "0 or more"],
+    ["{effect: DENY, when: {minute: 5}}", "rules[0].when.minute", "The facts are principal_id, "],
+    ["{effect: DENY, when: {weekday: Monday}}", "rules[0].when.weekday", "must be one of MON"],
     ["{effect: DENY, when: {task_priority: URGENT}}", "rules[0].when.task_priority", "must be one of"],
     ["{effect: DENY, when: {time_of_day: 24:00}}", "rules[0].when.time_of_day", "23:59"],
     ["{effect: DENY, when: {date: 2026-02-30}}", "rules[0].when.date", "2026-12-24"],
@@ -154,6 +162,12 @@ describe("what is beyond the bounds is refused", () => {
     expect(policy.decide("CANDIDATE", facts)).toMatchObject({ effect: "DENY", rules: [{ line: 99_993 }] });
     expect(policy.decide("CANDIDATE", { ...facts, cost: 500_000 }).effect).toBe("ALLOW");
   });
+});
+
+test("a bound that a range has at its end is taken", () => {
+  for (const when of ["{hour: {'>=': 18, '<': 24}}", "{hour: {'<=': 23}}", "{reputation_score: {'<=': 1, '>=': 0}}"]) {
+    expect(problemsOf(`version: 1\nrules: [{effect: DENY, when: ${when}}]`)).toMatchObject({ problems: [] });
+  }
 });
 
 test("an empty document is a policy without rules", () => {
