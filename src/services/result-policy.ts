@@ -9,7 +9,7 @@ import type { Policies } from "./policies.ts";
 import { keptCandidateFacts } from "./policy-facts.ts";
 
 interface ResultPolicyDeps {
-  policies: Pick<Policies, "load" | "of" | "guards">;
+  policies: Pick<Policies, "load" | "of">;
   /** The bytes of the decision that was stored with a task. */
   readDecision: (workspaceId: string, taskId: string) => Promise<Uint8Array | undefined>;
   onVerdict: (phase: PolicyPhase, effect: Verdict["effect"]) => void;
@@ -20,7 +20,9 @@ export const createResultPolicy = ({ policies, readDecision, onVerdict }: Result
   guards(task) {
     const { workspaceId, agentId } = task;
     const capabilityId = heldForCapabilityId(task);
-    return policies.guards(workspaceId, { workspace_id: workspaceId, agent_id: agentId, capability_id: capabilityId });
+    return policies
+      .of(workspaceId)
+      .compiled.guards({ workspace_id: workspaceId, agent_id: agentId, capability_id: capabilityId });
   },
   async factsOf(task) {
     const { workspaceId, taskId, agentId, priority, parent } = task;
@@ -45,9 +47,9 @@ export const createResultPolicy = ({ policies, readDecision, onVerdict }: Result
 export type IsGuarded = (workspaceId: string, capabilityId: string) => Promise<boolean>;
 
 export const createIsGuarded =
-  (policies: Pick<Policies, "load" | "guards">): IsGuarded =>
+  (policies: Pick<Policies, "load" | "of">): IsGuarded =>
   async (workspaceId, capabilityId) => {
     const loading = policies.load(workspaceId);
     if (loading) await loading;
-    return policies.guards(workspaceId, { workspace_id: workspaceId, capability_id: capabilityId });
+    return policies.of(workspaceId).compiled.guards({ workspace_id: workspaceId, capability_id: capabilityId });
   };
