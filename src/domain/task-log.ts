@@ -16,6 +16,7 @@ import {
   type TaskStatusUpdateEvent,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { BudgetHold, TaskParent } from "./budget/hold.ts";
+import type { Priority } from "./priority.ts";
 import { EngineState, engineState, isLeased } from "./task-state.ts";
 
 /**
@@ -57,10 +58,7 @@ export interface Delivery {
   traceparent?: string;
 }
 
-/** Which waiting task a replica takes first, within its workspace. Stored as the index. */
-export const PRIORITIES = ["BACKGROUND", "LOW", "NORMAL", "HIGH", "CRITICAL"] as const;
-
-export type Priority = (typeof PRIORITIES)[number];
+export { PRIORITIES, type Priority } from "./priority.ts";
 
 /** Who had a task before it went to another agent, and what its client asked for. */
 export interface TaskOrigin {

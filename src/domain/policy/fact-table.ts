@@ -1,6 +1,7 @@
 /** The facts that policies can ask about: what they are called, of what type they are, and from when on they are known. */
 import { nearest } from "../nearest.ts";
-import type { PolicyPhase } from "./facts.ts";
+import { PRIORITIES } from "../priority.ts";
+import { PHASES, type PolicyPhase } from "./facts.ts";
 
 /**
  * What a fact is and with what it can be compared. `texts` is a list of texts; `choice` is one of a few texts; `money` is a
@@ -27,7 +28,6 @@ export interface FactInfo {
   readonly range?: readonly [least: number, most?: number];
 }
 
-const PRIORITIES = ["BACKGROUND", "LOW", "NORMAL", "HIGH", "CRITICAL"];
 const WEEKDAYS = ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"];
 const SOURCES = ["ADDRESS", "TENANT", "EXTENSION", "TEXT", "DEFAULT"];
 const STATES = ["COMPLETED", "FAILED", "CANCELED", "REJECTED", "INPUT_REQUIRED", "AUTH_REQUIRED"];
@@ -138,8 +138,6 @@ export function factHint(written: string): string {
 /** The key of a label's fact; undefined for other facts. */
 export const labelKey = (name: string): string | undefined =>
   name.startsWith(LABELS) ? name.slice(LABELS.length) : undefined;
-
-const PHASES: readonly PolicyPhase[] = ["ADMISSION", "CANDIDATE", "RESULT"];
 
 /** Whether one comes after the other. */
 export const isLater = (a: PolicyPhase, b: PolicyPhase): boolean => PHASES.indexOf(a) > PHASES.indexOf(b);

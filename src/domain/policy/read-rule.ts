@@ -1,7 +1,7 @@
 /** Reads rules, and what they require. */
 import type { Approval, Condition, PolicyRule, Requirement } from "./document.ts";
 import { factOf, isLater, laterOf } from "./fact-table.ts";
-import type { PolicyPhase } from "./facts.ts";
+import { PHASES, type PolicyPhase } from "./facts.ts";
 import { conditionsAt } from "./read-condition.ts";
 import { below, mapAt, type Reading, refuseUnknown, textAt, told, wordAt } from "./reading.ts";
 import type { RuleRef } from "./verdict.ts";
@@ -18,7 +18,6 @@ const MAX_EXPIRY_MS = 90 * 86_400_000;
 
 const EFFECTS = ["ALLOW", "DENY", "REQUIRE"] as const;
 const SCOPES = ["GLOBAL", "TENANT", "WORKSPACE", "AGENT", "CAPABILITY"] as const;
-const PHASES = ["ADMISSION", "CANDIDATE", "RESULT"] as const;
 const NESTED_KEYS = ["effect", "scope", "when", "expr", "then", "time_zone", "description"];
 const KEYS = [...NESTED_KEYS, "on"];
 const WANTS = ["approval", "minimum_reputation"];

@@ -1,6 +1,7 @@
 /** Metrics after Prometheus conventions: `signalbox_*`, seconds and bytes. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { Alert } from "../../../gen/signalbox/v1/rollout_pb.ts";
+import { PHASES } from "../../domain/policy/facts.ts";
 import type { BudgetGauge } from "../../services/budget-usage.ts";
 
 export interface Metrics {
@@ -53,7 +54,6 @@ export interface MetricsSources {
   audit: () => Promise<{ lag: { entries: number; seconds: number }; verified: number; faults: number }>;
 }
 
-const PHASES = ["ADMISSION", "CANDIDATE", "RESULT"] as const;
 const EFFECTS = ["ALLOW", "DENY", "REQUIRE_APPROVAL"] as const;
 
 /** Alerts that a page shows at most: those that are crossed first, then those of the most tasks. */
