@@ -180,7 +180,7 @@ test("an empty document is a policy without rules", () => {
 test("the terms of several approvals are joined", () => {
   const read = readPolicy(`version: 1
 rules:
-  - {effect: REQUIRE, then: {approval: {expires: 2h, approvers: [ann], self: true}}}
+  - {effect: REQUIRE, then: {approval: {expires: 2.5h, approvers: [ann], self: true}}}
   - {effect: REQUIRE, then: {approval: {expires: 1h}}}
   - {effect: REQUIRE, then: {approval: {approvers: [role:admin, bob], self: true}}}
 `);
