@@ -75,3 +75,7 @@ export function policyDenied({ version }: PolicyVersionInForce, verdict: Verdict
     },
   });
 }
+
+/** The rule by which somebody was refused, as `policyDenied` names it; empty where it was the default. */
+export const deniedBy = ({ metadata: { rule = "", file = "" } }: SignalboxError): string =>
+  ruleName({ path: rule, file });

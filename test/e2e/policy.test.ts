@@ -88,7 +88,7 @@ describe("a request", () => {
     const decision = await decisionOf(client.send("hello", translate));
     expect(decision).toMatchObject({
       agentId: "ben",
-      cuts: [{ reason: "POLICY", count: 1, agentIds: ["ann"] }],
+      cuts: [{ reason: "POLICY", count: 1, agentIds: ["ann"], policyRule: "rules[0]" }],
       policy: {
         effect: ALLOW,
         policyVersion: version,
@@ -111,7 +111,7 @@ describe("a request", () => {
       expect(error.rawMessage).toContain("Policy does not let agent");
     }
     const preview = await client.routes.previewRoute({ request: sendRequest("hello", translate) });
-    expect(preview).toMatchObject({ agentId: "", cuts: [{ reason: "POLICY", count: 2 }] });
+    expect(preview).toMatchObject({ agentId: "", cuts: [{ reason: "POLICY", count: 2, policyRule: "rules[0]" }] });
     expect(await heardBy(client.send("hello", { capability: "sing" }))).toBe("cid");
   });
 
