@@ -3,10 +3,10 @@ import { dirname, isAbsolute, join } from "node:path";
 import type { Command } from "commander";
 import { type CaseResult, type PolicyCases, readPolicyCases, runPolicyCases } from "../domain/policy/cases.ts";
 import { compilePolicy } from "../domain/policy/compile.ts";
-import type { PolicyDocument, PolicyProblem } from "../domain/policy/document.ts";
+import { type PolicyDocument, type PolicyProblem, problemText } from "../domain/policy/document.ts";
 import { readPolicy } from "../domain/policy/read.ts";
 import { nameOf, textOf } from "./given-text.ts";
-import { countsText, problemText } from "./policy.ts";
+import { countsText } from "./policy.ts";
 import { json, printable } from "./printable.ts";
 import type { Cli } from "./run.ts";
 
@@ -22,18 +22,21 @@ interface TestFlags extends CheckFlags {
 /** So many problems of a file are told; more would not be read. */
 const MOST_TOLD = 100;
 
+/** Says what is wrong with a policy, each with its place, and makes the exit code 1. */
+export function failWith(cli: Cli, problems: readonly PolicyProblem[], count: number, flags: CheckFlags): void {
+  const { io } = cli;
+  cli.exitCode = 1;
+  if (flags.json) {
+    io.out(json({ problems, problemCount: count }));
+    return;
+  }
+  for (const problem of problems.slice(0, MOST_TOLD)) io.err(printable(`${problemText(problem)}\n`));
+  const more = count - Math.min(problems.length, MOST_TOLD);
+  if (more > 0) io.err(`and ${more} more problems\n`);
+}
+
 export function addPolicyCheckCommands(policy: Command, cli: Cli): void {
   const { io } = cli;
-
-  function failWith(problems: readonly PolicyProblem[], count: number, flags: CheckFlags): void {
-    cli.exitCode = 1;
-    if (flags.json) io.out(json({ problems, problemCount: count }));
-    else {
-      for (const problem of problems.slice(0, MOST_TOLD)) io.err(problemText(problem));
-      const more = count - Math.min(problems.length, MOST_TOLD);
-      if (more > 0) io.err(`and ${more} more problems\n`);
-    }
-  }
 
   const validate = policy
     .command("validate <file>")
@@ -42,7 +45,7 @@ export function addPolicyCheckCommands(policy: Command, cli: Cli): void {
   validate.action((file: string, flags: CheckFlags) => {
     const name = nameOf(file);
     const read = readPolicy(textOf(validate, cli, file), name);
-    if (!("document" in read)) return failWith(read.problems, read.count, flags);
+    if (!("document" in read)) return failWith(cli, read.problems, read.count, flags);
     const { rules, budgets } = read.document;
     const counts = { ruleCount: rules.length, budgetCount: budgets.length };
     if (flags.json) io.out(json({ problems: [], problemCount: 0, ...counts }));
@@ -51,16 +54,18 @@ export function addPolicyCheckCommands(policy: Command, cli: Cli): void {
 
   const test = policy
     .command("test <cases>")
-    .description("check what a policy says of the facts in a file of cases, without a server")
+    .description(
+      "check what a policy says of the facts in a file of cases, without a server; what it leaves out, also the time, is not known",
+    )
     .option("--policy <file>", "the policy, in place of the one that the file of cases names")
     .option("--verbose", "name the cases that pass, too")
     .option("--json", "print JSON for programs");
   test.action((file: string, flags: TestFlags) => {
     const name = nameOf(file);
     const read = readPolicyCases(textOf(test, cli, file), name);
-    if (!("cases" in read)) return failWith(read.problems, read.count, flags);
+    if (!("cases" in read)) return failWith(cli, read.problems, read.count, flags);
     const subject = documentOf(read.cases, file, flags);
-    if ("problems" in subject) return failWith(subject.problems, subject.count, flags);
+    if ("problems" in subject) return failWith(cli, subject.problems, subject.count, flags);
     const results = runPolicyCases(compilePolicy([subject.document]), read.cases.cases);
     if (results.some(({ passed }) => !passed)) cli.exitCode = 1;
     io.out(flags.json ? json(resultsJson(results)) : resultsText(results, name, flags.verbose === true));

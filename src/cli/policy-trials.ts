@@ -38,7 +38,9 @@ export function addPolicyTrialCommands(policy: Command, cli: Cli): void {
 
   const evaluate = policy
     .command("eval [facts...]")
-    .description("say what the policy decides about facts, such as agent_id=translator cost=0.25; fails if it denies")
+    .description(
+      "say what the policy decides about facts, such as agent_id=translator cost=0.25, at the present time if none says when; fails if it denies",
+    )
     .option("--phase <phase>", "when it is asked: admission, candidate or result", "candidate")
     .option("--draft <file>", "decide by this file in place of the policy; - reads standard input");
   withServer(evaluate).action((given: string[], { phase = "", draft, ...options }: EvalFlags) => {

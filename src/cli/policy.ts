@@ -1,16 +1,13 @@
 /** `signalbox policy`: what is allowed, and how that is changed. */
 import { toJson } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Command } from "commander";
-import {
-  type ListPolicyVersionsResponse,
-  type Policy,
-  type PolicyProblem,
-  PolicySchema,
-} from "../../gen/signalbox/v1/policy_pb.ts";
+import { type ListPolicyVersionsResponse, type Policy, PolicySchema } from "../../gen/signalbox/v1/policy_pb.ts";
+import { problemText } from "../domain/policy/document.ts";
 import type { SignalboxClient } from "../sdk/client.ts";
-import { textOf } from "./given-text.ts";
-import { addPolicyCheckCommands } from "./policy-check.ts";
+import { nameOf, textOf } from "./given-text.ts";
+import { addPolicyCheckCommands, failWith } from "./policy-check.ts";
 import { addPolicyTrialCommands } from "./policy-trials.ts";
 import { age, json, printable, table } from "./printable.ts";
 import type { Cli } from "./run.ts";
@@ -47,9 +44,18 @@ export function addPolicyCommands(program: Command, cli: Cli): void {
   );
   withServer(put).action((file: string, { etag = "", comment = "", ...options }: ChangeFlags) => {
     const document = textOf(put, cli, file);
-    return callServer(cli, options, async ({ policies }) =>
-      showChange(await policies.putPolicy({ policy: { document, etag, comment } }), options),
-    );
+    return callServer(cli, options, async ({ policies }) => {
+      try {
+        showChange(await policies.putPolicy({ policy: { document, etag, comment } }), options);
+      } catch (error) {
+        // An error says only as much as its sentence holds.
+        if (ConnectError.from(error).code !== Code.InvalidArgument) throw error;
+        const { problems, problemCount } = await policies.validatePolicy({ document });
+        if (problemCount === 0) throw error;
+        const placed = problems.map(({ $typeName: _, ...problem }) => ({ ...problem, file: nameOf(file) }));
+        failWith(cli, placed, problemCount, options);
+      }
+    });
   });
 
   const rollback = withChange(policy.command("rollback <version>"), "why it goes back").description(
@@ -112,12 +118,6 @@ async function listVersions({ policies }: SignalboxClient, most: number): Promis
 export const countsText = (rules: number, budgets: number): string =>
   `${rules} ${rules === 1 ? "rule" : "rules"}, ${budgets} ${budgets === 1 ? "budget" : "budgets"}`;
 
-/** `policy.yaml:3:9: rules[0].effect: must be one of ...` */
-export function problemText({ file, line, column, path, description }: Omit<PolicyProblem, "$typeName">): string {
-  const place = line === 0 ? file : `${file}:${line}:${column}`;
-  return `${printable([place, path, description].filter((part) => part !== "").join(": "))}\n`;
-}
-
 function aboutText({ version, etag, author, createTime, files, fileProblems, problems }: Policy): string {
   const since = createTime ? `, put by ${author} ${age(timestampDate(createTime), new Date())} ago` : "";
   const own =
@@ -127,9 +127,9 @@ function aboutText({ version, etag, author, createTime, files, fileProblems, pro
     printable(own),
     held && printable(`The server's own files hold beside it: ${held}.\n`),
     fileProblems.length > 0 && "These files have mistakes, and what they said before holds:\n",
-    ...fileProblems.map((problem) => `  ${problemText(problem)}`),
+    ...fileProblems.map((problem) => printable(`  ${problemText(problem)}\n`)),
     problems.length > 0 && "The server cannot read this version, and goes by an older one:\n",
-    ...problems.map((problem) => `  ${problemText(problem)}`),
+    ...problems.map((problem) => printable(`  ${problemText(problem)}\n`)),
   ]
     .filter((part) => part)
     .join("");

@@ -7,26 +7,24 @@ import {
   ReplayRoutesResponseSchema,
   type RouteExpectation,
 } from "../../gen/signalbox/v1/routing_pb.ts";
+import { parseDuration } from "./duration.ts";
 import { facts, json, table } from "./printable.ts";
 import { weightsFlag } from "./routing-flags.ts";
 import type { Cli } from "./run.ts";
 import { callServer, type ServerOptions, withServer } from "./server-call.ts";
 
 interface ReplayFlags extends ServerOptions {
-  since: string;
+  since: number;
   capability?: string;
   strategy?: string;
   weights?: string;
 }
 
-/** Milliseconds in the units of `--since`. */
-const UNIT_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-
 export function addRouteReplayCommand(route: Command, cli: Cli): void {
   const replay = route
     .command("replay")
     .description("say what would have come of past decisions by another strategy, or other weights")
-    .option("--since <time>", "how far back, such as 30m, 12h or 7d", "1h")
+    .option("--since <duration>", "how far back, such as 30m, 12h or 7d", parseDuration, 3_600_000)
     .option("--capability <id>", "only decisions of this capability")
     .option("--strategy <name>", "the strategy to try, such as lowest-cost (default: each decision keeps its own)")
     .option("--weights <list>", "the weights to try, such as load=1,cost=2; a weight that is not named is 0");
@@ -34,7 +32,7 @@ export function addRouteReplayCommand(route: Command, cli: Cli): void {
     const { since, capability = "", strategy = "", weights } = flags;
     const nowMs = Date.now();
     const request = {
-      startTime: timestampFromMs(nowMs - msOf(replay, since)),
+      startTime: timestampFromMs(Math.max(0, nowMs - since)),
       endTime: timestampFromMs(nowMs),
       capabilityId: capability,
       strategy,
@@ -45,13 +43,6 @@ export function addRouteReplayCommand(route: Command, cli: Cli): void {
       cli.io.out(flags.json ? json(toJson(ReplayRoutesResponseSchema, answer)) : replayText(answer));
     });
   });
-}
-
-function msOf(command: Command, since: string): number {
-  const [, count, unit = ""] = /^(\d{1,6})([smhd])$/.exec(since) ?? [];
-  return count === undefined
-    ? command.error(`error: --since ${since}: write it as 30m, 12h or 7d.`)
-    : Number(count) * UNIT_MS[unit]!;
 }
 
 function replayText(answer: ReplayRoutesResponse): string {

@@ -94,7 +94,11 @@ export function decisionText(decision: RouteDecision): string {
     cuts.length > 0 &&
       table(
         ["CUT BY", "AGENTS", "NAMES"],
-        cuts.map(({ reason, count, agentIds }) => [reason, String(count), agentIds.join(", ")]),
+        cuts.map(({ reason, count, agentIds, policyRule }) => [
+          policyRule === "" ? reason : `${reason} ${policyRule}`,
+          String(count),
+          agentIds.join(", "),
+        ]),
       ),
     matches.length > 0 &&
       table(

@@ -16,6 +16,7 @@ import {
   type TaskStatusUpdateEvent,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { BudgetHold, TaskParent } from "./budget/hold.ts";
+import type { Priority } from "./priority.ts";
 import { EngineState, engineState, isLeased } from "./task-state.ts";
 
 /**
@@ -57,10 +58,7 @@ export interface Delivery {
   traceparent?: string;
 }
 
-/** Which waiting task a replica takes first, within its workspace. Stored as the index. */
-export const PRIORITIES = ["BACKGROUND", "LOW", "NORMAL", "HIGH", "CRITICAL"] as const;
-
-export type Priority = (typeof PRIORITIES)[number];
+export { PRIORITIES, type Priority } from "./priority.ts";
 
 /** Who had a task before it went to another agent, and what its client asked for. */
 export interface TaskOrigin {
@@ -122,6 +120,13 @@ export const agentsOf = ({ origin, agentId }: TaskHeader): string[] => [...(orig
 /** The capability that its client gave a task to; undefined when it was given to an agent itself. */
 export const givenCapabilityId = ({ origin, capabilityId }: TaskHeader): string | undefined =>
   origin ? origin.capabilityId : capabilityId;
+
+/**
+ * The capability for which its agent has a task: where it was given to it by a fallback chain that names it alone, the one that
+ * its client gave the task to.
+ */
+export const heldForCapabilityId = ({ origin, capabilityId }: TaskHeader): string | undefined =>
+  capabilityId ?? origin?.capabilityId;
 
 /** The image of a task of which nothing but its creation is known. */
 export function newImage(header: TaskHeader): TaskImage {

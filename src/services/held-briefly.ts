@@ -1,8 +1,9 @@
 /** What is read of a workspace with every message and seldom changes: held for a moment rather than read each time. */
+import { getOrMake } from "../domain/get-or-make.ts";
 import type { Runtime } from "./runtime.ts";
 
 /** How long another replica's change may go unseen, in milliseconds. */
-export const HELD_MS = 1_000;
+const HELD_MS = 1_000;
 
 export interface HeldBriefly<T> {
   /** What was loaded within the last second, or is loaded now. Who asks meanwhile gets the same promise. A failure is not held. */
@@ -29,5 +30,56 @@ export function holdBriefly<T>(
       return loaded;
     },
     forget: (workspaceId) => void held.delete(workspaceId),
+  };
+}
+
+/** A load that is held for a moment. What it brought lies with whoever loads. */
+export interface LoadedBriefly {
+  /**
+   * Loads, unless that was done within the last second. Undefined when it was: there is nothing to wait for. Who asks while it is
+   * loaded waits for the same. A failure is not held. With `isStale` it is loaded all the same, unless it is already.
+   */
+  load(workspaceId: string, isStale?: boolean): Promise<void> | undefined;
+  /** Has it loaded anew when it is asked for next, after a change. */
+  changed(workspaceId: string): void;
+}
+
+/** `load` brings what is there now. Where `isLatest` says no, a later one was begun meanwhile, whose result is to stay. */
+export function loadBriefly(
+  runtime: Pick<Runtime, "elapsedMs">,
+  load: (workspaceId: string, isLatest: () => boolean) => Promise<void>,
+): LoadedBriefly {
+  interface Place {
+    until: number;
+    loading: Promise<void> | undefined;
+  }
+  const places = new Map<string, Place>();
+  return {
+    load(workspaceId, isStale = false) {
+      const now = runtime.elapsedMs();
+      const place = getOrMake(places, workspaceId, (): Place => ({ until: 0, loading: undefined }));
+      if (place.until > now && (place.loading || !isStale)) return place.loading;
+      place.until = now + HELD_MS;
+      // One that was begun before a change must not end what was begun after it.
+      const isLatest = () => place.loading === loading;
+      const loading: Promise<void> = load(workspaceId, isLatest).then(
+        () => {
+          if (isLatest()) place.loading = undefined;
+        },
+        (error: unknown) => {
+          if (isLatest()) {
+            place.loading = undefined;
+            place.until = 0;
+          }
+          throw error;
+        },
+      );
+      place.loading = loading;
+      return loading;
+    },
+    changed(workspaceId) {
+      const place = places.get(workspaceId);
+      if (place) place.until = 0;
+    },
   };
 }

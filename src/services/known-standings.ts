@@ -4,11 +4,12 @@
  */
 import type { Access } from "../domain/capability.ts";
 import { SignalboxError } from "../domain/errors.ts";
+import { getOrMake } from "../domain/get-or-make.ts";
 import { type BriefStanding, type StandingNow, standingAt } from "../domain/reputation/agent-standings.ts";
 import { trustedInMs } from "../domain/reputation/standing.ts";
 import type { TrustRule } from "../domain/reputation/trust-rule.ts";
 import type { ReputationRepository } from "../store/reputation-repository.ts";
-import { HELD_MS } from "./held-briefly.ts";
+import { loadBriefly } from "./held-briefly.ts";
 import type { Runtime } from "./runtime.ts";
 import type { AskedOfTrust, Trust, TrustRules } from "./trust.ts";
 
@@ -37,9 +38,7 @@ export interface KnownStandings extends Trust {
 
 /** What was loaded last of a workspace, by agent and capability. */
 interface Held {
-  until: number;
   wholeUntil: number;
-  loading: Promise<void> | undefined;
   cursor: string | undefined;
   agents: Map<string, Map<string, BriefStanding>>;
 }
@@ -50,44 +49,25 @@ export function createKnownStandings({ repository, runtime, rules, enforces }: K
 
   function load(workspaceId: string): Promise<void> | undefined {
     const rule = rules.load(workspaceId);
-    const own = loadStandings(workspaceId);
+    const own = briefly.load(workspaceId);
     return rule && own ? Promise.all([rule, own]).then(() => {}) : (rule ?? own);
   }
 
-  function loadStandings(workspaceId: string): Promise<void> | undefined {
+  const briefly = loadBriefly(runtime, async (workspaceId, isLatest) => {
     const now = runtime.elapsedMs();
-    const last = held.get(workspaceId);
-    if (last && last.until > now) return last.loading;
-    const place: Held = last ?? { until: 0, wholeUntil: 0, loading: undefined, cursor: undefined, agents: new Map() };
-    if (!last) held.set(workspaceId, place);
-    place.until = now + HELD_MS;
+    const place = getOrMake(held, workspaceId, (): Held => ({ wholeUntil: 0, cursor: undefined, agents: new Map() }));
     const isWhole = place.cursor === undefined || place.wholeUntil <= now;
-    const loading = repository.load(workspaceId, isWhole ? undefined : place.cursor).then(
-      ({ rows, cursor }) => {
-        // One that was begun before a change must not end what was begun after it.
-        if (place.loading !== loading) return;
-        place.loading = undefined;
-        place.cursor = cursor;
-        if (isWhole) {
-          place.agents = new Map();
-          place.wholeUntil = now + WHOLE_LOAD_MS;
-        }
-        for (const { agentId, capabilityId, standing } of rows) {
-          const known = place.agents.get(agentId) ?? new Map<string, BriefStanding>();
-          place.agents.set(agentId, known.set(capabilityId, standing));
-        }
-      },
-      (error: unknown) => {
-        if (place.loading === loading) {
-          place.loading = undefined;
-          place.until = 0;
-        }
-        throw error;
-      },
-    );
-    place.loading = loading;
-    return loading;
-  }
+    const { rows, cursor } = await repository.load(workspaceId, isWhole ? undefined : place.cursor);
+    if (!isLatest()) return;
+    place.cursor = cursor;
+    if (isWhole) {
+      place.agents = new Map();
+      place.wholeUntil = now + WHOLE_LOAD_MS;
+    }
+    for (const { agentId, capabilityId, standing } of rows) {
+      getOrMake(place.agents, agentId, (): Map<string, BriefStanding> => new Map()).set(capabilityId, standing);
+    }
+  });
 
   const standing = (workspaceId: string, agentId: string, capabilityId: string | undefined): StandingNow =>
     standingAt(held.get(workspaceId)?.agents.get(agentId), capabilityId, nowMs(), rules.of(workspaceId));
@@ -106,10 +86,7 @@ export function createKnownStandings({ repository, runtime, rules, enforces }: K
     refusal,
     score: (workspaceId, agentId, capabilityId) =>
       held.get(workspaceId)?.agents.has(agentId) ? standing(workspaceId, agentId, capabilityId).score : undefined,
-    changed(workspaceId) {
-      const place = held.get(workspaceId);
-      if (place) place.until = 0;
-    },
+    changed: briefly.changed,
     leastTrusted(most) {
       const all = [...held].flatMap(([workspaceId, { agents }]) => {
         const rule = rules.of(workspaceId);

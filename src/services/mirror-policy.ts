@@ -5,6 +5,7 @@ import { givenCapabilityId } from "../domain/task-log.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { MirrorPorts } from "./mirrors.ts";
 import type { Policy } from "./policy.ts";
+import { alone } from "./routing/searches.ts";
 
 export interface MirrorPolicyDeps {
   policy: Pick<Policy, "readmit">;
@@ -20,12 +21,10 @@ export function createMirrorPolicy({ policy, directory, readDecision }: MirrorPo
     const stored = await readDecision(workspaceId, taskId);
     const decision = stored && fromBinary(RouteDecisionSchema, stored);
     const admitted = await policy.readmit(task, decision);
-    const judge = admitted.judge(decision?.source ?? RouteSource.UNSPECIFIED);
+    const { judge } = admitted.search(decision?.source ?? RouteSource.UNSPECIFIED);
     if (!judge) return true;
-    const { byId, capabilities } = await directory.agents(workspaceId);
-    const agent = byId.get(mirrorId);
-    const asked = givenCapabilityId(task);
-    const capability = capabilities.get(mirrorId)?.find(({ capabilityId }) => capabilityId === asked);
-    return agent !== undefined && judge.of({ agent, capability }).effect === "ALLOW";
+    const agents = await directory.agents(workspaceId);
+    const agent = agents.byId.get(mirrorId);
+    return agent !== undefined && judge.of(alone(agent, agents, givenCapabilityId(task))).effect === "ALLOW";
   };
 }

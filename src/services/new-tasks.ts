@@ -73,7 +73,7 @@ export interface BeginOptions {
  * So long a task that waits is nobody's, unless `beforeStart` lets it go, in milliseconds: the time to end one for which that
  * failed. What a replica leaves that dies meanwhile is taken then.
  */
-const HELD_MS = 60_000;
+const UNSTARTED_MS = 60_000;
 
 export function createNewTasks(deps: NewTasksDeps, runners: Runners, waiting: Pick<WaitingTasks, "begin">): BeginTask {
   const { store, runtime } = deps;
@@ -165,7 +165,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners, waiting: Pi
         header,
         updates: [update],
         accepted: { by: work.principal, ...(facts && { facts }) },
-        ...(isHeld ? { wakeInMs: HELD_MS } : waitsAtAgent && { wakeInMs: "at-agent" }),
+        ...(isHeld ? { wakeInMs: UNSTARTED_MS } : waitsAtAgent && { wakeInMs: "at-agent" }),
         ...(decision && { decision }),
         ...(reserved && { drawn: reserved.drawn }),
         ...(reservedBy !== undefined && { reservedBy }),

@@ -7,12 +7,11 @@ import type { BudgetRule } from "../domain/budget/budget-rule.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import { compilePolicy, policySteps } from "../domain/policy/compile.ts";
 import type { DefaultEffect, PolicyDocument, PolicyProblem } from "../domain/policy/document.ts";
-import type { Facts } from "../domain/policy/facts.ts";
 import type { CompiledPolicy } from "../domain/policy/verdict.ts";
 import type { TrustRule } from "../domain/reputation/trust-rule.ts";
 import type { PolicyRepository, StoredPolicy } from "../store/policy-repository.ts";
 import type { HeldFile, PolicyFiles } from "./background/policy-files.ts";
-import { HELD_MS } from "./held-briefly.ts";
+import { loadBriefly } from "./held-briefly.ts";
 import type { PolicyReader } from "./policy-reader.ts";
 import { createStepper } from "./routing/breather.ts";
 import type { Runtime } from "./runtime.ts";
@@ -50,8 +49,6 @@ export interface Policies {
   problems(workspaceId: string): readonly PolicyProblem[];
   /** Puts a draft in force that was stored just now. */
   adopt(workspaceId: string, version: number, draft: Draft): Promise<void>;
-  /** Whether what a capability gives is held back until the policy has decided about it. */
-  guards(workspaceId: string, facts: Facts): boolean;
 }
 
 export interface PoliciesDeps {
@@ -68,8 +65,6 @@ export interface PoliciesDeps {
 
 /** What was loaded last of a workspace. */
 interface Held {
-  until: number;
-  loading: Promise<void> | undefined;
   /** The version that was looked at last, whether or not it could be read. */
   looked: number;
   problems: readonly PolicyProblem[];
@@ -124,8 +119,6 @@ export function createPolicies(deps: PoliciesDeps): Policies {
     const known = held.get(workspaceId);
     if (known) return known;
     const place: Held = {
-      until: 0,
-      loading: undefined,
       looked: 0,
       problems: [],
       reading: undefined,
@@ -139,27 +132,7 @@ export function createPolicies(deps: PoliciesDeps): Policies {
     return place;
   }
 
-  function load(workspaceId: string): Promise<void> | undefined {
-    const now = runtime.elapsedMs();
-    const place = placeOf(workspaceId);
-    if (place.until > now && (place.loading || isRenewed(place))) return place.loading;
-    place.until = now + HELD_MS;
-    const loading = refresh(workspaceId, place).then(
-      () => {
-        // One that was begun before a change must not end what was begun after it.
-        if (place.loading === loading) place.loading = undefined;
-      },
-      (error: unknown) => {
-        if (place.loading === loading) {
-          place.loading = undefined;
-          place.until = 0;
-        }
-        throw error;
-      },
-    );
-    place.loading = loading;
-    return loading;
-  }
+  const briefly = loadBriefly(runtime, (workspaceId) => refresh(workspaceId, placeOf(workspaceId)));
 
   async function refresh(workspaceId: string, place: Held): Promise<void> {
     const latest = await repository.latest(workspaceId);
@@ -253,7 +226,7 @@ export function createPolicies(deps: PoliciesDeps): Policies {
   }
 
   return {
-    load,
+    load: (workspaceId) => briefly.load(workspaceId, !isRenewed(placeOf(workspaceId))),
     of: (workspaceId) => held.get(workspaceId)?.active ?? nothing,
     async withDraft(document) {
       const from = files.held;
@@ -276,11 +249,6 @@ export function createPolicies(deps: PoliciesDeps): Policies {
       log.info({ workspaceId, version }, "a policy is in force");
       onReload("loaded");
       await renew(place);
-    },
-
-    guards: (workspaceId, facts) => {
-      const { compiled } = held.get(workspaceId)?.active ?? nothing;
-      return compiled.matters("RESULT") && compiled.guards(facts);
     },
   };
 }

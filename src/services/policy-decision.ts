@@ -7,7 +7,7 @@ import {
 } from "../../gen/signalbox/v1/policy_pb.ts";
 import { clip, SignalboxError } from "../domain/errors.ts";
 import type { PolicyPhase } from "../domain/policy/facts.ts";
-import { MAX_DESCRIPTION_LENGTH, type RuleRef, ruleText, type Verdict } from "../domain/policy/verdict.ts";
+import { MAX_DESCRIPTION_LENGTH, type RuleRef, ruleName, ruleText, type Verdict } from "../domain/policy/verdict.ts";
 import type { ActivePolicy } from "./policies.ts";
 
 /** Rules that a sentence names. */
@@ -71,3 +71,7 @@ export function policyDenied({ version }: PolicyVersionInForce, verdict: Verdict
     },
   });
 }
+
+/** The rule by which somebody was refused, as `policyDenied` names it; empty where it was the default. */
+export const deniedBy = ({ metadata: { rule = "", file = "" } }: SignalboxError): string =>
+  ruleName({ path: rule, file });

@@ -51,17 +51,23 @@ const messageFacts = ({ parts }: Message) => ({
   input_modes: modesOf(parts),
 });
 
-/** The same facts, and those of an agent that may take the task. */
+/** What said where to look for an agent, and the capability that was asked for there; undefined where none was. */
+export interface LookedFor {
+  readonly source: RouteSource;
+  readonly capabilityId: string | undefined;
+}
+
+/** The same facts, and those of an agent that may take the task: for what was asked for, if it offers nothing that is in question. */
 export function candidateFacts(
   asked: Facts,
   { agent, capability }: Possible,
-  source: RouteSource,
+  { source, capabilityId }: LookedFor,
   reputation: number | undefined,
 ): Facts {
   return {
     ...asked,
     agent_id: agent.agentId,
-    capability_id: capability?.capabilityId ?? asked.capability_id,
+    capability_id: capability?.capabilityId ?? capabilityId,
     capability_access: capability?.access,
     cost: capability?.costMicros ?? 0,
     reputation_score: reputation,
@@ -121,7 +127,7 @@ const USUAL_MODES = {
 export function keptFacts(
   facts: Facts,
   { agent, capability }: Possible,
-  source: RouteSource,
+  { source, capabilityId: asked = "" }: LookedFor,
   decision: RouteDecision,
 ): JsonObject {
   const kept: Record<string, JsonValue> = {};
@@ -131,9 +137,12 @@ export function keptFacts(
     if (value !== undefined && !isUsual(value, USUAL[name])) kept[name] = value;
   }
   if (source !== decision.source) kept.route_source = sourceName(source) ?? "";
-  const capabilityId = capability?.capabilityId ?? "";
+  const capabilityId = capability?.capabilityId ?? asked;
   if (capabilityId !== decision.capabilityId) kept.capability_id = capabilityId;
-  if (!capability) return kept;
+  if (!capability) {
+    if (capabilityId !== "") kept.capability_access = UNKNOWN;
+    return kept;
+  }
   if (capability.access !== USUAL.capability_access) kept.capability_access = capability.access;
   if (!decision.candidates.some(({ agentId }) => agentId === agent.agentId)) {
     kept.cost = decimalOf(capability.costMicros);
@@ -144,6 +153,9 @@ export function keptFacts(
   }
   return kept;
 }
+
+/** Of an agent that does not offer what it has a task for, it is not known whether that changes something. */
+const UNKNOWN = "";
 
 const KEPT = [
   "principal_id",
@@ -201,7 +213,7 @@ export function keptCandidateFacts(workspaceId: string, decision: RouteDecision)
     ...asked,
     agent_id: agentId,
     capability_id: capabilityId || undefined,
-    capability_access: capabilityId === "" ? undefined : (access ?? USUAL.capability_access),
+    capability_access: capabilityId === "" || access === UNKNOWN ? undefined : (access ?? USUAL.capability_access),
     cost: costMicros(candidate?.cost ?? String(cost)) ?? 0,
     reputation_score: candidate?.reputation,
     route_source: (kept.route_source ?? sourceName(source)) || undefined,

@@ -59,7 +59,8 @@ export function createPolicyTrials({ policies, reader, readDecidedTasks, runtime
     return policies.of(workspaceId);
   }
 
-  const draftOf = async (text: string) => policies.withDraft(await readDraft(reader, text, "document"));
+  const draftOf = async (context: RequestContext, text: string) =>
+    policies.withDraft(await readDraft(reader, context, text, "document"));
 
   async function replayed(
     draft: ActivePolicy,
@@ -94,14 +95,15 @@ export function createPolicyTrials({ policies, reader, readDecidedTasks, runtime
   }
 
   return {
-    async evaluate({ workspaceId }, { facts: given = {}, phase, document }) {
+    async evaluate(context, { facts: given = {}, phase, document }) {
+      const { workspaceId } = context;
       const asked = phaseOf(phase);
       const read = factsOf(given);
       if ("problems" in read) {
         refuse(read.problems.map(({ fact, description }) => ({ field: `facts.${fact}`, description })));
         throw invalidArgument([{ field: "facts", description: "are none" }]);
       }
-      const policy = document === undefined ? await inForce(workspaceId) : await draftOf(document);
+      const policy = document === undefined ? await inForce(workspaceId) : await draftOf(context, document);
       const facts = { workspace_id: workspaceId, now: runtime.now().getTime(), ...read.facts };
       return decisionOf(policy, asked, policy.compiled.decide(asked, facts));
     },
@@ -117,7 +119,7 @@ export function createPolicyTrials({ policies, reader, readDecidedTasks, runtime
       if (running >= MOST_REPLAYS) throw queueFull("replays");
       running += 1;
       try {
-        return await replayed(await draftOf(request.document), context, range, limit);
+        return await replayed(await draftOf(context, request.document), context, range, limit);
       } finally {
         running -= 1;
       }

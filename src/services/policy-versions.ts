@@ -34,13 +34,15 @@ import type { Runtime } from "./runtime.ts";
 const MOST_TRIES = 5;
 const MAX_COMMENT_LENGTH = 1024;
 const DEFAULT_PAGE = 50;
+/** What the number of a version can be at most, as it is stored. */
+const MAX_VERSION = 2 ** 31 - 1;
 
 export interface PolicyVersions {
   /** Throws POLICY_VERSION_NOT_FOUND. */
   get(context: RequestContext, request: GetPolicyRequest): Promise<Policy>;
   /** Throws INVALID_ARGUMENT with each problem, or ABORTED with reason ETAG_MISMATCH. Nothing is stored then. */
   put(context: RequestContext, request: PutPolicyRequest): Promise<Policy>;
-  validate(request: ValidatePolicyRequest): Promise<ValidatePolicyResponse>;
+  validate(context: RequestContext, request: ValidatePolicyRequest): Promise<ValidatePolicyResponse>;
   list(context: RequestContext, request: ListPolicyVersionsRequest): Promise<ListPolicyVersionsResponse>;
   /** Throws POLICY_VERSION_NOT_FOUND, and what `put` throws. */
   rollback(context: RequestContext, request: RollbackPolicyRequest): Promise<Policy>;
@@ -48,7 +50,7 @@ export interface PolicyVersions {
 
 export interface PolicyVersionsDeps {
   repository: PolicyRepository;
-  policies: Pick<Policies, "adopt" | "withDraft" | "problems">;
+  policies: Pick<Policies, "load" | "adopt" | "withDraft" | "problems">;
   files: Pick<PolicyFiles, "held" | "problems">;
   reader: PolicyReader;
   audit: Audit;
@@ -70,7 +72,7 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
   async function change(context: RequestContext, { text, comment, etag, action }: Change): Promise<Policy> {
     const { workspaceId } = context;
     refuse(lengthViolations("policy.comment", comment, MAX_COMMENT_LENGTH));
-    const document = await readDraft(reader, text, "policy.document");
+    const document = await readDraft(reader, context, text, "policy.document");
     const draft = await policies.withDraft(document);
     for (let tries = 0; tries < MOST_TRIES; tries++) {
       const version = await repository.latest(workspaceId);
@@ -102,6 +104,15 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
     throw changedMeanwhile();
   }
 
+  /** What this server cannot read is told, and refuses nothing here. */
+  async function looked(workspaceId: string): Promise<void> {
+    try {
+      await policies.load(workspaceId);
+    } catch (error) {
+      if (!(error instanceof SignalboxError && error.reason === "POLICY_UNREADABLE")) throw error;
+    }
+  }
+
   async function find(workspaceId: string, version: number): Promise<StoredPolicy> {
     const found = version > 0 ? await repository.get(workspaceId, version) : undefined;
     if (!found) throw versionNotFound(version);
@@ -122,6 +133,7 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
   return {
     async get({ workspaceId }, { version }) {
       if (version < 0) throw versionNotFound(version);
+      await looked(workspaceId);
       if (version > 0) return view(workspaceId, await find(workspaceId, version));
       const latest = await repository.latest(workspaceId);
       return view(workspaceId, latest > 0 ? await find(workspaceId, latest) : undefined);
@@ -133,8 +145,8 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
       return change(context, { text: document, comment, etag, action: "policy.put" });
     },
 
-    async validate({ document }) {
-      const read = await reader.read(document);
+    async validate(context, { document }) {
+      const read = await reader.draft(document, context);
       if (!("document" in read)) {
         return create(ValidatePolicyResponseSchema, {
           problems: read.problems.map(problemView),
@@ -149,7 +161,7 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
       const limit = pageLimit(request.pageSize, DEFAULT_PAGE);
       const [token] = readPageToken(request.pageToken, 1, "ListPolicyVersions") ?? [];
       const before = token === undefined ? undefined : Number(token);
-      if (before !== undefined && !Number.isInteger(before)) {
+      if (before !== undefined && !(Number.isInteger(before) && before >= 1 && before <= MAX_VERSION)) {
         throw invalidArgument([{ field: "pageToken", description: "is not a nextPageToken of ListPolicyVersions" }]);
       }
       const found = await repository.list(workspaceId, before, limit + 1);
@@ -171,10 +183,15 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
 /**
  * Reads what may become a policy, or only be tried.
  *
- * @throws SignalboxError INVALID_ARGUMENT with each problem by line and column, as far as an answer can carry them.
+ * @throws SignalboxError INVALID_ARGUMENT with each problem by line and column, as far as an answer can carry them; QUEUE_FULL.
  */
-export async function readDraft(reader: PolicyReader, text: string, field: string): Promise<PolicyDocument> {
-  const read = await reader.read(text);
+export async function readDraft(
+  reader: PolicyReader,
+  context: RequestContext,
+  text: string,
+  field: string,
+): Promise<PolicyDocument> {
+  const read = await reader.draft(text, context);
   if ("document" in read) return read.document;
   const told = read.problems.map(({ line, column, path, description }) => {
     const place = line === 0 ? "" : `line ${line}, column ${column}: `;

@@ -3,40 +3,29 @@
  * anything is stored, and what it decided is stored with the task.
  */
 import type { Message, SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { type PolicyDecision, PolicyEffect } from "../../gen/signalbox/v1/policy_pb.ts";
+import type { PolicyDecision } from "../../gen/signalbox/v1/policy_pb.ts";
 import { type RouteDecision, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { TaskParent } from "../domain/budget/hold.ts";
-import type { SignalboxError } from "../domain/errors.ts";
 import type { Facts, PolicyPhase } from "../domain/policy/facts.ts";
-import { type ApprovalTerms, MAX_REPORTED_RULES, type Verdict } from "../domain/policy/verdict.ts";
+import { MAX_REPORTED_RULES, type Verdict } from "../domain/policy/verdict.ts";
 import { routingWishes } from "../domain/routing-extension.ts";
-import type { TaskHeader } from "../domain/task-log.ts";
+import { givenCapabilityId, heldForCapabilityId, type TaskHeader } from "../domain/task-log.ts";
 import type { ActivePolicy, Policies } from "./policies.ts";
-import { decisionOf, policyDenied } from "./policy-decision.ts";
-import { candidateFacts, keptFacts, keptRequestFacts, requestFacts } from "./policy-facts.ts";
+import { policyDenied } from "./policy-decision.ts";
+import { keptRequestFacts, type LookedFor, requestFacts } from "./policy-facts.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Possible } from "./routing/offers.ts";
 import type { Runtime } from "./runtime.ts";
+import { createSearchPolicy, type SearchPolicy, type SearchPolicyDeps } from "./search-policy.ts";
 import type { Trust } from "./trust.ts";
 
-/** Decides about agents that may take a task. */
-export interface Judge {
-  of(offer: Possible): Verdict;
-  /** As what it was decided so: of an agent that was named alone, what of its offers was refused, if anything was. */
-  readingOf(offer: Possible): Possible;
-  /** What a client is told of an agent that is refused. */
-  refusal(offer: Possible, verdict: Verdict): SignalboxError;
-}
-
-/** A request that may be made, and what is asked about it further. */
+/** A request that may be made. */
 export interface Admitted {
-  /** Where `source` said where to look for agents. Undefined where no rule is about agents: each may take it. */
-  judge(source: RouteSource): Judge | undefined;
   /**
-   * Notes in a decision what was said of the agent that was chosen, and of what. `source` said where to look. Returns on what
-   * terms the task must be approved first, if it must.
+   * What is said of the agents that are found where `source` said where to look, for `capabilityId` if one was asked for. Left
+   * out, it is what a task that exists was given for.
    */
-  note(decision: RouteDecision, chosen: Possible, source: RouteSource): ApprovalTerms | undefined;
+  search(source: RouteSource, capabilityId?: string): SearchPolicy;
 }
 
 export interface Policy {
@@ -101,35 +90,25 @@ export function createPolicy({ policies, trust, runtime, onVerdict }: PolicyDeps
     if (verdict.effect === "DENY") throw policyDenied(active, verdict, "Policy does not let you ask for this");
   }
 
-  function judgeBy(active: ActivePolicy, asked: Facts, workspaceId: string, source: RouteSource): Judge | undefined {
-    if (!active.compiled.matters("CANDIDATE")) return undefined;
-    function decideOne(offer: Possible): Verdict {
-      const reputation = trust.score(workspaceId, offer.agent.agentId, offer.capability?.capabilityId);
-      return decide(active, "CANDIDATE", candidateFacts(asked, offer, source, reputation));
-    }
-    return {
-      of: (offer) => strictest(readings(offer).map(decideOne)),
-      readingOf(offer) {
-        const all = readings(offer);
-        if (all.length === 1) return offer;
-        const verdicts = all.map(decideOne);
-        return all[verdicts.indexOf(strictest(verdicts))]!;
-      },
-      refusal: ({ agent }, verdict) =>
-        policyDenied(active, verdict, `Policy does not let agent "${agent.agentId}" take this`),
+  /** The cache and the router look in the same place: nobody is judged there twice. */
+  function searches(
+    active: ActivePolicy,
+    asked: Facts,
+    workspaceId: string,
+    settle = (verdict: Verdict) => verdict,
+  ): (looked: LookedFor) => SearchPolicy {
+    const deps: SearchPolicyDeps = {
+      active,
+      asked,
+      score: ({ agent, capability }) => trust.score(workspaceId, agent.agentId, capability?.capabilityId),
+      decide: (facts) => decide(active, "CANDIDATE", facts),
+      settle,
     };
-  }
-
-  function admitted(active: ActivePolicy, asked: Facts, judge: Admitted["judge"]): Admitted {
-    return {
-      judge,
-      note(decision, chosen, source) {
-        const by = judge(source);
-        const verdict = by?.of(chosen);
-        decision.policyFacts = keptFacts(asked, by ? by.readingOf(chosen) : chosen, source, decision);
-        if (verdict) decision.policy = decisionOf(active, "CANDIDATE", verdict);
-        return verdict?.approval;
-      },
+    let last: { looked: LookedFor; policy: SearchPolicy } | undefined;
+    return (looked) => {
+      const isSame = last?.looked.source === looked.source && last.looked.capabilityId === looked.capabilityId;
+      if (!last || !isSame) last = { looked, policy: createSearchPolicy(deps, looked) };
+      return last.policy;
     };
   }
 
@@ -138,7 +117,8 @@ export function createPolicy({ policies, trust, runtime, onVerdict }: PolicyDeps
       const active = await activeOf(context.workspaceId);
       const asked = factsOf(context, request, message, parent, runtime.now());
       refuseAtAdmission(active, asked);
-      return admitted(active, asked, (source) => judgeBy(active, asked, context.workspaceId, source));
+      const search = searches(active, asked, context.workspaceId);
+      return { search: (source, capabilityId) => search({ source, capabilityId }) };
     },
 
     async readmit(task, decision) {
@@ -146,42 +126,24 @@ export function createPolicy({ policies, trust, runtime, onVerdict }: PolicyDeps
       const active = await activeOf(workspaceId);
       const kept = (decision && keptRequestFacts(workspaceId, decision)) ?? factsOfTask(task);
       const asked = { ...kept, now: runtime.now().getTime() };
-      return admitted(active, asked, (source) => {
-        const judge = judgeBy(active, asked, workspaceId, source);
-        return judge && { ...judge, of: (offer) => withoutAsking(judge.of(offer), active, decision?.policy) };
-      });
+      const settle = (verdict: Verdict) => withoutAsking(verdict, active, decision?.policy);
+      const search = searches(active, asked, workspaceId, settle);
+      return { search: (source, capabilityId = givenCapabilityId(task)) => search({ source, capabilityId }) };
     },
 
-    async proceed(context, request, message, { workspaceId, parent, priority, capabilityId }, agent) {
+    async proceed(context, request, message, task, agent) {
+      const { workspaceId, parent, priority } = task;
       const active = await activeOf(workspaceId);
       if (!active.compiled.matters("CANDIDATE")) return;
       // It is as urgent as its task, and for the same, though its agent may no longer offer that.
-      const asked = {
-        ...factsOf(context, request, message, parent, runtime.now()),
-        task_priority: priority,
-        capability_id: capabilityId,
-      };
+      const asked = { ...factsOf(context, request, message, parent, runtime.now()), task_priority: priority };
       refuseAtAdmission(active, asked);
-      const judge = judgeBy(active, asked, workspaceId, RouteSource.UNSPECIFIED);
+      const looked = { source: RouteSource.UNSPECIFIED, capabilityId: heldForCapabilityId(task) };
+      const { judge } = searches(active, asked, workspaceId)(looked);
       const verdict = judge?.of(agent);
       if (verdict?.effect === "DENY") throw judge!.refusal(agent, verdict);
     },
   };
-}
-
-/**
- * Whoever names an agent alone asks for anything that it does: it must be allowed for all that it offers, and for what is none
- * of that.
- */
-const readings = (offer: Possible): readonly Possible[] =>
-  offer.capability || !offer.among
-    ? [offer]
-    : [offer, ...offer.among.map((capability) => ({ agent: offer.agent, capability }))];
-
-/** The first of those that allow least. */
-function strictest(verdicts: readonly Verdict[]): Verdict {
-  const first = (effect: Verdict["effect"]) => verdicts.find((verdict) => verdict.effect === effect);
-  return first("DENY") ?? first("REQUIRE_APPROVAL") ?? verdicts[0]!;
 }
 
 /** What is known of any request. It is kept with its task also where there is no policy, so that one can be tried on it later. */
@@ -217,8 +179,9 @@ const factsOfTask = ({ workspaceId, priority, parent }: TaskHeader): Facts => ({
 function withoutAsking(verdict: Verdict, active: ActivePolicy, before: PolicyDecision | undefined): Verdict {
   const { effect, approval, rules } = verdict;
   if (effect !== "REQUIRE_APPROVAL") return verdict;
+  // Which of the effects was noted does not matter: a rule that asks for approval is named where it was given.
   const wasApproved =
-    before?.effect === PolicyEffect.REQUIRE_APPROVAL &&
+    before !== undefined &&
     isOf(active, before) &&
     // Beyond that they are not named.
     rules.length < MAX_REPORTED_RULES &&

@@ -23,6 +23,7 @@ import type { Rollouts } from "./rollouts.ts";
 import type { Route } from "./router.ts";
 import { cachedRoute } from "./routing/cached-route.ts";
 import type { Runtime } from "./runtime.ts";
+import type { SearchPolicy } from "./search-policy.ts";
 import type { StandIn } from "./stand-in.ts";
 import type { UpdateHub } from "./update-hub.ts";
 
@@ -72,8 +73,7 @@ interface Ask {
   readonly workspaceId: string;
   /** Of the agents whose results may be given. */
   readonly offers: readonly Offer[];
-  readonly source: RouteSource;
-  readonly admitted: Admitted;
+  readonly policy: SearchPolicy;
   readonly terms: ResultTerms;
   readonly wishes: RoutingWishes;
   readonly entry: ResultEntry;
@@ -110,14 +110,14 @@ export function createResultCache(deps: ResultCacheDeps): ResultCache {
       log.debug({ err }, "a message without a canonical form is not looked up");
       return undefined;
     }
-    const judge = admitted.judge(asked.source);
+    const policy = admitted.search(asked.source, capabilityId);
+    const { judge } = policy;
     const allowed = judge ? offers.filter((offer) => judge.of(offer).effect === "ALLOW") : offers;
     if (allowed.length === 0) return undefined;
     return {
       workspaceId,
       offers: allowed,
-      source: asked.source,
-      admitted,
+      policy,
       terms,
       wishes,
       entry: { key, capabilityId, taskId, ttlMs, createdAt: runtime.now() },
@@ -137,7 +137,7 @@ export function createResultCache(deps: ResultCacheDeps): ResultCache {
     const result = stored && resultOf(foldTask(stored.header, stored.updates), ask.entry.taskId);
     if (!offer || !result) return undefined;
     const route = cachedRoute(offer, ask.wishes, runtime.now());
-    ask.admitted.note(route.decision, route, ask.source);
+    ask.policy.note(route.decision, route);
     return {
       standIn: { isReady: true, answer: async () => result },
       route,

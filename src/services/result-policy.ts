@@ -3,12 +3,13 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { RouteDecisionSchema } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { PolicyPhase } from "../domain/policy/facts.ts";
 import type { Verdict } from "../domain/policy/verdict.ts";
+import { heldForCapabilityId } from "../domain/task-log.ts";
 import type { ResultPolicy } from "./guarded-writer.ts";
 import type { Policies } from "./policies.ts";
 import { keptCandidateFacts } from "./policy-facts.ts";
 
 interface ResultPolicyDeps {
-  policies: Pick<Policies, "load" | "of" | "guards">;
+  policies: Pick<Policies, "load" | "of">;
   /** The bytes of the decision that was stored with a task. */
   readDecision: (workspaceId: string, taskId: string) => Promise<Uint8Array | undefined>;
   onVerdict: (phase: PolicyPhase, effect: Verdict["effect"]) => void;
@@ -16,9 +17,15 @@ interface ResultPolicyDeps {
 
 export const createResultPolicy = ({ policies, readDecision, onVerdict }: ResultPolicyDeps): ResultPolicy => ({
   load: policies.load,
-  guards: ({ workspaceId, agentId, capabilityId }) =>
-    policies.guards(workspaceId, { workspace_id: workspaceId, agent_id: agentId, capability_id: capabilityId }),
-  async factsOf({ workspaceId, taskId, agentId, capabilityId, priority, parent }) {
+  guards(task) {
+    const { workspaceId, agentId } = task;
+    const capabilityId = heldForCapabilityId(task);
+    return policies
+      .of(workspaceId)
+      .compiled.guards({ workspace_id: workspaceId, agent_id: agentId, capability_id: capabilityId });
+  },
+  async factsOf(task) {
+    const { workspaceId, taskId, agentId, priority, parent } = task;
     const stored = await readDecision(workspaceId, taskId);
     return {
       workspace_id: workspaceId,
@@ -26,7 +33,7 @@ export const createResultPolicy = ({ policies, readDecision, onVerdict }: Result
       delegation_depth: parent?.depth ?? 0,
       ...(stored && keptCandidateFacts(workspaceId, fromBinary(RouteDecisionSchema, stored))),
       agent_id: agentId,
-      capability_id: capabilityId,
+      capability_id: heldForCapabilityId(task),
     };
   },
   decide(workspaceId, facts) {
@@ -40,9 +47,9 @@ export const createResultPolicy = ({ policies, readDecision, onVerdict }: Result
 export type IsGuarded = (workspaceId: string, capabilityId: string) => Promise<boolean>;
 
 export const createIsGuarded =
-  (policies: Pick<Policies, "load" | "guards">): IsGuarded =>
+  (policies: Pick<Policies, "load" | "of">): IsGuarded =>
   async (workspaceId, capabilityId) => {
     const loading = policies.load(workspaceId);
     if (loading) await loading;
-    return policies.guards(workspaceId, { workspace_id: workspaceId, capability_id: capabilityId });
+    return policies.of(workspaceId).compiled.guards({ workspace_id: workspaceId, capability_id: capabilityId });
   };

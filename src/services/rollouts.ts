@@ -6,7 +6,7 @@ import { DEFAULT_ROLLOUT, type Rollout } from "../domain/rollout.ts";
 import { rolloutOf } from "../domain/rollout-rules.ts";
 import type { RolloutRecord, RolloutRepository } from "../store/rollout-repository.ts";
 import type { RolloutSource } from "./another-agent.ts";
-import { HELD_MS } from "./held-briefly.ts";
+import { loadBriefly } from "./held-briefly.ts";
 import type { Runtime } from "./runtime.ts";
 
 export interface Rollouts {
@@ -25,56 +25,28 @@ export interface Rollouts {
 
 /** What was loaded last of a workspace. */
 interface Held {
-  until: number;
-  loading: Promise<void> | undefined;
   records: readonly RolloutRecord[];
   own: Rollout;
   byCapability: ReadonlyMap<string, Rollout>;
 }
 
-const NOTHING: Omit<Held, "until" | "loading"> = { records: [], own: DEFAULT_ROLLOUT, byCapability: new Map() };
-
 export function createRollouts(repository: Pick<RolloutRepository, "list">, runtime: Runtime): Rollouts {
   const held = new Map<string, Held>();
 
-  function load(workspaceId: string): Promise<void> | undefined {
-    const now = runtime.elapsedMs();
-    const last = held.get(workspaceId);
-    if (last && last.until > now) return last.loading;
-    const place = last ?? { until: 0, loading: undefined, ...NOTHING };
-    if (!last) held.set(workspaceId, place);
-    place.until = now + HELD_MS;
-    const loading = repository.list(workspaceId).then(
-      (records) => {
-        // One that was begun before a change must not end what was begun after it.
-        if (place.loading !== loading) return;
-        place.loading = undefined;
-        if (!isSame(place.records, records)) Object.assign(place, assembled(records));
-      },
-      (error: unknown) => {
-        if (place.loading === loading) {
-          place.loading = undefined;
-          place.until = 0;
-        }
-        throw error;
-      },
-    );
-    place.loading = loading;
-    return loading;
-  }
+  const briefly = loadBriefly(runtime, async (workspaceId, isLatest) => {
+    const records = await repository.list(workspaceId);
+    if (isLatest() && !isSame(held.get(workspaceId)?.records ?? [], records)) held.set(workspaceId, assembled(records));
+  });
 
   return {
-    load,
+    load: briefly.load,
     of(workspaceId, capabilityId) {
       const found = held.get(workspaceId);
       if (!found) return DEFAULT_ROLLOUT;
       return (capabilityId !== undefined && found.byCapability.get(capabilityId)) || found.own;
     },
     owns: (workspaceId, capabilityId) => held.get(workspaceId)?.byCapability.has(capabilityId) ?? false,
-    changed(workspaceId) {
-      const place = held.get(workspaceId);
-      if (place) place.until = 0;
-    },
+    changed: briefly.changed,
   };
 }
 
@@ -97,7 +69,7 @@ const isSame = (before: readonly RolloutRecord[], now: readonly RolloutRecord[])
     return capabilityId === old.capabilityId && revision === old.revision && isOfSameTime;
   });
 
-function assembled(records: readonly RolloutRecord[]): Pick<Held, "records" | "own" | "byCapability"> {
+function assembled(records: readonly RolloutRecord[]): Held {
   const workspace = records.find(({ capabilityId }) => capabilityId === "");
   const own = workspace ? rolloutOf(workspace.given) : DEFAULT_ROLLOUT;
   const byCapability = new Map<string, Rollout>();

@@ -13,7 +13,7 @@ import type { FallbackCondition } from "../domain/rollout.ts";
 import { givenCondition } from "../domain/rollout-rules.ts";
 import type { StrategyName } from "../domain/routing/strategy.ts";
 import { type RoutingWishes, routingWishes } from "../domain/routing-extension.ts";
-import type { TaskHeader } from "../domain/task-log.ts";
+import { heldForCapabilityId, type TaskHeader } from "../domain/task-log.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
 import { endpointOf } from "./another-agent.ts";
@@ -170,13 +170,14 @@ export function createRouter(deps: RouterDeps): Router {
     // Where nothing fits anywhere, what was looked for first is what the client hears of.
     let nothing: { search: Search; cuts: readonly Cut[] } | undefined;
     for (const search of await searchesFor(context, named, { agents, wishes, message })) {
-      const quest: Quest = { ...task, ask: { ...ask, judge: admitted.judge(search.source) } };
+      const policy = admitted.search(search.source, search.capabilityId);
+      const quest: Quest = { ...task, ask: { ...ask, judge: policy.judge } };
       const found = hasData
         ? await breathe(() => findWithFallback(deps, quest, search))
         : findWithFallback(deps, quest, search);
       if (found.steered.fit.length > 0) {
         const route = settle(quest, settings, search, found, isPreview);
-        const approval = admitted.note(route.decision, route, search.source);
+        const approval = policy.note(route.decision, route);
         return { ...route, wishes, ...(approval && { approval }) };
       }
       nothing ??= { search, cuts: found.steered.cuts };
@@ -232,10 +233,10 @@ export function createRouter(deps: RouterDeps): Router {
     if (!before || (before.capabilityId === "" && before.source !== RouteSource.DEFAULT)) return undefined;
     const agents = await directory.agents(workspaceId);
     const troubles = deps.availability?.troubles(workspaceId);
-    const admitted = await deps.policy.readmit(task, before);
-    const distrust = distrustIn(deps.trust, workspaceId);
     const { source, matches } = before;
-    const judge = admitted.judge(source);
+    const policy = (await deps.policy.readmit(task, before)).search(source);
+    const { judge } = policy;
+    const distrust = distrustIn(deps.trust, workspaceId);
     const ask: Ask = { message, extensions: delivery.extensions ?? [], wishes, troubles, judge, distrust };
     const quest: Quest = { workspaceId, agents, ask, key: task.contextId };
     const asked: Search = { source, matches, offers: [], ...(capabilityId !== undefined && { capabilityId }) };
@@ -248,7 +249,7 @@ export function createRouter(deps: RouterDeps): Router {
     ];
     const settings = await deps.settings.of(workspaceId);
     const rerouted = settle(quest, settings, asked, { ...next, steered: { ...next.steered, cuts } }, false);
-    admitted.note(rerouted.decision, rerouted, source);
+    policy.note(rerouted.decision, rerouted);
     return rerouted;
   }
 
@@ -262,7 +263,8 @@ export function createRouter(deps: RouterDeps): Router {
   async function offer(task: TaskHeader): Promise<Possible | undefined> {
     const agent = await directory.agent(task.workspaceId, task.agentId);
     if (!agent) return undefined;
-    if (task.capabilityId === undefined) return alone(agent, await directory.agents(task.workspaceId));
+    // Whoever has it for what its client asked for, without offering that, is not asked for anything else.
+    if (heldForCapabilityId(task) === undefined) return alone(agent, await directory.agents(task.workspaceId));
     return { agent, capability: await capabilityOf(task) };
   }
 

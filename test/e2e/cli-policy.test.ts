@@ -109,7 +109,14 @@ describe("with a server", () => {
     });
     const wrong = await signalbox("put", file("wrong.yaml", WRONG));
     expect(wrong.code).toBe(1);
-    expect(wrong.err).toMatch(/policy\.document: line 3, column \d+: rules\[0\]\.effect: /);
+    expect(wrong.err).toMatch(/^\/.*wrong\.yaml:3:\d+: rules\[0\]\.effect: .*DENY/);
+    const many = file(
+      "many.yaml",
+      `version: 1\nrules:\n${"  - {effect: FORBID, description: a very wrong rule}\n".repeat(60)}`,
+    );
+    const told = await signalbox("put", many);
+    expect([told.code, told.err.trimEnd().split("\n").length]).toEqual([1, 60]);
+    expect((await signalbox("put", many, "--json")).out).toContain('"problemCount": 60');
     expect((await signalbox("get", "1")).out).toBe(POLICY);
     expect(await signalbox("get", "7")).toMatchObject({
       code: 1,

@@ -1,6 +1,7 @@
 /** A policy about results, over every door of a running server: what it looks at does not stream, and what it refuses is nowhere. */
 import { beforeAll, expect, test } from "vitest";
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { FallbackCondition } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { createSignalboxClient, ROUTING_EXTENSION, type SignalboxClient, userMessage } from "../../src/sdk/client.ts";
 import { act } from "../conformance/scripted-agent.ts";
 import { asTask, failureOf, lineOf, statusOf, textOf } from "../fault/said.ts";
@@ -66,6 +67,21 @@ test("what may not leave is nowhere", async () => {
   expect(textOf(asTask(await client.send("echo free", TELL)))).toContain("free");
   // Without the rule's capability, nothing is looked at.
   expect(textOf(asTask(await client.send("echo classified", { capability: "work" })))).toContain("classified");
+});
+
+test("what is asked for is looked at also of an agent of the fallback chain that does not offer it", async () => {
+  const step = { target: { case: "agentId" as const, value: "worker" }, conditions: [FallbackCondition.NO_CANDIDATE] };
+  await client.rollouts.updateRollout({ rollout: { capabilityId: "whisper", fallbackChain: [step] } });
+  const when = '{capability_id: whisper, output_text: {matches: "classified"}}';
+  await client.policies.putPolicy({ policy: { document: `version: 1\nrules: [{effect: DENY, when: ${when}}]\n` } });
+  try {
+    const task = asTask(await client.send("echo classified", { capability: "whisper" }));
+    expect(statusOf(task)).toContain("withheld by policy");
+    expect(textOf(asTask(await client.send("echo free", { capability: "whisper" })))).toContain("free");
+  } finally {
+    await client.rollouts.deleteRollout({ capabilityId: "whisper" });
+    await client.policies.putPolicy({ policy: { document: POLICY } });
+  }
 });
 
 test("a bare message is looked at as well", async () => {

@@ -88,7 +88,7 @@ describe("a request", () => {
     const decision = await decisionOf(client.send("hello", translate));
     expect(decision).toMatchObject({
       agentId: "ben",
-      cuts: [{ reason: "POLICY", count: 1, agentIds: ["ann"] }],
+      cuts: [{ reason: "POLICY", count: 1, agentIds: ["ann"], policyRule: "rules[0]" }],
       policy: {
         effect: ALLOW,
         policyVersion: version,
@@ -111,7 +111,7 @@ describe("a request", () => {
       expect(error.rawMessage).toContain("Policy does not let agent");
     }
     const preview = await client.routes.previewRoute({ request: sendRequest("hello", translate) });
-    expect(preview).toMatchObject({ agentId: "", cuts: [{ reason: "POLICY", count: 2 }] });
+    expect(preview).toMatchObject({ agentId: "", cuts: [{ reason: "POLICY", count: 2, policyRule: "rules[0]" }] });
     expect(await heardBy(client.send("hello", { capability: "sing" }))).toBe("cid");
   });
 
@@ -132,17 +132,34 @@ describe("a request", () => {
     }));
     await client.rollouts.updateRollout({ rollout: { capabilityId: "sing", fallbackChain } });
     try {
-      await policy({ effect: "DENY", when: { agent_id: ["cid", "ben"], labels: { exists: false } as never } }).catch(
-        () => {},
-      );
       await policy({ effect: "DENY", when: { agent_id: "cid" } });
       expect(await heardBy(client.send("hello", { capability: "sing" }))).toBe("ben");
+      // Ben does not offer it, but would have the task for it all the same.
+      await policy({ effect: "DENY", when: { capability_id: "sing" } });
+      expect(infoOf(await refusal(client.send("hello", { capability: "sing" })))).toMatchObject({
+        reason: "POLICY_DENIED",
+      });
       await policy({ effect: "DENY", when: { agent_id: ["cid", "ben"] } });
       expect(infoOf(await refusal(client.send("hello", { capability: "sing" })))).toMatchObject({
         reason: "POLICY_DENIED",
       });
     } finally {
       await client.rollouts.deleteRollout({ capabilityId: "sing" });
+    }
+  });
+
+  test("for no capability falls back only to agents that are allowed for all that they offer", async () => {
+    const step = { target: { case: "agentId" as const, value: "cid" }, conditions: [FallbackCondition.NO_CANDIDATE] };
+    await client.rollouts.updateRollout({ rollout: { fallbackChain: [step] } });
+    await client.registry.setDefaultAgent({ agentId: "ann" });
+    try {
+      const denied = { agent_id: "ann" };
+      await policy({ effect: "DENY", when: denied });
+      expect(await heardBy(client.send("xyzzy"))).toBe("cid");
+      await policy({ effect: "DENY", when: denied }, { effect: "DENY", when: { capability_id: "sing" } });
+      expect(infoOf(await refusal(client.send("xyzzy")))).toMatchObject({ reason: "POLICY_DENIED" });
+    } finally {
+      await client.rollouts.deleteRollout({});
     }
   });
 
@@ -204,6 +221,11 @@ describe("the policy of a workspace", () => {
     ]);
     const next = await client.policies.listPolicyVersions({ pageSize: 2, pageToken: nextPageToken });
     expect(next.versions[0]?.version).toBe(first.version);
+    for (const number of ["1e30", "0", "2147483648", "-1"]) {
+      const strange = Buffer.from(number).toString("base64url");
+      const listing = client.policies.listPolicyVersions({ pageToken: strange });
+      expect((await refusal(listing)).rawMessage).toContain("pageToken: is not a nextPageToken");
+    }
     const none = await client.policies.rollbackPolicy({ version: 0, comment: "all off" });
     expect(none).toMatchObject({ document: "", comment: "all off", ruleCount: 0 });
   });
@@ -288,7 +310,7 @@ describe("a policy that is tried", () => {
       client.policies.evaluatePolicy({ facts: { agent: "ann", hour: "late", weekday: "Mo" } }),
     );
     expect(error.rawMessage).toMatch(
-      /facts\.agent: is no fact.*facts\.hour: must be a number.*facts\.weekday: must be one of/s,
+      /facts\.agent: is no fact.*facts\.hour: must be a whole number from 0 to 23.*facts\.weekday: must be one of/s,
     );
     expect((await refusal(client.policies.evaluatePolicy({ document: "version: 2" }))).rawMessage).toContain(
       "document: ",

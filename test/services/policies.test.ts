@@ -168,15 +168,15 @@ test("a task that looks for another agent is asked about by what was kept of it,
   const message: Message = say("hello");
   const admitted = await policy.admit(context, sendRequest(message, {}), message, undefined);
   const decision = create(RouteDecisionSchema, { agentId: "ben", source: RouteSource.TENANT });
-  const terms = admitted.note(decision, offer("ben"), RouteSource.TENANT);
+  const terms = admitted.search(RouteSource.TENANT).note(decision, offer("ben"));
   expect(terms).toMatchObject({ expiresMs: 3_600_000, rule: { path: "rules[1]" } });
   expect(decision.policy).toMatchObject({ effect: PolicyEffect.REQUIRE_APPROVAL, policyVersion: 1 });
 
   const again = await policy.readmit(headerOf({ taskId: "t" }), decision);
-  const judge = again.judge(RouteSource.TENANT)!;
+  const judge = again.search(RouteSource.TENANT).judge!;
   const effects = ["ann", "ben", "cid", "dan", "eve"].map((agentId) => judge.of(offer(agentId)).effect);
   expect(effects).toEqual(["DENY", "ALLOW", "ALLOW", "DENY", "ALLOW"]);
-  const unknown = (await policy.readmit(headerOf({ taskId: "t" }), undefined)).judge(RouteSource.TENANT)!;
+  const unknown = (await policy.readmit(headerOf({ taskId: "t" }), undefined)).search(RouteSource.TENANT).judge!;
   expect(unknown.of(offer("ben")).effect).toBe("DENY");
 
   const isAllowed = createMirrorPolicy({
@@ -191,6 +191,22 @@ test("a task that looks for another agent is asked about by what was kept of it,
   expect(await Promise.all(["ann", "eve", "gone"].map((id) => isAllowed(task, id)))).toEqual([false, true, false]);
 });
 
+test("an approval holds for each further agent by the same rule", async () => {
+  const document = "version: 1\nrules: [{effect: REQUIRE, when: {cost: {'>=': 0}}, then: {approval: true}}]\n";
+  const { policies, runtime } = open([document]);
+  const policy = createPolicy({ policies, trust: trustAll, runtime, onVerdict() {} });
+  const message: Message = say("hello");
+  let decision = create(RouteDecisionSchema, { agentId: "ann", source: RouteSource.TENANT });
+  const first = await policy.admit(context, sendRequest(message, {}), message, undefined);
+  expect(first.search(RouteSource.TENANT).note(decision, offer("ann"))).toBeDefined();
+  for (const agentId of ["ben", "cid", "dan"]) {
+    const search = (await policy.readmit(headerOf({ taskId: "t" }), decision)).search(RouteSource.TENANT);
+    expect(search.judge!.of(offer(agentId)).effect).toBe("ALLOW");
+    decision = create(RouteDecisionSchema, { agentId, source: RouteSource.TENANT });
+    search.note(decision, offer(agentId));
+  }
+});
+
 test("an approval by some rules is none by others, nor by another policy", async () => {
   const wants = (agentIds: string, expires: string) =>
     `  - {effect: REQUIRE, when: {agent_id: ${agentIds}}, then: {approval: {expires: ${expires}}}}\n`;
@@ -200,14 +216,72 @@ test("an approval by some rules is none by others, nor by another policy", async
   const message: Message = say("hello");
   const admitted = await policy.admit(context, sendRequest(message, {}), message, undefined);
   const decision = create(RouteDecisionSchema, { agentId: "ann", source: RouteSource.TENANT });
-  admitted.note(decision, offer("ann"), RouteSource.TENANT);
+  admitted.search(RouteSource.TENANT).note(decision, offer("ann"));
   const effectsAfter = async (before: typeof decision) => {
-    const judge = (await policy.readmit(headerOf({ taskId: "t" }), before)).judge(RouteSource.TENANT)!;
+    const judge = (await policy.readmit(headerOf({ taskId: "t" }), before)).search(RouteSource.TENANT).judge!;
     return ["ben", "cid"].map((agentId) => judge.of(offer(agentId)).effect);
   };
   expect(await effectsAfter(decision)).toEqual(["ALLOW", "DENY"]);
   const byOtherFiles = { ...decision, policy: { ...decision.policy!, fileDigests: ["other"] } };
   expect(await effectsAfter(byOtherFiles)).toEqual(["DENY", "DENY"]);
+});
+
+test("an agent that does not offer what is asked for is judged by that all the same", async () => {
+  const { policies, runtime } = open(["version: 1\nrules: [{effect: DENY, when: {capability_id: pay}}]\n"]);
+  const policy = createPolicy({ policies, trust: trustAll, runtime, onVerdict() {} });
+  const pay = headerOf({ taskId: "t", capabilityId: "pay" });
+  const moved = headerOf({ taskId: "t", origin: { agentIds: ["ann"], capabilityId: "pay" } });
+  const other = headerOf({ taskId: "t", capabilityId: "sing" });
+  const isAllowed = createMirrorPolicy({
+    policy,
+    directory: {
+      agents: async () =>
+        ({
+          byId: new Map(["eve", "dan"].map((id) => [id, offer(id).agent])),
+          capabilities: new Map([["dan", [{ capabilityId: "pay" }]]]),
+        }) as never,
+    },
+    readDecision: async () => undefined,
+  });
+  // What names an agent alone may be copied to who is allowed all that it offers.
+  const alone = headerOf({ taskId: "t" });
+  expect(await Promise.all(["eve", "dan"].map((id) => isAllowed(alone, id)))).toEqual([true, false]);
+  expect(await Promise.all([pay, moved, other].map((task) => isAllowed(task, "eve")))).toEqual([false, false, true]);
+  const message = say("hello");
+  const more = policy.proceed(context, sendRequest(message, {}), message, moved, offer("eve"));
+  await expect(more).rejects.toMatchObject({ reason: "POLICY_DENIED" });
+});
+
+test("an agent is decided about once for a request, whatever becomes of its reputation meanwhile", async () => {
+  const rules = "[{effect: DENY, when: {reputation_score: {'<': 0.5}}}, {effect: DENY, when: {capability_id: pay}}]";
+  const { policies, runtime } = open([`version: 1\nrules: ${rules}\n`]);
+  const verdicts: string[] = [];
+  let score = 0.9;
+  const trust = { ...trustAll, score: () => score };
+  const policy = createPolicy({
+    policies,
+    trust,
+    runtime,
+    onVerdict: (...verdict) => verdicts.push(verdict.join(" ")),
+  });
+  const message = say("hello");
+  const admitted = await policy.admit(context, sendRequest(message, {}), message, undefined);
+  expect(admitted.search(RouteSource.TENANT, "sing").judge!.of(offer("ben")).effect).toBe("ALLOW");
+  score = 0.1;
+  // The cache asks, and then the router.
+  const search = admitted.search(RouteSource.TENANT, "sing");
+  expect(search.judge!.of(offer("ann")).effect).toBe("DENY");
+  const ben = offer("ben");
+  const sings = { ...ben, among: [{ capabilityId: "sing" }, { capabilityId: "pay" }] as never };
+  score = 0.9;
+  const judged = search.judge!.of(sings);
+  expect([judged.effect, search.judge!.of({ ...sings })]).toEqual(["DENY", judged]);
+  expect(verdicts).toEqual(["ALLOW", "DENY", "ALLOW", "ALLOW", "DENY"].map((effect) => `CANDIDATE ${effect}`));
+  score = 0.1;
+  const decision = create(RouteDecisionSchema, { agentId: "ben", source: RouteSource.TENANT });
+  search.note(decision, { ...sings });
+  expect(decision.policyFacts).toMatchObject({ capability_id: "pay" });
+  expect(verdicts).toHaveLength(5);
 });
 
 test("a further message is as urgent as its task, and for what the task is for", async () => {

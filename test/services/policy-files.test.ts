@@ -1,11 +1,12 @@
 /** The policy files of a server: whole or nothing at the start, and whenever they change. */
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { queueFull } from "../../src/domain/errors.ts";
 import { startPolicyFiles } from "../../src/services/background/policy-files.ts";
+import { policyFolder } from "../../src/services/background/policy-folder.ts";
 import { createPolicyReader } from "../../src/services/policy-reader.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { createInbox } from "../fault/inbox.ts";
@@ -115,6 +116,23 @@ test("a folder is taken over as a whole, also when it is a mounted volume that i
   expect(digests()).toEqual(["ann", "cid"].map((each) => digestOf(denying(each))));
   // What has not changed is not read again, and holds since it did.
   expect(files.held[0]).toBe(unchanged);
+});
+
+test("files that never stand still are not taken for what they were at some moment", async () => {
+  const path = file("policy.yaml", denying("ann"));
+  const { read } = policyFolder(path);
+  let isDone = false;
+  const reading = read(true).finally(() => {
+    isDone = true;
+  });
+  reading.catch(() => {});
+  while (!isDone) {
+    appendFileSync(path, "# more\n");
+    await new Promise(setImmediate);
+  }
+  await expect(reading).rejects.toThrow("keeps changing while it is read");
+  // What it was is not remembered.
+  expect(await read(false)).toMatchObject([{ name: "policy.yaml" }]);
 });
 
 test("changes that nobody tells are found by looking", async () => {

@@ -92,7 +92,8 @@ test("a decision has all that the policy was asked about, when it comes back fro
       const asked = requestFacts({ ...given, principal: given.principal as never, workspaceId: "w", message, now });
       const chosen = { agent: { agentId: "ann" }, capability: capability as Capability | undefined } as Possible;
       const score = isKept ? reputation : undefined;
-      const facts = candidateFacts(asked, chosen, source, score);
+      const looked = { source, capabilityId: given.asked || undefined };
+      const facts = candidateFacts(asked, chosen, looked, score);
       expect(facts.principal_roles).toEqual([...(given.principal.roles ?? [])]);
       const cost = decimalOf(capability?.costMicros ?? 0);
       const decision = create(RouteDecisionSchema, {
@@ -102,7 +103,7 @@ test("a decision has all that the policy was asked about, when it comes back fro
         source: isFromCache ? CACHE : source,
         candidates: isKept ? [{ agentId: "ann", cost, ...(score !== undefined && { reputation: score }) }] : [],
       });
-      decision.policyFacts = keptFacts(asked, chosen, source, decision);
+      decision.policyFacts = keptFacts(asked, chosen, looked, decision);
       const read = fromBinary(RouteDecisionSchema, encode(RouteDecisionSchema, decision));
       expect(keptCandidateFacts("w", read)).toEqual(facts);
     }),

@@ -746,7 +746,8 @@ export const PolicyService: GenService<{
    * or not at all: on this server at once, on the others within a second.
    *
    * Errors: INVALID_ARGUMENT with each problem by line, column and rule: the old policy holds on; ABORTED with reason
-   * ETAG_MISMATCH when somebody else was faster.
+   * ETAG_MISMATCH when somebody else was faster; RESOURCE_EXHAUSTED with reason QUEUE_FULL while as many large documents wait to
+   * be read as may.
    *
    * @generated from rpc signalbox.v1.PolicyService.PutPolicy
    */
@@ -758,6 +759,8 @@ export const PolicyService: GenService<{
   /**
    * Says what is wrong with a document, without storing it. One in which nothing is wrong has no problems.
    *
+   * Errors: RESOURCE_EXHAUSTED with reason QUEUE_FULL as PutPolicy.
+   *
    * @generated from rpc signalbox.v1.PolicyService.ValidatePolicy
    */
   validatePolicy: {
@@ -768,7 +771,8 @@ export const PolicyService: GenService<{
   /**
    * Decides about facts that are given, by the policy that holds or by a draft. Nothing is stored, and nothing is spent.
    *
-   * Errors: INVALID_ARGUMENT for a fact that there is not, or of another type, and for a draft as PutPolicy.
+   * Errors: INVALID_ARGUMENT for a fact that there is not, or of another type, and for a draft as PutPolicy; RESOURCE_EXHAUSTED
+   * with reason QUEUE_FULL as PutPolicy.
    *
    * @generated from rpc signalbox.v1.PolicyService.EvaluatePolicy
    */
@@ -782,7 +786,7 @@ export const PolicyService: GenService<{
    * were recorded with it, for the agent that it went to. What was refused left no task, and is not among them. Nothing is stored.
    *
    * Errors: INVALID_ARGUMENT for a draft as PutPolicy, or a time range that is none; RESOURCE_EXHAUSTED with reason QUEUE_FULL
-   * while as many replays run as may.
+   * while as many replays run as may, or as PutPolicy.
    *
    * @generated from rpc signalbox.v1.PolicyService.ReplayPolicy
    */
@@ -805,7 +809,7 @@ export const PolicyService: GenService<{
    * Makes an earlier version the policy again, as the next version: history only grows. Version 0 is the policy without rules.
    *
    * Errors: NOT_FOUND with reason POLICY_VERSION_NOT_FOUND, ABORTED with reason ETAG_MISMATCH, INVALID_ARGUMENT for a version
-   * that this server no longer takes.
+   * that this server no longer takes, RESOURCE_EXHAUSTED with reason QUEUE_FULL as PutPolicy.
    *
    * @generated from rpc signalbox.v1.PolicyService.RollbackPolicy
    */

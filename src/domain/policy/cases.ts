@@ -11,7 +11,7 @@
  * Pure: whoever runs the cases reads the files.
  */
 import type { PolicyDocument } from "./document.ts";
-import type { Facts, PolicyPhase } from "./facts.ts";
+import { type Facts, PHASES, type PolicyPhase } from "./facts.ts";
 import { factsOf } from "./facts-json.ts";
 import { type PolicyProblems, policyAt } from "./read.ts";
 import { below, createReading, mapAt, type Reading, refuseUnknown, textAt, told, wordAt } from "./reading.ts";
@@ -49,7 +49,6 @@ export interface CaseResult {
 
 const MAX_CASES = 10_000;
 const MAX_NAME = 256;
-const PHASES = ["ADMISSION", "CANDIDATE", "RESULT"] as const;
 const EFFECTS = ["ALLOW", "DENY", "REQUIRE_APPROVAL"] as const;
 
 /** Reads a file of cases. `file` is what problems call it. */

@@ -2,6 +2,8 @@
  * Makes a policy of documents. All their rules act together: any DENY that matches refuses; otherwise any REQUIRE that matches and
  * is not met; otherwise what an ALLOW or the default says. Nothing here reads a clock or keeps anything of what it was asked.
  */
+
+import { type CompileContext, createCompileContext } from "./compile-context.ts";
 import { type CompiledRule, compileRule, type Ranked, type Shortfall } from "./compiled-rule.ts";
 import { type Predicate, predicateOf } from "./condition.ts";
 import type { DefaultEffect, PolicyDocument, PolicyRule } from "./document.ts";
@@ -9,7 +11,6 @@ import { labelKey } from "./fact-table.ts";
 import type { Facts, PolicyPhase } from "./facts.ts";
 import { indexRules, type RuleIndex } from "./rule-index.ts";
 import { type ApprovalTerms, type CompiledPolicy, MAX_REPORTED_RULES, type RuleRef, type Verdict } from "./verdict.ts";
-import { createWorkshop, type Workshop } from "./workshop.ts";
 
 /** What is asked in one phase. */
 interface PhaseRules {
@@ -39,13 +40,13 @@ export function* policySteps(
   documents: readonly PolicyDocument[],
   fallback: DefaultEffect,
 ): Generator<void, CompiledPolicy> {
-  const workshop = createWorkshop();
+  const context = createCompileContext();
   let count = 0;
   const order = () => count++;
   const rules: CompiledRule[] = [];
   for (const document of documents) {
     for (const rule of document.rules) {
-      rules.push(compileRule(rule, workshop, order));
+      rules.push(compileRule(rule, context, order));
       yield;
     }
   }
@@ -55,13 +56,13 @@ export function* policySteps(
   const of = (...phases: PolicyPhase[]) => rules.filter(({ rule }) => phases.includes(rule.phase));
   const phases: Record<PolicyPhase, PhaseRules> = {
     // Nothing is refused for want of an ALLOW while one may still come.
-    ADMISSION: yield* phaseRules(of("ADMISSION"), closed(isClosed && !isOpenLater), workshop),
-    CANDIDATE: yield* phaseRules(of("ADMISSION", "CANDIDATE"), closed(isClosed), workshop),
-    RESULT: yield* phaseRules(of("RESULT"), ALLOWED, workshop),
+    ADMISSION: yield* phaseRules(of("ADMISSION"), closed(isClosed && !isOpenLater), context),
+    CANDIDATE: yield* phaseRules(of("ADMISSION", "CANDIDATE"), closed(isClosed), context),
+    RESULT: yield* phaseRules(of("RESULT"), ALLOWED, context),
   };
   const guarding: Predicate[] = [];
   for (const { rule } of of("RESULT")) {
-    guarding.push(couldMatch(rule, workshop));
+    guarding.push(couldMatch(rule, context));
     yield;
   }
   return {
@@ -70,11 +71,11 @@ export function* policySteps(
       return refuses || otherwise.effect === "DENY";
     },
     decide(phase, facts) {
-      workshop.begin();
+      context.begin();
       return decide(phases[phase], facts);
     },
     guards(facts) {
-      workshop.begin();
+      context.begin();
       return guarding.some((could) => could(facts));
     },
   };
@@ -89,9 +90,9 @@ function defaultOf(documents: readonly PolicyDocument[], fallback: DefaultEffect
 function* phaseRules(
   rules: readonly CompiledRule[],
   otherwise: Verdict,
-  workshop: Workshop,
+  context: CompileContext,
 ): Generator<void, PhaseRules> {
-  const index = yield* indexRules(rules, workshop);
+  const index = yield* indexRules(rules, context);
   return { index, refuses: rules.some(({ rule }) => rule.ref.effect !== "ALLOW"), otherwise };
 }
 
@@ -145,9 +146,9 @@ function reported(found: readonly Ranked<RuleRef>[]): RuleRef[] {
 }
 
 /** Whether a rule could match once all is known: conditions on what is not known yet are taken to hold. */
-function couldMatch({ when, timeZone }: PolicyRule, workshop: Workshop): Predicate {
+function couldMatch({ when, timeZone }: PolicyRule, context: CompileContext): Predicate {
   const conditions = when.map((condition) => {
-    const { test } = predicateOf(condition, timeZone, workshop);
+    const { test } = predicateOf(condition, timeZone, context);
     const key = labelKey(condition.fact);
     return (facts: Facts): boolean => {
       const isKnown = key === undefined ? facts[condition.fact] !== undefined : facts.labels !== undefined;

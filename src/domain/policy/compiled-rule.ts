@@ -1,12 +1,12 @@
 /** A rule as closures: whether it matches, and what it requires. */
+
+import type { CompileContext } from "./compile-context.ts";
 import { type Predicate, predicateOf, readerOf } from "./condition.ts";
 import type { Condition, PolicyRule, Requirement } from "./document.ts";
-import { compileExpression } from "./expression.ts";
 import { factOf } from "./fact-table.ts";
 import type { Facts } from "./facts.ts";
 import { dayText, timeText } from "./operand.ts";
 import type { ApprovalTerms, RuleRef } from "./verdict.ts";
-import type { Workshop } from "./workshop.ts";
 
 export interface CompiledRule {
   readonly rule: PolicyRule;
@@ -34,7 +34,7 @@ export interface Ranked<V> {
 const SPECIFICITY: Readonly<Record<RuleRef["scope"], number>> = { CAPABILITY: 0, AGENT: 1, TENANT: 2, GLOBAL: 3 };
 
 /** `order` numbers rules, those that are nested too. */
-export function compileRule(rule: PolicyRule, workshop: Workshop, order: () => number): CompiledRule {
+export function compileRule(rule: PolicyRule, context: CompileContext, order: () => number): CompiledRule {
   const rank = SPECIFICITY[rule.ref.scope] * 2 ** 40 + order();
   const { then } = rule;
   return {
@@ -42,8 +42,8 @@ export function compileRule(rule: PolicyRule, workshop: Workshop, order: () => n
     ref: rule.ref,
     effect: rule.ref.effect,
     rank,
-    test: (conditions) => matcherOf(rule, conditions, workshop),
-    require: then && requirementOf(then, rule.ref, rank, workshop, order),
+    test: (conditions) => matcherOf(rule, conditions, context),
+    require: then && requirementOf(then, rule.ref, rank, context, order),
   };
 }
 
@@ -51,13 +51,17 @@ export function compileRule(rule: PolicyRule, workshop: Workshop, order: () => n
  * All conditions hold. One of which nothing can be known, because it throws, does not keep the others from saying no. If none
  * does, a rule that refuses or requires matches, and one that allows does not: what cannot be decided is not allowed.
  */
-function matcherOf({ ref, timeZone, expr }: PolicyRule, when: readonly Condition[], workshop: Workshop): Predicate {
+function matcherOf(
+  { ref, timeZone, expr }: PolicyRule,
+  when: readonly Condition[],
+  context: CompileContext,
+): Predicate {
   const compiled = when
     .toSorted((a, b) => costOf(a) - costOf(b))
-    .map((condition) => predicateOf(condition, timeZone, workshop));
+    .map((condition) => predicateOf(condition, timeZone, context));
   const sure = all(compiled.filter(({ mayThrow }) => !mayThrow).map(({ test }) => test));
   const unsure = compiled.filter(({ mayThrow }) => mayThrow).map(({ test }) => test);
-  if (expr !== undefined) unsure.push(expressionOf(expr, timeZone, workshop));
+  if (expr !== undefined) unsure.push(expressionOf(expr, timeZone, context));
   if (unsure.length === 0) return sure;
   const undecided = ref.effect !== "ALLOW";
   return (facts) => {
@@ -89,17 +93,17 @@ function costOf({ tests, fact }: Condition): number {
   return tests.some(({ operator }) => operator === "in") ? 0 : 1;
 }
 
-function expressionOf(text: string, timeZone: string, workshop: Workshop): Predicate {
+function expressionOf(text: string, timeZone: string, context: CompileContext): Predicate {
   const readers = new Map<string, (facts: Facts) => unknown>();
-  const { facts: names, holds } = compileExpression(text);
-  for (const name of names) readers.set(name, valueReader(name, timeZone, workshop));
+  const { facts: names, holds } = context.expression(text);
+  for (const name of names) readers.set(name, valueReader(name, timeZone, context));
   return (facts) => holds((name) => readers.get(name)!(facts));
 }
 
 /** A fact as an expression gets it: as documents write it. */
-function valueReader(name: string, timeZone: string, workshop: Workshop): (facts: Facts) => unknown {
+function valueReader(name: string, timeZone: string, context: CompileContext): (facts: Facts) => unknown {
   if (name === "labels") return ({ labels }) => labels;
-  const read = readerOf(name, timeZone, workshop);
+  const read = readerOf(name, timeZone, context);
   const { kind } = factOf(name)!.info;
   if (kind !== "date" && kind !== "time") return read;
   const text = kind === "date" ? dayText : timeText;
@@ -113,11 +117,11 @@ function requirementOf(
   { rules, minimumReputation, approval }: Requirement,
   ref: RuleRef,
   rank: number,
-  workshop: Workshop,
+  context: CompileContext,
   order: () => number,
 ): (facts: Facts, found: Shortfall) => void {
   const compiled = rules.map((rule) => {
-    const made = compileRule(rule, workshop, order);
+    const made = compileRule(rule, context, order);
     return { ...made, matches: made.test(rule.when) };
   });
   const of = (effect: RuleRef["effect"]) => compiled.filter(({ rule }) => rule.ref.effect === effect);

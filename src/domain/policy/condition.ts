@@ -1,10 +1,10 @@
 /** Makes closures of conditions. What a condition says of a fact that is not known stands in docs/policy.md. */
 import type { ClockReading } from "./clock.ts";
+import type { CompileContext } from "./compile-context.ts";
 import type { Condition, Operand, Test } from "./document.ts";
 import { type FactInfo, factOf, labelKey } from "./fact-table.ts";
 import type { Facts } from "./facts.ts";
 import { dayOf, minutesOf } from "./operand.ts";
-import type { Workshop } from "./workshop.ts";
 
 export type Predicate = (facts: Facts) => boolean;
 
@@ -15,11 +15,11 @@ export type Reader = (facts: Facts) => Operand | readonly string[] | undefined;
 export function predicateOf(
   condition: Condition,
   timeZone: string,
-  workshop: Workshop,
+  context: CompileContext,
 ): { test: Predicate; mayThrow: boolean } {
   const { name, info } = factOf(condition.fact)!;
-  const read = readerOf(name, timeZone, workshop);
-  const tests = condition.tests.map((test) => testOf(test, name, read, info, workshop));
+  const read = readerOf(name, timeZone, context);
+  const tests = condition.tests.map((test) => testOf(test, name, read, info, context));
   const [only] = tests;
   return {
     test: tests.length === 1 ? only! : (facts) => tests.every((test) => test(facts)),
@@ -27,7 +27,7 @@ export function predicateOf(
   };
 }
 
-function testOf(test: Test, name: string, read: Reader, info: FactInfo, workshop: Workshop): Predicate {
+function testOf(test: Test, name: string, read: Reader, info: FactInfo, context: CompileContext): Predicate {
   switch (test.operator) {
     case "in":
       return foundOf(test.values, name, read, info);
@@ -36,7 +36,7 @@ function testOf(test: Test, name: string, read: Reader, info: FactInfo, workshop
       return (facts) => !found(facts);
     }
     case "matches": {
-      const matches = workshop.pattern(test.pattern);
+      const matches = context.pattern(test.pattern);
       if (info.kind === "texts") return anyOf(read, matches);
       return (facts) => {
         const value = read(facts);
@@ -112,14 +112,14 @@ const isPlain = (name: string): boolean => labelKey(name) === undefined && !Obje
 const isKnown = (value: ReturnType<Reader>): boolean =>
   value !== undefined && !(Array.isArray(value) && value.length === 0);
 
-export function readerOf(name: string, timeZone: string, workshop: Workshop): Reader {
+export function readerOf(name: string, timeZone: string, context: CompileContext): Reader {
   const key = labelKey(name);
   if (key !== undefined) {
     return ({ labels }) => (labels !== undefined && Object.hasOwn(labels, key) ? labels[key] : undefined);
   }
   const ofClock = CLOCK_FACTS[name];
   if (!ofClock) return (facts) => facts[name] as Operand | undefined;
-  const clock = workshop.clock(timeZone);
+  const clock = context.clock(timeZone);
   return (facts) => {
     const given = facts[name];
     if (given !== undefined) return ofClock.given(given as never);

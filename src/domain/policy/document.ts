@@ -76,3 +76,9 @@ export interface PolicyProblem {
   /** A sentence for a person. */
   readonly description: string;
 }
+
+/** A problem in a line, as `policy.yaml:3:9: rules[0].when: must be a mapping`. */
+export function problemText({ file, line, column, path, description }: PolicyProblem): string {
+  const place = line === 0 ? file : `${file}:${line}:${column}`;
+  return [place, path, description].filter((part) => part !== "").join(": ");
+}

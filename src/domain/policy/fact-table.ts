@@ -1,6 +1,7 @@
 /** The facts that policies can ask about: what they are called, of what type they are, and from when on they are known. */
 import { nearest } from "../nearest.ts";
-import type { PolicyPhase } from "./facts.ts";
+import { PRIORITIES } from "../priority.ts";
+import { PHASES, type PolicyPhase } from "./facts.ts";
 
 /**
  * What a fact is and with what it can be compared. `texts` is a list of texts; `choice` is one of a few texts; `money` is a
@@ -23,9 +24,10 @@ export interface FactInfo {
   readonly mayBeMissing?: boolean;
   /** Whether it is a whole number. */
   readonly isWhole?: boolean;
+  /** What a number can be: the least, and the most where there is one. */
+  readonly range?: readonly [least: number, most?: number];
 }
 
-const PRIORITIES = ["BACKGROUND", "LOW", "NORMAL", "HIGH", "CRITICAL"];
 const WEEKDAYS = ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"];
 const SOURCES = ["ADDRESS", "TENANT", "EXTENSION", "TEXT", "DEFAULT"];
 const STATES = ["COMPLETED", "FAILED", "CANCELED", "REJECTED", "INPUT_REQUIRED", "AUTH_REQUIRED"];
@@ -35,7 +37,7 @@ const ofCandidate = { from: "CANDIDATE" } as const;
 const ofResult = { from: "RESULT" } as const;
 const clock = { ...atAdmission, isOfClock: true } as const;
 const missing = { mayBeMissing: true } as const;
-const whole = { kind: "number", isWhole: true } as const;
+const whole = { kind: "number", isWhole: true, range: [0] } as const;
 
 /** All facts but the labels, in the order in which they become known. */
 export const FACTS = {
@@ -59,7 +61,7 @@ export const FACTS = {
   parent_agent_id: { kind: "text", ...atAdmission, ...missing, description: "the agent on whose behalf it is sent" },
   date: { kind: "date", ...clock, description: "the day" },
   time_of_day: { kind: "time", ...clock, description: "the time, from 00:00 to 23:59" },
-  hour: { ...whole, ...clock, description: "the hour, from 0 to 23" },
+  hour: { ...whole, range: [0, 23], ...clock, description: "the hour, from 0 to 23" },
   weekday: { kind: "choice", ...clock, values: WEEKDAYS, description: "the day of the week" },
   agent_id: { kind: "text", ...ofCandidate, description: "the agent that may take the task" },
   capability_id: {
@@ -76,7 +78,13 @@ export const FACTS = {
     description: "whether the capability changes something",
   },
   cost: { kind: "money", ...ofCandidate, description: "what the task costs there" },
-  reputation_score: { kind: "number", ...ofCandidate, ...missing, description: "the agent's score, from 0 to 1" },
+  reputation_score: {
+    kind: "number",
+    range: [0, 1],
+    ...ofCandidate,
+    ...missing,
+    description: "the agent's score, from 0 to 1",
+  },
   route_source: {
     kind: "choice",
     ...ofCandidate,
@@ -119,19 +127,17 @@ const BY_NAME: ReadonlyMap<string, NamedFact> = new Map(
   }),
 );
 
-/** What to write in place of a name that is no fact: the nearest that is, or where they are listed. */
+/** What to write in place of a name that is no fact: the nearest that is, or which there are. */
 export function factHint(written: string): string {
   const longer = FACT_NAMES.filter((name) => name.startsWith(`${written}_`));
   const meant =
     longer.length === 1 ? longer[0] : nearest(written, FACT_NAMES, Math.max(2, Math.floor(written.length / 3)));
-  return meant ? `Did you mean ${meant}?` : "docs/policy.md lists them all.";
+  return meant ? `Did you mean ${meant}?` : `The facts are ${FACT_NAMES.join(", ")}.`;
 }
 
 /** The key of a label's fact; undefined for other facts. */
 export const labelKey = (name: string): string | undefined =>
   name.startsWith(LABELS) ? name.slice(LABELS.length) : undefined;
-
-const PHASES: readonly PolicyPhase[] = ["ADMISSION", "CANDIDATE", "RESULT"];
 
 /** Whether one comes after the other. */
 export const isLater = (a: PolicyPhase, b: PolicyPhase): boolean => PHASES.indexOf(a) > PHASES.indexOf(b);

@@ -6,7 +6,7 @@ import { clip } from "../errors.ts";
 import { costMicros, decimalOf, MAX_MICROS } from "../money.ts";
 import { type FactInfo, factHint, factOf, labelKey } from "./fact-table.ts";
 import type { Fact, Facts } from "./facts.ts";
-import { dayOf, minutesOf } from "./operand.ts";
+import { dayOf, isInRange, minutesOf, numberOf } from "./operand.ts";
 
 /** What is wrong with a fact: its name, and what would be right. */
 export interface FactProblem {
@@ -76,9 +76,9 @@ function givenFact(value: unknown, info: FactInfo): Given {
         ? { fact: value as string[] }
         : { must: `must be a list of at most ${MAX_TEXTS} texts` };
     case "number":
-      if (typeof value !== "number" || !Number.isFinite(value)) return { must: "must be a number" };
-      if (info.isWhole && !Number.isSafeInteger(value)) return { must: "must be a whole number" };
-      return { fact: value };
+      return typeof value === "number" && Number.isFinite(value) && isInRange(info, value)
+        ? { fact: value }
+        : { must: `must be ${numberOf(info)}` };
     case "money": {
       const text = typeof value === "number" ? String(value) : value;
       const micros = typeof text === "string" && text !== "" ? costMicros(text) : undefined;

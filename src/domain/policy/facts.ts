@@ -19,5 +19,7 @@ export interface Facts {
   readonly now?: number;
 }
 
-/** When a policy is asked: of a caller, of an agent that may take the task, of an output that may leave. */
-export type PolicyPhase = "ADMISSION" | "CANDIDATE" | "RESULT";
+/** When a policy is asked: of a caller, of an agent that may take the task, of an output that may leave. In this order. */
+export const PHASES = ["ADMISSION", "CANDIDATE", "RESULT"] as const;
+
+export type PolicyPhase = (typeof PHASES)[number];

@@ -41,6 +41,34 @@ export function operandOf(written: YamlText, info: FactInfo): { operand: Operand
   }
 }
 
+/** What a number of a fact must be, as `a number from 0 to 1`. */
+export function numberOf({ isWhole, range }: FactInfo): string {
+  const kind = isWhole ? "a whole number" : "a number";
+  if (!range) return kind;
+  const [least, most] = range;
+  return most === undefined ? `${kind}, ${least} or more` : `${kind} from ${least} to ${most}`;
+}
+
+/** Whether a fact can be that number. */
+export const isInRange = ({ isWhole, range = [Number.NEGATIVE_INFINITY] }: FactInfo, value: number): boolean =>
+  (!isWhole || Number.isSafeInteger(value)) && value >= range[0] && value <= (range[1] ?? Number.POSITIVE_INFINITY);
+
+/** Whether a fact can ever be so compared with a number. */
+export function canHold({ range }: FactInfo, operator: "<" | "<=" | ">" | ">=", bound: number): boolean {
+  if (!range) return true;
+  const [least, most = Number.POSITIVE_INFINITY] = range;
+  switch (operator) {
+    case "<":
+      return bound > least;
+    case "<=":
+      return bound >= least;
+    case ">":
+      return bound < most;
+    case ">=":
+      return bound <= most;
+  }
+}
+
 /** A part of a text keeps the whole of it in memory, and is slow to compare. */
 const copied = (text: string): string => JSON.parse(JSON.stringify(text)) as string;
 

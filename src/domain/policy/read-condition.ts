@@ -1,10 +1,9 @@
 /** Reads the `when` of a rule: a fact and what must be true of it, several of them, all to hold. */
 import { clip } from "../errors.ts";
-import { linearPattern } from "../linear-pattern.ts";
 import { suggestion } from "../nearest.ts";
 import type { Condition, Operand, Test } from "./document.ts";
 import { type FactInfo, factHint, factOf } from "./fact-table.ts";
-import { operandOf } from "./operand.ts";
+import { canHold, isInRange, numberOf, operandOf } from "./operand.ts";
 import { below, mapAt, type Reading, told } from "./reading.ts";
 import type { YamlTree } from "./yaml-tree.ts";
 
@@ -86,6 +85,9 @@ function testAt(reading: Reading, operator: Operator, tree: YamlTree, path: stri
       }
       const value = operandAt(reading, tree, path, info);
       if (value === undefined) return undefined;
+      if (typeof value === "number" && !canHold(info, operator, value)) {
+        return void reading.problem(tree.offset, path, `never holds: the fact is ${numberOf(info)}`);
+      }
       return { operator, value: typeof value === "string" ? info.values!.indexOf(value) : value };
     }
   }
@@ -99,27 +101,31 @@ function patternAt(reading: Reading, tree: YamlTree, path: string, info: FactInf
     return void reading.problem(tree.offset, path, `must be a regular expression, but is ${told(tree)}`);
   }
   if (!reading.counts("patterns", tree.offset, path)) return undefined;
-  try {
-    linearPattern(tree.source);
-  } catch (error) {
-    return void reading.problem(tree.offset, path, (error as Error).message);
-  }
+  const wrong = reading.patternProblem(tree.source);
+  if (wrong !== undefined) return void reading.problem(tree.offset, path, wrong);
   return { operator: "matches", pattern: tree.source };
 }
 
 /** One value, or a list of them; undefined, with a problem, for what is none. */
 function valuesAt(reading: Reading, tree: YamlTree, path: string, info: FactInfo): Operand[] | undefined {
   if (tree.kind !== "list") {
-    const operand = operandAt(reading, tree, path, info);
+    const operand = valueAt(reading, tree, path, info);
     return operand === undefined ? undefined : [operand];
   }
   if (tree.items.length === 0 || tree.items.length > MAX_VALUES) {
     const description = `must have from 1 to ${MAX_VALUES} values, but has ${tree.items.length}`;
     return void reading.problem(tree.offset, path, description);
   }
-  const operands = tree.items.map((item, i) => operandAt(reading, item, `${path}[${i}]`, info));
+  const operands = tree.items.map((item, i) => valueAt(reading, item, `${path}[${i}]`, info));
   const right = operands.filter((operand) => operand !== undefined);
   return right.length === operands.length ? right : undefined;
+}
+
+/** A value that the fact can have. */
+function valueAt(reading: Reading, tree: YamlTree, path: string, info: FactInfo): Operand | undefined {
+  const operand = operandAt(reading, tree, path, info);
+  if (info.kind !== "number" || operand === undefined || isInRange(info, operand as number)) return operand;
+  return void reading.problem(tree.offset, path, `must be ${numberOf(info)}, but is ${told(tree)}`);
 }
 
 function operandAt(reading: Reading, tree: YamlTree, path: string, info: FactInfo): Operand | undefined {

@@ -1,8 +1,8 @@
 /** Reads rules, and what they require. */
+import { durationMs } from "../duration.ts";
 import type { Approval, Condition, PolicyRule, Requirement } from "./document.ts";
-import { expressionFacts } from "./expression.ts";
 import { factOf, isLater, laterOf } from "./fact-table.ts";
-import type { PolicyPhase } from "./facts.ts";
+import { PHASES, type PolicyPhase } from "./facts.ts";
 import { conditionsAt } from "./read-condition.ts";
 import { below, mapAt, type Reading, refuseUnknown, textAt, told, wordAt } from "./reading.ts";
 import type { RuleRef } from "./verdict.ts";
@@ -14,12 +14,10 @@ const MAX_DESCRIPTION = 1_024;
 const MAX_APPROVERS = 100;
 const MAX_APPROVER = 256;
 const DEFAULT_EXPIRY_MS = 24 * 3_600_000;
-const UNIT_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 const MAX_EXPIRY_MS = 90 * 86_400_000;
 
 const EFFECTS = ["ALLOW", "DENY", "REQUIRE"] as const;
 const SCOPES = ["GLOBAL", "TENANT", "WORKSPACE", "AGENT", "CAPABILITY"] as const;
-const PHASES = ["ADMISSION", "CANDIDATE", "RESULT"] as const;
 const NESTED_KEYS = ["effect", "scope", "when", "expr", "then", "time_zone", "description"];
 const KEYS = [...NESTED_KEYS, "on"];
 const WANTS = ["approval", "minimum_reputation"];
@@ -159,9 +157,8 @@ function approvalAt(reading: Reading, tree: YamlTree, path: string): Approval | 
 
 function expiryAt(reading: Reading, tree: YamlTree | undefined, path: string): number {
   if (!tree) return DEFAULT_EXPIRY_MS;
-  const [, number, unit] = (tree.kind === "scalar" && /^(\d{1,9})([smhd])$/.exec(tree.source)) || [];
-  const ms = unit === undefined ? 0 : Number(number) * UNIT_MS[unit]!;
-  if (ms >= 1_000 && ms <= MAX_EXPIRY_MS) return ms;
+  const ms = tree.kind === "scalar" ? durationMs(tree.source) : undefined;
+  if (ms !== undefined && ms >= 1_000 && ms <= MAX_EXPIRY_MS) return ms;
   reading.problem(tree.offset, path, `must be a duration from 1s to 90d, as 30m, 24h or 7d, but is ${told(tree)}`);
   return DEFAULT_EXPIRY_MS;
 }
@@ -203,7 +200,7 @@ function exprAt(reading: Reading, tree: YamlTree | undefined, path: string): Exp
     return void reading.problem(tree.offset, path, `must be a CEL expression in quotes, but is ${told(tree)}`);
   }
   if (!reading.counts("expressions", tree.offset, path)) return undefined;
-  const read = expressionFacts(tree.source);
+  const read = reading.expression(tree.source);
   if ("from" in read) return { text: tree.source, from: read.from };
   return void reading.problem(tree.offset, path, read.problem);
 }

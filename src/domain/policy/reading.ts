@@ -1,7 +1,10 @@
 /** What the parts of the reader share: where problems go, and what is counted over a whole document. */
 import { clip } from "../errors.ts";
+import { getOrMake } from "../get-or-make.ts";
+import { linearPattern } from "../linear-pattern.ts";
 import { suggestion } from "../nearest.ts";
 import type { PolicyProblem } from "./document.ts";
+import { readExpression } from "./expression.ts";
 import type { YamlMap, YamlReading, YamlTree } from "./yaml-tree.ts";
 
 /** So many problems are told; the others are counted. */
@@ -19,6 +22,10 @@ export interface Reading {
   /** Counts one more; false, with one problem, when there are too many. */
   counts(what: keyof typeof LIMITS, offset: number, path: string): boolean;
   isZone(name: string): boolean;
+  /** What is wrong with a pattern; undefined where nothing is. What stands there many times is looked at once. */
+  patternProblem(source: string): string | undefined;
+  /** What an expression asks about. What stands there many times is looked at once. */
+  expression(text: string): ReturnType<typeof readExpression>;
   /** In the order of the text. */
   readonly problems: readonly PolicyProblem[];
   readonly count: number;
@@ -30,6 +37,8 @@ export function createReading(file: string, place: YamlReading["place"]): Readin
   const found: PolicyProblem[] = [];
   const counted = { rules: 0, patterns: 0, expressions: 0 };
   const zones = new Map<string, boolean>();
+  const patterns = new Map<string, { problem: string | undefined }>();
+  const expressions = new Map<string, ReturnType<typeof readExpression>>();
   let count = 0;
   const problem = (offset: number, path: string, description: string) => {
     if (++count <= MAX_PROBLEMS) found.push({ file, ...place(offset), path, description });
@@ -44,14 +53,9 @@ export function createReading(file: string, place: YamlReading["place"]): Readin
       }
       return counted[what] <= LIMITS[what];
     },
-    isZone(name) {
-      let is = zones.get(name);
-      if (is === undefined) {
-        is = isTimeZone(name);
-        zones.set(name, is);
-      }
-      return is;
-    },
+    isZone: (name) => getOrMake(zones, name, () => isTimeZone(name)),
+    patternProblem: (source) => getOrMake(patterns, source, () => ({ problem: problemOf(source) })).problem,
+    expression: (text) => getOrMake(expressions, text, () => readExpression(text)),
     get problems() {
       return found.toSorted((a, b) => a.line - b.line || a.column - b.column);
     },
@@ -112,6 +116,15 @@ export function told(tree: YamlTree): string {
   if (tree.kind === "map") return "a mapping";
   if (tree.kind === "list") return "a list";
   return tree.value === null ? "empty" : JSON.stringify(clip(tree.source, 64));
+}
+
+function problemOf(pattern: string): string | undefined {
+  try {
+    linearPattern(pattern);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
 }
 
 function isTimeZone(name: string): boolean {

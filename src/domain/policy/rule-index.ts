@@ -2,14 +2,14 @@
  * Finds the rules that could match. Most rules name an agent, a capability or somebody: each is kept under the value of one such
  * condition, the one that fewest rules share, and is looked at only when the fact has that value. The others are always looked at.
  */
-
+import { getOrMake } from "../get-or-make.ts";
+import type { CompileContext } from "./compile-context.ts";
 import type { CompiledRule } from "./compiled-rule.ts";
 import { type Reader, readerOf } from "./condition.ts";
 import type { Condition, Operand } from "./document.ts";
 import { factOf, labelKey } from "./fact-table.ts";
 import type { Facts } from "./facts.ts";
 import { columnsOf, type Entry } from "./rule-columns.ts";
-import { getOrMake, type Workshop } from "./workshop.ts";
 
 export interface RuleIndex {
   /** The rules that match, each once, in no order. */
@@ -30,7 +30,7 @@ interface Key {
 const NONE: readonly CompiledRule[] = [];
 
 /** In small steps, between which others may have their turn. */
-export function* indexRules(rules: readonly CompiledRule[], workshop: Workshop): Generator<void, RuleIndex> {
+export function* indexRules(rules: readonly CompiledRule[], context: CompileContext): Generator<void, RuleIndex> {
   const keys: Key[][] = [];
   for (const { rule } of rules) {
     keys.push(rule.when.flatMap(keyOf));
@@ -60,8 +60,8 @@ export function* indexRules(rules: readonly CompiledRule[], workshop: Workshop):
     }
   }
   const fields = [...byFact].filter(([fact]) => labelKey(fact) === undefined);
-  const single = fields.filter(([fact]) => !isList(fact)).map(([fact, places]) => fieldOf(fact, places, workshop));
-  const lists = fields.filter(([fact]) => isList(fact)).map(([fact, places]) => fieldOf(fact, places, workshop));
+  const single = fields.filter(([fact]) => !isList(fact)).map(([fact, places]) => fieldOf(fact, places, context));
+  const lists = fields.filter(([fact]) => isList(fact)).map(([fact, places]) => fieldOf(fact, places, context));
   const labels = new Map(
     [...byFact].flatMap(([fact, places]) => {
       const key = labelKey(fact);
@@ -103,8 +103,8 @@ function entryOf(rule: CompiledRule, known: Condition | undefined): Entry {
 
 const isList = (fact: string): boolean => factOf(fact)!.info.kind === "texts";
 
-const fieldOf = (fact: string, places: Groups, workshop: Workshop): { read: Reader; places: Groups } => ({
-  read: readerOf(factOf(fact)!.name, "UTC", workshop),
+const fieldOf = (fact: string, places: Groups, context: CompileContext): { read: Reader; places: Groups } => ({
+  read: readerOf(factOf(fact)!.name, "UTC", context),
   places,
 });
 

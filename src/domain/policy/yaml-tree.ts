@@ -31,7 +31,6 @@ export interface YamlText extends Placed {
   readonly value: YamlScalar;
   /** As it is written, without quotes. */
   readonly source: string;
-  readonly isQuoted: boolean;
 }
 
 export interface YamlList extends Placed {
@@ -193,7 +192,7 @@ function grow(root: Node, problems: YamlProblem[]): YamlTree {
     if (++nodes > MAX_NODES) throw new BeyondBounds(begin, `has more than ${MAX_NODES} values, aliases followed`);
     if (depth > MAX_DEPTH) throw new BeyondBounds(begin, `is nested deeper than ${MAX_DEPTH} levels, aliases followed`);
     if (isAlias(node)) return follow(node.source, begin, depth);
-    if (node === null) return { kind: "scalar", offset: begin, value: null, source: "", isQuoted: false };
+    if (node === null) return { kind: "scalar", offset: begin, value: null, source: "" };
     const { anchor } = node as { anchor?: string };
     if (anchor !== undefined && !isCopy) anchors.set(anchor, node);
     if (isScalar(node)) return leaf(node, begin);
@@ -212,8 +211,8 @@ function grow(root: Node, problems: YamlProblem[]): YamlTree {
     return visit(target, begin, depth, true);
   }
 
-  function leaf(node: { value: unknown; source?: string; type?: string }, offset: number): YamlTree {
-    const { value, source, type } = node;
+  function leaf(node: { value: unknown; source?: string }, offset: number): YamlTree {
+    const { value, source } = node;
     const isPlain =
       value === null || typeof value === "boolean" || typeof value === "number" || typeof value === "string";
     if (!isPlain) problems.push({ offset, description: "is of a type that is not taken. Write it without a tag" });
@@ -222,7 +221,6 @@ function grow(root: Node, problems: YamlProblem[]): YamlTree {
       offset,
       value: isPlain ? value : null,
       source: typeof value === "string" ? value : (source ?? String(value)),
-      isQuoted: type !== "PLAIN",
     };
   }
 

@@ -2,6 +2,7 @@
  * By what rule agents are trusted: the `reputation` section of a policy document, with its defaults. Reading it is pure; what is
  * wrong in it is told all at once, each with its place.
  */
+import { durationMs } from "../duration.ts";
 import { clip } from "../errors.ts";
 import { suggestion } from "../nearest.ts";
 
@@ -43,7 +44,6 @@ const SHARES = ["initial", "read", "write", "gain", "loss"] as const;
 const DURATIONS = { half_life: "halfLifeMs", recovery: "recoveryMs" } as const;
 const FIELDS: readonly string[] = [...SHARES, ...Object.keys(DURATIONS)];
 
-const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 const LEAST_MS = 1_000;
 const MOST_MS = 366 * 86_400_000;
 
@@ -64,7 +64,7 @@ export function trustRuleIn(value: unknown, path: string): { rule: TrustRule } |
       if (typeof given === "number" && given >= 0 && given <= 1) rule[field] = given;
       else refuse(field, "is a number from 0 to 1");
     } else if (isDuration(field)) {
-      const ms = durationMs(given);
+      const ms = boundedMs(given);
       if (ms !== undefined) rule[DURATIONS[field]] = ms;
       else refuse(field, 'is a duration from 1s to 366d, as "24h"; the units are ms, s, m, h and d');
     } else {
@@ -81,10 +81,8 @@ const isShare = (field: string): field is (typeof SHARES)[number] => (SHARES as 
 
 const isDuration = (field: string): field is keyof typeof DURATIONS => Object.hasOwn(DURATIONS, field);
 
-/** Whole milliseconds; undefined for what is no duration, or is beyond its bounds. */
-function durationMs(given: unknown): number | undefined {
-  const match = typeof given === "string" && /^(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)$/.exec(given.trim());
-  if (!match) return undefined;
-  const ms = Math.round(Number(match[1]) * UNIT_MS[match[2]!]!);
-  return ms >= LEAST_MS && ms <= MOST_MS ? ms : undefined;
+/** Undefined for what is no duration, or is beyond its bounds. */
+function boundedMs(given: unknown): number | undefined {
+  const ms = typeof given === "string" ? durationMs(given) : undefined;
+  return ms !== undefined && ms >= LEAST_MS && ms <= MOST_MS ? ms : undefined;
 }

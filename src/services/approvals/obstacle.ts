@@ -31,7 +31,8 @@ export const createFindObstacle =
     if (distrust) return distrust.message;
     const stored = await readDecision(task.workspaceId, task.taskId);
     const decision = stored && fromBinary(RouteDecisionSchema, stored);
-    const judge = (await policy.readmit(task, decision)).judge(decision?.source ?? RouteSource.UNSPECIFIED);
+    const admitted = await policy.readmit(task, decision);
+    const { judge } = admitted.search(decision?.source ?? RouteSource.UNSPECIFIED);
     const verdict = judge?.of(offer);
     // What wants an approval has it by now, be it by another rule than the one that asked.
     const isDenied = verdict?.effect === "DENY" && !verdict.approval;

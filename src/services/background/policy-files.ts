@@ -4,7 +4,7 @@
  */
 import type { Logger } from "pino";
 import { SignalboxError } from "../../domain/errors.ts";
-import type { PolicyDocument, PolicyProblem } from "../../domain/policy/document.ts";
+import { type PolicyDocument, type PolicyProblem, problemText } from "../../domain/policy/document.ts";
 import type { PolicyReader } from "../policy-reader.ts";
 import type { Runtime } from "../runtime.ts";
 import { createAlarm } from "./alarm.ts";
@@ -185,10 +185,4 @@ function filesInvalid(problems: readonly PolicyProblem[]): SignalboxError {
     reason: "POLICY_FILES_INVALID",
     message: `The policy files cannot be used:\n${lines.join("\n")}`,
   });
-}
-
-/** `policy.yaml:3:9: rules[0].when: ...` */
-function problemText({ file, line, column, path, description }: PolicyProblem): string {
-  const place = line === 0 ? file : `${file}:${line}:${column}`;
-  return [place, path, description].filter((part) => part !== "").join(": ");
 }

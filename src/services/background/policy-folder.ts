@@ -7,7 +7,7 @@ import { basename, dirname, extname, join } from "node:path";
 /** Files that are read at most, and the size of one, in bytes: what is longer is refused before it is read. */
 const MOST_FILES = 100;
 const MAX_FILE_BYTES = 4 * 1024 * 1024;
-/** How often the files are read anew because one of them has changed meanwhile. */
+/** How often the files are read before it is given up, because one of them has changed each time. */
 const MOST_TRIES = 5;
 const EXTENSIONS: readonly string[] = [".yaml", ".yml", ".json"];
 
@@ -84,10 +84,12 @@ export function policyFolder(path: string): PolicyFolder {
           const texts = await Promise.all(before.files.map(textOf));
           const after = await look();
           // Written meanwhile: half a file may be a whole document that says something else.
-          if (after.signature === before.signature || tries === MOST_TRIES) {
+          if (after.signature === before.signature) {
             seen = after.signature;
             return texts;
           }
+          if (tries === MOST_TRIES)
+            throw new UnreadableFiles(path, "keeps changing while it is read; replace it by renaming");
           before = after;
         }
       } catch (error) {

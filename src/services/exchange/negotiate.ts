@@ -131,7 +131,7 @@ export function negotiate(deps: NegotiateDeps): Act<"negotiate"> {
     const about = asked.message ?? create(MessageSchema);
     const admitted = await deps.policy.admit(context, create(SendMessageRequestSchema), about, undefined);
     await deps.trust.load(context.workspaceId);
-    const judge = admitted.judge(RouteSource.EXTENSION);
+    const { judge } = admitted.search(RouteSource.EXTENSION, capabilityId);
     const { fit, cuts } = sift(named, {
       message: about,
       judge,

@@ -15,6 +15,7 @@ import { errorRateAt, latencyAt } from "../../domain/routing/agent-signals.ts";
 import type { Candidate } from "../../domain/routing/candidate.ts";
 import { best, choose } from "../../domain/routing/choose.ts";
 import type { StrategyName } from "../../domain/routing/strategy.ts";
+import { deniedBy } from "../policy-decision.ts";
 import type { Runtime } from "../runtime.ts";
 import type { Trust } from "../trust.ts";
 import type { AgentLoads } from "./agent-load.ts";
@@ -134,11 +135,12 @@ const measured = (latencyMs: number | undefined): number | undefined =>
   latencyMs === undefined ? undefined : Math.max(latencyMs, LEAST_LATENCY_MS);
 
 const keptCuts = (cuts: readonly Cut[]): RouteCut[] =>
-  cuts.map(({ reason, agentIds }) => ({
+  cuts.map(({ reason, agentIds, refusal }) => ({
     $typeName: "signalbox.v1.RouteCut",
     reason,
     count: agentIds.length,
     agentIds: agentIds.slice(0, MOST_KEPT),
+    policyRule: reason === "POLICY" && refusal ? deniedBy(refusal) : "",
   }));
 
 const keptMatches = (matches: Question["matches"]): TextMatch[] =>

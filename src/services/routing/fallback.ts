@@ -8,7 +8,7 @@ import type { WorkspaceAgents } from "../agent-directory.ts";
 import type { Rollouts } from "../rollouts.ts";
 import type { IsFull } from "./fullness.ts";
 import { type Ask, type Cut, isUnavailable } from "./offers.ts";
-import type { Search } from "./searches.ts";
+import { alone, type Search } from "./searches.ts";
 import { type Steered, steer, withCut } from "./steer.ts";
 
 export interface FallbackDeps {
@@ -75,19 +75,24 @@ export function nextInChain(
   return full;
 }
 
-/** The capability itself was asked already: only the workspace's chain may name it. */
+/**
+ * The capability itself was asked already: only the workspace's chain may name it. An agent has the task for what was asked for,
+ * also if it does not offer that.
+ */
 function whoIsNamed(
-  { byId, byCapability, capabilities }: WorkspaceAgents,
+  agents: WorkspaceAgents,
   step: FallbackStep,
   asked: string | undefined,
 ): Pick<Search, "offers" | "capabilityId"> {
   if ("capabilityId" in step) {
     const { capabilityId } = step;
-    return { capabilityId, offers: capabilityId === asked ? [] : (byCapability.get(capabilityId) ?? []) };
+    return { capabilityId, offers: capabilityId === asked ? [] : (agents.byCapability.get(capabilityId) ?? []) };
   }
-  const agent = byId.get(step.agentId);
-  const capability = capabilities.get(step.agentId)?.find(({ capabilityId }) => capabilityId === asked);
-  return { ...(asked !== undefined && { capabilityId: asked }), offers: agent ? [{ agent, capability }] : [] };
+  const agent = agents.byId.get(step.agentId);
+  return {
+    ...(asked !== undefined && { capabilityId: asked }),
+    offers: agent ? [alone(agent, agents, asked)] : [],
+  };
 }
 
 /** Whoever offers another capability is steered by that one's rollout; but a rollback holds on the way there too. */

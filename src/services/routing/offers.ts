@@ -8,7 +8,7 @@ import { checkExtensions, checkInputModes, checkMediaTypes } from "../../domain/
 import type { Verdict } from "../../domain/policy/verdict.ts";
 import type { RoutingWishes } from "../../domain/routing-extension.ts";
 import type { AgentRecord } from "../../store/agent-repository.ts";
-import type { Judge } from "../policy.ts";
+import type { Judge } from "../search-policy.ts";
 import type { Trouble, Troubles } from "./availability.ts";
 
 /** An agent that may take a task, for what it offers; without a capability where an agent alone was named. */

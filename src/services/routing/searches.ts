@@ -72,12 +72,12 @@ export function elsewhere(agents: WorkspaceAgents, wishes: RoutingWishes, messag
   return searches;
 }
 
-/** An agent, for whatever it makes of the task. */
-export const alone = (agent: AgentRecord, { capabilities }: WorkspaceAgents): Possible => ({
-  agent,
-  capability: undefined,
-  among: capabilities.get(agent.agentId),
-});
+/** An agent that is named by itself: for what was asked for, whether or not it offers that, or for whatever it makes of the task. */
+export function alone(agent: AgentRecord, { capabilities }: WorkspaceAgents, asked?: string): Possible {
+  const among = capabilities.get(agent.agentId);
+  if (asked === undefined) return { agent, capability: undefined, among };
+  return { agent, capability: among?.find(({ capabilityId }) => capabilityId === asked) };
+}
 
 /** Each agent once, with the first of its capabilities that has the labels; one that has none is cut for it. */
 function oneOfEach({ byId, capabilities }: WorkspaceAgents, labels: Labels): Possible[] {

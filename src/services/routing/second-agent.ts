@@ -38,8 +38,7 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
     const stored = await deps.readDecision(workspaceId, taskId);
     const first = stored && fromBinary(RouteDecisionSchema, stored);
     const { source = RouteSource.UNSPECIFIED, matches = [] } = first ?? {};
-    const admitted = await deps.policy.readmit(task, first);
-    const judge = admitted.judge(source);
+    const policy = (await deps.policy.readmit(task, first)).search(source);
     await deps.trust.load(workspaceId);
     const steered = steer(others, {
       ask: {
@@ -47,7 +46,7 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
         extensions: delivery.extensions ?? [],
         wishes,
         troubles: deps.availability?.troubles(workspaceId),
-        judge,
+        judge: policy.judge,
         distrust: distrustIn(deps.trust, workspaceId),
       },
       rollout: deps.rollouts.of(workspaceId, capabilityId),
@@ -72,7 +71,7 @@ export function createSecondAgent(deps: SecondAgentDeps): FindAnotherAgent {
       rollout: traceOf(steered),
     });
     deps.availability?.chosen(workspaceId, chosen.agent.agentId);
-    admitted.note(decision, chosen, source);
+    policy.note(decision, chosen);
     return { ...chosen, decision };
   };
 }

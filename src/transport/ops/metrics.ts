@@ -1,5 +1,6 @@
 /** Metrics after Prometheus conventions: `signalbox_*`, seconds and bytes. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { PHASES } from "../../domain/policy/facts.ts";
 import type { BudgetGauge } from "../../services/budget-usage.ts";
 import type { AgentGauge } from "../../services/routing/agent-gauges.ts";
 import { agentGauges } from "./metrics/agent-gauges.ts";
@@ -59,7 +60,6 @@ export interface MetricsSources {
   audit: () => Promise<AuditGauge>;
 }
 
-const PHASES = ["ADMISSION", "CANDIDATE", "RESULT"] as const;
 const EFFECTS = ["ALLOW", "DENY", "REQUIRE_APPROVAL"] as const;
 
 /** Agents whose trust a page shows at most. */

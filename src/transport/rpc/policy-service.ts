@@ -9,7 +9,7 @@ export function createPolicyService(versions: PolicyVersions, trials: PolicyTria
   return {
     getPolicy: (request, context) => versions.get(requestContextOf(context), request),
     putPolicy: (request, context) => versions.put(requestContextOf(context), request),
-    validatePolicy: (request) => versions.validate(request),
+    validatePolicy: (request, context) => versions.validate(requestContextOf(context), request),
     evaluatePolicy: (request, context) => trials.evaluate(requestContextOf(context), request),
     replayPolicy: (request, context) => trials.replay(requestContextOf(context), request),
     listPolicyVersions: (request, context) => versions.list(requestContextOf(context), request),

@@ -36,6 +36,14 @@ describe("a rule is refused with its line, its column and the remedy", () => {
     ["{effect: DENY, when: {cost: 0.1234567}}", "rules[0].when.cost", "6 digits"],
     ['{effect: DENY, when: {message_bytes: "9"}}', "rules[0].when.message_bytes", "without quotes"],
     ["{effect: DENY, when: {message_bytes: .inf}}", "rules[0].when.message_bytes", "must be a number"],
+    ["{effect: DENY, when: {hour: 25}}", "rules[0].when.hour", "from 0 to 23"],
+    ["{effect: DENY, when: {hour: [1, 2.5]}}", "rules[0].when.hour[1]", "whole number from 0 to 23"],
+    ["{effect: DENY, when: {hour: {'>': 23}}}", "rules[0].when.hour.>", "never holds"],
+    ["{effect: DENY, when: {reputation_score: {'<': 0}}}", "rules[0].when.reputation_score.<", "from 0 to 1"],
+    ["{effect: DENY, when: {reputation_score: {'>=': 50}}}", "rules[0].when.reputation_score.>=", "from 0 to 1"],
+    ["{effect: DENY, when: {message_parts: {not_in: [-1]}}}", "rules[0].when.message_parts.not_in[0]", "0 or more"],
+    ["{effect: DENY, when: {minute: 5}}", "rules[0].when.minute", "The facts are principal_id, "],
+    ["{effect: DENY, when: {weekday: Monday}}", "rules[0].when.weekday", "must be one of MON"],
     ["{effect: DENY, when: {task_priority: URGENT}}", "rules[0].when.task_priority", "must be one of"],
     ["{effect: DENY, when: {time_of_day: 24:00}}", "rules[0].when.time_of_day", "23:59"],
     ["{effect: DENY, when: {date: 2026-02-30}}", "rules[0].when.date", "2026-12-24"],
@@ -70,6 +78,10 @@ describe("a rule is refused with its line, its column and the remedy", () => {
       "loop within a loop",
     ],
     ["{effect: DENY, expr: 'input_modes.all(a, output_text.contains(a))'}", "rules[0].expr", "outside of the loop"],
+    ["{effect: DENY, expr: '(output_text + output_text).size() > 1'}", "rules[0].expr", "output_text"],
+    ["{effect: DENY, expr: '(\"a\" + output_text.trim()).size() > 1'}", "rules[0].expr", "output_text"],
+    ['{effect: DENY, expr: \'[output_text, "b"].exists(t, t.contains("a"))\'}', "rules[0].expr", "output_text"],
+    ["{effect: DENY, expr: '{\"a\": output_text}.size() > 1'}", "rules[0].expr", "output_text"],
     [`{effect: DENY, expr: '${"!".repeat(300)}true'}`, "rules[0].expr", ""],
     [`{effect: DENY, expr: '${"(".repeat(900)}'}`, "rules[0].expr", ""],
     [`{effect: DENY, expr: '${"x".repeat(3_000)}'}`, "rules[0].expr", "2048 characters"],
@@ -152,6 +164,12 @@ describe("what is beyond the bounds is refused", () => {
   });
 });
 
+test("a bound that a range has at its end is taken", () => {
+  for (const when of ["{hour: {'>=': 18, '<': 24}}", "{hour: {'<=': 23}}", "{reputation_score: {'<=': 1, '>=': 0}}"]) {
+    expect(problemsOf(`version: 1\nrules: [{effect: DENY, when: ${when}}]`)).toMatchObject({ problems: [] });
+  }
+});
+
 test("an empty document is a policy without rules", () => {
   for (const text of ["", "# nothing\n", "version: 1\nrules:\n"]) {
     const read = readPolicy(text);
@@ -162,7 +180,7 @@ test("an empty document is a policy without rules", () => {
 test("the terms of several approvals are joined", () => {
   const read = readPolicy(`version: 1
 rules:
-  - {effect: REQUIRE, then: {approval: {expires: 2h, approvers: [ann], self: true}}}
+  - {effect: REQUIRE, then: {approval: {expires: 2.5h, approvers: [ann], self: true}}}
   - {effect: REQUIRE, then: {approval: {expires: 1h}}}
   - {effect: REQUIRE, then: {approval: {approvers: [role:admin, bob], self: true}}}
 `);
@@ -182,6 +200,25 @@ test("a text that is too long for its pattern is refused, and not looked through
   const policy = compilePolicy([read.document]);
   expect(policy.decide("RESULT", { output_text: "x".repeat(100_000) }).effect).toBe("ALLOW");
   expect(policy.decide("RESULT", { output_text: "x".repeat(17_000_000) }).effect).toBe("DENY");
+});
+
+test("a text is no longer looked through by expressions than by patterns, all of a decision together", () => {
+  const compiled = (...rules: string[]) => {
+    const read = readPolicy(`version: 1\nrules:\n${rules.map((each) => `  - ${each}\n`).join("")}`);
+    if ("problems" in read) throw new Error(JSON.stringify(read.problems));
+    return compilePolicy([read.document]);
+  };
+  const looks = (i: number) => `{effect: DENY, expr: 'output_text.contains("secret ${i}")'}`;
+  const facts = { output_text: "x".repeat(4_000_000), accepted_modes: Array(100_000).fill("text/plain") };
+  expect(compiled(looks(1)).decide("RESULT", facts).effect).toBe("ALLOW");
+  const many = compiled(...Array.from({ length: 200 }, (_, i) => looks(i)));
+  expect(many.decide("RESULT", { output_text: "x" }).effect).toBe("ALLOW");
+  expect(many.decide("RESULT", facts).effect).toBe("DENY");
+  const loop = compiled(`{effect: DENY, on: RESULT, expr: 'accepted_modes.exists(m, context_id.contains(m + "!"))'}`);
+  expect(loop.decide("RESULT", { accepted_modes: ["text/plain"], context_id: "c" }).effect).toBe("ALLOW");
+  expect(loop.decide("RESULT", { ...facts, context_id: "c" }).effect).toBe("DENY");
+  // A number is no text that grows.
+  expect(compiled("{effect: DENY, expr: 'size(output_text) + 1 > 9'}").decide("RESULT", facts).effect).toBe("DENY");
 });
 
 test("a capability is guarded where a rule about results could match it", () => {
