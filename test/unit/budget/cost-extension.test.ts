@@ -8,7 +8,11 @@ import { ROUTING_EXTENSION } from "../../../src/domain/routing-extension.ts";
 import type { NewUpdate } from "../../../src/domain/task-log.ts";
 
 const costing = (cost: unknown) => ({ [COST_EXTENSION]: { cost } }) as JsonObject;
-const status = (own: JsonObject | undefined, ofMessage?: JsonObject, state = TaskState.COMPLETED): NewUpdate => ({
+const status = (
+  own: JsonObject | undefined,
+  ofMessage?: JsonObject,
+  state: TaskState = TaskState.COMPLETED,
+): NewUpdate => ({
   kind: "status",
   body: create(StreamResponseSchema, {
     payload: {
