@@ -24,7 +24,7 @@ import type { Runtime } from "./runtime.ts";
 const KNOWN_MS = 1_000;
 /** How often slices of dead replicas are looked for, in milliseconds. */
 const SWEEP_MS = 2_000;
-/** A window is forgotten so long after its end, in milliseconds. */
+/** A window is forgotten so long after its end, and after it was last used, in milliseconds. */
 const PAST_MS = 7_200_000;
 /** A statement whose answer was lost has ended by then, in milliseconds. */
 const DOUBT_MS = 120_000;
@@ -97,8 +97,8 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
       },
     },
     replicaId,
-    limitOf: limitNow,
-    isPast: (limit) => runtime.now().getTime() >= endOf(limit) + PAST_MS,
+    limitOf: (limit) => (runtime.now().getTime() < endOf(limit) ? limitOf(limit) : undefined),
+    isPast: (limit, unusedMs) => unusedMs >= PAST_MS && runtime.now().getTime() >= endOf(limit) + PAST_MS,
     wanted: () => repository.wanted(replicaId()),
     announce: deps.announce,
     onRoom() {
@@ -111,7 +111,8 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
 
   const bills = createBudgetBills({
     sliceOf(limitKey) {
-      const limit = limitNow(limitKey);
+      // Also after its end: a task is paid of the window in which it began.
+      const limit = limitOf(limitKey);
       return limit === undefined ? allotments.find(limitKey) : allotments.slice(limitKey, limit);
     },
     async leftOf(limitKey, units) {
@@ -141,12 +142,11 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
     return index;
   }
 
-  /** The limit of a window that has not ended, as the policy says now. */
-  function limitNow(limit: LimitKey): number | undefined {
-    const parsed = parseBudgetKey(limit.key);
-    const rule = parsed && indexOf(limit.workspaceId)?.byId.get(parsed.budgetId);
-    if (!rule || runtime.now().getTime() >= endOf(limit)) return undefined;
-    return rule.limits.find(({ period, unit }) => period === parsed.period && unit === parsed.unit)?.units;
+  /** The limit of a window, as the policy says now. */
+  function limitOf({ workspaceId, key }: LimitKey): number | undefined {
+    const parsed = parseBudgetKey(key);
+    const rule = parsed && indexOf(workspaceId)?.byId.get(parsed.budgetId);
+    return rule?.limits.find(({ period, unit }) => period === parsed?.period && unit === parsed.unit)?.units;
   }
 
   function endOf({ workspaceId, key }: LimitKey): number {

@@ -35,6 +35,8 @@ export class LimitSlice implements Slice {
   held = 0;
   /** Whether nothing is told to the database any more. */
   hasLeft = false;
+  /** When somebody last asked for it, by the clock that counts milliseconds. */
+  askedMs = 0;
   readonly #book: Book;
   /** Units that are waited for. */
   #waiting = 0;
@@ -72,8 +74,13 @@ export class LimitSlice implements Slice {
     return this.#isExhausted && this.idle === 0;
   }
 
+  /** Whether nobody waits for units, and none is idle. */
+  get isAtRest(): boolean {
+    return this.idle === 0 && this.#waiting === 0 && !this.#isBusy;
+  }
+
   get isEmpty(): boolean {
-    return this.granted === 0 && this.held === 0 && this.#waiting === 0 && this.#wanted === 0 && !this.#isBusy;
+    return this.granted === 0 && this.held === 0 && this.#wanted === 0 && this.isAtRest;
   }
 
   get #isBusy(): boolean {

@@ -235,6 +235,20 @@ describeOnStore("what tasks may cost", (context) => {
     expect(window!.reserved).toBe(0);
   });
 
+  it("of a task that held nothing is taken of its own window, also when that is over", async () => {
+    rules = rulesOf([{ id: "hour", hourly_limit: 10 }]);
+    const [lab] = labs;
+    nowMs += HOUR_MS - 60_000;
+    const task = await begin(lab!, 0);
+    nowMs += 120_000;
+    const slices = () => raw(context.db, "select granted from budget_slices where granted > 0");
+    // What nobody holds of a window that is over is given back.
+    await expect.poll(slices, { timeout: 10_000 }).toEqual([]);
+    await end(lab!, task, TaskState.COMPLETED, "0.25");
+    expect(await windows()).toMatchObject([{ used: 250_000, overrun: 0, reserved: 0 }]);
+    expect(overruns).toBe(0);
+  });
+
   it("is all that is reported, wherever the budget is, and then nothing more begins", async () => {
     rules = rulesOf([{ id: "day", daily_limit: 10 }]);
     const [here, there = here] = labs;
