@@ -3,7 +3,13 @@
  * there is not, the database is asked for more, and other replicas for what they do not need.
  */
 import type { Logger } from "pino";
-import { budgetExceeded, isFree, parentExceeded, type WindowUse } from "../domain/budget/budget-errors.ts";
+import {
+  beyondBudget,
+  budgetExceeded,
+  isFree,
+  parentExceeded,
+  type WindowUse,
+} from "../domain/budget/budget-errors.ts";
 import { type BudgetIndex, createBudgetIndex } from "../domain/budget/budget-index.ts";
 import { budgetKey, lineOf, parseBudgetKey, type Spender, shareOf } from "../domain/budget/budget-key.ts";
 import type { BudgetLimit, BudgetRule } from "../domain/budget/budget-rule.ts";
@@ -234,8 +240,13 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
    * there must be something left to charge it to.
    */
   async function obtain(need: Need): Promise<Slice> {
-    const slice = allotments.slice(need.limitKey, need.limit.units);
+    const { rule, limit, limitKey } = need;
     const units = Math.max(1, need.units);
+    if (units > limit.units) {
+      deps.onRefused();
+      throw beyondBudget({ id: rule.id, unit: limit.unit, limit: limit.units }, need.units);
+    }
+    const slice = allotments.slice(limitKey, limit.units);
     if (!slice.take(units)) await wait(need, slice, units);
     if (need.units === 0) slice.giveBack(units);
     return slice;

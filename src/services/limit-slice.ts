@@ -169,8 +169,9 @@ export class LimitSlice implements Slice {
     this.#isSettling = true;
     const keep = Math.max(this.held, this.granted - this.#surplus);
     this.#surplus = 0;
-    const ask = { ...this.limitKey, limit: this.limit, held: this.held, keep, need: this.held + this.#waiting };
-    return { ...ask, returned: this.#returned };
+    // No more than the limit is ever to be had, however many ask for how much at the same moment.
+    const need = this.held + Math.min(this.#waiting, this.limit);
+    return { ...this.limitKey, limit: this.limit, held: this.held, keep, need, returned: this.#returned };
   }
 
   answer({ limit, need }: SliceAsk, { granted, others, returned = 0, standing = 0 }: Allotted): void {

@@ -249,6 +249,21 @@ describeOnStore("what tasks may cost", (context) => {
     expect(overruns).toBe(0);
   });
 
+  it("is refused at once where the budget never allows it, and asks nothing of others", async () => {
+    rules = rulesOf([{ id: "day", daily_limit: 10 }]);
+    const [here, there = here] = labs;
+    await begin(there!, 0);
+    const refused = begin(here!, 0, { maxCost: Number.MAX_SAFE_INTEGER });
+    await expect(refused).rejects.toMatchObject({
+      reason: "BUDGET_EXCEEDED",
+      message: expect.stringContaining("more than it ever allows; lower maxCost or raise the limit"),
+      metadata: { budget: "day", limit: "10" },
+      retryAfterMs: undefined,
+    });
+    expect(refusals).toBe(1);
+    expect(await raw(context.db, "select from budget_slices where wanted > 0")).toEqual([]);
+  });
+
   it("is all that is reported, wherever the budget is, and then nothing more begins", async () => {
     rules = rulesOf([{ id: "day", daily_limit: 10 }]);
     const [here, there = here] = labs;

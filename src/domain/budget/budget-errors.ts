@@ -51,6 +51,25 @@ export function budgetExceeded(use: WindowUse, wanted: number, retryAfterMs: num
   });
 }
 
+/** A budget would not have so much even if nothing were used of it. `wanted` is 0 where nobody knows what a task costs. */
+export function beyondBudget(
+  { id, limit, unit }: { id: string; limit: number; unit: BudgetUnit },
+  wanted: number,
+): SignalboxError {
+  const what = unit === "MONEY" ? "" : " tasks";
+  const allowed = unitsText(limit, unit);
+  const why =
+    wanted === 0
+      ? "so it has nothing for a task of which nobody says what it costs; raise the limit"
+      : `and ${unitsText(wanted, unit)} is more than it ever allows; lower maxCost or raise the limit`;
+  return new SignalboxError({
+    code: "RESOURCE_EXHAUSTED",
+    reason: "BUDGET_EXCEEDED",
+    message: `Budget "${id}" allows ${allowed}${what}, ${why}. Nothing was stored.`,
+    metadata: { budget: id, limit: allowed },
+  });
+}
+
 /** The task on whose behalf another one is sent holds too little of a budget. */
 export function parentExceeded(budgetId: string, parentTaskId: string, left: number, wanted: number): SignalboxError {
   return new SignalboxError({
