@@ -192,7 +192,8 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
       for (const need of needsOf(rules, spender, spending)) {
         const { rule, limit, units } = need;
         const held = parentHold(spending.parent, need);
-        if (held && units > held.units) throw parentExceeded(rule.id, spending.parent!.taskId, held.units, units);
+        if (held && Math.max(1, units) > held.units)
+          throw parentExceeded(rule.id, spending.parent!.taskId, held.units, units);
         if (held && units > 0) drawn.add(held.key);
         else if (!held) taken.push({ slice: await obtain(need), units });
         holds.push({

@@ -264,6 +264,17 @@ describeOnStore("what tasks may cost", (context) => {
     expect(await raw(context.db, "select from budget_slices where wanted > 0")).toEqual([]);
   });
 
+  it("on behalf of a task that holds no more needs something, also where nobody says what it costs", async () => {
+    rules = rulesOf([{ id: "day", daily_limit: 10 }]);
+    const [lab] = labs;
+    const parent = await begin(lab!, 1_000_000);
+    await begin(lab!, 1_000_000, { parent: await parentOf(lab!, parent) });
+    await expect(begin(lab!, 0, { parent: await parentOf(lab!, parent) })).rejects.toMatchObject({
+      reason: "BUDGET_EXCEEDED",
+      metadata: { budget: "day", parentTaskId: parent.taskId, remaining: "0" },
+    });
+  });
+
   it("is all that is reported, wherever the budget is, and then nothing more begins", async () => {
     rules = rulesOf([{ id: "day", daily_limit: 10 }]);
     const [here, there = here] = labs;

@@ -70,14 +70,18 @@ export function beyondBudget(
   });
 }
 
-/** The task on whose behalf another one is sent holds too little of a budget. */
+/** The task on whose behalf another one is sent holds too little of a budget; nothing where `wanted` is 0, as of a cost that nobody knows. */
 export function parentExceeded(budgetId: string, parentTaskId: string, left: number, wanted: number): SignalboxError {
+  const needed =
+    wanted === 0
+      ? "something is needed for a task of which nobody says what it costs"
+      : `${decimalOf(wanted)} are needed`;
   return new SignalboxError({
     code: "RESOURCE_EXHAUSTED",
     reason: "BUDGET_EXCEEDED",
     message:
       `Task "${parentTaskId}", on whose behalf this one is sent, has ${decimalOf(left)} of budget "${budgetId}" left, ` +
-      `and ${decimalOf(wanted)} are needed. Nothing was stored; give less to others, or begin a task of its own.`,
+      `and ${needed}. Nothing was stored; give less to others, or begin a task of its own.`,
     metadata: { budget: budgetId, parentTaskId, remaining: decimalOf(left) },
   });
 }
