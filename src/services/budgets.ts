@@ -15,13 +15,13 @@ export interface Spending {
   readonly isAnswered: boolean;
 }
 
-/** What was reserved for a task. */
+/** What was reserved for a task. The first of `release`, `keep` and `doubt` that is called counts; the others then do nothing. */
 export interface Reservation {
   /** To be stored with the task, in the same write. */
   readonly holds: readonly BudgetHold[];
   /** Those of them that are drawn from the parent's, by their keys. */
   readonly drawn: ReadonlySet<string>;
-  /** Gives everything back: the task was not stored. Does nothing after one of the others. */
+  /** Gives everything back: the task was not stored. */
   release(): void;
   /** The task is stored: its end gives back what it does not use. */
   keep(): void;

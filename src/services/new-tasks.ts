@@ -170,17 +170,17 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners, waiting: Pi
         ...(reserved && { drawn: reserved.drawn }),
         ...(reservedBy !== undefined && { reservedBy }),
       });
+      stored = true;
+      reserved?.keep();
       // This replica may have joined anew, under another id, while the task waited to be stored.
       if (header.leaseOwner !== undefined) header.leaseOwner = storedBy;
-      stored = true;
       await beforeStart?.(waitsFor);
     } catch (error) {
       client?.release();
       permit?.release();
       if (waitsAtAgent) deps.agentQueue.withdrawn(request);
       if (stored || isOutcomeUnknown(error)) {
-        if (stored) reserved?.keep();
-        else reserved?.doubt();
+        reserved?.doubt();
         inBackground("an unacknowledged task may be left", header.taskId, () => runners.endUnacknowledged(header));
       }
       throw error;
