@@ -240,7 +240,12 @@ export async function appendBatch(
   );
   const rows = logs.flat();
   const costs = sorted.flatMap(({ cost }, i) => (cost ? [{ ord: i + 1, cost }] : []));
-  const beyond = costs.flatMap(({ ord, cost }) => cost.beyond.map((one) => ({ ...one, ord })));
+  const beyond = costs.flatMap(({ ord, cost }) =>
+    // What was taken under the id of before, when this replica was declared dead, is lost with that slice.
+    cost.beyond.map(({ extra, overrun, ...of }) =>
+      of.replicaId === replicaId ? { ...of, extra, overrun, ord } : { ...of, extra: 0, overrun: overrun + extra, ord },
+    ),
+  );
   const approves = sorted.some(({ settles }) => settles);
   const stored = await db.query(APPEND({ isAudited, approves }), [
     textArray(sorted, (a) => a.workspaceId),
