@@ -27,8 +27,8 @@ export interface TaskStore {
    * Resolves, with the id of the replica that stored it, when the task is durable. Making the same submit again changes
    * nothing.
    *
-   * @throws SignalboxError REPLICA_EXPIRED when this replica was declared dead, or after that where the key of the task was
-   * reserved before it: nothing was stored.
+   * @throws SignalboxError REPLICA_EXPIRED when this replica was declared dead, or after that where the key of the task, or what it
+   * holds of budgets, was reserved before it: nothing was stored.
    */
   submit(task: NewTask): Promise<string>;
   /**
@@ -79,8 +79,11 @@ export function createTaskStore(
     isolate: isDataError,
     flush: async (tasks) => {
       const owner = replicaId();
-      // A key that was reserved under the id of before, when this replica was declared dead, may be another's by now.
-      const isInTime = ({ reservedBy = owner }: NewTask) => reservedBy === owner;
+      // What was reserved under the id of before, when this replica was declared dead, is not this one's any more: not its key, nor
+      // what it holds of budgets.
+      const isInTime = ({ reservedBy = owner, header: { holds = [] }, drawn }: NewTask) =>
+        reservedBy === owner &&
+        holds.every(({ key, units, replicaId }) => replicaId === owner || units === 0 || drawn?.has(key));
       const inTime = tasks.filter(isInTime);
       if (inTime.some(drawsOnParent)) {
         const answers = await submitWithDraws(db, owner, inTime, isAudited);

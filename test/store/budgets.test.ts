@@ -168,6 +168,34 @@ describeEachBackend("budgets", (context) => {
     ]);
   });
 
+  it("that a replica took before it joined anew are neither held nor charged, and its other tasks go on", async () => {
+    const [before, now] = replicas;
+    let id = before!;
+    const store = createTaskStore(context.db, { maxWaiting: 100, replicaId: () => id });
+    await ask(0, { need: 50 });
+    await createLeaseRepository(context.db).release(before!);
+    await budgets.sweep(0);
+    id = now!;
+    const task = (holds: readonly BudgetHold[]): NewTask => ({
+      header: headerOf({ leaseOwner: now!, holds }),
+      updates: [{ ...messageUpdate(message), state: EngineState.ASSIGNED }],
+    });
+    const [late, free] = [task([hold(10)]), task([hold(0, { replicaId: now! })])];
+    const outcomes = await Promise.allSettled([late, free].map(store.submit));
+    expect(outcomes).toMatchObject([{ reason: { reason: "REPLICA_EXPIRED" } }, { value: now! }]);
+    // Its agent reports more than it held. That was taken from the slice of before.
+    const beyond = [{ key: KEY, replicaId: before!, extra: 5, overrun: 2 }];
+    await appendBatch(context.db, now!, [ending(free, TaskState.COMPLETED, { micros: 7, beyond })]);
+    expect(await usage()).toEqual({ used: 0, reserved: 0, overrun: 7 });
+    await store.close();
+  });
+
+  it("of which a task holds nothing are not written down as reserved", async () => {
+    await begin([hold(0), hold(3, { key: `${KEY}/agent:a` })]);
+    const rows = await raw(context.db, "select limit_key, units::int as units from budget_reservations");
+    expect(rows).toEqual([{ limit_key: `${KEY}/agent:a`, units: 3 }]);
+  });
+
   it("are forgotten long after their windows, but for those of which a task holds something", async () => {
     await ask(0, { need: 100 });
     const [done, open] = [await begin([hold(10)]), await begin([hold(20)])];
