@@ -64,18 +64,25 @@ export function createBudgetBills(deps: BudgetBillsDeps): Pick<Budgets, "billOf"
       const had = take(one);
       taken.push(had);
       const { extra } = had;
-      const overrun = units - extra;
-      if (overrun > 0) {
-        deps.onOverrun(overrun);
-        const about = { taskId, agentId, budget: key, overrun: decimalOf(overrun) };
-        log.warn(about, "a task cost more than its budget had left");
-      }
-      return { key, replicaId: replicaId(), extra, overrun };
+      return { key, replicaId: replicaId(), extra, overrun: units - extra };
     });
+    let isOpen = true;
     return {
       micros,
       beyond,
+      stored() {
+        if (!isOpen) return;
+        isOpen = false;
+        for (const { key, overrun } of beyond) {
+          if (overrun === 0) continue;
+          deps.onOverrun(overrun);
+          const about = { taskId, agentId, budget: key, overrun: decimalOf(overrun) };
+          log.warn(about, "a task cost more than its budget had left");
+        }
+      },
       cancel() {
+        if (!isOpen) return;
+        isOpen = false;
         for (const { slice, extra } of taken.splice(0)) if (extra > 0) slice?.giveBack(extra);
       },
     };

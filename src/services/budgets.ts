@@ -29,8 +29,10 @@ export interface Reservation {
   doubt(): void;
 }
 
-/** What a task has cost, to be stored with its end. */
+/** What a task has cost, to be stored with its end. The first of `stored` and `cancel` that is called counts. */
 export interface Bill extends AppendCost {
+  /** It is stored: what was not to be had is told. */
+  stored(): void;
   /** Gives back what it took beyond what was held: it was not stored. */
   cancel(): void;
 }

@@ -117,6 +117,11 @@ export class AppendDraft {
     return withheld ? [...withheld, ...this.updates] : this.updates;
   }
 
+  /** The append is stored. */
+  closeBill(): void {
+    this.#bill?.stored();
+  }
+
   /** The append was refused: nothing of it is stored. */
   cancelBill(): void {
     this.#bill?.cancel();

@@ -193,6 +193,7 @@ class LogWriter implements TaskWriter {
         if (inDoubt && news && holds(news, draft.updates)) {
           // They are stored, under the next token if they took the task over.
           if (takes) this.#fence += 1;
+          draft.closeBill();
           return settle(draft.works, "stored");
         }
       }
@@ -256,7 +257,8 @@ class LogWriter implements TaskWriter {
     return { by: actor, from: state, attempt, agentId };
   }
 
-  #stored({ works, updates, options }: AppendDraft, done: Appended): void {
+  #stored(draft: AppendDraft, done: Appended): void {
+    const { works, updates, options } = draft;
     const { image } = this;
     const { header } = image;
     Object.assign(header, done);
@@ -267,6 +269,7 @@ class LogWriter implements TaskWriter {
     this.#fence = done.fence;
     const numbered = updates.map((update, i) => ({ ...update, seq: image.seq + 1 + i }));
     for (const update of numbered) applyUpdate(image, update);
+    draft.closeBill();
     if (header.holds && isFinal(image.state)) this.#deps.budgets?.settled(header);
     this.#publish(numbered);
     settle(works, "stored");

@@ -154,8 +154,10 @@ describeOnStore("what tasks may cost", (context) => {
       take: true,
     };
     const done = await lab.store.append({ ...append, at: runtime.now(), cost: bill });
-    if (done) lab.budgets.settled(header);
-    else bill?.cancel();
+    if (done) {
+      bill?.stored();
+      lab.budgets.settled(header);
+    } else bill?.cancel();
   }
 
   const parentOf = async (lab: Lab, { taskId }: Begun): Promise<DelegatingTask> => {
@@ -247,6 +249,23 @@ describeOnStore("what tasks may cost", (context) => {
     await end(lab!, task, TaskState.COMPLETED, "0.25");
     expect(await windows()).toMatchObject([{ used: 250_000, overrun: 0, reserved: 0 }]);
     expect(overruns).toBe(0);
+  });
+
+  it("is overrun once, when the bill is stored, however often it was made", async () => {
+    rules = rulesOf([{ id: "day", daily_limit: 1 }]);
+    const [lab] = labs;
+    const task = await begin(lab!, 0);
+    const { header, updates } = (await lab!.store.load("default", task.taskId))!;
+    const image = foldTask(header, updates);
+    const completed = statusUpdate(header, { state: TaskState.COMPLETED, timestamp: timestampFromDate(runtime.now()) });
+    const { payload } = completed.body;
+    if (payload.case === "statusUpdate") payload.value.metadata = { [COST_EXTENSION]: { cost: "3" } } as JsonObject;
+    const lost = await lab!.budgets.fullBillOf(image, [completed]);
+    lost!.cancel();
+    expect(overruns).toBe(0);
+    await end(lab!, task, TaskState.COMPLETED, "3");
+    expect(overruns).toBe(2_000_000);
+    expect(await windows()).toMatchObject([{ used: 1_000_000, overrun: 2_000_000 }]);
   });
 
   it("is refused at once where the budget never allows it, and asks nothing of others", async () => {
