@@ -46,8 +46,7 @@ export interface BudgetHoldsDeps {
   replicaId: () => string;
   /** Tells other replicas that they may find something that was not there, or are asked for something. */
   announce: () => void;
-  /** Told of each task that is refused, and of what tasks cost beyond what was to be had, in millionths. */
-  onRefused: () => void;
+  /** Told of what tasks cost beyond what was to be had, in millionths. */
   onOverrun: (micros: number) => void;
   runtime: Runtime;
   log: Logger;
@@ -243,10 +242,7 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
   async function obtain(need: Need): Promise<Slice> {
     const { rule, limit, limitKey } = need;
     const units = Math.max(1, need.units);
-    if (units > limit.units) {
-      deps.onRefused();
-      throw beyondBudget({ id: rule.id, unit: limit.unit, limit: limit.units }, need.units);
-    }
+    if (units > limit.units) throw beyondBudget({ id: rule.id, unit: limit.unit, limit: limit.units }, need.units);
     const slice = allotments.slice(limitKey, limit.units);
     if (!slice.take(units)) await wait(need, slice, units);
     if (need.units === 0) slice.giveBack(units);
@@ -286,7 +282,6 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
   }
 
   function refused({ units, endMs }: Need, use: WindowUse) {
-    deps.onRefused();
     const leftMs = Math.max(1, endMs - runtime.now().getTime());
     // What is reserved may be released any moment; what is used is gone until the next window.
     const retryMs = use.limit - use.used >= Math.max(1, units) ? 1_000 : leftMs;

@@ -93,6 +93,11 @@ const submit = (capabilityId: string, text: string, more: object = {}) =>
 const budget = async (budgetId: string, unit: BudgetUnit = BudgetUnit.MONEY) =>
   (await client.budgets.listBudgets({})).budgets.find((one) => one.budgetId === budgetId && one.unit === unit)!;
 
+const refusals = async () => {
+  const metrics = await (await fetch(`${app.httpUrl}/metrics`)).text();
+  return Number(/^signalbox_budget_refusals_total (\d+)$/m.exec(metrics)?.[1]);
+};
+
 describe("a budget", () => {
   test("refuses what is too much, says why, and takes back what a failed task held", async () => {
     expect(await budget("worker")).toMatchObject({ limit: "2.5", used: "0", reserved: "0", remaining: "2.5" });
@@ -101,6 +106,7 @@ describe("a budget", () => {
     expect(failed.a2aState).toBe(TaskState.FAILED);
     const waiting = await submit("work", "ask");
     expect(await budget("worker")).toMatchObject({ used: "1", reserved: "1", remaining: "0.5", agentId: "worker" });
+    const before = await refusals();
     await expect(submit("work", "complete")).rejects.toThrow(
       'Budget "worker" allows 2.5; 1 are used and 1 reserved by tasks that have not ended, so 1 more are too much.',
     );
@@ -111,6 +117,7 @@ describe("a budget", () => {
       reason: "BUDGET_EXCEEDED",
       retryAfterMs: 1000,
     });
+    expect(await refusals()).toBe(before + 2);
     await client.tasks.cancelTask({ taskId: waiting.taskId });
     expect(await budget("worker")).toMatchObject({ used: "1", reserved: "0" });
     await submit("work", "complete");
@@ -183,7 +190,9 @@ describe("a task on behalf of another", () => {
   });
 
   test("is refused what its parent does not hold", async () => {
+    const before = await refusals();
     expect(await said("dear")).toContain('has 2 of budget "all" left, and 3 are needed');
+    expect(await refusals()).toBe(before + 1);
   });
 
   test("is refused where its parent has ended, or is none", async () => {

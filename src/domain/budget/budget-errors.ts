@@ -86,6 +86,10 @@ export function parentExceeded(budgetId: string, parentTaskId: string, left: num
   });
 }
 
+/** Whether a task is refused for what it costs. */
+export const isBudgetExceeded = (error: unknown): boolean =>
+  error instanceof SignalboxError && error.reason === "BUDGET_EXCEEDED";
+
 /** The task on whose behalf another one is sent has ended. */
 export const parentEnded = (parentTaskId: string): SignalboxError =>
   unsupportedOperation(
