@@ -22,7 +22,7 @@ export interface BudgetBillsDeps {
   leftOf(limit: LimitKey, units: number): Promise<{ elsewhere: number; free: number }>;
   /** Resolves when there may be units where there were none. */
   room(): Promise<void>;
-  roomWithin(ms: number, room: Promise<void>): Promise<void>;
+  roomWithin(ms: number, room: Promise<void>, signal: AbortSignal): Promise<void>;
   replicaId: () => string;
   /** Told of what tasks cost beyond what was to be had, in millionths. */
   onOverrun: (micros: number) => void;
@@ -89,7 +89,7 @@ export function createBudgetBills(deps: BudgetBillsDeps): Pick<Budgets, "billOf"
   }
 
   /** Takes as much of what is needed as there is, here and at other replicas. */
-  async function takeMost(limit: LimitKey, units: number): Promise<Taken> {
+  async function takeMost(limit: LimitKey, units: number, signal: AbortSignal): Promise<Taken> {
     const slice = sliceOf(limit);
     const until = runtime.elapsedMs() + WAIT_MS;
     try {
@@ -98,9 +98,9 @@ export function createBudgetBills(deps: BudgetBillsDeps): Pick<Budgets, "billOf"
         if (await slice.ask(units)) return { slice, extra: units };
         const { elsewhere, free } = await deps.leftOf(limit, slice.limit);
         const leftMs = until - runtime.elapsedMs();
-        if ((elsewhere === 0 && free <= slice.idle) || leftMs <= 0) break;
+        if ((elsewhere === 0 && free <= slice.idle) || leftMs <= 0 || signal.aborted) break;
         slice.hope();
-        if (asked > 0) await deps.roomWithin(leftMs, room);
+        if (asked > 0) await deps.roomWithin(leftMs, room, signal);
       }
     } catch (err) {
       log.debug({ err }, "what a task cost beyond what it held could not be had of the database");
@@ -124,16 +124,18 @@ export function createBudgetBills(deps: BudgetBillsDeps): Pick<Budgets, "billOf"
       return said !== undefined && "micros" in said && beyondHolds(header, said.micros).length > 0;
     },
 
-    async fullBillOf(image, updates) {
+    async fullBillOf(image, updates, signal) {
       const micros = reportedCost(image, updates);
       if (micros === undefined) return undefined;
       const { header } = image;
       const { workspaceId } = header;
-      const taken = new Map<string, Taken>();
-      for (const { key, units } of beyondHolds(header, micros)) {
-        taken.set(key, await takeMost({ workspaceId, key }, units));
-      }
-      return bill(header, micros, ({ key }) => taken.get(key)!);
+      const taken = await Promise.all(
+        beyondHolds(header, micros).map(
+          async ({ key, units }) => [key, await takeMost({ workspaceId, key }, units, signal)] as const,
+        ),
+      );
+      const takenOf = new Map(taken);
+      return bill(header, micros, ({ key }) => takenOf.get(key)!);
     },
   };
 }

@@ -74,6 +74,13 @@ interface Need {
   readonly units: number;
 }
 
+/** How long it is waited for what other replicas do not need, of all windows together. */
+interface Patience {
+  /** By the clock that counts milliseconds. */
+  readonly until: number;
+  readonly signal: AbortSignal;
+}
+
 /** A task of which nobody knows whether it is stored. */
 interface Doubt {
   readonly workspaceId: string;
@@ -132,9 +139,11 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
     log,
   });
 
-  async function roomWithin(ms: number, room: Promise<void>): Promise<void> {
+  /** Waits until there may be room, and no longer than it may. */
+  async function roomWithin(ms: number, room: Promise<void>, signal: AbortSignal): Promise<void> {
     const over = new AbortController();
-    await Promise.race([room, runtime.wait(ms, over.signal).catch(() => {})]).finally(() => over.abort());
+    const time = runtime.wait(ms, AbortSignal.any([over.signal, signal])).catch(() => {});
+    await Promise.race([room, time]).finally(() => over.abort());
   }
 
   function indexOf(workspaceId: string): BudgetIndex | undefined {
@@ -187,6 +196,7 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
       for (const { slice, units } of taken.splice(0)) slice.giveBack(units);
     };
     const holds: BudgetHold[] = [];
+    const patience = { until: runtime.elapsedMs() + WAIT_MS, signal: spending.context.signal };
     try {
       for (const need of needsOf(rules, spender, spending)) {
         const { rule, limit, units } = need;
@@ -194,7 +204,7 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
         if (held && Math.max(1, units) > held.units)
           throw parentExceeded(rule.id, spending.parent!.taskId, held.units, units);
         if (held && units > 0) drawn.add(held.key);
-        else if (!held) taken.push({ slice: await obtain(need), units });
+        else if (!held) taken.push({ slice: await obtain(need, patience), units });
         holds.push({
           key: held?.key ?? need.limitKey.key,
           unit: limit.unit,
@@ -239,22 +249,22 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
    * Takes what is needed. Throws BUDGET_EXCEEDED where there is not so much. Of a task whose cost nobody knows yet nothing is held, but
    * there must be something left to charge it to.
    */
-  async function obtain(need: Need): Promise<Slice> {
+  async function obtain(need: Need, patience: Patience): Promise<Slice> {
     const { rule, limit, limitKey } = need;
     const units = Math.max(1, need.units);
     if (units > limit.units) throw beyondBudget({ id: rule.id, unit: limit.unit, limit: limit.units }, need.units);
     const slice = allotments.slice(limitKey, limit.units);
-    if (!slice.take(units)) await wait(need, slice, units);
+    if (!slice.take(units)) await wait(need, slice, units, patience);
     if (need.units === 0) slice.giveBack(units);
     return slice;
   }
 
   /** The same where it cannot be taken at once. */
-  async function wait(need: Need, slice: Slice, units: number): Promise<void> {
+  async function wait(need: Need, slice: Slice, units: number, { until, signal }: Patience): Promise<void> {
     const last = known.get(nameOf(need.limitKey));
     if (slice.isExhausted && last && runtime.elapsedMs() - last.atMs < KNOWN_MS) throw refused(need, last.use);
-    const until = runtime.elapsedMs() + WAIT_MS;
     for (let asked = 0; ; asked++) {
+      signal.throwIfAborted();
       const { promise: room } = waiters;
       if (await slice.ask(units)) return;
       const { use, elsewhere } = await useOf(need);
@@ -263,7 +273,7 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
       // Tasks may have given back since the database was asked. What other replicas do not need they give back, now that they
       // hear that it is wanted.
       slice.hope();
-      if (asked > 0) await roomWithin(leftMs, room);
+      if (asked > 0) await roomWithin(leftMs, room, signal);
     }
   }
 

@@ -42,7 +42,7 @@ export interface Budgets {
    * Reserves what a task may cost, of every budget that it falls under. Undefined where none is concerned.
    *
    * @throws SignalboxError BUDGET_EXCEEDED, with the limit, its use and the time of its reset. DATABASE_UNAVAILABLE where more would
-   * have to be asked for.
+   * have to be asked for. What the call's signal says when it ends the wait for other replicas.
    */
   reserve(spending: Spending): Promise<Reservation | undefined> | undefined;
   /**
@@ -52,8 +52,11 @@ export interface Budgets {
   billOf(image: TaskImage, updates: readonly NewUpdate[]): Bill | undefined;
   /** Whether a task that ends by these rows has cost more than it held: then it is `fullBillOf` that says what. */
   isOverspent(image: TaskImage, updates: readonly NewUpdate[]): boolean;
-  /** The same as `billOf`, with what the database and other replicas have left. Takes a moment, and never rejects. */
-  fullBillOf(image: TaskImage, updates: readonly NewUpdate[]): Promise<Bill | undefined>;
+  /**
+   * The same as `billOf`, with what the database and other replicas have left. Takes a moment, which `signal` ends, and never
+   * rejects.
+   */
+  fullBillOf(image: TaskImage, updates: readonly NewUpdate[], signal: AbortSignal): Promise<Bill | undefined>;
   /** The end of a task that held of budgets is stored: what it did not use may be asked for. */
   settled(task: TaskHeader): void;
 }

@@ -103,10 +103,10 @@ export class AppendDraft {
   }
 
   /** To be waited for before that: what the task has cost beyond what it held is looked for. Undefined where there is nothing to wait for. */
-  prepareBill(image: TaskImage, budgets: Billing | undefined): Promise<void> | undefined {
+  prepareBill(image: TaskImage, budgets: Billing | undefined, signal: AbortSignal): Promise<void> | undefined {
     if (!image.header.holds || this.#bill || !isFinal(this.#state)) return undefined;
     if (!budgets?.isOverspent(image, this.#said())) return undefined;
-    return budgets.fullBillOf(image, this.#said()).then((bill) => {
+    return budgets.fullBillOf(image, this.#said(), signal).then((bill) => {
       this.#bill = bill;
     });
   }

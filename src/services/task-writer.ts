@@ -175,7 +175,7 @@ class LogWriter implements TaskWriter {
         draft ??= new AppendDraft(this.image, head);
         if (draft.updates.length === 0 && !this.#learns(draft.options)) return settle(draft.works, "stored");
         const takes = this.#takes(draft);
-        const billing = draft.prepareBill(this.image, this.#deps.budgets);
+        const billing = draft.prepareBill(this.image, this.#deps.budgets, signal);
         if (billing) await billing;
         let news: readonly TaskUpdate[] | undefined;
         try {

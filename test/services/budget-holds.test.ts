@@ -24,6 +24,7 @@ import { emptyTables, raw } from "../store/tables.ts";
 
 const message = create(MessageSchema, { messageId: "1", role: Role.USER });
 const HOUR_MS = 3_600_000;
+const never = new AbortController().signal;
 
 interface Lab {
   id: string;
@@ -44,13 +45,16 @@ describeOnStore("what tasks may cost", (context) => {
   let labs: Lab[] = [];
   let overruns = 0;
 
-  const runtime = { ...real, now: () => new Date(nowMs) };
+  /** Where it is set, time stands still for those who wait, and only an abort ends that. */
+  let stillMs: number | undefined;
+
+  const runtime = { ...real, now: () => new Date(nowMs), elapsedMs: () => stillMs ?? real.elapsedMs() };
 
   beforeEach(async () => {
     await emptyTables(context.db);
     await raw(context.db, "truncate budget_slices, budget_reservations, budget_settlements");
     nowMs = Date.parse("2026-01-01T10:00:00Z");
-    [labs, overruns] = [[], 0];
+    [labs, overruns, stillMs] = [[], 0, undefined];
     // With PGlite there is one process.
     for (let i = 0; i < (context.backend === "pglite" ? 1 : 2); i++) labs.push(await start());
   });
@@ -96,9 +100,12 @@ describeOnStore("what tasks may cost", (context) => {
 
   const spendingOf = (
     cost: number,
-    more: { maxCost?: number; parent?: DelegatingTask | undefined; principal?: string },
+    more: { maxCost?: number; parent?: DelegatingTask | undefined; principal?: string; signal?: AbortSignal },
   ) => ({
-    context: { workspaceId: "default", principal: { id: more.principal ?? "anonymous" } } as never,
+    context: {
+      ...{ workspaceId: "default", principal: { id: more.principal ?? "anonymous" } },
+      signal: more.signal ?? never,
+    } as never,
     route: {
       agent: { agentId: "agent" },
       capability: { capabilityId: "work", costMicros: cost },
@@ -139,7 +146,9 @@ describeOnStore("what tasks may cost", (context) => {
       update.body.payload.value.metadata = { [COST_EXTENSION]: { cost } } as JsonObject;
     }
     const isOverspent = lab.budgets.isOverspent(image, [update]);
-    const bill = isOverspent ? await lab.budgets.fullBillOf(image, [update]) : lab.budgets.billOf(image, [update]);
+    const bill = isOverspent
+      ? await lab.budgets.fullBillOf(image, [update], never)
+      : lab.budgets.billOf(image, [update]);
     const { seq, header } = image;
     const append = {
       workspaceId: "default",
@@ -255,12 +264,46 @@ describeOnStore("what tasks may cost", (context) => {
     const completed = statusUpdate(header, { state: TaskState.COMPLETED, timestamp: timestampFromDate(runtime.now()) });
     const { payload } = completed.body;
     if (payload.case === "statusUpdate") payload.value.metadata = { [COST_EXTENSION]: { cost: "3" } } as JsonObject;
-    const lost = await lab!.budgets.fullBillOf(image, [completed]);
+    const lost = await lab!.budgets.fullBillOf(image, [completed], never);
     lost!.cancel();
     expect(overruns).toBe(0);
     await end(lab!, task, TaskState.COMPLETED, "3");
     expect(overruns).toBe(2_000_000);
     expect(await windows()).toMatchObject([{ used: 1_000_000, overrun: 2_000_000 }]);
+  });
+
+  it("is waited for no longer than the call, or the writer, lets it", async () => {
+    rules = rulesOf([{ id: "day", daily_limit: 10, monthly_limit: 10 }]);
+    const [lab] = labs;
+    const task = await begin(lab!, 0);
+    const { header, updates } = (await lab!.store.load("default", task.taskId))!;
+    await lab!.budgets.stop();
+    // What is left is with a replica that does not hear.
+    const repository = createBudgetRepository(context.db, (limit) => new Date(lab!.budgets.endOf(limit)));
+    const keys = (await windows()).map(({ key }) => ({ workspaceId: "default", key }));
+    const ask = { limit: 10_000_000, held: 0, keep: 10_000_000, need: 10_000_000 };
+    await repository.settle(
+      await registerReplica(context.db),
+      keys.map((key) => ({ ...key, ...ask })),
+    );
+    labs.push(await start());
+    const other = labs.at(-1)!;
+    stillMs = real.elapsedMs();
+    const stop = new AbortController();
+    const begun = begin(other, 1_000_000, { signal: stop.signal });
+    const completed = statusUpdate(header, { state: TaskState.COMPLETED, timestamp: timestampFromDate(runtime.now()) });
+    const { payload } = completed.body;
+    if (payload.case === "statusUpdate") payload.value.metadata = { [COST_EXTENSION]: { cost: "3" } } as JsonObject;
+    const billed = other.budgets.fullBillOf(foldTask(header, updates), [completed], stop.signal);
+    const wanted = async () => (await raw(context.db, "select from budget_slices where wanted > 0")).length;
+    // Of both windows at once.
+    await expect.poll(wanted, { timeout: 10_000 }).toBe(2);
+    stop.abort(new Error("the caller has gone"));
+    await expect(begun).rejects.toThrow("the caller has gone");
+    expect((await billed)!.beyond.map(({ extra, overrun }) => [extra, overrun])).toEqual([
+      [0, 3_000_000],
+      [0, 3_000_000],
+    ]);
   });
 
   it("is refused at once where the budget never allows it, and asks nothing of others", async () => {

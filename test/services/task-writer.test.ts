@@ -198,7 +198,7 @@ describeOnStore("the writer of a task", (context) => {
         const { header, writer, stored } = await begun(createUpdateHub(), [...faults], {
           billOf,
           isOverspent: () => isOverspent,
-          fullBillOf: async (...said) => billOf(...said),
+          fullBillOf: async (image, updates) => billOf(image, updates),
           settled() {},
         });
         const ends = [TaskState.COMPLETED, TaskState.CANCELED].map((state) => status(header, state));
