@@ -168,6 +168,29 @@ describeEachBackend("budgets", (context) => {
     ]);
   });
 
+  it("of dead replicas shrink a few at a time, and all of them in turn", async () => {
+    const few = createBudgetRepository(context.db, () => END, 1);
+    const keys = ["a", "b", "c"].map((name) => `${KEY}/agent:${name}`);
+    const given = { limit: 100, held: 0, keep: 0, need: 50, returned: 0 };
+    await budgets.settle(
+      replicas[0]!,
+      keys.map((key) => ({ workspaceId: "default", key, ...given })),
+    );
+    // Of each a task holds something, so that none is ever done.
+    const tasks = await Promise.all(keys.map((key) => begin([hold(10, { key })])));
+    await createLeaseRepository(context.db).release(replicas[0]!);
+    for (let i = 0; i < 6; i++) await few.sweep(0);
+    const slices = "select limit_key, granted::int as granted, state from budget_slices order by limit_key";
+    expect(await raw(context.db, slices)).toEqual(keys.map((key) => ({ limit_key: key, granted: 10, state: 1 })));
+    // What is at the end of the line is not starved by what is before it.
+    await appendBatch(context.db, replicas[1]!, [{ ...ending(tasks[2]!, TaskState.FAILED), take: true }]);
+    for (let i = 0; i < 3; i++) await few.sweep(0);
+    expect((await raw(context.db, slices)).at(-1)).toEqual({ limit_key: keys[2], granted: 0, state: 2 });
+    await raw(context.db, "delete from replicas where died_at is not null");
+    await few.sweep(0);
+    expect(await raw(context.db, "select replica_id from budget_slices where state = 2")).toEqual([{ replica_id: "" }]);
+  });
+
   it("that a replica took before it joined anew are neither held nor charged, and its other tasks go on", async () => {
     const [before, now] = replicas;
     let id = before!;
