@@ -29,6 +29,8 @@ const MAX_PAGE = 1_000;
 const MOST_LOOKED_AT = 10_000;
 /** Windows that a page of metrics shows at most. */
 const MOST_GAUGES = 200;
+/** So long the gauges of one look are shown, in milliseconds. */
+const GAUGES_MS = 5_000;
 /** Before and after all keys. */
 const FIRST_KEY = "";
 const LAST_KEY = "\u007f";
@@ -36,7 +38,7 @@ const LAST_KEY = "\u007f";
 export interface BudgetUsage {
   list(context: RequestContext, request: ListBudgetsRequest): Promise<ListBudgetsResponse>;
   usage(context: RequestContext, request: ListBudgetUsageRequest): Promise<ListBudgetUsageResponse>;
-  /** Open windows of all workspaces, the fullest first; a bounded number of them. */
+  /** Open windows of all workspaces, the fullest first; a bounded number of them, as they were a few seconds ago at most. */
   gauges(): Promise<BudgetGauge[]>;
 }
 
@@ -80,6 +82,17 @@ export function createBudgetUsage({ reads, load, indexOf, runtime }: BudgetUsage
     const rule = key && index.byId.get(key.budgetId);
     const limit = rule?.limits.find(({ period, unit }) => period === key?.period && unit === key.unit);
     return key && rule && limit && budgetView(key, rule, { ...usage, limit: limit.units });
+  }
+
+  let gauges: BudgetGauge[] = [];
+  let lookedMs = Number.NEGATIVE_INFINITY;
+  let looking: Promise<BudgetGauge[]> | undefined;
+
+  async function readGauges(): Promise<BudgetGauge[]> {
+    const found = await reads.fullest(runtime.now(), MOST_GAUGES);
+    lookedMs = runtime.elapsedMs();
+    gauges = found.flatMap(gaugeOf);
+    return gauges;
   }
 
   return {
@@ -140,19 +153,26 @@ export function createBudgetUsage({ reads, load, indexOf, runtime }: BudgetUsage
       });
     },
 
-    async gauges() {
-      const found = await reads.fullest(runtime.now(), MOST_GAUGES);
-      return found.flatMap(({ workspaceId, key, limit, used, reserved }) => {
-        const parsed = parseBudgetKey(key);
-        if (!parsed) return [];
-        const { budgetId, period, unit, agentId, capabilityId, principalId } = parsed;
-        const share = [agentId, capabilityId, principalId].filter((part) => part !== undefined).join(" ");
-        const amount = (units: number) => (unit === "MONEY" ? units / 1e6 : units);
-        const amounts = { limit: amount(limit), used: amount(used), reserved: amount(reserved) };
-        return [{ workspaceId, budgetId, period, unit, share, ...amounts }];
+    gauges() {
+      // However many ask, and however long it takes, one statement is under way.
+      if (looking) return looking;
+      if (runtime.elapsedMs() - lookedMs < GAUGES_MS) return Promise.resolve(gauges);
+      looking = readGauges().finally(() => {
+        looking = undefined;
       });
+      return looking;
     },
   };
+}
+
+function gaugeOf({ workspaceId, key, limit, used, reserved }: WindowUsage & { workspaceId: string }): BudgetGauge[] {
+  const parsed = parseBudgetKey(key);
+  if (!parsed) return [];
+  const { budgetId, period, unit, agentId, capabilityId, principalId } = parsed;
+  const share = [agentId, capabilityId, principalId].filter((part) => part !== undefined).join(" ");
+  const amount = (units: number) => (unit === "MONEY" ? units / 1e6 : units);
+  const amounts = { limit: amount(limit), used: amount(used), reserved: amount(reserved) };
+  return [{ workspaceId, budgetId, period, unit, share, ...amounts }];
 }
 
 function budgetView(key: BudgetKey, rule: BudgetRule | undefined, usage: WindowUsage): Budget {

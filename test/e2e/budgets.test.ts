@@ -161,10 +161,13 @@ describe("a budget", () => {
     );
     expect(await signalbox("budgets", "usage", "other")).toMatchObject({ code: 1 });
     expect(await signalbox("budgets", "usage", "worker", "--limit", "0")).toMatchObject({ code: 2 });
-    const metrics = await (await fetch(`${app.httpUrl}/metrics`)).text();
+    const read = async () => (await fetch(`${app.httpUrl}/metrics`)).text();
     const labels = 'workspace="default",budget="worker",period="DAILY",unit="MONEY",share=""';
+    // As they were a few seconds ago.
+    await expect.poll(read, { timeout: 10_000, interval: 100 }).toContain(`signalbox_budget_used{${labels}} 2
+`);
+    const metrics = await read();
     expect(metrics).toContain(`signalbox_budget_limit{${labels}} 2.5`);
-    expect(metrics).toContain(`signalbox_budget_used{${labels}} 2`);
     expect(metrics).toContain(`signalbox_budget_used_ratio{${labels}} 0.8`);
     expect(metrics).toMatch(/signalbox_budget_refusals_total [1-9]/);
   });

@@ -191,6 +191,25 @@ describeEachBackend("budgets", (context) => {
     expect(await raw(context.db, "select replica_id from budget_slices where state = 2")).toEqual([{ replica_id: "" }]);
   });
 
+  it("that are the fullest are told with what is used of them, not with what is shared out", async () => {
+    const given = { limit: 100, held: 0, keep: 0, returned: 0 };
+    const needs = { a: 90, b: 50, c: 70 };
+    await budgets.settle(
+      replicas[0]!,
+      Object.entries(needs).map(([name, need]) => ({
+        ...{ workspaceId: "default", key: `${KEY}/agent:${name}` },
+        ...{ ...given, need },
+      })),
+    );
+    await begin([hold(10, { key: `${KEY}/agent:a` }), hold(60, { key: `${KEY}/agent:c` })]);
+    const fullest = await reads.fullest(new Date(END.getTime() - 1), 2);
+    expect(fullest.map(({ key, reserved }) => [key, reserved])).toEqual([
+      [`${KEY}/agent:c`, 60],
+      [`${KEY}/agent:a`, 10],
+    ]);
+    expect(await reads.fullest(END, 2)).toEqual([]);
+  });
+
   it("that a replica took before it joined anew are neither held nor charged, and its other tasks go on", async () => {
     const [before, now] = replicas;
     let id = before!;
