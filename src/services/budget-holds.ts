@@ -13,7 +13,7 @@ import {
 import { type BudgetIndex, createBudgetIndex } from "../domain/budget/budget-index.ts";
 import { budgetKey, lineOf, parseBudgetKey, type Spender, shareOf } from "../domain/budget/budget-key.ts";
 import type { BudgetLimit, BudgetRule } from "../domain/budget/budget-rule.ts";
-import { WindowClock, windowAt } from "../domain/budget/budget-window.ts";
+import { WindowClock, WindowEnds } from "../domain/budget/budget-window.ts";
 import type { BudgetHold, DelegatingTask } from "../domain/budget/hold.ts";
 import type { LimitKey } from "../store/allotment-repository.ts";
 import type { BudgetRepository } from "../store/budget-repository.ts";
@@ -92,6 +92,7 @@ interface Doubt {
 export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
   const { repository, reads, runtime, log, replicaId } = deps;
   const clock = new WindowClock();
+  const ends = new WindowEnds();
   const indexes = new Map<string, { rules: readonly BudgetRule[]; index: BudgetIndex }>();
   const known = new Map<string, { use: WindowUse; atMs: number }>();
   let doubts: Doubt[] = [];
@@ -167,7 +168,7 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
     const parsed = parseBudgetKey(key);
     if (!parsed) return 0;
     const rule = indexOf(workspaceId)?.byId.get(parsed.budgetId);
-    return windowAt(parsed.period, rule?.timeZone ?? "UTC", parsed.startMs).endMs;
+    return ends.of(parsed.period, rule?.timeZone ?? "UTC", parsed.startMs);
   }
 
   // --- what a task needs

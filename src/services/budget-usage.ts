@@ -17,7 +17,7 @@ import { unitsText } from "../domain/budget/budget-errors.ts";
 import type { BudgetIndex } from "../domain/budget/budget-index.ts";
 import { type BudgetKey, budgetKey, keysOf, parseBudgetKey } from "../domain/budget/budget-key.ts";
 import type { BudgetPeriod, BudgetRule } from "../domain/budget/budget-rule.ts";
-import { windowAt } from "../domain/budget/budget-window.ts";
+import { WindowClock } from "../domain/budget/budget-window.ts";
 import { clip, invalidArgument, SignalboxError } from "../domain/errors.ts";
 import type { BudgetUsageReads, WindowUsage } from "../store/budget-usage-reads.ts";
 import type { RequestContext } from "./request-context.ts";
@@ -66,10 +66,11 @@ export interface BudgetUsageDeps {
 export function createBudgetUsage({ reads, load, indexOf, runtime }: BudgetUsageDeps): BudgetUsage {
   /** The open windows of budgets that all share: they are there before anything is used. */
   function sharedWindows(index: BudgetIndex, now: Date): WindowUsage[] {
+    const clock = new WindowClock();
     const rules = [...index.byId.values()].filter((rule) => !isForEach(rule));
     return rules.flatMap((rule) =>
       rule.limits.map(({ period, unit, units }) => {
-        const { startMs, endMs } = windowAt(period, rule.timeZone, now.getTime());
+        const { startMs, endMs } = clock.at(period, rule.timeZone, now.getTime());
         const key = budgetKey(rule.id, startMs, period, unit, "");
         return { key, limit: units, used: 0, reserved: 0, overrun: 0, endsAt: new Date(endMs) };
       }),
