@@ -13,12 +13,14 @@ import {
   listTasks,
   loadBatch,
   mapTaskIds,
+  readHeader,
   readUpdates,
   type StoredTask,
   type TaskCursor,
   type TaskFilter,
   type TaskKey,
   type TaskNumber,
+  type TaskStanding,
   type UpdatesPage,
 } from "./task-reads.ts";
 
@@ -39,6 +41,8 @@ export interface TaskStore {
   append(append: Append | (() => Append)): Promise<Appended | undefined>;
   /** A task with its whole log. */
   load(workspaceId: string, taskId: string): Promise<StoredTask | undefined>;
+  /** The same without its log, and the state that it is in. */
+  header(workspaceId: string, taskId: string): Promise<TaskStanding | undefined>;
   /** At most `limit` rows of a task's log after number `after`, and about 4 MiB of them. */
   readUpdates(workspaceId: string, taskId: string, after: number, limit: number): Promise<UpdatesPage>;
   /** How far the logs of these tasks have come; a task that there is not is left out. */
@@ -118,6 +122,7 @@ export function createTaskStore(
     submit: (task) => submits.submit(task),
     append: (append) => appends.submit(append),
     load: (workspaceId, taskId) => loads.submit({ workspaceId, taskId }),
+    header: (workspaceId, taskId) => readHeader(db, { workspaceId, taskId }),
     readUpdates: (workspaceId, taskId, after, limit) => readUpdates(db, { workspaceId, taskId }, after, limit),
     lastNumbers: (keys) => lastNumbers(db, keys),
     list: (workspaceId, filter, page) => listTasks(db, workspaceId, filter, page),
