@@ -138,10 +138,11 @@ export class LimitSlice implements Slice {
   }
 
   /**
-   * Settles what is to be settled, and gives back what others want, if they may, or what was idle for long when `hasSurplus` asks
-   * for that.
+   * Settles what is to be settled, and gives back what others want, or what was idle for long when `hasSurplus` asks for that.
+   * `isWanted`: whether others do; undefined where nobody knows. Where they do, units may have come back past it of which it has not
+   * heard: it asks.
    */
-  async lookAfter(limit: number | undefined, hasSurplus: boolean, mayBeWanted = true): Promise<void> {
+  async lookAfter(limit: number | undefined, hasSurplus: boolean, isWanted?: boolean): Promise<void> {
     const { idle } = this;
     if (limit === undefined) this.#surplus = this.granted;
     else this.setLimit(limit);
@@ -152,7 +153,7 @@ export class LimitSlice implements Slice {
     const wantsNoMore = this.#wanted > 0 && !this.#wasRefused;
     this.#isExhausted = this.#wasRefused = false;
     const isAmiss = this.#isOver || this.#isInDoubt || this.held > this.granted;
-    const gives = idle > 0 && (mayBeWanted || this.#surplus > 0);
+    const gives = (idle > 0 && (isWanted !== false || this.#surplus > 0)) || (this.held > 0 && isWanted === true);
     if (gives || wantsNoMore || isAmiss) await this.#settle();
   }
 
