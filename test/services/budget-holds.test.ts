@@ -7,7 +7,7 @@ import { MessageSchema, Role, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate, statusUpdate } from "../../src/domain/agent-report.ts";
 import { parseBudgetKey } from "../../src/domain/budget/budget-key.ts";
 import { type BudgetRule, budgetRulesIn } from "../../src/domain/budget/budget-rule.ts";
-import type { DelegatingTask } from "../../src/domain/budget/hold.ts";
+import { beyondHold, chargeOf, type DelegatingTask, type TaskOutcome } from "../../src/domain/budget/hold.ts";
 import { COST_EXTENSION } from "../../src/domain/cost-extension.ts";
 import { foldTask, type NewUpdate } from "../../src/domain/task-log.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
@@ -306,6 +306,16 @@ describeOnStore("what tasks may cost", (context) => {
     ]);
   });
 
+  it("is free for all when a task gives it back, also where its server has nothing more to do", async () => {
+    rules = rulesOf([{ id: "day", daily_limit: 10 }]);
+    const [here, there = here] = labs;
+    for (const by of [here, there]) {
+      const task = await begin(here!, 10_000_000);
+      await end(by!, task, TaskState.FAILED);
+      await end(there!, await begin(there!, 10_000_000), TaskState.FAILED);
+    }
+  });
+
   it("is refused at once where the budget never allows it, and asks nothing of others", async () => {
     rules = rulesOf([{ id: "day", daily_limit: 10 }]);
     const [here, there = here] = labs;
@@ -428,10 +438,17 @@ describeOnStore("what tasks may cost", (context) => {
           ]);
         };
         let most = 100;
+        let limitNow = most;
         setLimit(most);
+        overruns = 0;
         nowMs += 48 * HOUR_MS;
         for (let i = 0; i < (context.backend === "pglite" ? 1 : 2); i++) labs.push(await start());
         const open: Begun[] = [];
+        const ended: { task: Begun; outcome: TaskOutcome }[] = [];
+        const finish = async (lab: Lab, task: Begun, state: TaskState, micros?: number) => {
+          await end(lab, task, state, micros === undefined ? undefined : (micros / 1e6).toFixed(6));
+          ended.push({ task, outcome: { completed: state === TaskState.COMPLETED, costMicros: micros } });
+        };
         const labOf = (who: number) => labs[who % labs.length]!;
         const taken = (which: number) => (open.length === 0 ? undefined : open.splice(which % open.length, 1)[0]!);
 
@@ -444,8 +461,7 @@ describeOnStore("what tasks may cost", (context) => {
             open.push(await begin(labOf(one.who), one.cost, { principal: one.principal }));
           } else if (one.do === "end") {
             const task = taken(one.which);
-            const cost = one.cost === undefined ? undefined : (one.cost / 1e6).toFixed(6);
-            if (task) await end(labOf(one.who), task, one.state, cost);
+            if (task) await finish(labOf(one.who), task, one.state, one.cost);
           } else if (one.do === "delegate") {
             const parent = open[one.which % Math.max(1, open.length)];
             if (!parent) return;
@@ -457,8 +473,9 @@ describeOnStore("what tasks may cost", (context) => {
             labs[at] = await start();
             await crash(dead);
           } else if (one.do === "limit") {
-            most = Math.max(most, one.limit);
-            setLimit(one.limit);
+            limitNow = one.limit;
+            most = Math.max(most, limitNow);
+            setLimit(limitNow);
           } else nowMs += HOUR_MS;
         }
         const check = async () => {
@@ -468,6 +485,39 @@ describeOnStore("what tasks may cost", (context) => {
             expect(used + reserved, key).toBeLessThanOrEqual(limit);
             expect(Math.min(used, reserved)).toBeGreaterThanOrEqual(0);
           }
+        };
+        /** What fits is accepted, by whomever it is asked for, wherever what is left of the budgets is. */
+        const checkRoom = async () => {
+          // Of those that have died it is free when that is known.
+          await createBudgetRepository(context.db, () => new Date(nowMs)).sweep(0);
+          const full = (await windows()).filter(({ key, endsAt, used, reserved }) => {
+            const { unit, budgetId, principalId = "a" } = parseBudgetKey(key)!;
+            const limit = unit === "TASKS" ? Math.ceil(limitNow / 8) : budgetId === "own" ? 2 * limitNow : limitNow;
+            return endsAt.getTime() > nowMs && principalId === "a" && used + reserved + 1 > limit;
+          });
+          if (full.length > 0) return;
+          for (const lab of labs) {
+            const one = async () => {
+              const task = await begin(lab, 1, { principal: "a" });
+              await finish(lab, task, TaskState.FAILED);
+              return "accepted";
+            };
+            // What was found out a moment ago holds for a second.
+            await expect.poll(() => one().catch((error) => error.reason), { timeout: 10_000 }).toBe("accepted");
+          }
+        };
+        /** What is used, or was not to be had, is what was declared and reported. */
+        const checkCosts = async () => {
+          const costs = new Map<string, number>();
+          for (const { task, outcome } of ended) {
+            for (const hold of (await labs[0]!.store.load("default", task.taskId))!.header.holds ?? []) {
+              const cost = chargeOf(hold, outcome) + beyondHold(hold, outcome);
+              costs.set(hold.key, (costs.get(hold.key) ?? 0) + cost);
+            }
+          }
+          const found = await windows();
+          for (const { key, used, overrun } of found) expect(used + overrun, key).toBe(costs.get(key) ?? 0);
+          expect(found.reduce((sum, { overrun }) => sum + overrun, 0)).toBe(overruns);
         };
         for (const round of rounds) {
           const alone = round.filter((one) => one.do === "crash");
@@ -481,8 +531,10 @@ describeOnStore("what tasks may cost", (context) => {
               .map((one) => perform(one).catch(refusal)),
           ]);
           await check();
+          await checkRoom();
         }
-        for (const task of open.splice(0)) await end(labs[0]!, task, TaskState.FAILED);
+        for (const task of open.splice(0)) await finish(labs[0]!, task, TaskState.FAILED);
+        await checkCosts();
         for (const lab of labs.splice(0)) await crash(lab);
         await check();
         // All is used or free: whoever comes next gets whatever is not used.
