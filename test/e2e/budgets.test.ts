@@ -153,7 +153,7 @@ describe("a budget", () => {
   test("is shown by the command line and in metrics", async () => {
     const { out } = await signalbox("budgets", "list", "--agent", "worker");
     expect(out).toMatch(
-      /^BUDGET +FOR +WINDOW +LIMIT +USED +RESERVED +LEFT +RESET\nworker +agent worker +daily money +2\.5 +2 +0 +0\.5 +\d{4}-/,
+      /^BUDGET +FOR +WINDOW +LIMIT +USED +RESERVED +LEFT +OVERRUN +RESET\nworker +agent worker +daily money +2\.5 +2 +0 +0\.5 +- +\d{4}-\d\d-\d\d 00:00 UTC\n/,
     );
     expect(JSON.parse((await signalbox("budgets", "list", "--json")).out).budgets).toHaveLength(6);
     expect((await signalbox("budgets", "usage", "worker")).out).toMatch(
@@ -257,4 +257,14 @@ test("a cost that its client allows is held of those who declare none", async ()
   };
   await expect(client.a2a.sendMessage({ message, metadata })).rejects.toThrow('Budget "worker" allows 2.5');
   await submit("free", "complete");
+});
+
+test("what is used up is to be tried again when it is reset, as it is listed", async () => {
+  const capability = { capabilityId: "gone", costPerTask: "0.5" };
+  await client.registry.addCapability({ agentId: "worker", capability });
+  await submit("gone", "complete");
+  const { err } = await signalbox("send", "--capability", "gone", "complete");
+  const { out } = await signalbox("budgets", "list", "--agent", "worker");
+  const reset = /(\S+ \S+ UTC)\n/.exec(out)![1]!;
+  expect(err).toMatch(new RegExp(`\n {2}Try again in \\d+(m|h), at ${reset}\\.\n`));
 });

@@ -548,7 +548,7 @@ describeOnStore("what tasks may cost", (context) => {
           expect(slice!.granted, key).toBe(1000 - used);
         }
       }),
-      { numRuns: context.backend === "pglite" ? 2 : 6 },
+      { numRuns: context.backend === "pglite" ? 2 : 6, endOnFailure: true },
     );
   });
 });
