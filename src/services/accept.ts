@@ -17,7 +17,7 @@ import type { TaskStore } from "../store/task-store.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
 import { endpointOf } from "./another-agent.ts";
 import type { Approvals } from "./approvals/approvals.ts";
-import type { Budgets } from "./budgets.ts";
+import type { Budgets } from "./budget-port.ts";
 import type { Delegations } from "./delegations.ts";
 import { messageToEnded } from "./dispatch-errors.ts";
 import type { Dispatcher } from "./dispatcher.ts";

@@ -8,7 +8,7 @@ import { costSaid } from "../domain/cost-extension.ts";
 import { decimalOf } from "../domain/money.ts";
 import type { NewUpdate, TaskHeader, TaskImage } from "../domain/task-log.ts";
 import type { LimitKey } from "../store/allotment-repository.ts";
-import type { Bill, Budgets } from "./budgets.ts";
+import type { Bill, Budgets } from "./budget-port.ts";
 import type { Slice } from "./limit-slice.ts";
 import type { Runtime } from "./runtime.ts";
 

@@ -3,16 +3,10 @@
  * there is not, the database is asked for more, and other replicas for what they do not need.
  */
 import type { Logger } from "pino";
-import {
-  beyondBudget,
-  budgetExceeded,
-  isFree,
-  parentExceeded,
-  type WindowUse,
-} from "../domain/budget/budget-errors.ts";
+import { parentExceeded } from "../domain/budget/budget-errors.ts";
 import { type BudgetIndex, createBudgetIndex } from "../domain/budget/budget-index.ts";
 import { budgetKey, lineOf, parseBudgetKey, type Spender, shareOf } from "../domain/budget/budget-key.ts";
-import type { BudgetLimit, BudgetRule } from "../domain/budget/budget-rule.ts";
+import type { BudgetRule } from "../domain/budget/budget-rule.ts";
 import { WindowClock, WindowEnds } from "../domain/budget/budget-window.ts";
 import type { BudgetHold, DelegatingTask } from "../domain/budget/hold.ts";
 import type { LimitKey } from "../store/allotment-repository.ts";
@@ -22,21 +16,15 @@ import { replicaExpired } from "../store/database-errors.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { createAllotments } from "./allotments.ts";
 import { createBudgetBills, WAIT_MS } from "./budget-bills.ts";
-import type { Budgets, Reservation, Spending } from "./budgets.ts";
-import type { Slice } from "./limit-slice.ts";
+import { createBudgetDoubts, type TakenUnits } from "./budget-doubts.ts";
+import { createBudgetObtaining, type Need } from "./budget-obtain.ts";
+import type { Budgets, Reservation, Spending } from "./budget-port.ts";
 import type { Runtime } from "./runtime.ts";
 
-/** What was found about a window that is used up holds so long, in milliseconds. */
-const KNOWN_MS = 1_000;
 /** How often slices of dead replicas are looked for, in milliseconds. */
 const SWEEP_MS = 2_000;
 /** A window is forgotten so long after its end, and after it was last used, in milliseconds. */
 const PAST_MS = 7_200_000;
-/** A statement whose answer was lost has ended by then, in milliseconds. */
-const DOUBT_MS = 120_000;
-/** The longest pause that a client is asked for, in milliseconds. */
-const MOST_RETRY_MS = 2_678_400_000;
-
 export interface BudgetHoldsDeps {
   /** The budgets of a workspace's policy. The same array as long as it is the same policy. */
   rulesOf: (workspaceId: string) => readonly BudgetRule[];
@@ -65,37 +53,12 @@ export interface BudgetHolds extends Budgets {
   stop(): Promise<void>;
 }
 
-/** What a task needs of one window. */
-interface Need {
-  readonly rule: BudgetRule;
-  readonly limit: BudgetLimit;
-  readonly limitKey: LimitKey;
-  readonly endMs: number;
-  readonly units: number;
-}
-
-/** How long it is waited for what other replicas do not need, of all windows together. */
-interface Patience {
-  /** By the clock that counts milliseconds. */
-  readonly until: number;
-  readonly signal: AbortSignal;
-}
-
-/** A task of which nobody knows whether it is stored. */
-interface Doubt {
-  readonly workspaceId: string;
-  readonly taskId: string;
-  readonly sinceMs: number;
-  giveBack(): void;
-}
-
 export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
   const { repository, reads, runtime, log, replicaId } = deps;
   const clock = new WindowClock();
   const ends = new WindowEnds();
   const indexes = new Map<string, { rules: readonly BudgetRule[]; index: BudgetIndex }>();
-  const known = new Map<string, { use: WindowUse; atMs: number }>();
-  let doubts: Doubt[] = [];
+  const doubts = createBudgetDoubts(deps);
   let waiters = Promise.withResolvers<void>();
   let sweptMs = Number.NEGATIVE_INFINITY;
 
@@ -105,7 +68,8 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
       async sweep(graceMs) {
         if (runtime.elapsedMs() - sweptMs < SWEEP_MS) return;
         sweptMs = runtime.elapsedMs();
-        await resolveDoubts();
+        obtaining.prune();
+        await doubts.resolve();
         await repository.sweep(graceMs);
       },
     },
@@ -120,6 +84,14 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
     },
     runtime,
     log,
+  });
+
+  const obtaining = createBudgetObtaining({
+    slice: allotments.slice,
+    standing: (limitKey) => reads.standing(limitKey, replicaId()),
+    room: () => waiters.promise,
+    roomWithin,
+    runtime,
   });
 
   const bills = createBudgetBills({
@@ -192,7 +164,7 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
     const { declared } = costOf(spending.route);
     const owner = replicaId();
     const drawn = new Set<string>();
-    const taken: { slice: Slice; units: number }[] = [];
+    const taken: TakenUnits[] = [];
     const giveBack = () => {
       for (const { slice, units } of taken.splice(0)) slice.giveBack(units);
     };
@@ -205,7 +177,7 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
         if (held && Math.max(1, units) > held.units)
           throw parentExceeded(rule.id, spending.parent!.taskId, held.units, units);
         if (held && units > 0) drawn.add(held.key);
-        else if (!held) taken.push({ slice: await obtain(need, patience), units });
+        else if (!held) taken.push({ slice: await obtaining.obtain(need, patience), units });
         holds.push({
           key: held?.key ?? need.limitKey.key,
           unit: limit.unit,
@@ -233,81 +205,9 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
       keep: () => void taken.splice(0),
       doubt() {
         const mine = taken.splice(0);
-        if (mine.length === 0) return;
-        doubts.push({
-          workspaceId: context.workspaceId,
-          taskId,
-          sinceMs: runtime.elapsedMs(),
-          giveBack: () => {
-            for (const { slice, units } of mine) slice.giveBack(units);
-          },
-        });
+        if (mine.length > 0) doubts.add({ workspaceId: context.workspaceId, taskId, taken: mine });
       },
     };
-  }
-
-  /**
-   * Takes what is needed. Throws BUDGET_EXCEEDED where there is not so much. Of a task whose cost nobody knows yet nothing is held, but
-   * there must be something left to charge it to.
-   */
-  async function obtain(need: Need, patience: Patience): Promise<Slice> {
-    const { rule, limit, limitKey } = need;
-    const units = Math.max(1, need.units);
-    if (units > limit.units) throw beyondBudget({ id: rule.id, unit: limit.unit, limit: limit.units }, need.units);
-    const slice = allotments.slice(limitKey, limit.units);
-    if (!slice.take(units)) await wait(need, slice, units, patience);
-    if (need.units === 0) slice.giveBack(units);
-    return slice;
-  }
-
-  /** The same where it cannot be taken at once. */
-  async function wait(need: Need, slice: Slice, units: number, { until, signal }: Patience): Promise<void> {
-    const last = known.get(nameOf(need.limitKey));
-    if (slice.isExhausted && last && runtime.elapsedMs() - last.atMs < KNOWN_MS) throw refused(need, last.use);
-    for (let asked = 0; ; asked++) {
-      signal.throwIfAborted();
-      const { promise: room } = waiters;
-      if (await slice.ask(units)) return;
-      const { use, elsewhere } = await useOf(need);
-      const leftMs = until - runtime.elapsedMs();
-      if ((!isFree(use, units) && slice.idle + elsewhere < units) || leftMs <= 0) throw refused(need, use);
-      // Tasks may have given back since the database was asked. What other replicas do not need they give back, now that they
-      // hear that it is wanted.
-      slice.hope();
-      if (asked > 0) await roomWithin(leftMs, room, signal);
-    }
-  }
-
-  async function useOf({ rule, limit, limitKey, endMs }: Need): Promise<{ use: WindowUse; elsewhere: number }> {
-    const { used, reserved, elsewhere } = await reads.standing(limitKey, replicaId());
-    const use = {
-      budgetId: rule.id,
-      unit: limit.unit,
-      limit: limit.units,
-      used,
-      reserved,
-      resetAt: new Date(endMs),
-    };
-    known.set(nameOf(limitKey), { use, atMs: runtime.elapsedMs() });
-    return { use, elsewhere };
-  }
-
-  function refused({ units, endMs }: Need, use: WindowUse) {
-    const leftMs = Math.max(1, endMs - runtime.now().getTime());
-    // What is reserved may be released any moment; what is used is gone until the next window.
-    const retryMs = use.limit - use.used >= Math.max(1, units) ? 1_000 : leftMs;
-    return budgetExceeded(use, units, Math.min(retryMs, MOST_RETRY_MS));
-  }
-
-  /** What nobody knew to be stored, and is not by now, will not be. */
-  async function resolveDoubts(): Promise<void> {
-    const now = runtime.elapsedMs();
-    for (const [name, { atMs }] of known) if (now - atMs >= KNOWN_MS) known.delete(name);
-    const due = doubts.filter(({ sinceMs }) => now - sinceMs >= DOUBT_MS);
-    if (due.length === 0) return;
-    const found = new Set((await deps.store.lastNumbers(due)).map(({ taskId }) => taskId));
-    doubts = doubts.filter((doubt) => !due.includes(doubt));
-    for (const doubt of due) if (!found.has(doubt.taskId)) doubt.giveBack();
   }
 
   return {
@@ -327,14 +227,14 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
 
     settled({ workspaceId, holds = [] }) {
       for (const { key } of holds) {
-        known.delete(nameOf({ workspaceId, key }));
+        obtaining.forget({ workspaceId, key });
         allotments.find({ workspaceId, key })?.hope();
       }
     },
 
     heed: allotments.heed,
     reset() {
-      doubts = [];
+      doubts.reset();
       allotments.reset();
     },
     start: allotments.start,
@@ -354,5 +254,3 @@ const parentHold = (parent: DelegatingTask | undefined, { limit, limitKey }: Nee
   limit.unit !== "MONEY"
     ? undefined
     : parent?.holds.find(({ key, units, drawn }) => units + drawn > 0 && lineOf(key) === lineOf(limitKey.key));
-
-const nameOf = ({ workspaceId, key }: LimitKey): string => `${workspaceId} ${key}`;

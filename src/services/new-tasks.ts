@@ -13,7 +13,7 @@ import type { AgentPermits, Permit } from "./agent-permits.ts";
 import type { AgentClient, AgentEndpoint } from "./agent-port.ts";
 import type { AgentQueue } from "./agent-queue.ts";
 import type { ApprovalRequest, WaitingTasks } from "./approvals/waiting-tasks.ts";
-import type { Reservation } from "./budgets.ts";
+import type { Reservation } from "./budget-port.ts";
 import { whenDatabaseAnswers } from "./database-away.ts";
 import { draining, queueIsFull } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";

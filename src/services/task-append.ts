@@ -9,7 +9,7 @@ import { applyUpdate, type NewUpdate, stateBrought, type TaskImage, type TaskUpd
 import { EngineState, isFinal, isLeased } from "../domain/task-state.ts";
 import type { Reroute } from "../store/append-batch.ts";
 import type { Settlement } from "../store/approval-sql.ts";
-import type { Bill, Budgets } from "./budgets.ts";
+import type { Bill, Budgets } from "./budget-port.ts";
 
 /**
  * How a piece of work may be written together with its neighbours; left out, it is written alone.

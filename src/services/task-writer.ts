@@ -20,7 +20,7 @@ import { isFinal, isLeased, isTerminal } from "../domain/task-state.ts";
 import type { Append, Appended, Author, Reroute } from "../store/append-batch.ts";
 import { isOutcomeUnknown } from "../store/database-errors.ts";
 import type { TaskStore } from "../store/task-store.ts";
-import type { Budgets } from "./budgets.ts";
+import type { Budgets } from "./budget-port.ts";
 import { isTransient, whenDatabaseAnswers } from "./database-away.ts";
 import { backoffMs, type Runtime } from "./runtime.ts";
 import {
