@@ -218,7 +218,12 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
       const index = isAnswered ? undefined : indexOf(context.workspaceId);
       if (!index) return undefined;
       const { agentId } = route.agent;
-      const spender = { agentId, capabilityId: route.capability?.capabilityId, principalId: context.principal.id };
+      const spender = {
+        agentId,
+        capabilityId: route.capability?.capabilityId,
+        among: route.among?.map(({ capabilityId }) => capabilityId),
+        principalId: context.principal.id,
+      };
       const rules = index.matching(spender);
       return rules.length === 0 ? undefined : hold(spending, rules, spender);
     },

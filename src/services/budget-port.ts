@@ -8,7 +8,7 @@ import type { Route } from "./router.ts";
 /** A task that is about to begin. */
 export interface Spending {
   readonly context: RequestContext;
-  readonly route: Pick<Route, "agent" | "capability" | "wishes">;
+  readonly route: Pick<Route, "agent" | "capability" | "among" | "wishes">;
   readonly taskId: string;
   readonly parent: DelegatingTask | undefined;
   /** Whether an earlier result answers it: no agent is paid. */
