@@ -3,7 +3,7 @@ import { toJson } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Command } from "commander";
 import { type Budget, BudgetSchema, BudgetUnit, BudgetWindow } from "../../gen/signalbox/v1/budget_pb.ts";
-import { json, table } from "./printable.ts";
+import { json, table, utcMinute } from "./printable.ts";
 import type { Cli } from "./run.ts";
 import { callServer, type ServerOptions, withServer } from "./server-call.ts";
 
@@ -82,22 +82,19 @@ function listTable(budgets: readonly Budget[]): string {
     ...amounts(one),
     timeText(one.resetTime),
   ]);
-  return table(["BUDGET", "FOR", "WINDOW", "LIMIT", "USED", "RESERVED", "LEFT", "RESET"], rows);
+  return table(["BUDGET", "FOR", "WINDOW", "LIMIT", "USED", "RESERVED", "LEFT", "OVERRUN", "RESET"], rows);
 }
 
 function usageTable(windows: readonly Budget[]): string {
   if (windows.length === 0) return "Nothing was used yet.\n";
-  const rows = windows.map((one) => [
-    timeText(one.startTime),
-    windowName(one),
-    forWhom(one),
-    ...amounts(one),
-    one.overrun === "0" ? "-" : one.overrun,
-  ]);
+  const rows = windows.map((one) => [timeText(one.startTime), windowName(one), forWhom(one), ...amounts(one)]);
   return table(["FROM", "WINDOW", "FOR", "LIMIT", "USED", "RESERVED", "LEFT", "OVERRUN"], rows);
 }
 
-const amounts = ({ limit, used, reserved, remaining }: Budget): string[] => [limit, used, reserved, remaining];
+const amounts = ({ limit, used, reserved, remaining, overrun }: Budget): string[] => [
+  ...[limit, used, reserved, remaining],
+  overrun === "0" ? "-" : overrun,
+];
 
 function forWhom({ agentId, capabilityId, principalId }: Budget): string {
   const parts = [
@@ -115,5 +112,4 @@ const WINDOW_NAME: ReadonlyMap<BudgetWindow, string> = new Map(
   Object.entries(BudgetWindow).map(([name, number]) => [number, name.toLowerCase()]),
 );
 
-const timeText = (time: Budget["startTime"]): string =>
-  time ? timestampDate(time).toISOString().slice(0, 16).replace("T", " ") : "-";
+const timeText = (time: Budget["startTime"]): string => (time ? utcMinute(timestampDate(time)) : "-");

@@ -29,6 +29,12 @@ export function age(since: Date, now: Date): string {
   return `${Math.floor(seconds / 86_400)}d`;
 }
 
+/** A moment to the nearest minute, as `2026-11-28 00:00 UTC`. */
+export function utcMinute(time: Date): string {
+  const text = new Date(Math.round(time.getTime() / 60_000) * 60_000).toISOString();
+  return `${text.slice(0, 16).replace("T", " ")} UTC`;
+}
+
 /** One JSON document, for a person to read too. */
 export const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
 

@@ -5,7 +5,7 @@ import type { Command } from "commander";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { serverUrl } from "../config/load.ts";
 import { createSignalboxClient, type SignalboxClient } from "../sdk/client.ts";
-import { printable } from "./printable.ts";
+import { age, printable, utcMinute } from "./printable.ts";
 import type { Cli } from "./run.ts";
 
 export interface ServerOptions {
@@ -77,9 +77,19 @@ function sentences({ code, message, reason, violations = [], retryAfterMs }: Err
     // The message of an error often is the first of its violations.
     if (!message.includes(description)) lines.push(`  ${field}: ${description}`);
   }
-  if (retryAfterMs !== undefined) lines.push(`  Try again in ${Math.ceil(retryAfterMs / 1000)} s.`);
+  if (retryAfterMs !== undefined) lines.push(`  Try again in ${pause(retryAfterMs, new Date())}.`);
   return `${lines.map((line) => printable(line.replace(/\bsignalbox-after-sequence\b/gi, "--after"))).join("\n")}\n`;
 }
+
+/** A short pause in seconds, and a long one as `13h`, with its end. */
+function pause(ms: number, now: Date): string {
+  if (ms < LONG_PAUSE_MS) return `${Math.ceil(ms / 1000)} s`;
+  const end = new Date(now.getTime() + ms);
+  return `${age(now, end)}, at ${utcMinute(end)}`;
+}
+
+/** Whoever waits so long looks at a clock. */
+const LONG_PAUSE_MS = 120_000;
 
 function cannotConnect(error: unknown): boolean {
   for (let at = error; at instanceof Error; at = at.cause) {

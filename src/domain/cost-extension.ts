@@ -4,6 +4,7 @@ import { cachedFrom } from "./cached-result.ts";
 import { clip } from "./errors.ts";
 import { costMicros } from "./money.ts";
 import type { NewUpdate } from "./task-log.ts";
+import { isTerminal } from "./task-state.ts";
 
 export const COST_EXTENSION = "urn:signalbox:a2a:cost:v1";
 
@@ -20,8 +21,10 @@ export function costSaid(updates: readonly NewUpdate[], metadata: JsonObject | u
   for (const { kind, body } of updates) {
     const { payload } = body;
     if (payload.case === "statusUpdate") {
-      own =
-        payload.value.metadata?.[COST_EXTENSION] ?? payload.value.status?.message?.metadata?.[COST_EXTENSION] ?? own;
+      const { status, metadata: ofStatus } = payload.value;
+      // What was said before the end is no cost, whether it is written together with the end or not.
+      if (!status || !isTerminal(status.state)) continue;
+      own = ofStatus?.[COST_EXTENSION] ?? status.message?.metadata?.[COST_EXTENSION] ?? own;
     } else if (kind === "reply" && payload.case === "message") {
       if (cachedFrom(payload.value.metadata) !== "") return { micros: 0 };
       own = payload.value.metadata?.[COST_EXTENSION] ?? own;

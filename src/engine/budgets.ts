@@ -26,7 +26,6 @@ export function buildBudgets(
     store,
     replicaId: replica.id,
     announce: () => hub.announceWork(),
-    onRefused: base.onBudgetRefused,
     onOverrun: base.onBudgetOverrun,
     runtime,
     log,

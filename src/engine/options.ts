@@ -35,7 +35,7 @@ export interface EngineListeners {
   onReputation(outcome: "good" | "bad" | "neutral" | "report", count: number): void;
   /** Told of each check of an agent. */
   onCheck(outcome: "passed" | "failed"): void;
-  /** Told of each task that is refused because a budget is used up. */
+  /** Told of each task that is refused because a budget, or its parent, has too little left. */
   onBudgetRefused(): void;
   /** Told of what a task cost beyond what its budget had left, in millionths of the currency. */
   onBudgetOverrun(micros: number): void;

@@ -143,6 +143,7 @@ export function buildUseCases(
     policy,
     trust: reputation,
     budgets,
+    onBudgetRefused: base.onBudgetRefused,
     delegations: createDelegations(store),
     dispatcher,
     tasks,

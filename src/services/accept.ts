@@ -3,6 +3,7 @@ import type { Logger } from "pino";
 import { type Message, type SendMessageRequest, SendMessageRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type RouteDecision, RouteDecisionSchema } from "../../gen/signalbox/v1/routing_pb.ts";
 import { decisionFacts } from "../domain/audit/decision-facts.ts";
+import { isBudgetExceeded } from "../domain/budget/budget-errors.ts";
 import type { DelegatingTask } from "../domain/budget/hold.ts";
 import { encode } from "../domain/encode.ts";
 import { invalidArgument, unsupportedOperation } from "../domain/errors.ts";
@@ -16,7 +17,7 @@ import type { TaskStore } from "../store/task-store.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
 import { endpointOf } from "./another-agent.ts";
 import type { Approvals } from "./approvals/approvals.ts";
-import type { Budgets } from "./budgets.ts";
+import type { Budgets } from "./budget-port.ts";
 import type { Delegations } from "./delegations.ts";
 import { messageToEnded } from "./dispatch-errors.ts";
 import type { Dispatcher } from "./dispatcher.ts";
@@ -42,6 +43,8 @@ export interface AcceptDeps {
   router: Router;
   policy: Policy;
   budgets: Budgets;
+  /** Told of each task that is refused for what it costs, be it before it is stored or there. */
+  onBudgetRefused: () => void;
   delegations: Delegations;
   trust: Trust;
   dispatcher: Dispatcher;
@@ -109,6 +112,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     try {
       return await admit(context, request, { message, taskId, parent, admitted, cached, keyHold });
     } catch (error) {
+      if (isBudgetExceeded(error)) deps.onBudgetRefused();
       await cached?.withdraw();
       throw error;
     }

@@ -27,8 +27,11 @@ export interface AllotmentsDeps {
   replicaId: () => string;
   /** A limit as it is now; undefined when there is none any more. */
   limitOf: (limit: LimitKey) => number | undefined | Promise<number | undefined>;
-  /** Whether nothing of a limit will be taken any more: its units are forgotten with it. Left out, none is ever past. */
-  isPast?: (limit: LimitKey) => boolean;
+  /**
+   * Whether a slice that nobody has asked for so long, in milliseconds, is of no more use: its units are forgotten with it. Left out,
+   * none ever is.
+   */
+  isPast?: (limit: LimitKey, unusedMs: number) => boolean;
   /** The limits of which other replicas want something. Left out, it may be any. */
   wanted?: () => Promise<readonly LimitKey[]>;
   /** Told that other replicas may find units of a limit now, or are asked to give some back. */
@@ -98,7 +101,7 @@ export function createAllotments(deps: AllotmentsDeps): Allotments {
     await Promise.all(
       [...slices].map(async ([name, slice]) => {
         await slice.lookAfter(await deps.limitOf(slice.limitKey), hasSurplus, wanted?.has(name));
-        const isOver = slice.idle === 0 && deps.isPast?.(slice.limitKey);
+        const isOver = slice.isAtRest && deps.isPast?.(slice.limitKey, now - slice.askedMs);
         if (isOver) slice.leave();
         if ((isOver || slice.isEmpty) && slices.get(name) === slice) slices.delete(name);
       }),
@@ -129,6 +132,7 @@ export function createAllotments(deps: AllotmentsDeps): Allotments {
         slice = new LimitSlice(key, limit, book);
         slices.set(name, slice);
       } else slice.setLimit(limit);
+      slice.askedMs = runtime.elapsedMs();
       return slice;
     },
     find: (key) => slices.get(nameOf(key)),

@@ -8,7 +8,7 @@ import { costSaid } from "../domain/cost-extension.ts";
 import { decimalOf } from "../domain/money.ts";
 import type { NewUpdate, TaskHeader, TaskImage } from "../domain/task-log.ts";
 import type { LimitKey } from "../store/allotment-repository.ts";
-import type { Bill, Budgets } from "./budgets.ts";
+import type { Bill, Budgets } from "./budget-port.ts";
 import type { Slice } from "./limit-slice.ts";
 import type { Runtime } from "./runtime.ts";
 
@@ -22,7 +22,7 @@ export interface BudgetBillsDeps {
   leftOf(limit: LimitKey, units: number): Promise<{ elsewhere: number; free: number }>;
   /** Resolves when there may be units where there were none. */
   room(): Promise<void>;
-  roomWithin(ms: number, room: Promise<void>): Promise<void>;
+  roomWithin(ms: number, room: Promise<void>, signal: AbortSignal): Promise<void>;
   replicaId: () => string;
   /** Told of what tasks cost beyond what was to be had, in millionths. */
   onOverrun: (micros: number) => void;
@@ -64,25 +64,32 @@ export function createBudgetBills(deps: BudgetBillsDeps): Pick<Budgets, "billOf"
       const had = take(one);
       taken.push(had);
       const { extra } = had;
-      const overrun = units - extra;
-      if (overrun > 0) {
-        deps.onOverrun(overrun);
-        const about = { taskId, agentId, budget: key, overrun: decimalOf(overrun) };
-        log.warn(about, "a task cost more than its budget had left");
-      }
-      return { key, replicaId: replicaId(), extra, overrun };
+      return { key, replicaId: replicaId(), extra, overrun: units - extra };
     });
+    let isOpen = true;
     return {
       micros,
       beyond,
+      stored() {
+        if (!isOpen) return;
+        isOpen = false;
+        for (const { key, overrun } of beyond) {
+          if (overrun === 0) continue;
+          deps.onOverrun(overrun);
+          const about = { taskId, agentId, budget: key, overrun: decimalOf(overrun) };
+          log.warn(about, "a task cost more than its budget had left");
+        }
+      },
       cancel() {
+        if (!isOpen) return;
+        isOpen = false;
         for (const { slice, extra } of taken.splice(0)) if (extra > 0) slice?.giveBack(extra);
       },
     };
   }
 
   /** Takes as much of what is needed as there is, here and at other replicas. */
-  async function takeMost(limit: LimitKey, units: number): Promise<Taken> {
+  async function takeMost(limit: LimitKey, units: number, signal: AbortSignal): Promise<Taken> {
     const slice = sliceOf(limit);
     const until = runtime.elapsedMs() + WAIT_MS;
     try {
@@ -91,9 +98,9 @@ export function createBudgetBills(deps: BudgetBillsDeps): Pick<Budgets, "billOf"
         if (await slice.ask(units)) return { slice, extra: units };
         const { elsewhere, free } = await deps.leftOf(limit, slice.limit);
         const leftMs = until - runtime.elapsedMs();
-        if ((elsewhere === 0 && free <= slice.idle) || leftMs <= 0) break;
+        if ((elsewhere === 0 && free <= slice.idle) || leftMs <= 0 || signal.aborted) break;
         slice.hope();
-        if (asked > 0) await deps.roomWithin(leftMs, room);
+        if (asked > 0) await deps.roomWithin(leftMs, room, signal);
       }
     } catch (err) {
       log.debug({ err }, "what a task cost beyond what it held could not be had of the database");
@@ -117,16 +124,18 @@ export function createBudgetBills(deps: BudgetBillsDeps): Pick<Budgets, "billOf"
       return said !== undefined && "micros" in said && beyondHolds(header, said.micros).length > 0;
     },
 
-    async fullBillOf(image, updates) {
+    async fullBillOf(image, updates, signal) {
       const micros = reportedCost(image, updates);
       if (micros === undefined) return undefined;
       const { header } = image;
       const { workspaceId } = header;
-      const taken = new Map<string, Taken>();
-      for (const { key, units } of beyondHolds(header, micros)) {
-        taken.set(key, await takeMost({ workspaceId, key }, units));
-      }
-      return bill(header, micros, ({ key }) => taken.get(key)!);
+      const taken = await Promise.all(
+        beyondHolds(header, micros).map(
+          async ({ key, units }) => [key, await takeMost({ workspaceId, key }, units, signal)] as const,
+        ),
+      );
+      const takenOf = new Map(taken);
+      return bill(header, micros, ({ key }) => takenOf.get(key)!);
     },
   };
 }

@@ -3,11 +3,11 @@
  * there is not, the database is asked for more, and other replicas for what they do not need.
  */
 import type { Logger } from "pino";
-import { budgetExceeded, isFree, parentExceeded, type WindowUse } from "../domain/budget/budget-errors.ts";
+import { parentExceeded } from "../domain/budget/budget-errors.ts";
 import { type BudgetIndex, createBudgetIndex } from "../domain/budget/budget-index.ts";
 import { budgetKey, lineOf, parseBudgetKey, type Spender, shareOf } from "../domain/budget/budget-key.ts";
-import type { BudgetLimit, BudgetRule } from "../domain/budget/budget-rule.ts";
-import { WindowClock, windowAt } from "../domain/budget/budget-window.ts";
+import type { BudgetRule } from "../domain/budget/budget-rule.ts";
+import { WindowClock, WindowEnds } from "../domain/budget/budget-window.ts";
 import type { BudgetHold, DelegatingTask } from "../domain/budget/hold.ts";
 import type { LimitKey } from "../store/allotment-repository.ts";
 import type { BudgetRepository } from "../store/budget-repository.ts";
@@ -16,21 +16,15 @@ import { replicaExpired } from "../store/database-errors.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { createAllotments } from "./allotments.ts";
 import { createBudgetBills, WAIT_MS } from "./budget-bills.ts";
-import type { Budgets, Reservation, Spending } from "./budgets.ts";
-import type { Slice } from "./limit-slice.ts";
+import { createBudgetDoubts, type TakenUnits } from "./budget-doubts.ts";
+import { createBudgetObtaining, type Need } from "./budget-obtain.ts";
+import type { Budgets, Reservation, Spending } from "./budget-port.ts";
 import type { Runtime } from "./runtime.ts";
 
-/** What was found about a window that is used up holds so long, in milliseconds. */
-const KNOWN_MS = 1_000;
 /** How often slices of dead replicas are looked for, in milliseconds. */
 const SWEEP_MS = 2_000;
-/** A window is forgotten so long after its end, in milliseconds. */
+/** A window is forgotten so long after its end, and after it was last used, in milliseconds. */
 const PAST_MS = 7_200_000;
-/** A statement whose answer was lost has ended by then, in milliseconds. */
-const DOUBT_MS = 120_000;
-/** The longest pause that a client is asked for, in milliseconds. */
-const MOST_RETRY_MS = 2_678_400_000;
-
 export interface BudgetHoldsDeps {
   /** The budgets of a workspace's policy. The same array as long as it is the same policy. */
   rulesOf: (workspaceId: string) => readonly BudgetRule[];
@@ -40,8 +34,7 @@ export interface BudgetHoldsDeps {
   replicaId: () => string;
   /** Tells other replicas that they may find something that was not there, or are asked for something. */
   announce: () => void;
-  /** Told of each task that is refused, and of what tasks cost beyond what was to be had, in millionths. */
-  onRefused: () => void;
+  /** Told of what tasks cost beyond what was to be had, in millionths. */
   onOverrun: (micros: number) => void;
   runtime: Runtime;
   log: Logger;
@@ -60,29 +53,12 @@ export interface BudgetHolds extends Budgets {
   stop(): Promise<void>;
 }
 
-/** What a task needs of one window. */
-interface Need {
-  readonly rule: BudgetRule;
-  readonly limit: BudgetLimit;
-  readonly limitKey: LimitKey;
-  readonly endMs: number;
-  readonly units: number;
-}
-
-/** A task of which nobody knows whether it is stored. */
-interface Doubt {
-  readonly workspaceId: string;
-  readonly taskId: string;
-  readonly sinceMs: number;
-  giveBack(): void;
-}
-
 export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
   const { repository, reads, runtime, log, replicaId } = deps;
   const clock = new WindowClock();
+  const ends = new WindowEnds();
   const indexes = new Map<string, { rules: readonly BudgetRule[]; index: BudgetIndex }>();
-  const known = new Map<string, { use: WindowUse; atMs: number }>();
-  let doubts: Doubt[] = [];
+  const doubts = createBudgetDoubts(deps);
   let waiters = Promise.withResolvers<void>();
   let sweptMs = Number.NEGATIVE_INFINITY;
 
@@ -92,13 +68,14 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
       async sweep(graceMs) {
         if (runtime.elapsedMs() - sweptMs < SWEEP_MS) return;
         sweptMs = runtime.elapsedMs();
-        await resolveDoubts();
+        obtaining.prune();
+        await doubts.resolve();
         await repository.sweep(graceMs);
       },
     },
     replicaId,
-    limitOf: limitNow,
-    isPast: (limit) => runtime.now().getTime() >= endOf(limit) + PAST_MS,
+    limitOf: (limit) => (runtime.now().getTime() < endOf(limit) ? limitOf(limit) : undefined),
+    isPast: (limit, unusedMs) => unusedMs >= PAST_MS && runtime.now().getTime() >= endOf(limit) + PAST_MS,
     wanted: () => repository.wanted(replicaId()),
     announce: deps.announce,
     onRoom() {
@@ -109,9 +86,18 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
     log,
   });
 
+  const obtaining = createBudgetObtaining({
+    slice: allotments.slice,
+    standing: (limitKey) => reads.standing(limitKey, replicaId()),
+    room: () => waiters.promise,
+    roomWithin,
+    runtime,
+  });
+
   const bills = createBudgetBills({
     sliceOf(limitKey) {
-      const limit = limitNow(limitKey);
+      // Also after its end: a task is paid of the window in which it began.
+      const limit = limitOf(limitKey);
       return limit === undefined ? allotments.find(limitKey) : allotments.slice(limitKey, limit);
     },
     async leftOf(limitKey, units) {
@@ -126,9 +112,11 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
     log,
   });
 
-  async function roomWithin(ms: number, room: Promise<void>): Promise<void> {
+  /** Waits until there may be room, and no longer than it may. */
+  async function roomWithin(ms: number, room: Promise<void>, signal: AbortSignal): Promise<void> {
     const over = new AbortController();
-    await Promise.race([room, runtime.wait(ms, over.signal).catch(() => {})]).finally(() => over.abort());
+    const time = runtime.wait(ms, AbortSignal.any([over.signal, signal])).catch(() => {});
+    await Promise.race([room, time]).finally(() => over.abort());
   }
 
   function indexOf(workspaceId: string): BudgetIndex | undefined {
@@ -141,19 +129,18 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
     return index;
   }
 
-  /** The limit of a window that has not ended, as the policy says now. */
-  function limitNow(limit: LimitKey): number | undefined {
-    const parsed = parseBudgetKey(limit.key);
-    const rule = parsed && indexOf(limit.workspaceId)?.byId.get(parsed.budgetId);
-    if (!rule || runtime.now().getTime() >= endOf(limit)) return undefined;
-    return rule.limits.find(({ period, unit }) => period === parsed.period && unit === parsed.unit)?.units;
+  /** The limit of a window, as the policy says now. */
+  function limitOf({ workspaceId, key }: LimitKey): number | undefined {
+    const parsed = parseBudgetKey(key);
+    const rule = parsed && indexOf(workspaceId)?.byId.get(parsed.budgetId);
+    return rule?.limits.find(({ period, unit }) => period === parsed?.period && unit === parsed.unit)?.units;
   }
 
   function endOf({ workspaceId, key }: LimitKey): number {
     const parsed = parseBudgetKey(key);
     if (!parsed) return 0;
     const rule = indexOf(workspaceId)?.byId.get(parsed.budgetId);
-    return windowAt(parsed.period, rule?.timeZone ?? "UTC", parsed.startMs).endMs;
+    return ends.of(parsed.period, rule?.timeZone ?? "UTC", parsed.startMs);
   }
 
   // --- what a task needs
@@ -177,18 +164,20 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
     const { declared } = costOf(spending.route);
     const owner = replicaId();
     const drawn = new Set<string>();
-    const taken: { slice: Slice; units: number }[] = [];
+    const taken: TakenUnits[] = [];
     const giveBack = () => {
       for (const { slice, units } of taken.splice(0)) slice.giveBack(units);
     };
     const holds: BudgetHold[] = [];
+    const patience = { until: runtime.elapsedMs() + WAIT_MS, signal: spending.context.signal };
     try {
       for (const need of needsOf(rules, spender, spending)) {
         const { rule, limit, units } = need;
         const held = parentHold(spending.parent, need);
-        if (held && units > held.units) throw parentExceeded(rule.id, spending.parent!.taskId, held.units, units);
+        if (held && Math.max(1, units) > held.units)
+          throw parentExceeded(rule.id, spending.parent!.taskId, held.units, units);
         if (held && units > 0) drawn.add(held.key);
-        else if (!held) taken.push({ slice: await obtain(need), units });
+        else if (!held) taken.push({ slice: await obtaining.obtain(need, patience), units });
         holds.push({
           key: held?.key ?? need.limitKey.key,
           unit: limit.unit,
@@ -216,80 +205,9 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
       keep: () => void taken.splice(0),
       doubt() {
         const mine = taken.splice(0);
-        if (mine.length === 0) return;
-        doubts.push({
-          workspaceId: context.workspaceId,
-          taskId,
-          sinceMs: runtime.elapsedMs(),
-          giveBack: () => {
-            for (const { slice, units } of mine) slice.giveBack(units);
-          },
-        });
+        if (mine.length > 0) doubts.add({ workspaceId: context.workspaceId, taskId, taken: mine });
       },
     };
-  }
-
-  /**
-   * Takes what is needed. Throws BUDGET_EXCEEDED where there is not so much. Of a task whose cost nobody knows yet nothing is held, but
-   * there must be something left to charge it to.
-   */
-  async function obtain(need: Need): Promise<Slice> {
-    const slice = allotments.slice(need.limitKey, need.limit.units);
-    const units = Math.max(1, need.units);
-    if (!slice.take(units)) await wait(need, slice, units);
-    if (need.units === 0) slice.giveBack(units);
-    return slice;
-  }
-
-  /** The same where it cannot be taken at once. */
-  async function wait(need: Need, slice: Slice, units: number): Promise<void> {
-    const last = known.get(nameOf(need.limitKey));
-    if (slice.isExhausted && last && runtime.elapsedMs() - last.atMs < KNOWN_MS) throw refused(need, last.use);
-    const until = runtime.elapsedMs() + WAIT_MS;
-    for (let asked = 0; ; asked++) {
-      const { promise: room } = waiters;
-      if (await slice.ask(units)) return;
-      const { use, elsewhere } = await useOf(need);
-      const leftMs = until - runtime.elapsedMs();
-      if ((!isFree(use, units) && slice.idle + elsewhere < units) || leftMs <= 0) throw refused(need, use);
-      // Tasks may have given back since the database was asked. What other replicas do not need they give back, now that they
-      // hear that it is wanted.
-      slice.hope();
-      if (asked > 0) await roomWithin(leftMs, room);
-    }
-  }
-
-  async function useOf({ rule, limit, limitKey, endMs }: Need): Promise<{ use: WindowUse; elsewhere: number }> {
-    const { used, reserved, elsewhere } = await reads.standing(limitKey, replicaId());
-    const use = {
-      budgetId: rule.id,
-      unit: limit.unit,
-      limit: limit.units,
-      used,
-      reserved,
-      resetAt: new Date(endMs),
-    };
-    known.set(nameOf(limitKey), { use, atMs: runtime.elapsedMs() });
-    return { use, elsewhere };
-  }
-
-  function refused({ units, endMs }: Need, use: WindowUse) {
-    deps.onRefused();
-    const leftMs = Math.max(1, endMs - runtime.now().getTime());
-    // What is reserved may be released any moment; what is used is gone until the next window.
-    const retryMs = use.limit - use.used >= Math.max(1, units) ? 1_000 : leftMs;
-    return budgetExceeded(use, units, Math.min(retryMs, MOST_RETRY_MS));
-  }
-
-  /** What nobody knew to be stored, and is not by now, will not be. */
-  async function resolveDoubts(): Promise<void> {
-    const now = runtime.elapsedMs();
-    for (const [name, { atMs }] of known) if (now - atMs >= KNOWN_MS) known.delete(name);
-    const due = doubts.filter(({ sinceMs }) => now - sinceMs >= DOUBT_MS);
-    if (due.length === 0) return;
-    const found = new Set((await deps.store.lastNumbers(due)).map(({ taskId }) => taskId));
-    doubts = doubts.filter((doubt) => !due.includes(doubt));
-    for (const doubt of due) if (!found.has(doubt.taskId)) doubt.giveBack();
   }
 
   return {
@@ -300,7 +218,12 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
       const index = isAnswered ? undefined : indexOf(context.workspaceId);
       if (!index) return undefined;
       const { agentId } = route.agent;
-      const spender = { agentId, capabilityId: route.capability?.capabilityId, principalId: context.principal.id };
+      const spender = {
+        agentId,
+        capabilityId: route.capability?.capabilityId,
+        among: route.among?.map(({ capabilityId }) => capabilityId),
+        principalId: context.principal.id,
+      };
       const rules = index.matching(spender);
       return rules.length === 0 ? undefined : hold(spending, rules, spender);
     },
@@ -309,14 +232,14 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
 
     settled({ workspaceId, holds = [] }) {
       for (const { key } of holds) {
-        known.delete(nameOf({ workspaceId, key }));
+        obtaining.forget({ workspaceId, key });
         allotments.find({ workspaceId, key })?.hope();
       }
     },
 
     heed: allotments.heed,
     reset() {
-      doubts = [];
+      doubts.reset();
       allotments.reset();
     },
     start: allotments.start,
@@ -336,5 +259,3 @@ const parentHold = (parent: DelegatingTask | undefined, { limit, limitKey }: Nee
   limit.unit !== "MONEY"
     ? undefined
     : parent?.holds.find(({ key, units, drawn }) => units + drawn > 0 && lineOf(key) === lineOf(limitKey.key));
-
-const nameOf = ({ workspaceId, key }: LimitKey): string => `${workspaceId} ${key}`;

@@ -17,7 +17,7 @@ import { unitsText } from "../domain/budget/budget-errors.ts";
 import type { BudgetIndex } from "../domain/budget/budget-index.ts";
 import { type BudgetKey, budgetKey, keysOf, parseBudgetKey } from "../domain/budget/budget-key.ts";
 import type { BudgetPeriod, BudgetRule } from "../domain/budget/budget-rule.ts";
-import { windowAt } from "../domain/budget/budget-window.ts";
+import { WindowClock } from "../domain/budget/budget-window.ts";
 import { clip, invalidArgument, SignalboxError } from "../domain/errors.ts";
 import type { BudgetUsageReads, WindowUsage } from "../store/budget-usage-reads.ts";
 import { pageLimit, pageToken, pageTokenAs } from "./paging.ts";
@@ -30,6 +30,8 @@ const MAX_PAGE = 1_000;
 const MOST_LOOKED_AT = 10_000;
 /** Windows that a page of metrics shows at most. */
 const MOST_GAUGES = 200;
+/** So long the gauges of one look are shown, in milliseconds. */
+const GAUGES_MS = 5_000;
 /** Before and after all keys. */
 const FIRST_KEY = "";
 const LAST_KEY = "\u007f";
@@ -37,7 +39,7 @@ const LAST_KEY = "\u007f";
 export interface BudgetUsage {
   list(context: RequestContext, request: ListBudgetsRequest): Promise<ListBudgetsResponse>;
   usage(context: RequestContext, request: ListBudgetUsageRequest): Promise<ListBudgetUsageResponse>;
-  /** Open windows of all workspaces, the fullest first; a bounded number of them. */
+  /** Open windows of all workspaces, the fullest first; a bounded number of them, as they were a few seconds ago at most. */
   gauges(): Promise<BudgetGauge[]>;
 }
 
@@ -65,10 +67,11 @@ export interface BudgetUsageDeps {
 export function createBudgetUsage({ reads, load, indexOf, runtime }: BudgetUsageDeps): BudgetUsage {
   /** The open windows of budgets that all share: they are there before anything is used. */
   function sharedWindows(index: BudgetIndex, now: Date): WindowUsage[] {
+    const clock = new WindowClock();
     const rules = [...index.byId.values()].filter((rule) => !isForEach(rule));
     return rules.flatMap((rule) =>
       rule.limits.map(({ period, unit, units }) => {
-        const { startMs, endMs } = windowAt(period, rule.timeZone, now.getTime());
+        const { startMs, endMs } = clock.at(period, rule.timeZone, now.getTime());
         const key = budgetKey(rule.id, startMs, period, unit, "");
         return { key, limit: units, used: 0, reserved: 0, overrun: 0, endsAt: new Date(endMs) };
       }),
@@ -81,6 +84,17 @@ export function createBudgetUsage({ reads, load, indexOf, runtime }: BudgetUsage
     const rule = key && index.byId.get(key.budgetId);
     const limit = rule?.limits.find(({ period, unit }) => period === key?.period && unit === key.unit);
     return key && rule && limit && budgetView(key, rule, { ...usage, limit: limit.units });
+  }
+
+  let gauges: BudgetGauge[] = [];
+  let lookedMs = Number.NEGATIVE_INFINITY;
+  let looking: Promise<BudgetGauge[]> | undefined;
+
+  async function readGauges(): Promise<BudgetGauge[]> {
+    const found = await reads.fullest(runtime.now(), MOST_GAUGES);
+    lookedMs = runtime.elapsedMs();
+    gauges = found.flatMap(gaugeOf);
+    return gauges;
   }
 
   return {
@@ -141,19 +155,26 @@ export function createBudgetUsage({ reads, load, indexOf, runtime }: BudgetUsage
       });
     },
 
-    async gauges() {
-      const found = await reads.fullest(runtime.now(), MOST_GAUGES);
-      return found.flatMap(({ workspaceId, key, limit, used, reserved }) => {
-        const parsed = parseBudgetKey(key);
-        if (!parsed) return [];
-        const { budgetId, period, unit, agentId, capabilityId, principalId } = parsed;
-        const share = [agentId, capabilityId, principalId].filter((part) => part !== undefined).join(" ");
-        const amount = (units: number) => (unit === "MONEY" ? units / 1e6 : units);
-        const amounts = { limit: amount(limit), used: amount(used), reserved: amount(reserved) };
-        return [{ workspaceId, budgetId, period, unit, share, ...amounts }];
+    gauges() {
+      // However many ask, and however long it takes, one statement is under way.
+      if (looking) return looking;
+      if (runtime.elapsedMs() - lookedMs < GAUGES_MS) return Promise.resolve(gauges);
+      looking = readGauges().finally(() => {
+        looking = undefined;
       });
+      return looking;
     },
   };
+}
+
+function gaugeOf({ workspaceId, key, limit, used, reserved }: WindowUsage & { workspaceId: string }): BudgetGauge[] {
+  const parsed = parseBudgetKey(key);
+  if (!parsed) return [];
+  const { budgetId, period, unit, agentId, capabilityId, principalId } = parsed;
+  const share = [agentId, capabilityId, principalId].filter((part) => part !== undefined).join(" ");
+  const amount = (units: number) => (unit === "MONEY" ? units / 1e6 : units);
+  const amounts = { limit: amount(limit), used: amount(used), reserved: amount(reserved) };
+  return [{ workspaceId, budgetId, period, unit, share, ...amounts }];
 }
 
 function budgetView(key: BudgetKey, rule: BudgetRule | undefined, usage: WindowUsage): Budget {

@@ -5,8 +5,7 @@ import type { DelegatingTask } from "../domain/budget/hold.ts";
 import { MAX_DELEGATION_DEPTH, parentNamed } from "../domain/delegation-extension.ts";
 import { taskNotFound, unsupportedOperation } from "../domain/errors.ts";
 import { refuse } from "../domain/refusal.ts";
-import { foldTask, stateOf } from "../domain/task-log.ts";
-import { isTerminal } from "../domain/task-state.ts";
+import { isFinal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { RequestContext } from "./request-context.ts";
 
@@ -24,12 +23,12 @@ export interface Delegations {
  * A task is stored after its parent, and keeps it: none is its own ancestor. A parent may still be hidden from Get, because its first
  * request waits for it: whoever knows its id, which cannot be guessed, was told by the router.
  */
-export function createDelegations(store: Pick<TaskStore, "load">): Delegations {
+export function createDelegations(store: Pick<TaskStore, "header">): Delegations {
   async function find({ workspaceId }: RequestContext, taskId: string): Promise<DelegatingTask> {
-    const stored = taskId.includes("\0") ? undefined : await store.load(workspaceId, taskId);
+    const stored = taskId.includes("\0") ? undefined : await store.header(workspaceId, taskId);
     if (!stored) throw taskNotFound(taskId.replaceAll("\0", ""));
     const { agentId, parent, deadlineAt, holds = [] } = stored.header;
-    if (isTerminal(stateOf(foldTask(stored.header, stored.updates)))) throw parentEnded(taskId);
+    if (isFinal(stored.state)) throw parentEnded(taskId);
     const depth = (parent?.depth ?? 0) + 1;
     if (depth > MAX_DELEGATION_DEPTH) throw tooDeep(taskId);
     return { taskId, agentId, depth, deadlineAt, holds };

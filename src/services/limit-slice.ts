@@ -35,6 +35,8 @@ export class LimitSlice implements Slice {
   held = 0;
   /** Whether nothing is told to the database any more. */
   hasLeft = false;
+  /** When somebody last asked for it, by the clock that counts milliseconds. */
+  askedMs = 0;
   readonly #book: Book;
   /** Units that are waited for. */
   #waiting = 0;
@@ -72,8 +74,13 @@ export class LimitSlice implements Slice {
     return this.#isExhausted && this.idle === 0;
   }
 
+  /** Whether nobody waits for units, and none is idle. */
+  get isAtRest(): boolean {
+    return this.idle === 0 && this.#waiting === 0 && !this.#isBusy;
+  }
+
   get isEmpty(): boolean {
-    return this.granted === 0 && this.held === 0 && this.#waiting === 0 && this.#wanted === 0 && !this.#isBusy;
+    return this.granted === 0 && this.held === 0 && this.#wanted === 0 && this.isAtRest;
   }
 
   get #isBusy(): boolean {
@@ -131,10 +138,11 @@ export class LimitSlice implements Slice {
   }
 
   /**
-   * Settles what is to be settled, and gives back what others want, if they may, or what was idle for long when `hasSurplus` asks
-   * for that.
+   * Settles what is to be settled, and gives back what others want, or what was idle for long when `hasSurplus` asks for that.
+   * `isWanted`: whether others do; undefined where nobody knows. Where they do, units may have come back past it of which it has not
+   * heard: it asks.
    */
-  async lookAfter(limit: number | undefined, hasSurplus: boolean, mayBeWanted = true): Promise<void> {
+  async lookAfter(limit: number | undefined, hasSurplus: boolean, isWanted?: boolean): Promise<void> {
     const { idle } = this;
     if (limit === undefined) this.#surplus = this.granted;
     else this.setLimit(limit);
@@ -145,7 +153,7 @@ export class LimitSlice implements Slice {
     const wantsNoMore = this.#wanted > 0 && !this.#wasRefused;
     this.#isExhausted = this.#wasRefused = false;
     const isAmiss = this.#isOver || this.#isInDoubt || this.held > this.granted;
-    const gives = idle > 0 && (mayBeWanted || this.#surplus > 0);
+    const gives = (idle > 0 && (isWanted !== false || this.#surplus > 0)) || (this.held > 0 && isWanted === true);
     if (gives || wantsNoMore || isAmiss) await this.#settle();
   }
 
@@ -162,8 +170,9 @@ export class LimitSlice implements Slice {
     this.#isSettling = true;
     const keep = Math.max(this.held, this.granted - this.#surplus);
     this.#surplus = 0;
-    const ask = { ...this.limitKey, limit: this.limit, held: this.held, keep, need: this.held + this.#waiting };
-    return { ...ask, returned: this.#returned };
+    // No more than the limit is ever to be had, however many ask for how much at the same moment.
+    const need = this.held + Math.min(this.#waiting, this.limit);
+    return { ...this.limitKey, limit: this.limit, held: this.held, keep, need, returned: this.#returned };
   }
 
   answer({ limit, need }: SliceAsk, { granted, others, returned = 0, standing = 0 }: Allotted): void {

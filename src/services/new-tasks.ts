@@ -13,7 +13,7 @@ import type { AgentPermits, Permit } from "./agent-permits.ts";
 import type { AgentClient, AgentEndpoint } from "./agent-port.ts";
 import type { AgentQueue } from "./agent-queue.ts";
 import type { ApprovalRequest, WaitingTasks } from "./approvals/waiting-tasks.ts";
-import type { Reservation } from "./budgets.ts";
+import type { Reservation } from "./budget-port.ts";
 import { whenDatabaseAnswers } from "./database-away.ts";
 import { draining, queueIsFull } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
@@ -170,17 +170,17 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners, waiting: Pi
         ...(reserved && { drawn: reserved.drawn }),
         ...(reservedBy !== undefined && { reservedBy }),
       });
+      stored = true;
+      reserved?.keep();
       // This replica may have joined anew, under another id, while the task waited to be stored.
       if (header.leaseOwner !== undefined) header.leaseOwner = storedBy;
-      stored = true;
       await beforeStart?.(waitsFor);
     } catch (error) {
       client?.release();
       permit?.release();
       if (waitsAtAgent) deps.agentQueue.withdrawn(request);
       if (stored || isOutcomeUnknown(error)) {
-        if (stored) reserved?.keep();
-        else reserved?.doubt();
+        reserved?.doubt();
         inBackground("an unacknowledged task may be left", header.taskId, () => runners.endUnacknowledged(header));
       }
       throw error;

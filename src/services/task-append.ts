@@ -9,7 +9,7 @@ import { applyUpdate, type NewUpdate, stateBrought, type TaskImage, type TaskUpd
 import { EngineState, isFinal, isLeased } from "../domain/task-state.ts";
 import type { Reroute } from "../store/append-batch.ts";
 import type { Settlement } from "../store/approval-sql.ts";
-import type { Bill, Budgets } from "./budgets.ts";
+import type { Bill, Budgets } from "./budget-port.ts";
 
 /**
  * How a piece of work may be written together with its neighbours; left out, it is written alone.
@@ -103,10 +103,10 @@ export class AppendDraft {
   }
 
   /** To be waited for before that: what the task has cost beyond what it held is looked for. Undefined where there is nothing to wait for. */
-  prepareBill(image: TaskImage, budgets: Billing | undefined): Promise<void> | undefined {
+  prepareBill(image: TaskImage, budgets: Billing | undefined, signal: AbortSignal): Promise<void> | undefined {
     if (!image.header.holds || this.#bill || !isFinal(this.#state)) return undefined;
     if (!budgets?.isOverspent(image, this.#said())) return undefined;
-    return budgets.fullBillOf(image, this.#said()).then((bill) => {
+    return budgets.fullBillOf(image, this.#said(), signal).then((bill) => {
       this.#bill = bill;
     });
   }
@@ -115,6 +115,11 @@ export class AppendDraft {
   #said(): readonly NewUpdate[] {
     const { withheld } = this.options;
     return withheld ? [...withheld, ...this.updates] : this.updates;
+  }
+
+  /** The append is stored. */
+  closeBill(): void {
+    this.#bill?.stored();
   }
 
   /** The append was refused: nothing of it is stored. */

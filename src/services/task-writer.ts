@@ -21,7 +21,7 @@ import { isFinal, isLeased, isTerminal } from "../domain/task-state.ts";
 import type { Append, Appended, Author, Reroute } from "../store/append-batch.ts";
 import { isOutcomeUnknown } from "../store/database-errors.ts";
 import type { TaskStore } from "../store/task-store.ts";
-import type { Budgets } from "./budgets.ts";
+import type { Budgets } from "./budget-port.ts";
 import { isTransient, whenDatabaseAnswers } from "./database-away.ts";
 import { backoffMs, type Runtime } from "./runtime.ts";
 import {
@@ -139,7 +139,7 @@ class LogWriter implements TaskWriter {
         draft ??= new AppendDraft(this.image, head);
         if (draft.updates.length === 0 && !this.#learns(draft.options)) return settle(draft.works, "stored");
         const takes = this.#takes(draft);
-        const billing = draft.prepareBill(this.image, this.#deps.budgets);
+        const billing = draft.prepareBill(this.image, this.#deps.budgets, signal);
         if (billing) await billing;
         let news: readonly TaskUpdate[] | undefined;
         try {
@@ -157,6 +157,7 @@ class LogWriter implements TaskWriter {
         if (inDoubt && news && beginsWith(news, draft.updates)) {
           // They are stored, under the next token if they took the task over.
           if (takes) this.#fence += 1;
+          draft.closeBill();
           return settle(draft.works, "stored");
         }
       }
@@ -220,7 +221,8 @@ class LogWriter implements TaskWriter {
     return { by: actor, from: state, attempt, agentId };
   }
 
-  #stored({ works, updates, options }: AppendDraft, done: Appended): void {
+  #stored(draft: AppendDraft, done: Appended): void {
+    const { works, updates, options } = draft;
     const { image } = this;
     const { header } = image;
     Object.assign(header, done);
@@ -232,6 +234,7 @@ class LogWriter implements TaskWriter {
     const isUndecided = !options.settles && awaitedApproval(image) !== undefined;
     const numbered = updates.map((update, i) => ({ ...update, seq: image.seq + 1 + i }));
     for (const update of numbered) applyUpdate(image, update);
+    draft.closeBill();
     if (header.holds && isFinal(image.state)) this.#deps.budgets?.settled(header);
     if (isUndecided && isFinal(image.state)) this.#deps.approvals?.onOutcome("withdrawn");
     this.#publish(numbered);

@@ -241,7 +241,15 @@ export async function appendBatch(
     }),
   );
   const rows = logs.flat();
-  const beyond = sorted.flatMap(({ cost }, i) => cost?.beyond.map((one) => ({ ...one, ord: i + 1 })) ?? []);
+  // What was taken under the id of before, when this replica was declared dead, is lost with that slice.
+  const beyond = sorted.flatMap(
+    ({ cost }, i) =>
+      cost?.beyond.map(({ extra, overrun, ...of }) =>
+        of.replicaId === replicaId
+          ? { ...of, extra, overrun, ord: i + 1 }
+          : { ...of, extra: 0, overrun: overrun + extra, ord: i + 1 },
+      ) ?? [],
+  );
   const approves = sorted.some(({ settles }) => settles);
   const stored = await db.query(APPEND({ isAudited, approves }), [
     textArray(sorted, (a) => a.workspaceId),

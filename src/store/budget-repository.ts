@@ -24,14 +24,26 @@ type Asked = LimitKey & SliceAsk;
 
 // --- dead replicas
 
+/** All replicas that have slices of which `condition`, each found by one step in the index of those slices. */
+const ownersOf = (condition: string): string => `
+    owners (replica_id) as (
+      (select replica_id from budget_slices where ${condition} order by replica_id limit 1)
+      union all
+      select (select replica_id from budget_slices where ${condition} and replica_id > o.replica_id order by replica_id limit 1)
+      from owners o where o.replica_id is not null
+    )`;
+
 // A slice of a dead replica is closed first: a statement of that one which is on its way still waits for the row, or finds it
 // closed. What is counted after that is final but for what tasks give back.
 const CLOSE: Statement = {
-  name: "budget-close-v1",
+  name: "budget-close-v2",
   text: `
-    with dead as materialized (
+    with recursive ${ownersOf("state = 0")}, dead as materialized (
       select workspace_id, limit_key, replica_id from budget_slices s
-      where state = 0 and not exists (select from replicas r where r.replica_id = s.replica_id and r.died_at is null)
+      where state = 0 and replica_id = any (array(
+        select replica_id from owners o
+        where not exists (select from replicas r where r.replica_id = o.replica_id and r.died_at is null)
+      ))
       order by workspace_id, limit_key, replica_id limit $1 for update skip locked
     ), reservations as (
       insert into budget_reservations as r (workspace_id, limit_key, replica_id, units, closed_units)
@@ -46,35 +58,42 @@ const CLOSE: Statement = {
     where s.workspace_id = d.workspace_id and s.limit_key = d.limit_key and s.replica_id = d.replica_id`,
 };
 
-// Keeps what its tasks have used and hold.
+// Keeps what its tasks have used and hold. Those are looked at whose keys come after the last that was.
 const SHRINK: Statement = {
-  name: "budget-shrink-v1",
+  name: "budget-shrink-v2",
   text: `
-    with counted as materialized (
+    with closed as materialized (
+      select workspace_id, limit_key, replica_id from budget_slices
+      where state = 1 and (workspace_id, limit_key, replica_id) > ($2, $3, $4)
+      order by workspace_id, limit_key, replica_id limit $1 for update skip locked
+    ), counted as materialized (
       select s.workspace_id, s.limit_key, s.replica_id, r.units - t.released + t.extra as counts,
              r.units = t.released + t.charged as is_done
-      from budget_slices s
+      from closed s
       join budget_reservations r
         on r.workspace_id = s.workspace_id and r.limit_key = s.limit_key and r.replica_id = s.replica_id
       cross join lateral (
         select sum(released) as released, sum(charged) as charged, sum(extra) as extra from budget_settlements t
         where t.workspace_id = s.workspace_id and t.limit_key = s.limit_key and t.replica_id = s.replica_id
       ) t
-      where s.state = 1
-      order by s.workspace_id, s.limit_key, s.replica_id for update of s skip locked
+    ), shrunk as (
+      update budget_slices s set granted = c.counts, state = case when c.is_done then 2 else 1 end from counted c
+      where s.workspace_id = c.workspace_id and s.limit_key = c.limit_key and s.replica_id = c.replica_id
+        and (s.granted <> c.counts or c.is_done)
     )
-    update budget_slices s set granted = c.counts, state = case when c.is_done then 2 else 1 end from counted c
-    where s.workspace_id = c.workspace_id and s.limit_key = c.limit_key and s.replica_id = c.replica_id
-      and (s.granted <> c.counts or c.is_done)`,
+    select workspace_id, limit_key, replica_id, count(*) over () as looked from closed
+    order by workspace_id desc, limit_key desc, replica_id desc limit 1`,
 };
 
 // Replicas come and go; what those used that are forgotten becomes one row. '' is no replica.
 const FOLD: Statement = {
-  name: "budget-fold-v1",
+  name: "budget-fold-v2",
   text: `
-    with old as materialized (
+    with recursive ${ownersOf("state = 2 and replica_id <> ''")}, old as materialized (
       select workspace_id, limit_key, replica_id, granted, limit_units, ends_at from budget_slices s
-      where state = 2 and replica_id <> '' and not exists (select from replicas r where r.replica_id = s.replica_id)
+      where state = 2 and replica_id <> '' and replica_id = any (array(
+        select replica_id from owners o where not exists (select from replicas r where r.replica_id = o.replica_id)
+      ))
       order by workspace_id, limit_key, replica_id limit $1 for update skip locked
     ), slices as (
       delete from budget_slices s using old o
@@ -117,8 +136,19 @@ const WANTED: Statement = {
     order by workspace_id, limit_key limit ${SWEEP_BATCH}`,
 };
 
-/** Slices are shared out as those of any limit; what other replicas gave back of this one's is told with each answer. */
-export function createBudgetRepository(db: Database, endOfWindow: EndOfWindow): BudgetRepository {
+/** Before all slices. */
+const FIRST: readonly string[] = ["", "", ""];
+
+/**
+ * Slices are shared out as those of any limit; what other replicas gave back of this one's is told with each answer. Each statement of
+ * a sweep looks at `sweepBatch` slices at most.
+ */
+export function createBudgetRepository(
+  db: Database,
+  endOfWindow: EndOfWindow,
+  sweepBatch = SWEEP_BATCH,
+): BudgetRepository {
+  let shrunk = FIRST;
   return {
     settle: (replicaId, asks) =>
       db.kysely.transaction().execute(async (tx) => {
@@ -135,9 +165,11 @@ export function createBudgetRepository(db: Database, endOfWindow: EndOfWindow): 
         return answers;
       }),
     async sweep() {
-      await db.query(CLOSE, [SWEEP_BATCH]);
-      await db.query(SHRINK, []);
-      await db.query(FOLD, [SWEEP_BATCH]);
+      await db.query(CLOSE, [sweepBatch]);
+      const [last] = await db.query(SHRINK, [sweepBatch, ...shrunk]);
+      const goesOn = last !== undefined && (last.looked as number) >= sweepBatch;
+      shrunk = goesOn ? [last.workspace_id, last.limit_key, last.replica_id].map(String) : FIRST;
+      await db.query(FOLD, [sweepBatch]);
     },
     async wanted(replicaId) {
       const rows = await db.query(WANTED, [replicaId]);

@@ -39,7 +39,10 @@ export interface WindowRange {
 export interface BudgetUsageReads {
   standing(limit: LimitKey, replicaId: string): Promise<WindowStanding>;
   windows(workspaceId: string, range: WindowRange): Promise<WindowUsage[]>;
-  /** The windows of all workspaces that are open at a time and of which the greatest shares are used, at most `limit`. */
+  /**
+   * The windows of all workspaces that are open at a time and of which the greatest shares are used, at most `limit`, of the ten times
+   * as many of which the most is shared out.
+   */
   fullest(at: Date, limit: number): Promise<(WindowUsage & { workspaceId: string })[]>;
 }
 
@@ -88,13 +91,16 @@ const windowsIn = (order: "asc" | "desc"): Statement => ({
 const ASCENDING = windowsIn("asc");
 const DESCENDING = windowsIn("desc");
 
+// Where little is shared out, little is used: sums are made only of those of which the most is. What is shared out and idle is given
+// back within seconds, so ten times as many as are asked for are enough to choose from.
 const FULLEST: Statement = {
-  name: "budget-fullest-v1",
+  name: "budget-fullest-v2",
   text: `
     select * from (${usage(`
       select workspace_id, limit_key, max(limit_units) as limit_units, max(ends_at) as ends_at from budget_slices
-      where ends_at > $1 group by workspace_id, limit_key`)}
-    ) u order by (used + reserved)::float8 / greatest(limit_units, 1) desc, workspace_id, limit_key limit $2`,
+      where ends_at > $1 group by workspace_id, limit_key
+      order by sum(granted)::float8 / greatest(max(limit_units), 1) desc, workspace_id, limit_key limit 10 * $2::int`)}
+    ) u order by (used + reserved)::float8 / greatest(limit_units, 1) desc, workspace_id, limit_key limit $2::int`,
 };
 
 export function createBudgetUsageReads(db: Database): BudgetUsageReads {

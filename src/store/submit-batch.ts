@@ -119,7 +119,7 @@ export async function submitBatch(
   isAudited = true,
 ): Promise<string> {
   const held = tasks.flatMap(({ header, drawn }) =>
-    (header.holds ?? []).filter(({ key }) => !drawn?.has(key)).map((hold) => ({ header, hold })),
+    (header.holds ?? []).filter(({ key, units }) => units > 0 && !drawn?.has(key)).map((hold) => ({ header, hold })),
   );
   const logs = tasks.map(({ updates }) =>
     updates.map((update, i) => ({ update, seq: i + 1, body: encodeBody(update) })),

@@ -42,6 +42,24 @@ const HEADER_COLUMNS = [
   "delegation_depth",
 ] as const;
 
+/** A task without its log. */
+export interface TaskStanding {
+  header: TaskHeader;
+  state: EngineState;
+}
+
+const HEADER = {
+  name: "task-header-v1",
+  text: `
+    select workspace_id, task_id, state, ${HEADER_COLUMNS.join(", ")} from tasks where workspace_id = $1 and task_id = $2`,
+};
+
+/** A task as it stands; undefined where there is none. However long its log is, this reads one row. */
+export async function readHeader(db: Database, { workspaceId, taskId }: TaskKey): Promise<TaskStanding | undefined> {
+  const [row] = await db.query(HEADER, [workspaceId, taskId]);
+  return row && { header: decodeHeader(row), state: row.state as EngineState };
+}
+
 // One statement, so that a task and its log are of one snapshot.
 const LOAD = {
   name: "task-load-v5",

@@ -13,12 +13,14 @@ import {
   listTasks,
   loadBatch,
   mapTaskIds,
+  readHeader,
   readUpdates,
   type StoredTask,
   type TaskCursor,
   type TaskFilter,
   type TaskKey,
   type TaskNumber,
+  type TaskStanding,
   type UpdatesPage,
 } from "./task-reads.ts";
 
@@ -27,8 +29,8 @@ export interface TaskStore {
    * Resolves, with the id of the replica that stored it, when the task is durable. Making the same submit again changes
    * nothing.
    *
-   * @throws SignalboxError REPLICA_EXPIRED when this replica was declared dead, or after that where the key of the task was
-   * reserved before it: nothing was stored.
+   * @throws SignalboxError REPLICA_EXPIRED when this replica was declared dead, or after that where the key of the task, or what it
+   * holds of budgets, was reserved before it: nothing was stored.
    */
   submit(task: NewTask): Promise<string>;
   /**
@@ -39,6 +41,8 @@ export interface TaskStore {
   append(append: Append | (() => Append)): Promise<Appended | undefined>;
   /** A task with its whole log. */
   load(workspaceId: string, taskId: string): Promise<StoredTask | undefined>;
+  /** The same without its log, and the state that it is in. */
+  header(workspaceId: string, taskId: string): Promise<TaskStanding | undefined>;
   /** At most `limit` rows of a task's log after number `after`, and about 4 MiB of them. */
   readUpdates(workspaceId: string, taskId: string, after: number, limit: number): Promise<UpdatesPage>;
   /** How far the logs of these tasks have come; a task that there is not is left out. */
@@ -79,8 +83,11 @@ export function createTaskStore(
     isolate: isDataError,
     flush: async (tasks) => {
       const owner = replicaId();
-      // A key that was reserved under the id of before, when this replica was declared dead, may be another's by now.
-      const isInTime = ({ reservedBy = owner }: NewTask) => reservedBy === owner;
+      // What was reserved under the id of before, when this replica was declared dead, is not this one's any more: not its key, nor
+      // what it holds of budgets.
+      const isInTime = ({ reservedBy = owner, header: { holds = [] }, drawn }: NewTask) =>
+        reservedBy === owner &&
+        holds.every(({ key, units, replicaId }) => replicaId === owner || units === 0 || drawn?.has(key));
       const inTime = tasks.filter(isInTime);
       if (inTime.some(drawsOnParent)) {
         const answers = await submitWithDraws(db, owner, inTime, isAudited);
@@ -115,6 +122,7 @@ export function createTaskStore(
     submit: (task) => submits.submit(task),
     append: (append) => appends.submit(append),
     load: (workspaceId, taskId) => loads.submit({ workspaceId, taskId }),
+    header: (workspaceId, taskId) => readHeader(db, { workspaceId, taskId }),
     readUpdates: (workspaceId, taskId, after, limit) => readUpdates(db, { workspaceId, taskId }, after, limit),
     lastNumbers: (keys) => lastNumbers(db, keys),
     list: (workspaceId, filter, page) => listTasks(db, workspaceId, filter, page),

@@ -148,3 +148,10 @@ test("where nobody says what a task costs, the whole budget is to be had, and no
   expect(refused).toMatchObject({ reason: "BUDGET_EXCEEDED" });
   expect(String(refused.message)).toContain("so nothing is left for a task of which nobody says what it costs");
 });
+
+test("whoever names an agent alone does not pass the budgets of what it offers", async () => {
+  expect(await failureOf(client.send("-", { agent: "agent-001" }))).toMatchObject({
+    reason: "BUDGET_EXCEEDED",
+    metadata: { budget: "unpriced", limit: "2" },
+  });
+});

@@ -84,6 +84,11 @@ const submit = (capabilityId: string, text: string, more: object = {}) =>
 const budget = async (budgetId: string, unit: BudgetUnit = BudgetUnit.MONEY) =>
   (await client.budgets.listBudgets({})).budgets.find((one) => one.budgetId === budgetId && one.unit === unit)!;
 
+const refusals = async () => {
+  const metrics = await (await fetch(`${app.httpUrl}/metrics`)).text();
+  return Number(/^signalbox_budget_refusals_total (\d+)$/m.exec(metrics)?.[1]);
+};
+
 describe("a budget", () => {
   test("refuses what is too much, says why, and takes back what a failed task held", async () => {
     expect(await budget("worker")).toMatchObject({ limit: "2.5", used: "0", reserved: "0", remaining: "2.5" });
@@ -92,6 +97,7 @@ describe("a budget", () => {
     expect(failed.a2aState).toBe(TaskState.FAILED);
     const waiting = await submit("work", "ask");
     expect(await budget("worker")).toMatchObject({ used: "1", reserved: "1", remaining: "0.5", agentId: "worker" });
+    const before = await refusals();
     await expect(submit("work", "complete")).rejects.toThrow(
       'Budget "worker" allows 2.5; 1 are used and 1 reserved by tasks that have not ended, so 1 more are too much.',
     );
@@ -102,6 +108,7 @@ describe("a budget", () => {
       reason: "BUDGET_EXCEEDED",
       retryAfterMs: 1000,
     });
+    expect(await refusals()).toBe(before + 2);
     await client.tasks.cancelTask({ taskId: waiting.taskId });
     expect(await budget("worker")).toMatchObject({ used: "1", reserved: "0" });
     await submit("work", "complete");
@@ -137,7 +144,7 @@ describe("a budget", () => {
   test("is shown by the command line and in metrics", async () => {
     const { out } = await signalbox("budgets", "list", "--agent", "worker");
     expect(out).toMatch(
-      /^BUDGET +FOR +WINDOW +LIMIT +USED +RESERVED +LEFT +RESET\nworker +agent worker +daily money +2\.5 +2 +0 +0\.5 +\d{4}-/,
+      /^BUDGET +FOR +WINDOW +LIMIT +USED +RESERVED +LEFT +OVERRUN +RESET\nworker +agent worker +daily money +2\.5 +2 +0 +0\.5 +- +\d{4}-\d\d-\d\d 00:00 UTC\n/,
     );
     expect(JSON.parse((await signalbox("budgets", "list", "--json")).out).budgets).toHaveLength(6);
     expect((await signalbox("budgets", "usage", "worker")).out).toMatch(
@@ -145,10 +152,13 @@ describe("a budget", () => {
     );
     expect(await signalbox("budgets", "usage", "other")).toMatchObject({ code: 1 });
     expect(await signalbox("budgets", "usage", "worker", "--limit", "0")).toMatchObject({ code: 2 });
-    const metrics = await (await fetch(`${app.httpUrl}/metrics`)).text();
+    const read = async () => (await fetch(`${app.httpUrl}/metrics`)).text();
     const labels = 'workspace="default",budget="worker",period="DAILY",unit="MONEY",share=""';
+    // As they were a few seconds ago.
+    await expect.poll(read, { timeout: 10_000, interval: 100 }).toContain(`signalbox_budget_used{${labels}} 2
+`);
+    const metrics = await read();
     expect(metrics).toContain(`signalbox_budget_limit{${labels}} 2.5`);
-    expect(metrics).toContain(`signalbox_budget_used{${labels}} 2`);
     expect(metrics).toContain(`signalbox_budget_used_ratio{${labels}} 0.8`);
     expect(metrics).toMatch(/signalbox_budget_refusals_total [1-9]/);
   });
@@ -174,7 +184,9 @@ describe("a task on behalf of another", () => {
   });
 
   test("is refused what its parent does not hold", async () => {
+    const before = await refusals();
     expect(await said("dear")).toContain('has 2 of budget "all" left, and 3 are needed');
+    expect(await refusals()).toBe(before + 1);
   });
 
   test("is refused where its parent has ended, or is none", async () => {
@@ -236,4 +248,14 @@ test("a cost that its client allows is held of those who declare none", async ()
   };
   await expect(client.a2a.sendMessage({ message, metadata })).rejects.toThrow('Budget "worker" allows 2.5');
   await submit("free", "complete");
+});
+
+test("what is used up is to be tried again when it is reset, as it is listed", async () => {
+  const capability = { capabilityId: "gone", costPerTask: "0.5" };
+  await client.registry.addCapability({ agentId: "worker", capability });
+  await submit("gone", "complete");
+  const { err } = await signalbox("send", "--capability", "gone", "complete");
+  const { out } = await signalbox("budgets", "list", "--agent", "worker");
+  const reset = /(\S+ \S+ UTC)\n/.exec(out)![1]!;
+  expect(err).toMatch(new RegExp(`\n {2}Try again in \\d+(m|h), at ${reset}\\.\n`));
 });

@@ -7,7 +7,7 @@ import { MessageSchema, Role, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate, statusUpdate } from "../../src/domain/agent-report.ts";
 import { parseBudgetKey } from "../../src/domain/budget/budget-key.ts";
 import { type BudgetRule, budgetRulesIn } from "../../src/domain/budget/budget-rule.ts";
-import type { DelegatingTask } from "../../src/domain/budget/hold.ts";
+import { beyondHold, chargeOf, type DelegatingTask, type TaskOutcome } from "../../src/domain/budget/hold.ts";
 import { COST_EXTENSION } from "../../src/domain/cost-extension.ts";
 import { foldTask, type NewUpdate } from "../../src/domain/task-log.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
@@ -24,6 +24,7 @@ import { emptyTables, raw } from "../store/tables.ts";
 
 const message = create(MessageSchema, { messageId: "1", role: Role.USER });
 const HOUR_MS = 3_600_000;
+const never = new AbortController().signal;
 
 interface Lab {
   id: string;
@@ -42,16 +43,18 @@ describeOnStore("what tasks may cost", (context) => {
   let rules: readonly BudgetRule[] = [];
   let nowMs = 0;
   let labs: Lab[] = [];
-  let refusals = 0;
   let overruns = 0;
 
-  const runtime = { ...real, now: () => new Date(nowMs) };
+  /** Where it is set, time stands still for those who wait, and only an abort ends that. */
+  let stillMs: number | undefined;
+
+  const runtime = { ...real, now: () => new Date(nowMs), elapsedMs: () => stillMs ?? real.elapsedMs() };
 
   beforeEach(async () => {
     await emptyTables(context.db);
     await raw(context.db, "truncate budget_slices, budget_reservations, budget_settlements");
     nowMs = Date.parse("2026-01-01T10:00:00Z");
-    [labs, refusals, overruns] = [[], 0, 0];
+    [labs, overruns, stillMs] = [[], 0, undefined];
     // With PGlite there is one process.
     for (let i = 0; i < (context.backend === "pglite" ? 1 : 2); i++) labs.push(await start());
   });
@@ -70,9 +73,6 @@ describeOnStore("what tasks may cost", (context) => {
       replicaId: () => id,
       announce() {
         for (const lab of labs) if (lab.id !== id) lab.budgets.heed();
-      },
-      onRefused: () => {
-        refusals += 1;
       },
       onOverrun: (micros) => {
         overruns += micros;
@@ -100,9 +100,12 @@ describeOnStore("what tasks may cost", (context) => {
 
   const spendingOf = (
     cost: number,
-    more: { maxCost?: number; parent?: DelegatingTask | undefined; principal?: string },
+    more: { maxCost?: number; parent?: DelegatingTask | undefined; principal?: string; signal?: AbortSignal },
   ) => ({
-    context: { workspaceId: "default", principal: { id: more.principal ?? "anonymous" } } as never,
+    context: {
+      ...{ workspaceId: "default", principal: { id: more.principal ?? "anonymous" } },
+      signal: more.signal ?? never,
+    } as never,
     route: {
       agent: { agentId: "agent" },
       capability: { capabilityId: "work", costMicros: cost },
@@ -143,7 +146,9 @@ describeOnStore("what tasks may cost", (context) => {
       update.body.payload.value.metadata = { [COST_EXTENSION]: { cost } } as JsonObject;
     }
     const isOverspent = lab.budgets.isOverspent(image, [update]);
-    const bill = isOverspent ? await lab.budgets.fullBillOf(image, [update]) : lab.budgets.billOf(image, [update]);
+    const bill = isOverspent
+      ? await lab.budgets.fullBillOf(image, [update], never)
+      : lab.budgets.billOf(image, [update]);
     const { seq, header } = image;
     const append = {
       workspaceId: "default",
@@ -154,8 +159,10 @@ describeOnStore("what tasks may cost", (context) => {
       take: true,
     };
     const done = await lab.store.append({ ...append, at: runtime.now(), cost: bill });
-    if (done) lab.budgets.settled(header);
-    else bill?.cancel();
+    if (done) {
+      bill?.stored();
+      lab.budgets.settled(header);
+    } else bill?.cancel();
   }
 
   const parentOf = async (lab: Lab, { taskId }: Begun): Promise<DelegatingTask> => {
@@ -179,7 +186,6 @@ describeOnStore("what tasks may cost", (context) => {
     });
     // Memory may answer by itself, and says the same.
     await expect(begin(lab!, 4_000_000)).rejects.toMatchObject({ reason: "BUDGET_EXCEEDED" });
-    expect(refusals).toBe(2);
     await end(lab!, tasks[1]!, TaskState.FAILED);
     await begin(lab!, 6_000_000);
     nowMs += 13 * HOUR_MS;
@@ -233,6 +239,106 @@ describeOnStore("what tasks may cost", (context) => {
     expect(window!.used + window!.overrun).toBe(500_000 + 1_250_000 + 1_000_000 + 100_000_000);
     expect(window!.overrun).toBe(overruns);
     expect(window!.reserved).toBe(0);
+  });
+
+  it("of a task that held nothing is taken of its own window, also when that is over", async () => {
+    rules = rulesOf([{ id: "hour", hourly_limit: 10 }]);
+    const [lab] = labs;
+    nowMs += HOUR_MS - 60_000;
+    const task = await begin(lab!, 0);
+    nowMs += 120_000;
+    const slices = () => raw(context.db, "select granted from budget_slices where granted > 0");
+    // What nobody holds of a window that is over is given back.
+    await expect.poll(slices, { timeout: 10_000 }).toEqual([]);
+    await end(lab!, task, TaskState.COMPLETED, "0.25");
+    expect(await windows()).toMatchObject([{ used: 250_000, overrun: 0, reserved: 0 }]);
+    expect(overruns).toBe(0);
+  });
+
+  it("is overrun once, when the bill is stored, however often it was made", async () => {
+    rules = rulesOf([{ id: "day", daily_limit: 1 }]);
+    const [lab] = labs;
+    const task = await begin(lab!, 0);
+    const { header, updates } = (await lab!.store.load("default", task.taskId))!;
+    const image = foldTask(header, updates);
+    const completed = statusUpdate(header, { state: TaskState.COMPLETED, timestamp: timestampFromDate(runtime.now()) });
+    const { payload } = completed.body;
+    if (payload.case === "statusUpdate") payload.value.metadata = { [COST_EXTENSION]: { cost: "3" } } as JsonObject;
+    const lost = await lab!.budgets.fullBillOf(image, [completed], never);
+    lost!.cancel();
+    expect(overruns).toBe(0);
+    await end(lab!, task, TaskState.COMPLETED, "3");
+    expect(overruns).toBe(2_000_000);
+    expect(await windows()).toMatchObject([{ used: 1_000_000, overrun: 2_000_000 }]);
+  });
+
+  it("is waited for no longer than the call, or the writer, lets it", async () => {
+    rules = rulesOf([{ id: "day", daily_limit: 10, monthly_limit: 10 }]);
+    const [lab] = labs;
+    const task = await begin(lab!, 0);
+    const { header, updates } = (await lab!.store.load("default", task.taskId))!;
+    await lab!.budgets.stop();
+    // What is left is with a replica that does not hear.
+    const repository = createBudgetRepository(context.db, (limit) => new Date(lab!.budgets.endOf(limit)));
+    const keys = (await windows()).map(({ key }) => ({ workspaceId: "default", key }));
+    const ask = { limit: 10_000_000, held: 0, keep: 10_000_000, need: 10_000_000 };
+    await repository.settle(
+      await registerReplica(context.db),
+      keys.map((key) => ({ ...key, ...ask })),
+    );
+    labs.push(await start());
+    const other = labs.at(-1)!;
+    stillMs = real.elapsedMs();
+    const stop = new AbortController();
+    const begun = begin(other, 1_000_000, { signal: stop.signal });
+    const completed = statusUpdate(header, { state: TaskState.COMPLETED, timestamp: timestampFromDate(runtime.now()) });
+    const { payload } = completed.body;
+    if (payload.case === "statusUpdate") payload.value.metadata = { [COST_EXTENSION]: { cost: "3" } } as JsonObject;
+    const billed = other.budgets.fullBillOf(foldTask(header, updates), [completed], stop.signal);
+    const wanted = async () => (await raw(context.db, "select from budget_slices where wanted > 0")).length;
+    // Of both windows at once.
+    await expect.poll(wanted, { timeout: 10_000 }).toBe(2);
+    stop.abort(new Error("the caller has gone"));
+    await expect(begun).rejects.toThrow("the caller has gone");
+    expect((await billed)!.beyond.map(({ extra, overrun }) => [extra, overrun])).toEqual([
+      [0, 3_000_000],
+      [0, 3_000_000],
+    ]);
+  });
+
+  it("is free for all when a task gives it back, also where its server has nothing more to do", async () => {
+    rules = rulesOf([{ id: "day", daily_limit: 10 }]);
+    const [here, there = here] = labs;
+    for (const by of [here, there]) {
+      const task = await begin(here!, 10_000_000);
+      await end(by!, task, TaskState.FAILED);
+      await end(there!, await begin(there!, 10_000_000), TaskState.FAILED);
+    }
+  });
+
+  it("is refused at once where the budget never allows it, and asks nothing of others", async () => {
+    rules = rulesOf([{ id: "day", daily_limit: 10 }]);
+    const [here, there = here] = labs;
+    await begin(there!, 0);
+    const refused = begin(here!, 0, { maxCost: Number.MAX_SAFE_INTEGER });
+    await expect(refused).rejects.toMatchObject({
+      reason: "BUDGET_EXCEEDED",
+      message: expect.stringContaining("more than it ever allows; lower maxCost or raise the limit"),
+      metadata: { budget: "day", limit: "10" },
+      retryAfterMs: undefined,
+    });
+    expect(await raw(context.db, "select from budget_slices where wanted > 0")).toEqual([]);
+  });
+
+  it("on behalf of a task that holds no more needs something, also where nobody says what it costs", async () => {
+    rules = rulesOf([{ id: "day", daily_limit: 10 }]);
+    const [lab] = labs;
+    const parent = await begin(lab!, 1_000_000);
+    await begin(lab!, 1_000_000, { parent: await parentOf(lab!, parent) });
+    await expect(begin(lab!, 0, { parent: await parentOf(lab!, parent) })).rejects.toMatchObject({
+      reason: "BUDGET_EXCEEDED",
+      metadata: { budget: "day", parentTaskId: parent.taskId, remaining: "0" },
+    });
   });
 
   it("is all that is reported, wherever the budget is, and then nothing more begins", async () => {
@@ -332,10 +438,17 @@ describeOnStore("what tasks may cost", (context) => {
           ]);
         };
         let most = 100;
+        let limitNow = most;
         setLimit(most);
+        overruns = 0;
         nowMs += 48 * HOUR_MS;
         for (let i = 0; i < (context.backend === "pglite" ? 1 : 2); i++) labs.push(await start());
         const open: Begun[] = [];
+        const ended: { task: Begun; outcome: TaskOutcome }[] = [];
+        const finish = async (lab: Lab, task: Begun, state: TaskState, micros?: number) => {
+          await end(lab, task, state, micros === undefined ? undefined : (micros / 1e6).toFixed(6));
+          ended.push({ task, outcome: { completed: state === TaskState.COMPLETED, costMicros: micros } });
+        };
         const labOf = (who: number) => labs[who % labs.length]!;
         const taken = (which: number) => (open.length === 0 ? undefined : open.splice(which % open.length, 1)[0]!);
 
@@ -348,8 +461,7 @@ describeOnStore("what tasks may cost", (context) => {
             open.push(await begin(labOf(one.who), one.cost, { principal: one.principal }));
           } else if (one.do === "end") {
             const task = taken(one.which);
-            const cost = one.cost === undefined ? undefined : (one.cost / 1e6).toFixed(6);
-            if (task) await end(labOf(one.who), task, one.state, cost);
+            if (task) await finish(labOf(one.who), task, one.state, one.cost);
           } else if (one.do === "delegate") {
             const parent = open[one.which % Math.max(1, open.length)];
             if (!parent) return;
@@ -361,8 +473,9 @@ describeOnStore("what tasks may cost", (context) => {
             labs[at] = await start();
             await crash(dead);
           } else if (one.do === "limit") {
-            most = Math.max(most, one.limit);
-            setLimit(one.limit);
+            limitNow = one.limit;
+            most = Math.max(most, limitNow);
+            setLimit(limitNow);
           } else nowMs += HOUR_MS;
         }
         const check = async () => {
@@ -372,6 +485,39 @@ describeOnStore("what tasks may cost", (context) => {
             expect(used + reserved, key).toBeLessThanOrEqual(limit);
             expect(Math.min(used, reserved)).toBeGreaterThanOrEqual(0);
           }
+        };
+        /** What fits is accepted, by whomever it is asked for, wherever what is left of the budgets is. */
+        const checkRoom = async () => {
+          // Of those that have died it is free when that is known.
+          await createBudgetRepository(context.db, () => new Date(nowMs)).sweep(0);
+          const full = (await windows()).filter(({ key, endsAt, used, reserved }) => {
+            const { unit, budgetId, principalId = "a" } = parseBudgetKey(key)!;
+            const limit = unit === "TASKS" ? Math.ceil(limitNow / 8) : budgetId === "own" ? 2 * limitNow : limitNow;
+            return endsAt.getTime() > nowMs && principalId === "a" && used + reserved + 1 > limit;
+          });
+          if (full.length > 0) return;
+          for (const lab of labs) {
+            const one = async () => {
+              const task = await begin(lab, 1, { principal: "a" });
+              await finish(lab, task, TaskState.FAILED);
+              return "accepted";
+            };
+            // What was found out a moment ago holds for a second.
+            await expect.poll(() => one().catch((error) => error.reason), { timeout: 10_000 }).toBe("accepted");
+          }
+        };
+        /** What is used, or was not to be had, is what was declared and reported. */
+        const checkCosts = async () => {
+          const costs = new Map<string, number>();
+          for (const { task, outcome } of ended) {
+            for (const hold of (await labs[0]!.store.load("default", task.taskId))!.header.holds ?? []) {
+              const cost = chargeOf(hold, outcome) + beyondHold(hold, outcome);
+              costs.set(hold.key, (costs.get(hold.key) ?? 0) + cost);
+            }
+          }
+          const found = await windows();
+          for (const { key, used, overrun } of found) expect(used + overrun, key).toBe(costs.get(key) ?? 0);
+          expect(found.reduce((sum, { overrun }) => sum + overrun, 0)).toBe(overruns);
         };
         for (const round of rounds) {
           const alone = round.filter((one) => one.do === "crash");
@@ -385,8 +531,10 @@ describeOnStore("what tasks may cost", (context) => {
               .map((one) => perform(one).catch(refusal)),
           ]);
           await check();
+          await checkRoom();
         }
-        for (const task of open.splice(0)) await end(labs[0]!, task, TaskState.FAILED);
+        for (const task of open.splice(0)) await finish(labs[0]!, task, TaskState.FAILED);
+        await checkCosts();
         for (const lab of labs.splice(0)) await crash(lab);
         await check();
         // All is used or free: whoever comes next gets whatever is not used.
@@ -400,7 +548,7 @@ describeOnStore("what tasks may cost", (context) => {
           expect(slice!.granted, key).toBe(1000 - used);
         }
       }),
-      { numRuns: context.backend === "pglite" ? 2 : 6 },
+      { numRuns: context.backend === "pglite" ? 2 : 6, endOnFailure: true },
     );
   });
 });

@@ -175,27 +175,36 @@ describeOnStore("the writer of a task", (context) => {
     const fault = fc.constantFrom<Fault>("none", "before", "after", "blind", "late");
     await fc.assert(
       fc.asyncProperty(fc.array(fault, { maxLength: 4 }), fc.boolean(), async (faults, isOverspent) => {
-        // Whose end it is, and whether what was taken for it was given back.
-        const bills: { end: TaskState | undefined; isBack: boolean }[] = [];
+        // Whose end it is, whether what was taken for it was given back, and how often it was said to be stored.
+        const bills: { end: TaskState | undefined; isBack: boolean; stored: number }[] = [];
         const billOf = (_: TaskImage, updates: readonly NewUpdate[]) => {
           const { payload } = updates[0]!.body;
           const bill = {
             end: payload.case === "statusUpdate" ? payload.value.status?.state : undefined,
             isBack: false,
+            stored: 0,
           };
           bills.push(bill);
-          return { micros: 1, beyond: [], cancel: () => void Object.assign(bill, { isBack: true }) };
+          return {
+            ...{ micros: 1, beyond: [] },
+            stored() {
+              bill.stored += 1;
+            },
+            cancel() {
+              bill.isBack = true;
+            },
+          };
         };
         const { header, writer, stored } = await begun(createUpdateHub(), [...faults], {
           billOf,
           isOverspent: () => isOverspent,
-          fullBillOf: async (...said) => billOf(...said),
+          fullBillOf: async (image, updates) => billOf(image, updates),
           settled() {},
         });
         const ends = [TaskState.COMPLETED, TaskState.CANCELED].map((state) => status(header, state));
         await Promise.all(ends.map((end) => writer().append(() => [end], {}, never)));
         const end = (await stored()).task.status?.state;
-        expect(bills.filter(({ isBack }) => !isBack).map((bill) => bill.end)).toEqual([end]);
+        expect(bills.filter(({ isBack }) => !isBack)).toEqual([{ end, isBack: false, stored: 1 }]);
       }),
       { numRuns: 25 },
     );

@@ -168,6 +168,76 @@ describeEachBackend("budgets", (context) => {
     ]);
   });
 
+  it("of dead replicas shrink a few at a time, and all of them in turn", async () => {
+    const few = createBudgetRepository(context.db, () => END, 1);
+    const keys = ["a", "b", "c"].map((name) => `${KEY}/agent:${name}`);
+    const given = { limit: 100, held: 0, keep: 0, need: 50, returned: 0 };
+    await budgets.settle(
+      replicas[0]!,
+      keys.map((key) => ({ workspaceId: "default", key, ...given })),
+    );
+    // Of each a task holds something, so that none is ever done.
+    const tasks = await Promise.all(keys.map((key) => begin([hold(10, { key })])));
+    await createLeaseRepository(context.db).release(replicas[0]!);
+    for (let i = 0; i < 6; i++) await few.sweep(0);
+    const slices = "select limit_key, granted::int as granted, state from budget_slices order by limit_key";
+    expect(await raw(context.db, slices)).toEqual(keys.map((key) => ({ limit_key: key, granted: 10, state: 1 })));
+    // What is at the end of the line is not starved by what is before it.
+    await appendBatch(context.db, replicas[1]!, [{ ...ending(tasks[2]!, TaskState.FAILED), take: true }]);
+    for (let i = 0; i < 3; i++) await few.sweep(0);
+    expect((await raw(context.db, slices)).at(-1)).toEqual({ limit_key: keys[2], granted: 0, state: 2 });
+    await raw(context.db, "delete from replicas where died_at is not null");
+    await few.sweep(0);
+    expect(await raw(context.db, "select replica_id from budget_slices where state = 2")).toEqual([{ replica_id: "" }]);
+  });
+
+  it("that are the fullest are told with what is used of them, not with what is shared out", async () => {
+    const given = { limit: 100, held: 0, keep: 0, returned: 0 };
+    const needs = { a: 90, b: 50, c: 70 };
+    await budgets.settle(
+      replicas[0]!,
+      Object.entries(needs).map(([name, need]) => ({
+        ...{ workspaceId: "default", key: `${KEY}/agent:${name}` },
+        ...{ ...given, need },
+      })),
+    );
+    await begin([hold(10, { key: `${KEY}/agent:a` }), hold(60, { key: `${KEY}/agent:c` })]);
+    const fullest = await reads.fullest(new Date(END.getTime() - 1), 2);
+    expect(fullest.map(({ key, reserved }) => [key, reserved])).toEqual([
+      [`${KEY}/agent:c`, 60],
+      [`${KEY}/agent:a`, 10],
+    ]);
+    expect(await reads.fullest(END, 2)).toEqual([]);
+  });
+
+  it("that a replica took before it joined anew are neither held nor charged, and its other tasks go on", async () => {
+    const [before, now] = replicas;
+    let id = before!;
+    const store = createTaskStore(context.db, { maxWaiting: 100, replicaId: () => id });
+    await ask(0, { need: 50 });
+    await createLeaseRepository(context.db).release(before!);
+    await budgets.sweep(0);
+    id = now!;
+    const task = (holds: readonly BudgetHold[]): NewTask => ({
+      header: headerOf({ leaseOwner: now!, holds }),
+      updates: [{ ...messageUpdate(message), state: EngineState.ASSIGNED }],
+    });
+    const [late, free] = [task([hold(10)]), task([hold(0, { replicaId: now! })])];
+    const outcomes = await Promise.allSettled([late, free].map(store.submit));
+    expect(outcomes).toMatchObject([{ reason: { reason: "REPLICA_EXPIRED" } }, { value: now! }]);
+    // Its agent reports more than it held. That was taken from the slice of before.
+    const beyond = [{ key: KEY, replicaId: before!, extra: 5, overrun: 2 }];
+    await appendBatch(context.db, now!, [ending(free, TaskState.COMPLETED, { micros: 7, beyond })]);
+    expect(await usage()).toEqual({ used: 0, reserved: 0, overrun: 7 });
+    await store.close();
+  });
+
+  it("of which a task holds nothing are not written down as reserved", async () => {
+    await begin([hold(0), hold(3, { key: `${KEY}/agent:a` })]);
+    const rows = await raw(context.db, "select limit_key, units::int as units from budget_reservations");
+    expect(rows).toEqual([{ limit_key: `${KEY}/agent:a`, units: 3 }]);
+  });
+
   it("are forgotten long after their windows, but for those of which a task holds something", async () => {
     await ask(0, { need: 100 });
     const [done, open] = [await begin([hold(10)]), await begin([hold(20)])];

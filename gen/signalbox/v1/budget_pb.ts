@@ -26,7 +26,7 @@ export const file_signalbox_v1_budget: GenFile = /*@__PURE__*/
  */
 export type Budget = Message<"signalbox.v1.Budget"> & {
   /**
-   * As the policy names it, or made from what it is for, as `agent-001.premium-service`.
+   * As the policy names it, or made from what it is for, as `agent.agent-001.capability.premium-service`.
    *
    * @generated from field: string budget_id = 1;
    */
@@ -321,7 +321,7 @@ export const BudgetService: GenService<{
     output: typeof ListBudgetsResponseSchema;
   },
   /**
-   * Lists what was used of a budget in its past windows, the latest first.
+   * Lists what was used of a budget in its windows, the present one and past ones, the latest first.
    *
    * Errors: NOT_FOUND with reason BUDGET_NOT_FOUND.
    *

@@ -51,17 +51,44 @@ export function budgetExceeded(use: WindowUse, wanted: number, retryAfterMs: num
   });
 }
 
-/** The task on whose behalf another one is sent holds too little of a budget. */
+/** A budget would not have so much even if nothing were used of it. `wanted` is 0 where nobody knows what a task costs. */
+export function beyondBudget(
+  { id, limit, unit }: { id: string; limit: number; unit: BudgetUnit },
+  wanted: number,
+): SignalboxError {
+  const what = unit === "MONEY" ? "" : " tasks";
+  const allowed = unitsText(limit, unit);
+  const why =
+    wanted === 0
+      ? "so it has nothing for a task of which nobody says what it costs; raise the limit"
+      : `and ${unitsText(wanted, unit)} is more than it ever allows; lower maxCost or raise the limit`;
+  return new SignalboxError({
+    code: "RESOURCE_EXHAUSTED",
+    reason: "BUDGET_EXCEEDED",
+    message: `Budget "${id}" allows ${allowed}${what}, ${why}. Nothing was stored.`,
+    metadata: { budget: id, limit: allowed },
+  });
+}
+
+/** The task on whose behalf another one is sent holds too little of a budget; nothing where `wanted` is 0, as of a cost that nobody knows. */
 export function parentExceeded(budgetId: string, parentTaskId: string, left: number, wanted: number): SignalboxError {
+  const needed =
+    wanted === 0
+      ? "something is needed for a task of which nobody says what it costs"
+      : `${decimalOf(wanted)} are needed`;
   return new SignalboxError({
     code: "RESOURCE_EXHAUSTED",
     reason: "BUDGET_EXCEEDED",
     message:
       `Task "${parentTaskId}", on whose behalf this one is sent, has ${decimalOf(left)} of budget "${budgetId}" left, ` +
-      `and ${decimalOf(wanted)} are needed. Nothing was stored; give less to others, or begin a task of its own.`,
+      `and ${needed}. Nothing was stored; give less to others, or begin a task of its own.`,
     metadata: { budget: budgetId, parentTaskId, remaining: decimalOf(left) },
   });
 }
+
+/** Whether a task is refused for what it costs. */
+export const isBudgetExceeded = (error: unknown): boolean =>
+  error instanceof SignalboxError && error.reason === "BUDGET_EXCEEDED";
 
 /** The task on whose behalf another one is sent has ended. */
 export const parentEnded = (parentTaskId: string): SignalboxError =>

@@ -5,7 +5,10 @@ import type { BudgetRule } from "./budget-rule.ts";
 
 export interface BudgetIndex {
   readonly byId: ReadonlyMap<string, BudgetRule>;
-  /** In the order of the document. */
+  /**
+   * In the order of the document. A task of an agent that was named alone falls under the budgets of each capability that it offers, but
+   * not under those that each capability has of its own.
+   */
   matching(spender: Spender): readonly BudgetRule[];
 }
 
@@ -29,14 +32,16 @@ export function createBudgetIndex(rules: readonly BudgetRule[], workspaceId: str
   }
   return {
     byId,
-    matching({ agentId, capabilityId, principalId }) {
+    matching({ agentId, capabilityId, among = [], principalId }) {
       if (bySelectors.size === 0) return [];
+      const capabilityIds = capabilityId === undefined ? among : [capabilityId];
       const found: { rule: BudgetRule; place: number }[] = [];
       for (const agent of [undefined, agentId]) {
         for (const principal of [undefined, principalId]) {
           found.push(...(bySelectors.get(nameOf(agent, undefined, principal)) ?? []));
-          if (capabilityId === undefined) continue;
-          found.push(...(bySelectors.get(nameOf(agent, capabilityId, principal)) ?? []));
+          for (const capability of capabilityIds) {
+            found.push(...(bySelectors.get(nameOf(agent, capability, principal)) ?? []));
+          }
         }
       }
       return found

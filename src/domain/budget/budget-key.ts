@@ -8,6 +8,8 @@ import type { BudgetPeriod, BudgetRule, BudgetUnit } from "./budget-rule.ts";
 export interface Spender {
   readonly agentId: string;
   readonly capabilityId: string | undefined;
+  /** All that the agent offers, where it alone was named: it may do any of it. */
+  readonly among?: readonly string[] | undefined;
   readonly principalId: string;
 }
 

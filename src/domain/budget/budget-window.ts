@@ -47,6 +47,26 @@ function hourAt(now: Temporal.ZonedDateTime): BudgetWindow {
 
 const HOUR_MS = 3_600_000;
 
+/** Ends of windows that are known at once, at most. */
+const MOST_KNOWN = 10_000;
+
+/** The ends of windows that are asked for again and again: each is reckoned once. */
+export class WindowEnds {
+  readonly #ends = new Map<string, number>();
+
+  /** When the window ends that begins then, in milliseconds since the epoch. */
+  of(period: BudgetPeriod, timeZone: string, startMs: number): number {
+    const name = `${startMs} ${period} ${timeZone}`;
+    let endMs = this.#ends.get(name);
+    if (endMs === undefined) {
+      endMs = windowAt(period, timeZone, startMs).endMs;
+      if (this.#ends.size >= MOST_KNOWN) this.#ends.clear();
+      this.#ends.set(name, endMs);
+    }
+    return endMs;
+  }
+}
+
 /** So far may a clock be set back, in milliseconds, and nothing comes of it. One that was wrong by more is believed. */
 const SMALL_STEP_MS = HOUR_MS;
 

@@ -112,11 +112,11 @@ export function createWaitingTasks(
         ...(options.reservedBy !== undefined && { reservedBy: options.reservedBy }),
       });
       stored = true;
+      options.reserved?.keep();
       await options.beforeStart?.(undefined);
     } catch (error) {
       if (stored || isOutcomeUnknown(error)) {
-        if (stored) options.reserved?.keep();
-        else options.reserved?.doubt();
+        options.reserved?.doubt();
         runners.inBackground("an unacknowledged task may be left", taskId, () => runners.endUnacknowledged(header));
       }
       throw error;

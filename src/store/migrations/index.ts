@@ -21,6 +21,7 @@ import { up as budgets } from "./0018-budgets.ts";
 import { up as reputation } from "./0019-reputation.ts";
 import { up as heldUpdates } from "./0020-held-updates.ts";
 import { up as heldAttempts } from "./0021-held-attempts.ts";
+import { up as budgetSweeps } from "./0022-budget-sweeps.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
@@ -44,4 +45,5 @@ export const migrations: Record<string, Migration> = {
   "0019-reputation": { up: reputation },
   "0020-held-updates": { up: heldUpdates },
   "0021-held-attempts": { up: heldAttempts },
+  "0022-budget-sweeps": { up: budgetSweeps },
 };

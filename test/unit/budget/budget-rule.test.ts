@@ -173,15 +173,23 @@ describe("the budgets of a task", () => {
     said === undefined || (is !== undefined && (said === "*" || said === is));
 
   test("are found by the index as by looking at all", () => {
-    const spender = fc.record({ agentId: id, capabilityId: fc.option(id, { nil: undefined }), principalId: id });
+    const spender = fc.record({
+      agentId: id,
+      capabilityId: fc.option(id, { nil: undefined }),
+      among: fc.uniqueArray(id),
+      principalId: id,
+    });
     fc.assert(
-      fc.property(fc.array(rule), spender, (given, { agentId, capabilityId, principalId }) => {
+      fc.property(fc.array(rule), spender, (given, { agentId, capabilityId, among, principalId }) => {
         const rules: BudgetRule[] = given.map((one, i) => ({ ...one, id: String(i) }));
-        const found = createBudgetIndex(rules, "a").matching({ agentId, capabilityId, principalId });
+        const found = createBudgetIndex(rules, "a").matching({ agentId, capabilityId, among, principalId });
+        const fitsCapability = (said: string | undefined) =>
+          fits(said, capabilityId) ||
+          (capabilityId === undefined && said !== undefined && among.some((one) => one === said));
         const expected = rules.filter(
           (one) =>
             fits(one.agentId, agentId) &&
-            fits(one.capabilityId, capabilityId) &&
+            fitsCapability(one.capabilityId) &&
             fits(one.principalId, principalId) &&
             fits(one.workspaceId, "a"),
         );

@@ -1,7 +1,7 @@
 /** Windows of budgets: hours, days and months follow each other without gap or overlap, wherever clocks are set. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { WindowClock, windowAt } from "../../../src/domain/budget/budget-window.ts";
+import { WindowClock, WindowEnds, windowAt } from "../../../src/domain/budget/budget-window.ts";
 
 const HOUR_MS = 3_600_000;
 const at = (time: string) => Date.parse(time);
@@ -75,6 +75,16 @@ describe("the windows of budgets", () => {
     ["DAILY", "Pacific/Apia", "2011-12-30T12:00:00Z", ["2011-12-30T10:00", "2011-12-31T10:00"]],
   ] as const)("%s in %s at %s", (period, zone, time, expected) => {
     expect(shown(windowAt(period, zone, at(time)))).toEqual(expected);
+  });
+
+  test("end when they end, also where that is known already", () => {
+    const ends = new WindowEnds();
+    fc.assert(
+      fc.property(anyPeriod, anyZone, anyTime, (period, zone, ms) => {
+        const { startMs, endMs } = windowAt(period, zone, ms);
+        expect([ends.of(period, zone, startMs), ends.of(period, zone, startMs)]).toEqual([endMs, endMs]);
+      }),
+    );
   });
 
   test("are not left for the one before when the clock is set back a little, and are when it was wrong by hours", () => {

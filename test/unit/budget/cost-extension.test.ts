@@ -8,14 +8,18 @@ import { ROUTING_EXTENSION } from "../../../src/domain/routing-extension.ts";
 import type { NewUpdate } from "../../../src/domain/task-log.ts";
 
 const costing = (cost: unknown) => ({ [COST_EXTENSION]: { cost } }) as JsonObject;
-const status = (own: JsonObject | undefined, ofMessage?: JsonObject): NewUpdate => ({
+const status = (
+  own: JsonObject | undefined,
+  ofMessage?: JsonObject,
+  state: TaskState = TaskState.COMPLETED,
+): NewUpdate => ({
   kind: "status",
   body: create(StreamResponseSchema, {
     payload: {
       case: "statusUpdate",
       value: {
         ...(own && { metadata: own }),
-        status: { state: TaskState.COMPLETED, ...(ofMessage && { message: { metadata: ofMessage } }) },
+        status: { state, ...(ofMessage && { message: { metadata: ofMessage } }) },
       },
     },
   }),
@@ -34,6 +38,16 @@ test("a cost is read from the status, its message, the reply, or the task", () =
   expect(costSaid([status(undefined)], costing("1.5"))).toEqual({ micros: 1_500_000 });
   expect(costSaid([status(costing("1"), costing("2"))], costing("3"))).toEqual({ micros: 1_000_000 });
   expect(costSaid([status(undefined)], undefined)).toBeUndefined();
+});
+
+test("what was said before the end is no cost, also where both are written together", () => {
+  const working = status(costing("9"), undefined, TaskState.WORKING);
+  expect(costSaid([working, status(undefined)], undefined)).toBeUndefined();
+  expect(costSaid([working, status(costing("0.25"))], undefined)).toEqual({ micros: 250_000 });
+  // What is withheld ends with a status of the router's.
+  expect(costSaid([status(costing("0.75")), status(undefined, undefined, TaskState.FAILED)], undefined)).toEqual({
+    micros: 750_000,
+  });
 });
 
 test("a number is rounded to the millionth, and a text is taken as it is", () => {

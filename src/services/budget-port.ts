@@ -8,20 +8,20 @@ import type { Route } from "./router.ts";
 /** A task that is about to begin. */
 export interface Spending {
   readonly context: RequestContext;
-  readonly route: Pick<Route, "agent" | "capability" | "wishes">;
+  readonly route: Pick<Route, "agent" | "capability" | "among" | "wishes">;
   readonly taskId: string;
   readonly parent: DelegatingTask | undefined;
   /** Whether an earlier result answers it: no agent is paid. */
   readonly isAnswered: boolean;
 }
 
-/** What was reserved for a task. */
+/** What was reserved for a task. The first of `release`, `keep` and `doubt` that is called counts; the others then do nothing. */
 export interface Reservation {
   /** To be stored with the task, in the same write. */
   readonly holds: readonly BudgetHold[];
   /** Those of them that are drawn from the parent's, by their keys. */
   readonly drawn: ReadonlySet<string>;
-  /** Gives everything back: the task was not stored. Does nothing after one of the others. */
+  /** Gives everything back: the task was not stored. */
   release(): void;
   /** The task is stored: its end gives back what it does not use. */
   keep(): void;
@@ -29,8 +29,10 @@ export interface Reservation {
   doubt(): void;
 }
 
-/** What a task has cost, to be stored with its end. */
+/** What a task has cost, to be stored with its end. The first of `stored` and `cancel` that is called counts. */
 export interface Bill extends AppendCost {
+  /** It is stored: what was not to be had is told. */
+  stored(): void;
   /** Gives back what it took beyond what was held: it was not stored. */
   cancel(): void;
 }
@@ -40,7 +42,7 @@ export interface Budgets {
    * Reserves what a task may cost, of every budget that it falls under. Undefined where none is concerned.
    *
    * @throws SignalboxError BUDGET_EXCEEDED, with the limit, its use and the time of its reset. DATABASE_UNAVAILABLE where more would
-   * have to be asked for.
+   * have to be asked for. What the call's signal says when it ends the wait for other replicas.
    */
   reserve(spending: Spending): Promise<Reservation | undefined> | undefined;
   /**
@@ -50,8 +52,11 @@ export interface Budgets {
   billOf(image: TaskImage, updates: readonly NewUpdate[]): Bill | undefined;
   /** Whether a task that ends by these rows has cost more than it held: then it is `fullBillOf` that says what. */
   isOverspent(image: TaskImage, updates: readonly NewUpdate[]): boolean;
-  /** The same as `billOf`, with what the database and other replicas have left. Takes a moment, and never rejects. */
-  fullBillOf(image: TaskImage, updates: readonly NewUpdate[]): Promise<Bill | undefined>;
+  /**
+   * The same as `billOf`, with what the database and other replicas have left. Takes a moment, which `signal` ends, and never
+   * rejects.
+   */
+  fullBillOf(image: TaskImage, updates: readonly NewUpdate[], signal: AbortSignal): Promise<Bill | undefined>;
   /** The end of a task that held of budgets is stored: what it did not use may be asked for. */
   settled(task: TaskHeader): void;
 }
