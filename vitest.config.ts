@@ -1,9 +1,11 @@
 import { defineConfig } from "vitest/config";
+import { LongestFirst } from "./test/setup/longest-first.ts";
 
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     globalSetup: ["./test/setup/postgres.ts"],
+    sequence: { sequencer: LongestFirst },
     pool: "forks",
     // Tests start servers and databases of their own; more of them at once only makes each slower.
     maxWorkers: 2,

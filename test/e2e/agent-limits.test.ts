@@ -7,7 +7,7 @@ import type { Priority } from "../../src/domain/task-log.ts";
 import { createSignalboxClient, type SendOptions, type SignalboxClient } from "../../src/sdk/client.ts";
 import { type RemoteTurn, startRemotePuppet } from "../agents/remote-puppet.ts";
 import { asTask, failureOf, statusOf } from "../fault/said.ts";
-import { createDatabase, pgliteDirectory, SERVER_BACKENDS } from "../store/backends.ts";
+import { BACKENDS, createDatabase, pgliteDirectory } from "../store/backends.ts";
 import { journalOf, pathOf, reaches, standOf } from "./journal.ts";
 import { startTestApp } from "./running-app.ts";
 
@@ -28,7 +28,7 @@ const change = (client: SignalboxClient, maxConcurrency: number) =>
     updateMask: { paths: ["max_concurrency"] },
   });
 
-describe.each(SERVER_BACKENDS)("on %s", (backend) => {
+describe.each(BACKENDS)("on %s", (backend) => {
   async function start(flags: Record<string, string> = {}, maxConcurrency = 1) {
     const database = backend === "postgres" ? await createDatabase() : undefined;
     const place = database ? { "database.url": database.url } : { "data.dir": await pgliteDirectory() };

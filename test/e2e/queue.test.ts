@@ -5,7 +5,7 @@ import { PRIORITIES, type Priority } from "../../src/domain/task-log.ts";
 import { createSignalboxClient, type SignalboxClient } from "../../src/sdk/client.ts";
 import { type RemoteTurn, startRemotePuppet } from "../agents/remote-puppet.ts";
 import { asTask, failureOf, lineOf, statusOf } from "../fault/said.ts";
-import { createDatabase, pgliteDirectory, SERVER_BACKENDS } from "../store/backends.ts";
+import { BACKENDS, createDatabase, pgliteDirectory } from "../store/backends.ts";
 import { journalOf, pathOf, reaches, standOf } from "./journal.ts";
 import { startTestApp } from "./running-app.ts";
 import { startTwoReplicas } from "./two-replicas.ts";
@@ -22,7 +22,7 @@ function end(turn: RemoteTurn): void {
   turn.status("COMPLETED");
 }
 
-describe.each(SERVER_BACKENDS)("on %s", (backend) => {
+describe.each(BACKENDS)("on %s", (backend) => {
   /** A server of one place, which is taken. */
   async function fullServer(flags: Record<string, string> = {}) {
     const database = backend === "postgres" ? await createDatabase() : undefined;

@@ -8,7 +8,7 @@ import { cardOf } from "../agents/rogue-agent.ts";
 import { urlOf } from "../fault/agent-lab.ts";
 import { asTask, statusOf, textOf } from "../fault/said.ts";
 import { stablePort } from "../setup/stable-port.ts";
-import { createDatabase, pgliteDirectory, SERVER_BACKENDS } from "../store/backends.ts";
+import { BACKENDS, createDatabase, pgliteDirectory } from "../store/backends.ts";
 import { journalOf, outcomeOf, pathOf, reaches } from "./journal.ts";
 import { startTestApp } from "./running-app.ts";
 
@@ -40,7 +40,7 @@ async function startLab(backend: "pglite" | "postgres", flags: Record<string, st
 const register = (client: SignalboxClient, agentId: string, card: AgentCard, safeToRepeat = false) =>
   client.registry.registerAgent({ agentId, source: { case: "card", value: card }, safeToRepeat });
 
-describe.each(SERVER_BACKENDS)("on %s", (backend) => {
+describe.each(BACKENDS)("on %s", (backend) => {
   let common: Awaited<ReturnType<typeof startLab>>;
   beforeAll(async () => {
     common = await startLab(backend, {});

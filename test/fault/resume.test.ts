@@ -4,13 +4,13 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { StreamResponse, Task } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { createSignalboxClient, sequenceOf, userMessage } from "../../src/sdk/client.ts";
 import { startTestAgent, type TestAgent } from "../agents/test-agent.ts";
-import { createDatabase, pgliteDirectory, SERVER_BACKENDS } from "../store/backends.ts";
+import { BACKENDS, createDatabase, pgliteDirectory } from "../store/backends.ts";
 import { asTask, failureOf, lineOf } from "./said.ts";
 import { type ServerProcess, startServer } from "./server-process.ts";
 import { startTcpProxy } from "./tcp-proxy.ts";
 
 // Processes that open a database take their time on a busy machine.
-describe.each(SERVER_BACKENDS)("on %s", { timeout: 90_000 }, (backend) => {
+describe.each(BACKENDS)("on %s", { timeout: 90_000 }, (backend) => {
   let dataDir: string;
   let database: Awaited<ReturnType<typeof createDatabase>> | undefined;
   let agent: TestAgent;
