@@ -334,7 +334,7 @@ describe("the process", { timeout: 90_000 }, () => {
 function launch(script: string, ...args: string[]) {
   const child: ChildProcess = spawn(process.execPath, [join(ROOT, script), ...args], {
     cwd: folder,
-    env: { PATH: process.env.PATH },
+    env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE },
     stdio: ["ignore", "pipe", "pipe"],
   });
   onTestFinished(() => void child.kill("SIGKILL"));
