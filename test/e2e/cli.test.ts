@@ -298,7 +298,9 @@ describe("the process", { timeout: 90_000 }, () => {
   });
 
   test("a second signal ends it at once", async () => {
-    const ports = ["--http-port", "0", "--grpc-port", "0", "--data-dir", "second"];
+    const dataDir = await pgliteDirectory();
+    onTestFinished(() => rm(dataDir, { recursive: true }));
+    const ports = ["--http-port", "0", "--grpc-port", "0", "--data-dir", dataDir];
     const server = launch("src/main.ts", "serve", ...ports, "--drain-ms", "3600000");
     await server.shows(/Ctrl-C stops it/);
     // A request that never comes to its end holds up the drain.
