@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,6 +13,7 @@ import { startWriterAgent } from "../../examples/agents/writer.ts";
 import { ROOT } from "../../scripts/run.ts";
 import { run } from "../../src/cli/run.ts";
 import { PACKAGE_VERSION } from "../../src/config/package.ts";
+import { pgliteDirectory } from "../setup/pglite-template.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
