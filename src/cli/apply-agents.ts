@@ -11,8 +11,8 @@ import { cardViolations } from "../domain/card-rules.ts";
 import { isDnsLabel, RESERVED_IDS } from "../domain/identifiers.ts";
 import { missingFields } from "../domain/required-fields.ts";
 import type { SignalboxClient } from "../sdk/client.ts";
-import { addViolations, type Described, decode } from "./apply-file.ts";
 import { type ApplyItem, found, type Outcome } from "./apply-item.ts";
+import { addViolations, type Described, decode } from "./described.ts";
 
 const CARD_PATH = "/.well-known/agent-card.json";
 
@@ -25,11 +25,7 @@ export function agentItem(
   if (typeof isDefault !== "boolean") {
     problems.push({ where: described.where(["default"]), message: "default: must be true or false." });
   }
-  const wanted = decode<RegisterAgentRequest>(
-    RegisterAgentRequestSchema,
-    { ...described, fields: fields as JsonObject },
-    problems,
-  );
+  const wanted = decode(RegisterAgentRequestSchema, { ...described, fields: fields as JsonObject }, problems);
   if (!wanted) return undefined;
   const { agentId, source } = wanted;
   if (!isDnsLabel(agentId) || RESERVED_IDS.has(agentId)) {

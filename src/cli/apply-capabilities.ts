@@ -6,15 +6,22 @@ import { capabilitiesOf } from "../domain/capability.ts";
 import { capabilityViolations } from "../domain/capability-rules.ts";
 import { isDnsLabel } from "../domain/identifiers.ts";
 import type { SignalboxClient } from "../sdk/client.ts";
-import { addViolations, type Described, decode } from "./apply-file.ts";
 import { type ApplyItem, found, type Outcome } from "./apply-item.ts";
+import { addViolations, type Described, decode } from "./described.ts";
+
+/** What a file says of a capability; undefined when it cannot be read. What is wrong with it goes to `problems`. */
+export function capabilityOf(described: Described, problems: ConfigProblem[]): Capability | undefined {
+  const capability = decode(CapabilitySchema, described, problems);
+  if (capability) addViolations(described, capabilityViolations(capability, ""), problems);
+  return capability;
+}
 
 /** A capability: what AddCapability takes, with the `agentId` that offers it. */
 export function capabilityItem(
   described: Described,
   problems: ConfigProblem[],
 ): (ApplyItem & { agentId: string }) | undefined {
-  const wanted = decode<Capability>(CapabilitySchema, described, problems);
+  const wanted = capabilityOf(described, problems);
   if (!wanted) return undefined;
   const { agentId, capabilityId } = wanted;
   if (!isDnsLabel(agentId)) {
@@ -23,7 +30,6 @@ export function capabilityItem(
   if (wanted.skillId !== "") {
     problems.push({ where: described.where(["skillId"]), message: "skillId: is the card's to say; leave it out." });
   }
-  addViolations(described, capabilityViolations(wanted, ""), problems);
   return {
     name: `capability/${agentId}/${capabilityId}`,
     where: described.where(),

@@ -2,30 +2,14 @@
  * What a file for `signalbox apply` says: lists under `agents`, `capabilities` and `rollouts`, or documents with `kind` as
  * kubectl has them. Every mistake is found, each with its line, before anything is sent.
  */
-import {
-  type DescField,
-  type DescMessage,
-  fromJson,
-  type JsonObject,
-  type JsonValue,
-  type Message,
-} from "@bufbuild/protobuf";
+import type { JsonObject } from "@bufbuild/protobuf";
 import type { ConfigProblem } from "../config/config-error.ts";
 import { readYamlDocuments, type YamlDocument, type YamlPath } from "../config/yaml-documents.ts";
-import type { FieldViolation } from "../domain/errors.ts";
 import { suggestion } from "../domain/nearest.ts";
+import { type Described, isObject } from "./described.ts";
 
-export const KINDS = ["Agent", "Capability", "Rollout"] as const;
-export type Kind = (typeof KINDS)[number];
-
-/** One thing that a file describes, as it stands there. */
-export interface Described {
-  readonly kind: Kind;
-  /** Under the names of the contract, in the form of JSON. */
-  readonly fields: JsonObject;
-  /** Where a field, or something below it, stands. */
-  where(path?: YamlPath): string;
-}
+const KINDS = ["Agent", "Capability", "Rollout"] as const;
+type Kind = (typeof KINDS)[number];
 
 const SECTIONS: ReadonlyMap<string, Kind> = new Map([
   ["agents", "Agent"],
@@ -99,94 +83,3 @@ function ofKind(document: YamlDocument, value: JsonObject, problems: ConfigProbl
   };
   return [{ kind: known, fields, where }];
 }
-
-/** Makes a message of what is described; undefined when something of it is wrong, which is then among `problems`. */
-export function decode<T extends Message>(
-  desc: DescMessage,
-  described: Described,
-  problems: ConfigProblem[],
-): T | undefined {
-  const found = problems.length;
-  check(desc, described.fields, [], described, problems);
-  if (problems.length > found) return undefined;
-  try {
-    return fromJson(desc, described.fields) as T;
-  } catch (error) {
-    problems.push({ where: described.where(), message: `${(error as Error).message}.` });
-    return undefined;
-  }
-}
-
-/** Looks at each field for itself, so that each mistake has its own place. */
-function check(
-  desc: DescMessage,
-  json: JsonObject,
-  at: YamlPath,
-  described: Described,
-  problems: ConfigProblem[],
-): void {
-  for (const [key, value] of Object.entries(json)) {
-    const path = [...at, key];
-    const field = desc.fields.find(({ name, jsonName }) => key === jsonName || key === name);
-    if (!field) {
-      const names = desc.fields.map(({ jsonName }) => jsonName);
-      problems.push({
-        where: described.where(path),
-        message: `${at.length === 0 ? described.kind : desc.name} has no ${key}. ${suggestion(key, names)}`,
-      });
-    } else {
-      checkValue(desc, field, key, value, path, described, problems);
-    }
-  }
-}
-
-function checkValue(
-  desc: DescMessage,
-  field: DescField,
-  key: string,
-  value: JsonValue,
-  path: YamlPath,
-  described: Described,
-  problems: ConfigProblem[],
-): void {
-  const inner = field.message;
-  if (inner && !inner.typeName.startsWith("google.protobuf.")) {
-    if (field.fieldKind === "message" && isObject(value)) {
-      check(inner, value, path, described, problems);
-      return;
-    }
-    if (field.fieldKind === "list" && Array.isArray(value)) {
-      value.forEach((item, i) => {
-        if (isObject(item)) check(inner, item, [...path, i], described, problems);
-        else problems.push({ where: described.where([...path, i]), message: `must be a map: a ${inner.name}.` });
-      });
-      return;
-    }
-  }
-  try {
-    fromJson(desc, { [key]: value });
-  } catch (error) {
-    // Protobuf-es names the field by its full name, in front of what is wrong with it.
-    const [, what = ""] = /from JSON:? (.*)$/s.exec((error as Error).message) ?? [];
-    problems.push({ where: described.where(path), message: `${key}: ${what || (error as Error).message}.` });
-  }
-}
-
-/** Violations of the domain's rules, each at its line. */
-export function addViolations(
-  described: Described,
-  violations: readonly FieldViolation[],
-  problems: ConfigProblem[],
-  prefix: YamlPath = [],
-): void {
-  for (const { field, description } of violations) {
-    const path = [...field.matchAll(/\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]|([^.[\]]+)/g)].map(([, quoted, index, name]) =>
-      index === undefined ? (quoted ?? name!) : Number(index),
-    );
-    const named = field.replace(/^\./, "");
-    problems.push({ where: described.where([...prefix, ...path]), message: `${named}: ${description}.` });
-  }
-}
-
-const isObject = (value: unknown): value is JsonObject =>
-  typeof value === "object" && value !== null && !Array.isArray(value);

@@ -12,12 +12,12 @@ import type { ConfigProblem } from "../config/config-error.ts";
 import { isDnsLabel } from "../domain/identifiers.ts";
 import { DEFAULT_ROLLOUT } from "../domain/rollout.ts";
 import type { SignalboxClient } from "../sdk/client.ts";
-import { type Described, decode } from "./apply-file.ts";
 import type { ApplyItem, Outcome } from "./apply-item.ts";
+import { type Described, decode } from "./described.ts";
 
 /** A rollout: that of a capability, or without `capabilityId` that of the workspace. What it leaves out has its default. */
 export function rolloutItem(described: Described, problems: ConfigProblem[]): ApplyItem | undefined {
-  const wanted = decode<Rollout>(RolloutSchema, described, problems);
+  const wanted = decode(RolloutSchema, described, problems);
   if (!wanted) return undefined;
   const { capabilityId } = wanted;
   if (capabilityId !== "" && !isDnsLabel(capabilityId)) {

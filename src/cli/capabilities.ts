@@ -1,11 +1,13 @@
 /** `signalbox capabilities`: what the agents behind the server can do. */
-import { fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
+import { toJson } from "@bufbuild/protobuf";
 import type { Command } from "commander";
 import { Access, type Capability, CapabilitySchema } from "../../gen/signalbox/v1/registry_pb.ts";
-import { parseYamlDocument } from "../config/yaml-document.ts";
+import { capabilityOf } from "./apply-capabilities.ts";
+import { readOne } from "./described.ts";
+import { fieldLines } from "./field-forms.ts";
 import { facts, json, table } from "./printable.ts";
 import type { Cli } from "./run.ts";
-import { callServer, readGivenFile, type ServerOptions, withServer } from "./server-call.ts";
+import { callServer, type ServerOptions, withServer } from "./server-call.ts";
 
 interface ListFlags extends ServerOptions {
   agent?: string;
@@ -43,9 +45,13 @@ export function addCapabilitiesCommands(program: Command, cli: Cli): void {
     .requiredOption(
       "-f, --file <file>",
       "JSON or YAML: capabilityId, and whatever is to be said, as costPerTask, labels",
+    )
+    .addHelpText(
+      "after",
+      () => `\nFields of the file, which docs/routing.md explains:\n${fieldLines(CapabilitySchema)}`,
     );
   withServer(add).action((agentId: string, options: AddFlags) => {
-    const capability = readCapability(add, options.file);
+    const capability = readOne(add, options.file, "Capability", capabilityOf);
     return callServer(cli, options, async ({ registry }) => {
       const added = await registry.addCapability({ agentId, capability });
       io.out(options.json ? json(toJson(CapabilitySchema, added)) : capabilityText(added));
@@ -63,15 +69,6 @@ export function addCapabilitiesCommands(program: Command, cli: Cli): void {
       );
     }),
   );
-}
-
-function readCapability(command: Command, path: string): Capability {
-  const text = readGivenFile(command, path).toString();
-  try {
-    return fromJson(CapabilitySchema, parseYamlDocument(text) as JsonValue);
-  } catch (error) {
-    return command.error(`error: ${path} holds no capability: ${(error as Error).message}`);
-  }
 }
 
 function capabilityTable(capabilities: readonly Capability[]): string {

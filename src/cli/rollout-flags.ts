@@ -2,8 +2,8 @@
 import { type DescField, fromJson, type JsonObject, type JsonValue } from "@bufbuild/protobuf";
 import type { Command } from "commander";
 import { type Rollout, RolloutSchema } from "../../gen/signalbox/v1/rollout_pb.ts";
-import { parseYamlDocument } from "../config/yaml-document.ts";
-import { readGivenFile } from "./server-call.ts";
+import { decode, readOne } from "./described.ts";
+import { fieldLines } from "./field-forms.ts";
 
 export interface RolloutFlags {
   file?: string;
@@ -37,7 +37,8 @@ export function addRolloutFlags(command: Command): Command {
     )
     .option("--no-fallback", "have no fallback chain")
     .option("--dual-event-write", "write the event keys of A2A 0.3 beside the standard ones")
-    .option("--no-dual-event-write", "take that back");
+    .option("--no-dual-event-write", "take that back")
+    .addHelpText("after", () => `\nFields of the file:\n${fieldLines(RolloutSchema)}`);
 }
 
 /** The change, and the paths that it names. Ends the command where nothing is named, or what is cannot be read. */
@@ -62,16 +63,14 @@ const IDENTITY: readonly string[] = ["capability_id", "etag", "update_time"];
 
 const isNamed = ({ name, jsonName }: DescField, fields: JsonObject): boolean => name in fields || jsonName in fields;
 
-function readFile(command: Command, path: string): JsonObject {
-  const text = readGivenFile(command, path).toString();
-  try {
-    const said = parseYamlDocument(text) as JsonObject;
-    fromJson(RolloutSchema, said);
-    return said;
-  } catch (error) {
-    return command.error(`error: ${path} holds no rollout: ${(error as Error).message}`);
-  }
-}
+/** What a file says, under the names that it uses. */
+const readFile = (command: Command, path: string): JsonObject =>
+  readOne(
+    command,
+    path,
+    "Rollout",
+    (described, problems) => decode(RolloutSchema, described, problems) && described.fields,
+  );
 
 function fieldsOf(command: Command, flags: RolloutFlags): JsonObject {
   const { canary, canaryAgent, canaryVersion, rollbackToLocal, routeMode, fallback, dualEventWrite } = flags;

@@ -115,6 +115,7 @@ function plainTaskText(task: Task): string {
     ["State", Object.keys(EngineState).find((name) => EngineState[name as keyof typeof EngineState] === task.state)],
     ["Updated", task.updateTime && timestampDate(task.updateTime).toISOString()],
     ["Message", task.message],
+    ["Approval", task.approvalId],
     ["Result of", task.cachedFrom],
   ]);
   if (!task.output) return summary;

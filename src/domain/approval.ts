@@ -4,7 +4,7 @@
  */
 import { create, fromJson, type JsonObject, type JsonValue } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromDate, ValueSchema } from "@bufbuild/protobuf/wkt";
-import { type Message, PartSchema, StreamResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { type Message, PartSchema, StreamResponseSchema, type Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ApprovalState } from "../../gen/signalbox/v1/approval_pb.ts";
 import { agentText, statusUpdate } from "./agent-report.ts";
 import { dataParts } from "./data-parts.ts";
@@ -41,11 +41,14 @@ export interface Question {
   readonly expiresAt: Date;
 }
 
+/** What of a task tells whether it waits for its approval; lists have no more. */
+type WaitingTask = Pick<TaskImage, "state" | "header"> & { readonly task: Pick<Task, "status"> };
+
 /**
  * The approval that a task waits for; undefined where it waits for none. A task that waits for its client has been with its
  * agent: only one that waits for its approval has had no attempt.
  */
-export function awaitedApproval({ state, header, task }: TaskImage): string | undefined {
+export function awaitedApproval({ state, header, task }: WaitingTask): string | undefined {
   if (state !== EngineState.INPUT_REQUIRED || header.attempt > 0) return undefined;
   for (const { data } of dataParts(task.status?.message?.parts ?? [])) {
     if (isObject(data) && typeof data.approvalId === "string") return data.approvalId;

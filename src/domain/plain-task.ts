@@ -7,7 +7,9 @@ import {
   TaskState,
   type TaskStatus,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { ApprovalVerdict } from "../../gen/signalbox/v1/approval_pb.ts";
 import { type Task, TaskPriority } from "../../gen/signalbox/v1/task_pb.ts";
+import { awaitedApproval } from "./approval.ts";
 import { cachedFrom } from "./cached-result.ts";
 import { PRIORITIES, type Priority, type TaskHeader, type TaskImage } from "./task-log.ts";
 import { type EngineState, isTerminal } from "./task-state.ts";
@@ -49,6 +51,7 @@ export function plainSummary(
   const a2aState = status?.state ?? TaskState.SUBMITTED;
   const changed = status?.timestamp;
   const message = status?.message ? textOf(status.message.parts) : "";
+  const approvalId = status && awaitedApproval({ state, header, task: { status } });
   const failed = a2aState === TaskState.FAILED || a2aState === TaskState.REJECTED;
   return {
     $typeName: "signalbox.v1.Task",
@@ -69,6 +72,8 @@ export function plainSummary(
     cachedFrom: cachedFrom(metadata),
     parentTaskId: header.parent?.taskId ?? "",
     delegationDepth: header.parent?.depth ?? 0,
+    approvalId: approvalId ?? "",
+    approvalVerdicts: approvalId === undefined ? [] : [ApprovalVerdict.APPROVE, ApprovalVerdict.REJECT],
   };
 }
 

@@ -20,13 +20,14 @@ import { plainSummary, plainTask } from "../domain/plain-task.ts";
 import { refuse } from "../domain/refusal.ts";
 import { applyUpdate, stateOf, type TaskImage } from "../domain/task-log.ts";
 import { isEngineState, isInterrupted, isTerminal } from "../domain/task-state.ts";
+import { timestampViolations } from "../domain/timestamps.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { pageLimit } from "./paging.ts";
 import { inPlainWords, messageOf, submitViolations } from "./plain-submit.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
 import type { Sender } from "./send.ts";
-import { type Tasks, timeViolations } from "./tasks.ts";
+import type { Tasks } from "./tasks.ts";
 import type { UpdateHub } from "./update-hub.ts";
 import { watchTask } from "./watch.ts";
 
@@ -132,7 +133,7 @@ export function createPlainTasks(deps: PlainTasksDeps): PlainTasks {
         ...(isKnown || state === EngineState.UNSPECIFIED
           ? []
           : [{ field: "state", description: "is no state of a task" }]),
-        ...timeViolations("since", statusFrom),
+        ...timestampViolations("since", since),
       ]);
       const filter = {
         ...(agentId !== "" && { agentId }),

@@ -18,6 +18,7 @@ import { historyViolations, idViolations, MAX_ID_LENGTH } from "../domain/messag
 import { refuse } from "../domain/refusal.ts";
 import { foldTask, givenCapabilityId, stateOf, type TaskHeader, type TaskImage, viewTask } from "../domain/task-log.ts";
 import { isTerminal, stateName } from "../domain/task-state.ts";
+import { isTimestampDate, timestampViolations } from "../domain/timestamps.ts";
 import type { ListedTask, StoredTask, TaskCursor, TaskFilter } from "../store/task-reads.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { Dispatcher } from "./dispatcher.ts";
@@ -28,10 +29,6 @@ import { AGENT_LEFT, CANCELED_BY_CLIENT } from "./task-cancel.ts";
 
 const MAX_PAGE = 100;
 const DEFAULT_PAGE = 50;
-
-/** The times that google.protobuf.Timestamp allows, years 1 to 9999, in milliseconds: any database can hold them. */
-const EARLIEST_MS = Date.parse("0001-01-01T00:00:00Z");
-const LATEST_MS = Date.parse("9999-12-31T23:59:59.999Z");
 
 export interface Tasks {
   /** A task that the caller may see, through the target it names. Throws TaskNotFound. */
@@ -129,7 +126,7 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
         ...(stateName(request.status).startsWith("STATE_")
           ? [{ field: "status", description: "is no task state" }]
           : []),
-        ...timeViolations("statusTimestampAfter", statusFrom),
+        ...timestampViolations("statusTimestampAfter", request.statusTimestampAfter),
       ]);
       const limit = request.pageSize ?? DEFAULT_PAGE;
       const page = await pageOf(context, filter, limit, request.pageToken);
@@ -178,11 +175,6 @@ function isOf(target: ResolvedTarget | undefined, header: TaskHeader): boolean {
 const filterOf = (target: ResolvedTarget): TaskFilter =>
   target.kind === "agent" ? { agentId: target.agent.agentId } : { capabilityId: target.capabilityId };
 
-const isTime = (date: Date): boolean => date.getTime() >= EARLIEST_MS && date.getTime() <= LATEST_MS;
-
-export const timeViolations = (field: string, time: Date | undefined): FieldViolation[] =>
-  time && !isTime(time) ? [{ field, description: "must be of the years 1 to 9999" }] : [];
-
 function pageSizeViolations(pageSize: number | undefined): FieldViolation[] {
   if (pageSize === undefined || (pageSize >= 1 && pageSize <= MAX_PAGE)) return [];
   return [{ field: "pageSize", description: `must be 1 to ${MAX_PAGE}; leave it out for ${DEFAULT_PAGE}` }];
@@ -197,7 +189,7 @@ function writeToken(statusAt: Date, taskId: string, fingerprint: string): string
 function readToken(token: string, fingerprint: string): TaskCursor {
   const [print, time, taskId] = Buffer.from(token.slice(0, 512), "base64url").toString().split(".");
   const statusAt = new Date(Number(time));
-  if (print !== fingerprint || !taskId || !isTime(statusAt) || taskId.includes("\0")) {
+  if (print !== fingerprint || !taskId || !isTimestampDate(statusAt) || taskId.includes("\0")) {
     throw invalidArgument([
       {
         field: "pageToken",

@@ -6,14 +6,14 @@ import { fileURLToPath } from "node:url";
 import type { JsonValue } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startTestApp, type TestApp } from "../e2e/running-app.ts";
-import { CLIENT_BACKENDS, createDatabase } from "../store/backends.ts";
+import { BACKENDS, createDatabase } from "../store/backends.ts";
 import { BINDINGS } from "./bindings/all-bindings.ts";
 import type { Binding, Client } from "./bindings/binding.ts";
 import { type ConformanceCase, methodOf, readCaseFiles } from "./case-file.ts";
 import { runCase } from "./run-case.ts";
 import { act, strictCard } from "./scripted-agent.ts";
 
-describe.each(CLIENT_BACKENDS)("on %s", (backend) => {
+describe.each(BACKENDS)("on %s", (backend) => {
   let app: TestApp;
   let database: Awaited<ReturnType<typeof createDatabase>> | undefined;
   const clients = new Map<Binding, Client>();

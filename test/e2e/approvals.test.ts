@@ -151,6 +151,28 @@ test("its client may be the one that decides, in A2A; another message is told ho
   expect(puppet.heard).not.toContain("pay the devil");
 });
 
+test("plain tasks name the approval and how it may be decided, as long as they wait for it", async () => {
+  const http = async (path: string, body?: object) => {
+    const headers = { "content-type": "application/json" };
+    const init = body && { method: "POST", headers, body: JSON.stringify(body) };
+    const response = await fetch(replicas.a.httpUrl + path, init);
+    expect(response.status).toBe(200);
+    return (await response.json()) as JsonObject & { taskId: string; tasks: JsonObject[] };
+  };
+  const approvalVerdicts = ["APPROVAL_VERDICT_APPROVE", "APPROVAL_VERDICT_REJECT"];
+
+  const task = await http("/v1/tasks", { capabilityId: "pay", text: "pay in plain words", wait: true });
+  const { approvalId } = await approvalOf(task.taskId);
+  expect(task).toMatchObject({ state: "ENGINE_STATE_INPUT_REQUIRED", approvalId, approvalVerdicts });
+  expect(await http(`/v1/tasks/${task.taskId}`)).toMatchObject({ approvalId, approvalVerdicts });
+  expect(await http(`/v1/tasks/${task.taskId}:wait`)).toMatchObject({ done: true, task: { approvalId } });
+  const listed = await http("/v1/tasks?state=INPUT_REQUIRED");
+  expect(listed.tasks).toContainEqual(expect.objectContaining({ taskId: task.taskId, approvalId, approvalVerdicts }));
+
+  await http(`/v1/approvals/${task.approvalId}:decide`, { verdict: (task.approvalVerdicts as string[])[0]! });
+  expect(await http(`/v1/tasks/${task.taskId}`)).not.toHaveProperty("approvalId");
+});
+
 test("a cancel withdraws the approval", async () => {
   const { task, approval } = await waiting("pay the king");
   await b.a2a.cancelTask({ id: task.id });

@@ -8,7 +8,7 @@ import { openPglite } from "../../src/store/pglite.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
 import { createPuppet, type Puppet } from "../fault/puppet.ts";
 import { asTask, lineOf, statusOf, textOf } from "../fault/said.ts";
-import { createDatabase, pgliteDirectory, SERVER_BACKENDS, silent } from "../store/backends.ts";
+import { BACKENDS, createDatabase, pgliteDirectory, silent } from "../store/backends.ts";
 import { linesOf, reaches } from "./journal.ts";
 import { startTestApp } from "./running-app.ts";
 
@@ -16,7 +16,7 @@ const { WORKING, INPUT_REQUIRED, COMPLETED } = TaskState;
 /** Longer than any test: what waits for it is never written. */
 const FOR_EVER = "600000";
 
-describe.each(SERVER_BACKENDS)("on %s", (backend) => {
+describe.each(BACKENDS)("on %s", (backend) => {
   async function startLab(gatherMs: string) {
     const dataDir = await pgliteDirectory();
     const database = backend === "postgres" ? await createDatabase() : undefined;

@@ -157,7 +157,7 @@ state: on
       "standard input:6:5: Agent has no safeToRepaet. Did you mean safeToRepeat?",
       "standard input:7:5: default: must be true or false.",
       "standard input:9:",
-      "standard input:15:20: maxLatencyMs:",
+      "standard input:15:20: serviceLevel.maxLatencyMs: must be a whole number of milliseconds.",
       "standard input:16:5: An entry of capabilities must be a map.",
       "standard input:17:1: There is no section agnets. Did you mean agents?",
       "standard input:19:1: There is no kind Capabilty. Did you mean Capability?",
@@ -168,6 +168,42 @@ state: on
       expect(err).toContain(line);
     }
     expect((await fetch(`${app.httpUrl}/v1/agents/fine`)).status).toBe(404);
+  });
+
+  test("of form name the path, what may stand there, and the remedy", async () => {
+    const { code, err } = await apply(`agents:
+  - {agentId: two, baseUrl: "http://127.0.0.1:9", cardUrl: "http://127.0.0.1:9"}
+  - {agentId: three, card: {name: 1, skills: [{id: s, tags: [a, 2]}, s]}}
+capabilities:
+  - agentId: actor
+    capabilityId: sums
+    costPerTask: 0.5
+    tags: one
+    access: WRITES
+    labels: {region: 4, tier: [gold]}
+    serviceLevel: {availability: high, uptime: 1}
+    inputSchema: anything
+    maxConcurrency: 1
+    max_concurrency: 2
+  - {agentId: actor, capabilityId: others, serviceLevel: 4}
+`);
+    expect(code).toBe(2);
+    expect(err.split("\n").slice(1, -1)).toEqual([
+      "  standard input:2:51: cardUrl: cannot stand beside baseUrl; leave one of them out.",
+      '  standard input:3:29: card.name: must be text. Put it in quotes: "1".',
+      '  standard input:3:65: card.skills[0].tags[1]: must be text. Put it in quotes: "2".',
+      expect.stringMatching(/^ {2}standard input:3:70: card\.skills\[1\]: must be a map with id, name, /),
+      '  standard input:7:5: costPerTask: must be text. Put it in quotes: "0.5".',
+      "  standard input:8:5: tags: must be a list of text.",
+      "  standard input:9:5: access: must be ACCESS_READ or ACCESS_WRITE.",
+      '  standard input:10:14: labels.region: must be text. Put it in quotes: "4".',
+      "  standard input:10:25: labels.tier: must be text.",
+      "  standard input:11:20: serviceLevel.availability: must be a number.",
+      "  standard input:11:40: serviceLevel has no uptime. There are maxLatencyMs, availability.",
+      "  standard input:12:5: inputSchema: must be a map.",
+      "  standard input:14:5: max_concurrency: cannot stand beside maxConcurrency; leave one of them out.",
+      "  standard input:15:44: serviceLevel: must be a map with maxLatencyMs, availability.",
+    ]);
   });
 
   test("of the domain's rules are found before anything is sent", async () => {

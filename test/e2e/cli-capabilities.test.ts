@@ -90,19 +90,34 @@ describe("capabilities", () => {
     });
   });
 
-  test("what the server refuses is told by field", async () => {
+  test("what may not be said is told by line and field, before anything is sent", async () => {
     const wrong = file("wrong.yaml", "{ capabilityId: plan, costPerTask: much, inputSchema: { type: strin } }");
     const { code, err } = await signalbox("capabilities", "add", "tour", "-f", wrong);
+    expect(code).toBe(2);
+    expect(err).toMatch(/wrong\.yaml:1:57: inputSchema\.type: must be one of /);
+    expect(err).toMatch(/wrong\.yaml:1:23: costPerTask: must be a decimal number/);
+  });
+
+  test("what the server refuses is told", async () => {
+    const { code, err } = await signalbox("capabilities", "add", "nobody", "-f", file("plan.yaml", YAML));
     expect(code).toBe(1);
-    expect(err).toMatch(
-      /capability\.inputSchema\.type: must be one of .*capability\.costPerTask: must be a decimal number/,
-    );
+    expect(err).toContain("AGENT_NOT_FOUND");
+  });
+
+  test("the help names the fields of the file", async () => {
+    const { out } = await signalbox("capabilities", "add", "--help");
+    expect(out).toMatch(/\n {2}access +ACCESS_READ or ACCESS_WRITE\n/);
+    expect(out).not.toMatch(/skillId|standing/);
   });
 
   test.each([
     ["gone.yaml does not exist", undefined],
-    ["holds no capability: cannot decode message", "- 1"],
-    ["holds no capability: cannot decode message", "capabilityID: plan"],
+    ["bad.yaml:1:1: must be one map of the fields of a Capability; --help names them.", "- 1"],
+    ["bad.yaml: must be one map of the fields", ""],
+    ["bad.yaml:4:1: must be one map of the fields", "---\ncapabilityId: one\n---\ncapabilityId: two"],
+    ["bad.yaml:1:1: Capability has no capabilityID. Did you mean capabilityId?", "capabilityID: plan"],
+    ['bad.yaml:2:1: costPerTask: must be text. Put it in quotes: "0.5".', "capabilityId: plan\ncostPerTask: 0.5"],
+    ["bad.yaml:1:2: access: must be ACCESS_READ or ACCESS_WRITE.", "{access: WRITES}"],
     ["holds no capability", "a: [1"],
   ])("wrong use: a file that %s", async (told, text) => {
     const path = text === undefined ? join(folder, "gone.yaml") : file("bad.yaml", text);

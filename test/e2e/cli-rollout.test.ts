@@ -106,9 +106,14 @@ test.each([
 });
 
 test("wrong use: a file that holds no rollout", async () => {
-  const { code, err } = await signalbox("rollout", "set", "-f", file("wrong.yaml", "canary: 5"));
+  const wrong = file("wrong.yaml", "canary: 5\nhedging: {enabled: 1}\nrouteModeDefault: LOCAL\n");
+  const { code, err } = await signalbox("rollout", "set", "-f", wrong);
   expect(code).toBe(2);
-  expect(err).toContain("wrong.yaml holds no rollout: cannot decode message");
+  expect(err).toContain("wrong.yaml holds no rollout:\n");
+  expect(err).toMatch(/wrong\.yaml:1:1: Rollout has no canary\. There are capabilityId, /);
+  expect(err).toContain("wrong.yaml:2:11: hedging.enabled: must be true or false.");
+  expect(err).toMatch(/wrong\.yaml:3:1: routeModeDefault: must be ROUTE_MODE_AUTO, .* or ROUTE_MODE_\w+\./);
+  expect(err).not.toMatch(/decode|protobuf|signalbox\.v1/);
 });
 
 test("alerts list shows what is measured, and what is above its threshold", async () => {

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,6 +12,7 @@ import { startTravelAgent } from "../../examples/agents/travel.ts";
 import { startWriterAgent } from "../../examples/agents/writer.ts";
 import { ROOT } from "../../scripts/run.ts";
 import { PACKAGE_VERSION } from "../../src/config/package.ts";
+import { pgliteDirectory } from "../setup/pglite-template.ts";
 import { type CommandResult, runCommand, startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
@@ -289,7 +291,9 @@ describe("the process", { timeout: 90_000 }, () => {
   });
 
   test("a second signal ends it at once", async () => {
-    const ports = ["--http-port", "0", "--grpc-port", "0", "--data-dir", "second"];
+    const dataDir = await pgliteDirectory();
+    onTestFinished(() => rm(dataDir, { recursive: true }));
+    const ports = ["--http-port", "0", "--grpc-port", "0", "--data-dir", dataDir];
     const server = launch("src/main.ts", "serve", ...ports, "--drain-ms", "3600000");
     await server.shows(/Ctrl-C stops it/);
     // A request that never comes to its end holds up the drain.
@@ -325,7 +329,7 @@ describe("the process", { timeout: 90_000 }, () => {
 function launch(script: string, ...args: string[]) {
   const child: ChildProcess = spawn(process.execPath, [join(ROOT, script), ...args], {
     cwd: folder,
-    env: { PATH: process.env.PATH },
+    env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE },
     stdio: ["ignore", "pipe", "pipe"],
   });
   onTestFinished(() => void child.kill("SIGKILL"));

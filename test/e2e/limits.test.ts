@@ -1,10 +1,12 @@
 import { createHash } from "node:crypto";
-import { create, fromJson, type JsonObject, toBinary } from "@bufbuild/protobuf";
+import { fromJson, type JsonObject } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { beforeAll, describe, expect, it } from "vitest";
-import { AgentCardSchema, ListTasksRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { BadRequestSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import { A2AService, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RegistryService } from "../../gen/signalbox/v1/registry_pb.ts";
+import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
 import { MAX_DESCRIPTION_LENGTH, MAX_INTERFACES, MAX_NAME_LENGTH, MAX_SKILLS } from "../../src/domain/card-rules.ts";
 import {
   MAX_EXTENSIONS,
@@ -46,6 +48,18 @@ const send = (message: object, configuration: object = {}) =>
 const fieldsOf = ({ body }: Answer) =>
   body.error.details.flatMap(
     (d: { fieldViolations?: { field: string }[] }) => d.fieldViolations?.map((v) => v.field) ?? [],
+  );
+
+/** The fields that a call is refused for. */
+const refusedFields = (call: Promise<unknown>): Promise<string[]> =>
+  call.then(
+    () => [],
+    (error: unknown) => {
+      expect(ConnectError.from(error).code).toBe(Code.InvalidArgument);
+      return ConnectError.from(error)
+        .findDetails(BadRequestSchema)
+        .flatMap(({ fieldViolations }) => fieldViolations.map(({ field }) => field));
+    },
   );
 
 describe("limits of a message", () => {
@@ -122,22 +136,38 @@ describe("limits of a list of tasks", () => {
     }
   });
 
-  it("takes statusTimestampAfter of the years 1 to 9999", async () => {
-    const list = async (seconds: bigint) => {
-      const request = create(ListTasksRequestSchema, { statusTimestampAfter: { seconds, nanos: 0 } });
-      const response = await fetch(`${app.httpUrl}/lf.a2a.v1.A2AService/ListTasks`, {
-        method: "POST",
-        headers: { "content-type": "application/proto" },
-        body: toBinary(ListTasksRequestSchema, request),
-      });
-      return { status: response.status, text: await response.text() };
-    };
-    for (const seconds of [9007199254740991n, -99999999999999n, 253402300800n, -62135596801n]) {
-      const { status, text } = await list(seconds);
-      expect(status).toBe(400);
-      expect(text).toContain("statusTimestampAfter");
+  it.each(["Connect over HTTP", "gRPC"])("takes times that a Timestamp can be, over %s", async (binding) => {
+    const transport =
+      binding === "gRPC"
+        ? createGrpcTransport({ baseUrl: `http://${app.grpcAddress}` })
+        : createConnectTransport({ baseUrl: app.httpUrl, httpVersion: "1.1" });
+    const a2a = createClient(A2AService, transport);
+    const tasks = createClient(TaskService, transport);
+    const lists: [string, (time: { seconds: bigint; nanos: number }) => Promise<unknown>][] = [
+      ["statusTimestampAfter", (time) => a2a.listTasks({ statusTimestampAfter: time })],
+      ["since", (time) => tasks.listTasks({ since: time })],
+    ];
+    for (const [field, list] of lists) {
+      for (const seconds of [2n ** 63n - 1n, -(2n ** 63n), 253402300800n, -62135596801n])
+        expect(await refusedFields(list({ seconds, nanos: 0 })), `${field} ${seconds}`).toEqual([field]);
+      for (const nanos of [-1, 1_000_000_000, 2 ** 31 - 1, -(2 ** 31)])
+        expect(await refusedFields(list({ seconds: 0n, nanos })), `${field} ${nanos}`).toEqual([field]);
+      await list({ seconds: -62135596800n, nanos: 0 });
+      await list({ seconds: 253402300799n, nanos: 999_999_999 });
     }
-    for (const seconds of [253402300799n, -62135596800n]) expect((await list(seconds)).status).toBe(200);
+  });
+
+  it("takes times in addresses that a Timestamp can be", async () => {
+    for (const [path, field] of [
+      ["/tasks", "statusTimestampAfter"],
+      ["/v1/tasks", "since"],
+    ] as const) {
+      for (const time of ["10000-01-01T00:00:00Z", "0000-12-31T23:59:59Z", "yesterday"]) {
+        const answer = await call("GET", `${path}?${field}=${time}`);
+        expect([answer.status, fieldsOf(answer)], time).toEqual([400, [field]]);
+      }
+      expect((await call("GET", `${path}?${field}=9999-12-31T23:59:59.999999999Z`)).status).toBe(200);
+    }
   });
 });
 

@@ -1,11 +1,10 @@
 /** More tasks than the servers work on at once: they wait, visible to clients, and run in order when there is room. */
-import { rm } from "node:fs/promises";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { PRIORITIES, type Priority } from "../../src/domain/task-log.ts";
 import { createSignalboxClient, type SignalboxClient } from "../../src/sdk/client.ts";
 import { type RemoteTurn, startRemotePuppet } from "../agents/remote-puppet.ts";
 import { asTask, failureOf, lineOf, statusOf } from "../fault/said.ts";
-import { createDatabase, pgliteDirectory, SERVER_BACKENDS } from "../store/backends.ts";
+import { BACKENDS, createDatabase } from "../store/backends.ts";
 import { journalOf, pathOf, reaches, standOf } from "./journal.ts";
 import { startTestApp } from "./running-app.ts";
 import { startTwoReplicas } from "./two-replicas.ts";
@@ -22,26 +21,41 @@ function end(turn: RemoteTurn): void {
   turn.status("COMPLETED");
 }
 
-describe.each(SERVER_BACKENDS)("on %s", (backend) => {
-  /** A server of one place, which is taken. */
-  async function fullServer(flags: Record<string, string> = {}) {
+let agents = 0;
+
+describe.each(BACKENDS)("on %s", (backend) => {
+  async function startServer(flags: Record<string, string> = {}) {
     const database = backend === "postgres" ? await createDatabase() : undefined;
-    const place = database ? { "database.url": database.url } : { "data.dir": await pgliteDirectory() };
+    const place = database && { "database.url": database.url };
     const app = await startTestApp({ flags: { ...place, "limits.running-tasks": "1", ...flags } });
+    return {
+      client: createSignalboxClient({ baseUrl: app.httpUrl }),
+      async stop() {
+        await app.stop();
+        await database?.drop();
+      },
+    };
+  }
+
+  let common: Awaited<ReturnType<typeof startServer>>;
+  beforeAll(async () => {
+    common = await startServer();
+    return () => common.stop();
+  });
+
+  /** The one place of a server, taken, and the agent of this test that has it: the default one. */
+  async function full({ client } = common) {
     const puppet = await startRemotePuppet();
-    onTestFinished(async () => {
-      await app.stop();
-      await puppet.close();
-      await (database ? database.drop() : rm(app.dataDir, { recursive: true }));
-    });
-    const client = createSignalboxClient({ baseUrl: app.httpUrl });
-    await client.registry.registerAgent({ agentId: "puppet", source: { case: "card", value: puppet.card } });
+    onTestFinished(() => puppet.close());
+    const agentId = `puppet-${++agents}`;
+    await client.registry.registerAgent({ agentId, source: { case: "card", value: puppet.card } });
+    await client.registry.setDefaultAgent({ agentId });
     await begin(client, "busy");
-    return { client, puppet, busy: await puppet.turn() };
+    return { client, puppet, agentId, busy: await puppet.turn() };
   }
 
   test("what waits is SUBMITTED to clients, and runs by priority, and then as it came", async () => {
-    const { client, puppet, busy } = await fullServer();
+    const { client, puppet, agentId, busy } = await full();
     const wishes: (Priority | undefined)[] = ["BACKGROUND", "LOW", undefined, "NORMAL", "CRITICAL", "HIGH", "CRITICAL"];
     const waiting = [];
     for (const [i, priority] of wishes.entries()) {
@@ -51,7 +65,7 @@ describe.each(SERVER_BACKENDS)("on %s", (backend) => {
       waiting.push(task.id);
     }
     const blocked = client.send("blocked");
-    const { tasks } = await client.a2a.listTasks({ pageSize: 100 });
+    const { tasks } = await client.a2a.listTasks({ tenant: `a.${agentId}`, pageSize: 100 });
     expect(tasks.map(statusOf)).toEqual(waiting.concat("busy").map(() => "SUBMITTED"));
 
     end(busy);
@@ -74,13 +88,15 @@ describe.each(SERVER_BACKENDS)("on %s", (backend) => {
   });
 
   test("a full queue refuses what is new, stores nothing of it, and takes the next when there is room", async () => {
-    const { client, puppet, busy } = await fullServer({ "limits.queued-tasks": "2" });
+    const server = await startServer({ "limits.queued-tasks": "2" });
+    onTestFinished(() => server.stop());
+    const { client, puppet, busy } = await full(server);
     await begin(client, "1");
     await begin(client, "2");
-    const full = { code: "ResourceExhausted", reason: "QUEUE_FULL", retries: true };
-    expect(await failureOf(begin(client, "3"))).toMatchObject(full);
-    expect(await failureOf(client.send("3"))).toMatchObject(full);
-    expect(await failureOf(firstLine(client.stream("3")))).toMatchObject(full);
+    const refusal = { code: "ResourceExhausted", reason: "QUEUE_FULL", retries: true };
+    expect(await failureOf(begin(client, "3"))).toMatchObject(refusal);
+    expect(await failureOf(client.send("3"))).toMatchObject(refusal);
+    expect(await failureOf(firstLine(client.stream("3")))).toMatchObject(refusal);
     expect((await client.a2a.listTasks({})).totalSize).toBe(3);
     end(busy);
     for (const text of ["1", "2"]) {
@@ -98,7 +114,7 @@ describe.each(SERVER_BACKENDS)("on %s", (backend) => {
   });
 
   test("room is used as soon as there is some: nobody waits for a look at the queue", async () => {
-    const { client, puppet, busy } = await fullServer();
+    const { client, puppet, busy } = await full();
     // A look each second would take longer than a test may last.
     const count = 60;
     for (let n = 0; n < count; n++) await begin(client, `${n}`);
@@ -111,7 +127,7 @@ describe.each(SERVER_BACKENDS)("on %s", (backend) => {
   });
 
   test("an unknown priority is refused, and all known ones are taken", async () => {
-    const { client, puppet, busy } = await fullServer();
+    const { client, puppet, busy } = await full();
     expect(await failureOf(begin(client, "x", "URGENT" as Priority))).toMatchObject({ code: "InvalidArgument" });
     for (const priority of PRIORITIES) await begin(client, priority, priority);
     end(busy);

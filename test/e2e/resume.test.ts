@@ -7,13 +7,13 @@ import { BINDINGS } from "../conformance/bindings/all-bindings.ts";
 import type { Binding, Client } from "../conformance/bindings/binding.ts";
 import { createPuppet, type Turn } from "../fault/puppet.ts";
 import { asTask } from "../fault/said.ts";
-import { createDatabase, SERVER_BACKENDS } from "../store/backends.ts";
+import { BACKENDS, createDatabase } from "../store/backends.ts";
 import { EXTENSION, follow, type NumberedItem, numbered, taskOf } from "./numbered-items.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
 
 const { WORKING, INPUT_REQUIRED, AUTH_REQUIRED, COMPLETED } = TaskState;
 
-describe.each(SERVER_BACKENDS)("on %s", (backend) => {
+describe.each(BACKENDS)("on %s", (backend) => {
   const puppet = createPuppet();
   const bindings = new Map<Binding, Client>();
   let database: Awaited<ReturnType<typeof createDatabase>> | undefined;

@@ -40,7 +40,8 @@ export async function startTestApp({
   policy,
   log,
 }: TestAppOptions = {}): Promise<TestApp> {
-  const dataDir = await (flags["database.url"] === undefined ? pgliteDirectory() : temporaryDirectory());
+  const hasPlace = flags["database.url"] !== undefined || flags["data.dir"] !== undefined;
+  const dataDir = await (hasPlace ? temporaryDirectory() : pgliteDirectory());
   const settings = {
     "http.port": "0",
     "grpc.port": "0",

@@ -1,14 +1,13 @@
 /** What ends a task, or a call, when its time is up: who is told, and that there is one outcome. */
-import { rm } from "node:fs/promises";
 import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import type { AgentCard } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { createSignalboxClient, type SignalboxClient } from "../../src/sdk/client.ts";
+import { createSignalboxClient, type SendOptions, type SignalboxClient } from "../../src/sdk/client.ts";
 import { type PuppetCancel, type RemoteTurn, startRemotePuppet } from "../agents/remote-puppet.ts";
 import { cardOf } from "../agents/rogue-agent.ts";
 import { urlOf } from "../fault/agent-lab.ts";
 import { asTask, statusOf, textOf } from "../fault/said.ts";
 import { stablePort } from "../setup/stable-port.ts";
-import { createDatabase, pgliteDirectory, SERVER_BACKENDS } from "../store/backends.ts";
+import { BACKENDS, createDatabase } from "../store/backends.ts";
 import { journalOf, outcomeOf, pathOf, reaches } from "./journal.ts";
 import { startTestApp } from "./running-app.ts";
 
@@ -18,45 +17,53 @@ const TOO_LATE = "The task's deadline passed before its agent finished.";
 const TOO_LONG = "The agent took longer than one attempt may last.";
 const NO_INPUT = "The task waited for input for too long.";
 
-/** A server, with an agent that is told to cancel and answers as the test says. */
-async function startLab(backend: "pglite" | "postgres", flags: Record<string, string>, safeToRepeat = false) {
+async function startServer(backend: "pglite" | "postgres", flags: Record<string, string>) {
   const database = backend === "postgres" ? await createDatabase() : undefined;
-  const place = database ? { "database.url": database.url } : { "data.dir": await pgliteDirectory() };
-  const app = await startTestApp({ flags: { ...place, ...flags } });
-  const puppet = await startRemotePuppet({ answersCancels: false });
-  const client = createSignalboxClient({ baseUrl: app.httpUrl });
-  await register(client, "puppet", puppet.card, safeToRepeat);
+  const app = await startTestApp({ flags: { ...(database && { "database.url": database.url }), ...flags } });
   return {
-    client,
-    puppet,
-    async close() {
+    client: createSignalboxClient({ baseUrl: app.httpUrl }),
+    async stop() {
       await app.stop();
-      await puppet.close();
-      await (database ? database.drop() : rm(app.dataDir, { recursive: true }));
+      await database?.drop();
     },
   };
 }
 
+/** An agent of one test that is told to cancel and answers as the test says, and how to send it messages. */
+async function startAgent(client: SignalboxClient, safeToRepeat = false) {
+  const puppet = await startRemotePuppet({ answersCancels: false });
+  onTestFinished(() => puppet.close());
+  const agent = `puppet-${++agents}`;
+  await register(client, agent, puppet.card, safeToRepeat);
+  const send = (text: string, options: SendOptions & { wait?: boolean } = {}) =>
+    client.send(text, { agent, ...options });
+  return { client, puppet, send };
+}
+let agents = 0;
+
 const register = (client: SignalboxClient, agentId: string, card: AgentCard, safeToRepeat = false) =>
   client.registry.registerAgent({ agentId, source: { case: "card", value: card }, safeToRepeat });
 
-describe.each(SERVER_BACKENDS)("on %s", (backend) => {
-  let common: Awaited<ReturnType<typeof startLab>>;
+describe.each(BACKENDS)("on %s", (backend) => {
+  let common: SignalboxClient;
+  let impatient: SignalboxClient;
   beforeAll(async () => {
-    common = await startLab(backend, {});
-    return () => common.close();
+    const servers = await Promise.all([
+      startServer(backend, {}),
+      startServer(backend, {
+        "task.attempt-timeout-ms": "1000",
+        "task.attempts": "3",
+        "task.retry-min-ms": "10",
+        "task.input-timeout-ms": "200",
+      }),
+    ]);
+    [common, impatient] = servers.map(({ client }) => client) as [SignalboxClient, SignalboxClient];
+    return () => Promise.all(servers.map((server) => server.stop())).then(() => {});
   });
 
-  /** A server of one test. */
-  async function lab(flags: Record<string, string>, safeToRepeat = false) {
-    const started = await startLab(backend, flags, safeToRepeat);
-    onTestFinished(() => started.close());
-    return started;
-  }
-
   test("an attempt that takes too long is canceled at the agent and fails the task", async () => {
-    const { client, puppet } = await lab({ "task.attempt-timeout-ms": "1000" });
-    const answer = client.send("begin");
+    const { client, puppet, send } = await startAgent(impatient);
+    const answer = send("begin");
     const turn = await puppet.turn();
     turn.name();
     (await puppet.canceled()).obey();
@@ -67,9 +74,8 @@ describe.each(SERVER_BACKENDS)("on %s", (backend) => {
   });
 
   test("or makes room for another, if the agent is safe to repeat", async () => {
-    const flags = { "task.attempt-timeout-ms": "1000", "task.attempts": "3", "task.retry-min-ms": "10" };
-    const { client, puppet } = await lab(flags, true);
-    const answer = client.send("begin");
+    const { client, puppet, send } = await startAgent(impatient, true);
+    const answer = send("begin");
     // It names one attempt, and says nothing in the other.
     (await puppet.turn()).name();
     (await puppet.canceled()).obey();
@@ -85,8 +91,8 @@ describe.each(SERVER_BACKENDS)("on %s", (backend) => {
   });
 
   test("a task that waits for its client for too long is canceled at the agent and fails", async () => {
-    const { client, puppet } = await lab({ "task.input-timeout-ms": "200" });
-    const answer = client.send("begin");
+    const { client, puppet, send } = await startAgent(impatient);
+    const answer = send("begin");
     const turn = await puppet.turn();
     turn.name("INPUT_REQUIRED");
     const { id } = asTask(await answer);
@@ -99,10 +105,10 @@ describe.each(SERVER_BACKENDS)("on %s", (backend) => {
   });
 
   test("a deadline ends a task in every state in which an agent has it", async () => {
-    const { client, puppet } = common;
+    const { client, puppet, send } = await startAgent(common);
     const ids = new Map<string, string>();
     for (const state of ["WORKING", "INPUT_REQUIRED", "AUTH_REQUIRED"] as const) {
-      const { id } = asTask(await client.send("begin", { wait: false, ...within(1000) }));
+      const { id } = asTask(await send("begin", { wait: false, ...within(1000) }));
       const turn = await puppet.turn();
       turn.name(state);
       ids.set(turn.taskId, id);
@@ -120,17 +126,18 @@ describe.each(SERVER_BACKENDS)("on %s", (backend) => {
   test("and one that waits for its next attempt, or for room as soon as there is some", async () => {
     const hour = "3600000";
     const flags = { "limits.running-tasks": "1", "task.retry-min-ms": hour, "task.retry-max-ms": hour };
-    const { client, puppet } = await lab(flags);
+    const server = await startServer(backend, flags);
+    onTestFinished(() => server.stop());
+    const { client, puppet, send } = await startAgent(server.client);
     await register(client, "away", cardOf("JSONRPC", urlOf("JSONRPC", await stablePort())));
-    await client.registry.setDefaultAgent({ agentId: "puppet" });
     const scheduled = asTask(await client.send("begin", { agent: "away", wait: false, ...within(300) }));
     expect(statusOf(await client.waitFor(scheduled.id))).toBe(`FAILED: ${TOO_LATE}`);
     // Whether it was brought to nobody once or twice, it waited for an hour when its deadline came.
     expect((await pathOf(client, scheduled.id)).slice(0, 2)).toEqual(["ASSIGNED 1", "SCHEDULED 1"]);
 
-    const busy = asTask(await client.send("busy", { wait: false }));
+    const busy = asTask(await send("busy", { wait: false }));
     const turn = await puppet.turn();
-    const queued = asTask(await client.send("waits", { wait: false, ...within(1) }));
+    const queued = asTask(await send("waits", { wait: false, ...within(1) }));
     turn.name("COMPLETED");
     expect(statusOf(await client.waitFor(queued.id))).toBe(`FAILED: ${TOO_LATE}`);
     expect(await pathOf(client, queued.id)).toEqual(["QUEUED 0", "ASSIGNED 1", "FAILED 1"]);
@@ -139,10 +146,10 @@ describe.each(SERVER_BACKENDS)("on %s", (backend) => {
   });
 
   test("an agent that is done in the very moment has done it, or not: there is one outcome", async () => {
-    const { client, puppet } = common;
+    const { client, puppet, send } = await startAgent(common);
     const turns = new Map<string, { turn: RemoteTurn; answer: ReturnType<SignalboxClient["send"]> }>();
     for (const text of Object.keys(CROSSINGS)) {
-      const answer = client.send(text, within(1000));
+      const answer = send(text, within(1000));
       const turn = await puppet.turn();
       turn.name();
       turn.chunk("so far");

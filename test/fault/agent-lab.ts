@@ -43,6 +43,8 @@ export function useAgentLab(): AgentLab {
         "agent.timeout-ms": String(TIMEOUT_MS),
         "agent.away-ms": "2000",
         "task.silence-ms": "50",
+        // Agents that are dead are asked as often as they would be, and no more slowly than at first.
+        "task.retry-max-ms": "100",
       },
       agents: { puppet: puppet.handler },
       log: logged.log,

@@ -10,7 +10,7 @@ import { createSignalboxClient, type SignalboxClient } from "../../src/sdk/clien
 import { startRemotePuppet } from "../agents/remote-puppet.ts";
 import { reaches } from "../e2e/journal.ts";
 import { startTestApp } from "../e2e/running-app.ts";
-import { createDatabase, pgliteDirectory, SERVER_BACKENDS } from "../store/backends.ts";
+import { BACKENDS, createDatabase, pgliteDirectory } from "../store/backends.ts";
 import { randomFrom } from "./random.ts";
 import { asTask, statusOf } from "./said.ts";
 import { startServer } from "./server-process.ts";
@@ -131,7 +131,7 @@ test("the agent never has more tasks at once than its limit, and all of them end
   expect(acknowledged.size).toBeGreaterThan(SENT_IN_ROUND);
 });
 
-test.each(SERVER_BACKENDS)("what waits goes on after kill -9 on %s", { timeout: 90_000 }, async (backend) => {
+test.each(BACKENDS)("what waits goes on after kill -9 on %s", { timeout: 90_000 }, async (backend) => {
   const dataDir = await pgliteDirectory();
   const database = backend === "postgres" ? await createDatabase() : undefined;
   const puppet = await startRemotePuppet();

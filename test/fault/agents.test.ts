@@ -172,7 +172,7 @@ test("nothing stays open after all of that", async () => {
   const before = openSockets();
   const mute = await startRogueTcp((socket) => socket.resume());
   const real = await startTestAgent();
-  const other = await startTestApp({ flags: { "agent.timeout-ms": "100" } });
+  const other = await startTestApp({ flags: { "agent.timeout-ms": "100", "task.retry-max-ms": "100" } });
   const otherClient = createSignalboxClient({ baseUrl: other.httpUrl });
   for (const [agentId, card] of Object.entries({
     dead: cardOf("GRPC", urlOf("GRPC", await freePort())),

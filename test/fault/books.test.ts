@@ -10,7 +10,7 @@ import { openPglite } from "../../src/store/pglite.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
 import { createReputationRepository } from "../../src/store/reputation-repository.ts";
 import { startTestAgent } from "../agents/test-agent.ts";
-import { createDatabase, silent, temporaryDirectory } from "../store/backends.ts";
+import { createDatabase, pgliteDirectory, silent } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
 import { randomFrom } from "./random.ts";
 import { type ServerProcess, startServer } from "./server-process.ts";
@@ -30,11 +30,10 @@ test.each(["pglite", "postgres"] as const)(
     const seed = Number(process.env.FAULT_SEED ?? Math.floor(Math.random() * 2 ** 32));
     console.log(`books on ${backend}: FAULT_SEED=${seed}`);
     const random = randomFrom(seed);
-    const folder = await temporaryDirectory();
     const database = backend === "postgres" ? await createDatabase() : undefined;
-    const policyPath = join(folder, "policy.json");
+    const dataDir = await pgliteDirectory();
+    const policyPath = join(dataDir, "policy.json");
     await writeFile(policyPath, JSON.stringify(POLICY));
-    const dataDir = join(folder, "data");
     const agent = await startTestAgent();
     const start = () =>
       startServer({
@@ -86,7 +85,7 @@ test.each(["pglite", "postgres"] as const)(
       await server.exit;
       await agent.close();
       await database?.drop();
-      await rm(folder, { recursive: true, force: true });
+      await rm(dataDir, { recursive: true, force: true });
     }
   },
   150_000,

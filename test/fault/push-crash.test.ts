@@ -5,14 +5,14 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { SendMessageRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { userMessage } from "../../src/sdk/client.ts";
 import { startTestAgent, type TestAgent } from "../agents/test-agent.ts";
-import { createDatabase, pgliteDirectory, SERVER_BACKENDS } from "../store/backends.ts";
+import { BACKENDS, createDatabase, pgliteDirectory } from "../store/backends.ts";
 import { asTask, lineOf } from "./said.ts";
 import { type ServerProcess, startServer } from "./server-process.ts";
 import { startWebhook, type Webhook } from "./webhook.ts";
 
 const CHUNKS = 40;
 
-describe.each(SERVER_BACKENDS)("push notifications after kill -9 on %s", (backend) => {
+describe.each(BACKENDS)("push notifications after kill -9 on %s", (backend) => {
   let dataDir: string;
   let url: string | undefined;
   let drop: (() => Promise<void>) | undefined;

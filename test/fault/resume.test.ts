@@ -1,29 +1,30 @@
 /** A client that watches a task over the end of its server, by force and in peace: it is told everything once. */
 import { rm } from "node:fs/promises";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { StreamResponse, Task } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { createSignalboxClient, sequenceOf, userMessage } from "../../src/sdk/client.ts";
 import { startTestAgent, type TestAgent } from "../agents/test-agent.ts";
-import { createDatabase, pgliteDirectory, SERVER_BACKENDS } from "../store/backends.ts";
+import { BACKENDS, createDatabase, pgliteDirectory } from "../store/backends.ts";
 import { asTask, failureOf, lineOf } from "./said.ts";
 import { type ServerProcess, startServer } from "./server-process.ts";
 import { startTcpProxy } from "./tcp-proxy.ts";
 
 // Processes that open a database take their time on a busy machine.
-describe.each(SERVER_BACKENDS)("on %s", { timeout: 90_000 }, (backend) => {
+describe.each(BACKENDS)("on %s", { timeout: 90_000 }, (backend) => {
   let dataDir: string;
   let database: Awaited<ReturnType<typeof createDatabase>> | undefined;
   let agent: TestAgent;
   let server: ServerProcess;
 
-  beforeEach(async () => {
+  // Each test ends the server and starts it again, and leaves it running for the next.
+  beforeAll(async () => {
     dataDir = await pgliteDirectory();
     database = backend === "postgres" ? await createDatabase() : undefined;
     agent = await startTestAgent();
     server = await start();
     await server.client.registry.registerAgent({ source: { case: "cardUrl", value: agent.cardUrl } });
   });
-  afterEach(async () => {
+  afterAll(async () => {
     server.signal("SIGKILL");
     await server.exit;
     await agent.close();
@@ -33,7 +34,7 @@ describe.each(SERVER_BACKENDS)("on %s", { timeout: 90_000 }, (backend) => {
 
   const start = () => {
     const place = database ? { "database.url": database.url } : { "data.dir": dataDir };
-    return startServer({ ...place, "drain.ms": "100" });
+    return startServer({ ...place, "drain.ms": "100", "lease.ms": "1000" });
   };
 
   test.each(["SIGKILL", "SIGTERM"] as const)("a watcher is told everything once over a %s", async (signal) => {

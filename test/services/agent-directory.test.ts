@@ -7,7 +7,7 @@ import { createAgentDirectory } from "../../src/services/agent-directory.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { createAgentRepository } from "../../src/store/agent-repository.ts";
 import { createCapabilityRepository } from "../../src/store/capability-repository.ts";
-import { describeOnStore } from "../store/backends.ts";
+import { describeEachBackend } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
 
 const cardOf = (name: string, ...skills: string[]): AgentCard =>
@@ -16,7 +16,7 @@ const cardOf = (name: string, ...skills: string[]): AgentCard =>
     skills: skills.map((id) => ({ id, name: id, description: `${name} can ${id}` })),
   });
 
-describeOnStore("the agent directory", (ctx) => {
+describeEachBackend("the agent directory", (ctx) => {
   async function open() {
     await raw(ctx.db, "delete from agents");
     const agents = createAgentRepository(ctx.db);

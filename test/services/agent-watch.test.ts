@@ -18,7 +18,7 @@ import type { Database } from "../../src/store/database.ts";
 import { createLeaseRepository } from "../../src/store/lease-repository.ts";
 import { createSignalRepository } from "../../src/store/signal-repository.ts";
 import { registerReplica } from "../fixtures/replica.ts";
-import { describeOnStore, silent } from "../store/backends.ts";
+import { describeEachBackend, silent } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
 
 const never = new AbortController().signal;
@@ -120,7 +120,7 @@ const fails = (lab: Lab, agentId: string, times = 3) => {
   for (let i = 0; i < times; i++) lab.loads.failedCall(ofTask(agentId), unreachable);
 };
 
-describeOnStore("the watch over agents", (backend) => {
+describeEachBackend("the watch over agents", (backend) => {
   async function open(agentIds: readonly string[], differs: Partial<AgentWatchDeps> = {}): Promise<Lab> {
     await raw(backend.db, "delete from agents");
     for (const agentId of agentIds) await insert(agentId);

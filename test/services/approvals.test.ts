@@ -20,7 +20,7 @@ import { createTaskRemoval } from "../../src/store/task-removal.ts";
 import { createTaskStore } from "../../src/store/task-store.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
-import { describeOnStore, silent } from "../store/backends.ts";
+import { describeEachBackend, silent } from "../store/backends.ts";
 import { emptyTables, expectWholeLogs, raw, taskRows } from "../store/tables.ts";
 import { agent, isNamed, type LabReplica, never, openLab, workingAgent } from "./engine-lab.ts";
 
@@ -71,7 +71,7 @@ function saying(data: JsonObject): Message {
   return create(MessageSchema, { messageId: system.newId(), role: Role.USER, parts: [part] });
 }
 
-describeOnStore("approvals", (context) => {
+describeEachBackend("approvals", (context) => {
   interface Side {
     readonly waiting: WaitingTasks;
     readonly approvals: Approvals;

@@ -24,7 +24,7 @@ import { createAuditLogReads } from "../../src/store/audit-log-reads.ts";
 import { createAuditLogRepository } from "../../src/store/audit-log-repository.ts";
 import { keyOf, ORIGIN } from "../fixtures/audit-log.ts";
 import { foldAll, resetAudit, signerOf, tamper, write } from "../store/audit-lab.ts";
-import { describeOnStore, silent } from "../store/backends.ts";
+import { describeEachBackend, silent } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
 
 const runtime = systemRuntime();
@@ -36,7 +36,7 @@ const contextOf = (id = "admin", scopes: string[] = ["*"], workspaceId = "defaul
     signal: new AbortController().signal,
   }) as never;
 
-describeOnStore("the audit log's use cases", (ctx) => {
+describeEachBackend("the audit log's use cases", (ctx) => {
   const keys = () => createAuditKeyRepository(ctx.db);
   const reads = () => createAuditLogReads(ctx.db);
   const check = () => createAuditCheck({ reads: reads(), keys: keys(), origin: ORIGIN });

@@ -4,7 +4,7 @@ import { startRefusals } from "../../src/services/audit-refusals.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
 import { createAuditTrail } from "../../src/store/audit-trail.ts";
 import { auditEntries, expectWholeChains } from "../store/audit-lines.ts";
-import { describeOnStore, silent } from "../store/backends.ts";
+import { describeEachBackend, silent } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
 
 const denied = (taskId: string) =>
@@ -17,7 +17,7 @@ const denied = (taskId: string) =>
 const rpc = "lf.a2a.v1.A2AService/SendMessage";
 const caller = { workspaceId: "default", principalId: "anonymous" };
 
-describeOnStore("refused calls", (ctx) => {
+describeEachBackend("refused calls", (ctx) => {
   function open(differs: Partial<Runtime> = {}, fails = () => false) {
     const trail = createAuditTrail({ db: ctx.db, enabled: true, replicaId: () => "replica" });
     const runtime = { ...systemRuntime(), elapsedMs: () => 0, ...differs };

@@ -19,7 +19,7 @@ import { createLeaseRepository } from "../../src/store/lease-repository.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
-import { describeOnStore, silent } from "../store/backends.ts";
+import { describeEachBackend, silent } from "../store/backends.ts";
 import { emptyTables, raw } from "../store/tables.ts";
 
 const message = create(MessageSchema, { messageId: "1", role: Role.USER });
@@ -38,7 +38,7 @@ const rulesOf = (section: unknown): readonly BudgetRule[] => {
   return read.rules;
 };
 
-describeOnStore("what tasks may cost", (context) => {
+describeEachBackend("what tasks may cost", (context) => {
   const real = systemRuntime();
   let rules: readonly BudgetRule[] = [];
   let nowMs = 0;

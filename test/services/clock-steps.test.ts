@@ -5,11 +5,11 @@ import { joinReplicas } from "../../src/services/background/replica.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
 import { createLeaseRepository } from "../../src/store/lease-repository.ts";
 import { createInbox } from "../fault/inbox.ts";
-import { describeOnStore, silent } from "../store/backends.ts";
+import { describeEachBackend, silent } from "../store/backends.ts";
 
 const LEASE_MS = 1_000;
 
-describeOnStore("a replica whose clock steps back", (context) => {
+describeEachBackend("a replica whose clock steps back", (context) => {
   test("still notices after a missed heartbeat that another is dead", async () => {
     const pauses = createInbox<() => void>();
     let elapsedMs = 10 * LEASE_MS;

@@ -16,13 +16,13 @@ import type { RequestContext } from "../../src/services/request-context.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
 import { createExchangeRepository } from "../../src/store/exchange-repository.ts";
 import { createExchangeRetention } from "../../src/store/exchange-retention.ts";
-import { describeOnStore, silent } from "../store/backends.ts";
+import { describeEachBackend, silent } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
 import { hang } from "./engine-lab.ts";
 
 const runtime = systemRuntime();
 
-describeOnStore("exchanges", (backend) => {
+describeEachBackend("exchanges", (backend) => {
   const records = () => createExchangeRepository(backend.db);
   beforeEach(() => raw(backend.db, "delete from exchanges"));
 

@@ -20,7 +20,7 @@ import { createTaskStore } from "../../src/store/task-store.ts";
 import { textOf } from "../fault/said.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
-import { describeOnStore } from "../store/backends.ts";
+import { describeEachBackend } from "../store/backends.ts";
 import { logLines } from "../store/log-lines.ts";
 import { emptyTables, expectWholeLogs, raw } from "../store/tables.ts";
 import { hang, isNamed, openLab, workingAgent } from "./engine-lab.ts";
@@ -371,7 +371,7 @@ it("is not held where no rule could match", async () => {
   expect(asked).toEqual([]);
 });
 
-describeOnStore("held updates", (context) => {
+describeEachBackend("held updates", (context) => {
   beforeEach(() => emptyTables(context.db));
 
   it("are held for who has the task, once, and for nobody else", async () => {

@@ -12,12 +12,12 @@ import { createUpdateHub } from "../../src/services/update-hub.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
-import { describeOnStore, silent } from "../store/backends.ts";
+import { describeEachBackend, silent } from "../store/backends.ts";
 
 const never = new AbortController().signal;
 const turn = () => new Promise<"waits">((resolve) => setImmediate(resolve, "waits"));
 
-describeOnStore("chunks that cannot be stored yet", (context) => {
+describeEachBackend("chunks that cannot be stored yet", (context) => {
   let store: TaskStore;
   let replica: string;
   beforeAll(async () => {

@@ -24,13 +24,13 @@ import { createTaskRemoval } from "../../src/store/task-removal.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
-import { describeOnStore, silent } from "../store/backends.ts";
+import { describeEachBackend, silent } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
 
 const KEEP_MS = 3_600_000;
 const KEY = "key:one";
 
-describeOnStore("requests with a key", (ctx) => {
+describeEachBackend("requests with a key", (ctx) => {
   let store: TaskStore;
   let replicaId: string;
   let clock: number;

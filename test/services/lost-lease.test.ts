@@ -13,12 +13,12 @@ import { createLeaseRepository } from "../../src/store/lease-repository.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
-import { describeOnStore } from "../store/backends.ts";
+import { describeEachBackend } from "../store/backends.ts";
 
 const never = new AbortController().signal;
 const { WORKING, INPUT_REQUIRED } = TaskState;
 
-describeOnStore("a writer", (context) => {
+describeEachBackend("a writer", (context) => {
   let replica: string;
   let store: TaskStore;
   let writer: TaskWriter;

@@ -12,7 +12,7 @@ import { startTestAgent } from "../agents/test-agent.ts";
 import { through } from "../fault/agent-lab.ts";
 import { createInbox } from "../fault/inbox.ts";
 import { createPuppet } from "../fault/puppet.ts";
-import { describeOnStore } from "../store/backends.ts";
+import { describeEachBackend } from "../store/backends.ts";
 import { resultOf, type SteeringOptions, startReplica } from "./steering-lab.ts";
 
 const { COMPLETED, FAILED, CANCELED, WORKING, INPUT_REQUIRED } = TaskState;
@@ -39,7 +39,7 @@ async function realAgent(options: { streaming?: boolean } = {}) {
   return agent;
 }
 
-describeOnStore("a mirrored task", (context) => {
+describeEachBackend("a mirrored task", (context) => {
   const start = (agents: SteeringOptions["agents"], more: SteeringOptions["more"]) =>
     startReplica(context, { agents, ...(more && { more }) });
 

@@ -14,12 +14,12 @@ import { createInbox } from "../fault/inbox.ts";
 import { writeRow, writeTask } from "../fixtures/log-rows.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
-import { describeOnStore } from "../store/backends.ts";
+import { describeEachBackend } from "../store/backends.ts";
 import { logLines } from "../store/log-lines.ts";
 
 const system = systemRuntime();
 
-describeOnStore("duties of the outbox", (context) => {
+describeEachBackend("duties of the outbox", (context) => {
   let repository: OutboxRepository;
   let store: TaskStore;
   let replica: string;

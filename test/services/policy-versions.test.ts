@@ -8,10 +8,10 @@ import { createPolicyVersions } from "../../src/services/policy-versions.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { createPolicyRepository } from "../../src/store/policy-repository.ts";
-import { describeOnStore } from "../store/backends.ts";
+import { describeEachBackend } from "../store/backends.ts";
 import { logLines } from "../store/log-lines.ts";
 
-describeOnStore("a server that has just started", (context) => {
+describeEachBackend("a server that has just started", (context) => {
   it("says what it cannot read of a policy, without having been asked for anything else", async () => {
     const repository = createPolicyRepository(context.db);
     const runtime = systemRuntime();

@@ -18,7 +18,7 @@ import { lineOf } from "../fault/said.ts";
 import { startWebhook, type Webhook } from "../fault/webhook.ts";
 import { writeRow, writeTask } from "../fixtures/log-rows.ts";
 import { registerReplica } from "../fixtures/replica.ts";
-import { describeOnStore } from "../store/backends.ts";
+import { describeEachBackend } from "../store/backends.ts";
 import { logLines } from "../store/log-lines.ts";
 
 const runtime = systemRuntime();
@@ -37,7 +37,7 @@ const chunk = (taskId: string, seq: number): NewUpdate => ({
   }),
 });
 
-describeOnStore("push notifications", (context) => {
+describeEachBackend("push notifications", (context) => {
   let webhook: Webhook;
   const servers = new Set<Server>();
 

@@ -19,7 +19,7 @@ import { systemRuntime } from "../../src/services/runtime.ts";
 import { createAgentRepository } from "../../src/store/agent-repository.ts";
 import { createCapabilityRepository } from "../../src/store/capability-repository.ts";
 import type { Database } from "../../src/store/database.ts";
-import { describeOnStore } from "../store/backends.ts";
+import { describeEachBackend } from "../store/backends.ts";
 
 const cardSaying = (description: string): AgentCard =>
   create(AgentCardSchema, {
@@ -44,7 +44,7 @@ function registryOn(db: Database, connector: AgentConnector, cards: CardFetcher)
   return { registry, directory };
 }
 
-describeOnStore("the registry", (backend) => {
+describeEachBackend("the registry", (backend) => {
   it("keeps connections as long as the card says the same and the agent stays", async () => {
     const connector = createAgentConnector({ allowPrivateUrls: true });
     const forgotten: string[] = [];

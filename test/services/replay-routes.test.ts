@@ -11,7 +11,7 @@ import type { RequestContext } from "../../src/services/request-context.ts";
 import { createReplayRoutes, type ReplayDeps } from "../../src/services/routing/replay-routes.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { readDecidedTasks } from "../../src/store/route-reads.ts";
-import { describeOnStore } from "../store/backends.ts";
+import { describeEachBackend } from "../store/backends.ts";
 import { emptyTables, raw } from "../store/tables.ts";
 
 const NOON = Date.UTC(2026, 5, 1, 12);
@@ -35,7 +35,7 @@ interface Past {
   decision?: Uint8Array | null;
 }
 
-describeOnStore("a replay", (ctx) => {
+describeEachBackend("a replay", (ctx) => {
   beforeEach(() => emptyTables(ctx.db));
 
   const opened = (more: Partial<ReplayDeps> = {}) =>

@@ -18,7 +18,7 @@ import { createReputationRepository, type ReputationRepository } from "../../src
 import { defaultTrustRules } from "../fixtures/default-trust-rules.ts";
 import { writeEndedTask } from "../fixtures/ended-tasks.ts";
 import { registerReplica } from "../fixtures/replica.ts";
-import { describeOnStore, silent } from "../store/backends.ts";
+import { describeEachBackend, silent } from "../store/backends.ts";
 
 const system = systemRuntime();
 /** Rests are short. */
@@ -44,7 +44,7 @@ const ENDS: Record<Kind, { state: EngineState; cause: string; atMs: number }> = 
   again: { state: COMPLETED, cause: "the result of task 1", atMs: 1 },
 };
 
-describeOnStore("reputation", (context) => {
+describeEachBackend("reputation", (context) => {
   let repository: ReputationRepository;
   let workspaceId: string;
 

@@ -11,7 +11,7 @@ import type { RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { createReputationRepository } from "../../src/store/reputation-repository.ts";
 import { defaultTrustRules } from "../fixtures/default-trust-rules.ts";
-import { describeOnStore, silent } from "../store/backends.ts";
+import { describeEachBackend, silent } from "../store/backends.ts";
 
 const HOUR_MS = 3_600_000;
 const system = systemRuntime();
@@ -21,7 +21,7 @@ const directory = {
   agents: async () => ({ byId: new Map([["worker", worker]]), capabilities: new Map() }),
 } as unknown as AgentDirectory;
 
-describeOnStore("what is said of an agent", (context) => {
+describeEachBackend("what is said of an agent", (context) => {
   let caller: RequestContext;
 
   beforeEach(() => {

@@ -10,7 +10,7 @@ import { startRogueHttp } from "../agents/rogue-agent.ts";
 import { startTestAgent } from "../agents/test-agent.ts";
 import { through } from "../fault/agent-lab.ts";
 import { createPuppet } from "../fault/puppet.ts";
-import { describeOnStore } from "../store/backends.ts";
+import { describeEachBackend } from "../store/backends.ts";
 import { resultOf, startReplica } from "./steering-lab.ts";
 
 const { WORKING, COMPLETED, FAILED, CANCELED, INPUT_REQUIRED } = TaskState;
@@ -26,7 +26,7 @@ async function realAgent() {
 
 const away = (card: AgentCard): AgentCard => through(card, NOWHERE);
 
-describeOnStore("a task that its agent did not do", (context) => {
+describeEachBackend("a task that its agent did not do", (context) => {
   it("goes to the next agent at once when the first cannot be reached, and says so", async () => {
     const real = await realAgent();
     const puppet = createPuppet();

@@ -26,7 +26,7 @@ import { createTaskStore } from "../../src/store/task-store.ts";
 import { admitted } from "../fixtures/open-policy.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
-import { describeOnStore, silent } from "../store/backends.ts";
+import { describeEachBackend, silent } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
 
 const TTL_MS = 1_000;
@@ -55,7 +55,7 @@ const asked: fc.Arbitrary<Asked> = fc.record({
   passMs: fc.constantFrom(0, 1, 400, 1_000),
 });
 
-describeOnStore("the result cache", (ctx) => {
+describeEachBackend("the result cache", (ctx) => {
   async function open(maxBytes = 1_048_576) {
     await raw(ctx.db, "truncate cached_results, replicas, tasks, task_updates cascade");
     const replicaId = await registerReplica(ctx.db);

@@ -10,7 +10,7 @@ import { createRolloutSettings } from "../../src/services/rollout-settings.ts";
 import { createRollouts } from "../../src/services/rollouts.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
 import { createRolloutRepository, type RolloutRecord } from "../../src/store/rollout-repository.ts";
-import { describeOnStore } from "../store/backends.ts";
+import { describeEachBackend } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
 
 const context = { workspaceId: "default" } as RequestContext;
@@ -33,7 +33,7 @@ const refusal = (call: Promise<unknown>) =>
     },
   );
 
-describeOnStore("rollouts", (ctx) => {
+describeEachBackend("rollouts", (ctx) => {
   const runtime = systemRuntime();
   function open() {
     const repository = createRolloutRepository(ctx.db);

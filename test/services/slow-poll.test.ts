@@ -7,7 +7,7 @@ import { createUpdateHub, type UpdateHub } from "../../src/services/update-hub.t
 import type { TaskKey } from "../../src/store/task-reads.ts";
 import { createInbox, type Inbox } from "../fault/inbox.ts";
 import { type HintingReplica, startHintingReplica } from "../fixtures/hinting-replica.ts";
-import { describeOnStore, silent } from "../store/backends.ts";
+import { describeEachBackend, silent } from "../store/backends.ts";
 
 const EVERY_MS = 5_000;
 const REST_MS = 50;
@@ -18,7 +18,7 @@ interface Pause {
   end(): void;
 }
 
-describeOnStore("the slow poll", (context) => {
+describeEachBackend("the slow poll", (context) => {
   let writer: HintingReplica;
   let pauses: Inbox<Pause>;
   let runtime: Runtime;

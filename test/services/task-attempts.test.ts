@@ -14,11 +14,11 @@ import { createUpdateHub } from "../../src/services/update-hub.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
-import { describeOnStore, silent } from "../store/backends.ts";
+import { describeEachBackend, silent } from "../store/backends.ts";
 
 const never = new AbortController().signal;
 
-describeOnStore("an attempt that failed", (context) => {
+describeEachBackend("an attempt that failed", (context) => {
   let store: TaskStore;
   let replica: string;
   beforeAll(async () => {

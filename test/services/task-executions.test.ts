@@ -35,7 +35,7 @@ import { createTransitionReads } from "../../src/store/transition-reads.ts";
 import { openPolicy } from "../fixtures/open-policy.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
-import { describeOnStore } from "../store/backends.ts";
+import { describeEachBackend } from "../store/backends.ts";
 
 const at = new Date("2026-01-01T00:00:01.000Z");
 const context = { workspaceId: "default" } as RequestContext;
@@ -52,7 +52,7 @@ const again = (cause: string): NewUpdate => ({
   cause,
 });
 
-describeOnStore("what operators see", (backend) => {
+describeEachBackend("what operators see", (backend) => {
   let store: TaskStore;
   let executions: TaskExecutions;
   let replicaId: string;

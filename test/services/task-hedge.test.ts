@@ -17,7 +17,7 @@ import { createHeldUpdates } from "../../src/store/held-updates.ts";
 import { startTestAgent } from "../agents/test-agent.ts";
 import { createInbox } from "../fault/inbox.ts";
 import { createPuppet } from "../fault/puppet.ts";
-import { describeOnStore } from "../store/backends.ts";
+import { describeEachBackend } from "../store/backends.ts";
 import { type LabAgent, resultOf, type SteeringOptions, startReplica } from "./steering-lab.ts";
 
 const { WORKING, COMPLETED, FAILED, AUTH_REQUIRED, INPUT_REQUIRED } = TaskState;
@@ -52,7 +52,7 @@ async function realAgent(options: { streaming?: boolean } = {}) {
 
 const safe = (handler: AgentHandler): LabAgent => ({ handler, safeToRepeat: true });
 
-describeOnStore("a task of a slow agent", (context) => {
+describeEachBackend("a task of a slow agent", (context) => {
   const start = (agents: SteeringOptions["agents"], more: SteeringOptions["more"], chain?: readonly string[]) =>
     startReplica(context, { agents, ...(more && { more }), ...(chain && { chain }) });
 

@@ -27,7 +27,7 @@ import { watchTask } from "../../src/services/watch.ts";
 import { createTaskStore, type TaskStore } from "../../src/store/task-store.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
-import { describeOnStore } from "../store/backends.ts";
+import { describeEachBackend } from "../store/backends.ts";
 
 /**
  * What happens to an append: nothing; lost before the database had it; stored with the answer lost, after which the
@@ -76,7 +76,7 @@ const statusEvent = (ids: TaskHeader, state: TaskState, text: string) => {
 };
 const texts = (image: TaskImage) => image.task.artifacts[0]?.parts.map((p) => p.content.value) ?? [];
 
-describeOnStore("the writer of a task", (context) => {
+describeEachBackend("the writer of a task", (context) => {
   let store: TaskStore;
   let replica: string;
   beforeAll(async () => {

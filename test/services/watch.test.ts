@@ -13,7 +13,7 @@ import { openPostgres } from "../../src/store/postgres.ts";
 import { startTcpProxy } from "../fault/tcp-proxy.ts";
 import { type HintingReplica, type HintingReplicaOptions, startHintingReplica } from "../fixtures/hinting-replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
-import { administer, createDatabase, describeOnStore, silent } from "../store/backends.ts";
+import { administer, createDatabase, describeEachBackend, silent } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
 
 const numbers = (count: number) => Array.from({ length: count }, (_, i) => i + 1);
@@ -22,7 +22,7 @@ const numbers = (count: number) => Array.from({ length: count }, (_, i) => i + 1
 const watched = async (replica: HintingReplica, taskId: string, count: number) =>
   (await replica.watch(taskId, count)).map(({ seq }) => seq);
 
-describeOnStore("a watcher on another replica", (context) => {
+describeEachBackend("a watcher on another replica", (context) => {
   test("sees each update once and in order, whatever hints are lost", async () => {
     let losses: boolean[] = [];
     const replicas = await Promise.all([

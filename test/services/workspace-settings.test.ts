@@ -15,14 +15,14 @@ import {
   createRoutingSettingsRepository,
   type RoutingSettingsRepository,
 } from "../../src/store/routing-settings-repository.ts";
-import { describeOnStore } from "../store/backends.ts";
+import { describeEachBackend } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
 
 type Given = MessageInitShape<typeof RoutingSettingsSchema>;
 const context = { workspaceId: "default" } as RequestContext;
 const WEIGHTS = { load: 1, latency: 2, cost: 0, errors: 0.5, reputation: 0 };
 
-describeOnStore("routing settings", (ctx) => {
+describeEachBackend("routing settings", (ctx) => {
   async function open(wrap = (repository: RoutingSettingsRepository) => repository) {
     await raw(ctx.db, "delete from routing_settings");
     let clock = 0;

@@ -19,15 +19,16 @@ export interface BackendContext {
   readonly db: Database;
 }
 
-const ALL: readonly Database["backend"][] = ["pglite", "postgres"];
+/** All databases that Signalbox has. */
+export const BACKENDS: readonly Database["backend"][] = ["pglite", "postgres"];
 
 /** `empty` leaves the migrations out. */
 export function describeEachBackend(
   name: string,
   suite: (context: BackendContext) => void,
-  options: { empty?: boolean; backends?: readonly Database["backend"][] } = {},
+  options: { empty?: boolean } = {},
 ): void {
-  describe.each(options.backends ?? ALL)(`${name} on %s`, (backend) => {
+  describe.each(BACKENDS)(`${name} on %s`, (backend) => {
     const open = backend === "pglite" ? temporaryPglite : temporaryPostgres;
     let opened: { db: Database; remove(): Promise<void> } | undefined;
     beforeAll(async () => {
@@ -89,19 +90,3 @@ export async function administer(url: string, text: string): Promise<void> {
     await client.end();
   }
 }
-
-const isThorough = process.env.SIGNALBOX_TEST_BACKENDS === "all";
-
-/**
- * For suites of whole servers whose subject is the same on both databases, and takes long: they run on PostgreSQL, which several
- * servers share. What the store does is tested on both, and so is what only PGlite can lose. SIGNALBOX_TEST_BACKENDS=all runs
- * them on PGlite as well.
- */
-export const SERVER_BACKENDS: readonly Database["backend"][] = isThorough ? ALL : ["postgres"];
-
-/** The same for suites whose subject is what clients see: they run on PGlite, which a server has when nothing is said. */
-export const CLIENT_BACKENDS: readonly Database["backend"][] = isThorough ? ALL : ["pglite"];
-
-/** A suite of what stands on the store, on PostgreSQL; see SERVER_BACKENDS. */
-export const describeOnStore = (name: string, suite: (context: BackendContext) => void): void =>
-  describeEachBackend(name, suite, { backends: SERVER_BACKENDS });
