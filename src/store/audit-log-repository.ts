@@ -3,8 +3,11 @@
  * the tree over it and the signed checkpoint. Whoever folds has the row of the log; so there is one order, and one root for a size.
  */
 import { type Kysely, sql } from "kysely";
+import { type Note, originOf } from "../domain/audit/checkpoint.ts";
+import { checkpointFault, type StoredCheckpoint, shrunkFault } from "../domain/audit/checkpoint-faults.ts";
+import type { Fault } from "../domain/audit/fault.ts";
 import { HASH_BYTES } from "../domain/audit/merkle.ts";
-import { edgeOf, grow, splitHashes, type Tile, type TileKey } from "../domain/audit/tiles.ts";
+import { edgeOf, grow, hashesOf, planRoot, splitHashes, type Tile, type TileKey } from "../domain/audit/tiles.ts";
 import type { Database, Row, Statement } from "./database.ts";
 import { byteaArray, int2Array, int8Array, textArray } from "./pg-arrays.ts";
 import type { Schema } from "./schema.ts";
@@ -13,6 +16,10 @@ import type { Schema } from "./schema.ts";
 export interface CheckpointSigner {
   /** The key that must be the one in use. */
   readonly publicKey: Uint8Array;
+  /** What the logs are called. */
+  readonly origin: string;
+  /** Whether a checkpoint is signed by this key, or one that was in use before it. */
+  believes(note: Note): boolean;
   /** The note for a log of that size and root. */
   sign(workspaceId: string, size: number, root: Uint8Array): string;
 }
@@ -30,10 +37,12 @@ export interface ChainGap {
  * - IDLE: no chain has grown.
  * - BUSY: another replica folds.
  * - OTHER_KEY: another key is in use.
+ * - DAMAGED: the log is not what was signed last, and nothing is signed that goes on from it.
  */
 export type FoldOutcome =
   | { status: "FOLDED"; size: number; entries: number; more: boolean; gaps: ChainGap[] }
-  | { status: "IDLE" | "BUSY" | "OTHER_KEY"; gaps: ChainGap[] };
+  | { status: "IDLE" | "BUSY" | "OTHER_KEY"; gaps: ChainGap[] }
+  | { status: "DAMAGED"; fault: Fault; gaps: ChainGap[] };
 
 /** How far the logs are behind their chains. */
 export interface AuditLag {
@@ -57,6 +66,8 @@ export interface AuditLogRepository {
 const LATE = sql.raw("interval '10 minutes'");
 /** Chains that one fold takes at most. */
 const MOST_CHAINS = 256;
+/** Logs whose last note is remembered. */
+const MOST_NOTES = 10_000;
 
 /** Shortest time between the checkpoints of a log, however many replicas look, while nothing is left over from the last. */
 const REST = "interval '300 milliseconds'";
@@ -87,11 +98,30 @@ const LAG: Statement = {
 
 export function createAuditLogRepository(db: Database): AuditLogRepository {
   const { kysely } = db;
+  /** The last note of each log that was signed here: it need not be checked. */
+  const ownNotes = new Map<string, string>();
+
+  function remember(workspaceId: string, note: string): void {
+    ownNotes.delete(workspaceId);
+    ownNotes.set(workspaceId, note);
+    if (ownNotes.size > MOST_NOTES) ownNotes.delete(ownNotes.keys().next().value!);
+  }
+
+  /** Whoever has the database can write entries, tiles and sizes; what goes on from them is signed only if they were signed, too. */
+  function faultOf(workspaceId: string, { size, last }: LockedLog, edge: readonly Tile[], signer: CheckpointSigner) {
+    if (size === 0 && !last) return undefined;
+    if (size !== last?.size) return shrunkFault(size, last?.size ?? 0);
+    const [root] = hashesOf(planRoot(size), edge);
+    const isBelieved = (note: Note) => ownNotes.get(workspaceId) === last.note || signer.believes(note);
+    return checkpointFault(last, root!, originOf(signer.origin, workspaceId), isBelieved);
+  }
+
   return {
     grown: async () => (await db.query(GROWN, [])).map((row) => row.workspace_id as string),
 
-    fold(workspaceId, signer, most) {
-      return kysely.transaction().execute(async (tx) => {
+    async fold(workspaceId, signer, most) {
+      let signed = "";
+      const outcome = await kysely.transaction().execute<FoldOutcome>(async (tx) => {
         const log = await lockLog(tx, workspaceId, signer.publicKey);
         if (log.status !== "LOCKED") return { status: log.status, gaps: [] };
         const { size, lastSpan } = log;
@@ -101,12 +131,15 @@ export function createAuditLogRepository(db: Database): AuditLogRepository {
         const entries = taken.reduce((sum, { hashes }) => sum + hashes.length, 0);
         if (entries === 0) return { status: "IDLE", gaps };
         const edge = await readTiles(tx, workspaceId, edgeOf(size));
+        const fault = faultOf(workspaceId, log, edge, signer);
+        if (fault) return { status: "DAMAGED", fault, gaps };
         const grown = grow(
           size,
           edge,
           taken.flatMap(({ hashes }) => hashes),
         );
         const note = signer.sign(workspaceId, grown.size, grown.root);
+        signed = note;
         const { spans, extended } = spansOf(size, taken, lastSpan);
         await sql`
           with tiles as (
@@ -136,6 +169,8 @@ export function createAuditLogRepository(db: Database): AuditLogRepository {
         const pending = chains.reduce((sum, { last, folded }) => sum + last - folded, 0);
         return { status: "FOLDED", size: grown.size, entries, more: pending > entries && gaps.length === 0, gaps };
       });
+      if (outcome.status === "FOLDED") remember(workspaceId, signed);
+      return outcome;
     },
 
     async lag() {
@@ -166,15 +201,30 @@ interface FoundSpan {
   count: number;
 }
 
-async function lockLog(tx: Kysely<Schema>, workspaceId: string, publicKey: Uint8Array) {
+interface LockedLog {
+  status: "LOCKED";
+  size: number;
+  lastSpan: FoundSpan | undefined;
+  /** The last checkpoint. */
+  last: StoredCheckpoint | undefined;
+}
+
+async function lockLog(
+  tx: Kysely<Schema>,
+  workspaceId: string,
+  publicKey: Uint8Array,
+): Promise<LockedLog | { status: "BUSY" | "OTHER_KEY" }> {
   const lock = async () => {
     const { rows } = await sql<Row>`
-      select l.size, k.public_key, s.first_index, s.chain_id, s.first_n, s.count
+      select l.size, k.public_key, s.first_index, s.chain_id, s.first_n, s.count, p.size as last_size, p.root, p.note
       from (select size from audit_logs where workspace_id = ${workspaceId} for no key update skip locked) l
       left join lateral (select public_key from audit_keys order by number desc limit 1) k on true
       left join lateral (
         select * from audit_spans where workspace_id = ${workspaceId} order by first_index desc limit 1
-      ) s on true`.execute(tx);
+      ) s on true
+      left join lateral (
+        select size, root, note from audit_checkpoints where workspace_id = ${workspaceId} order by size desc limit 1
+      ) p on true`.execute(tx);
     return rows[0];
   };
   let row = await lock();
@@ -182,19 +232,28 @@ async function lockLog(tx: Kysely<Schema>, workspaceId: string, publicKey: Uint8
     await sql`insert into audit_logs (workspace_id) values (${workspaceId}) on conflict do nothing`.execute(tx);
     row = await lock();
   }
-  if (!row) return { status: "BUSY" } as const;
+  // What stands beside the row was read before it was locked: another may have folded in between.
+  if (row && row.size !== (row.last_size ?? 0)) row = await lock();
+  if (!row) return { status: "BUSY" };
   const active = row.public_key as Uint8Array | null;
-  if (!active || Buffer.compare(active, publicKey) !== 0) return { status: "OTHER_KEY" } as const;
-  const lastSpan: FoundSpan | undefined =
-    row.first_index === null
-      ? undefined
-      : {
-          firstIndex: row.first_index as number,
-          chainId: row.chain_id as string,
-          firstNumber: row.first_n as number,
-          count: row.count as number,
-        };
-  return { status: "LOCKED", size: row.size as number, lastSpan } as const;
+  if (!active || Buffer.compare(active, publicKey) !== 0) return { status: "OTHER_KEY" };
+  return {
+    status: "LOCKED",
+    size: row.size as number,
+    lastSpan:
+      row.first_index === null
+        ? undefined
+        : {
+            firstIndex: row.first_index as number,
+            chainId: row.chain_id as string,
+            firstNumber: row.first_n as number,
+            count: row.count as number,
+          },
+    last:
+      row.last_size === null
+        ? undefined
+        : { size: row.last_size as number, root: row.root as Uint8Array, note: row.note as string },
+  };
 }
 
 interface GrownChain {
@@ -307,7 +366,6 @@ function spansOf(size: number, taken: readonly TakenChain[], last: FoundSpan | u
   let extended = 0;
   let index = size;
   for (const { chainId, folded, hashes } of taken) {
-    // The last span was read while the row of the log was waited for: another may stand behind it by now.
     const isLast = index === size && last && last.firstIndex + last.count === size;
     const goesOn = isLast && last.chainId === chainId && last.firstNumber + last.count === folded + 1;
     if (goesOn) extended = hashes.length;

@@ -127,6 +127,55 @@ describeEachBackend("the audit log", (ctx) => {
     expect(await reads().missing("default")).toEqual([{ chainId: "r1/x", number: 3 }]);
   });
 
+  test.each([
+    [
+      "whose tiles were changed",
+      ["audit_tiles"],
+      ["update audit_tiles set hashes = overlay(hashes placing sha256('x') from 33) where level = 0"],
+      { kind: "TREE", index: 5 },
+    ],
+    [
+      "whose tiles were changed and whose checkpoints were removed",
+      ["audit_tiles", "audit_checkpoints"],
+      [
+        "update audit_tiles set hashes = overlay(hashes placing sha256('x') from 33) where level = 0",
+        "delete from audit_checkpoints",
+      ],
+      { kind: "TRUNCATED", index: 0 },
+    ],
+    [
+      "whose last checkpoint is of another size",
+      ["audit_checkpoints"],
+      ["update audit_checkpoints set size = 4"],
+      { kind: "TRUNCATED", index: 4 },
+    ],
+    [
+      "whose checkpoint nobody signed",
+      ["audit_checkpoints"],
+      ["update audit_checkpoints set note = left(note, length(note) - 10) || E'AAAAAAA==\\n'"],
+      { kind: "SIGNATURE", index: 5 },
+    ],
+  ])("does not sign what goes on from a log %s", async (_, tables, texts, fault) => {
+    await write(ctx.db, "r1", 5);
+    const repository = log();
+    expect(await repository.fold("default", signerOf(), 10)).toMatchObject({ status: "FOLDED" });
+    for (const [i, text] of texts.entries()) await tamper(ctx.db, tables[i]!, text);
+    await write(ctx.db, "r1", 1);
+    for (const one of [repository, log()]) {
+      expect(await one.fold("default", signerOf(), 10)).toMatchObject({ status: "DAMAGED", fault });
+    }
+  });
+
+  test("does not sign what goes on from a checkpoint that another key has signed", async () => {
+    await write(ctx.db, "r1", 5);
+    await fold();
+    const { size, root } = (await reads().checkpoint("default"))!;
+    const forged = signerOf("forger").sign("default", size, root);
+    await tamper(ctx.db, "audit_checkpoints", "update audit_checkpoints set note = $1", [forged]);
+    await write(ctx.db, "r1", 1);
+    expect(await fold()).toMatchObject({ status: "DAMAGED", fault: { kind: "SIGNATURE", index: 5 } });
+  });
+
   test("goes on when the database's clock is set back", async () => {
     await write(ctx.db, "r1", 1);
     await fold();

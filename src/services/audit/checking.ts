@@ -2,7 +2,8 @@
  * Reads a log again and checks it against itself, a tile of entries at a time: each entry's hash is that of its leaf, each tile's root
  * that of the level above, the whole the root that was signed, and so was each checkpoint before.
  */
-import { isSignedBy, keysAfter, originOf, readNote, verifierKey } from "../../domain/audit/checkpoint.ts";
+import { isSignedBy, keysAfter, originOf, verifierKey } from "../../domain/audit/checkpoint.ts";
+import { checkpointFault, shrunkFault } from "../../domain/audit/checkpoint-faults.ts";
 import { auditLine, lineHash } from "../../domain/audit/entry.ts";
 import { entryFault, type Fault, logFault, TILES_MISSING } from "../../domain/audit/fault.ts";
 import { createTree, HASH_BYTES } from "../../domain/audit/merkle.ts";
@@ -59,10 +60,8 @@ export function createAuditCheck({ reads, keys, origin, own }: AuditCheckDeps): 
     const before = known.get(workspaceId);
     const had = Math.max(before?.size ?? 0, await reads.size(workspaceId));
     const latest = await reads.checkpoint(workspaceId);
-    const shrunk =
-      (latest?.size ?? 0) < had
-        ? [logFault("TRUNCATED", latest?.size ?? 0, `The log had ${had} entries, and its last checkpoint is gone.`)]
-        : [];
+    const last = latest?.size ?? 0;
+    const shrunk = last < had ? [shrunkFault(had, last)] : [];
     if (!latest) {
       if (had > 0) yield { verified: 0, total: 0, faults: shrunk, cost: 1 };
       return;
@@ -74,16 +73,8 @@ export function createAuditCheck({ reads, keys, origin, own }: AuditCheckDeps): 
     const from = firstTile * TILE_HASHES;
     const total = size - from;
 
-    const checkpointFault = ({ note, size: at, root }: CheckpointRecord, treeRoot: Buffer): Fault | undefined => {
-      const parsed = readNote(note);
-      const says = (what: string) => `The checkpoint of size ${at} ${what}.`;
-      if (parsed?.origin !== name || parsed.size !== at) return logFault("SIGNATURE", at, says("is of another log"));
-      if (!believed.some((key) => isSignedBy(parsed, key))) {
-        return logFault("SIGNATURE", at, says("is not signed by a key of this log"));
-      }
-      const isSame = Buffer.compare(parsed.root, treeRoot) === 0 && Buffer.compare(root, treeRoot) === 0;
-      return isSame ? undefined : logFault("TREE", at, says("has not the root of the entries"));
-    };
+    const faultOf = (stored: CheckpointRecord, treeRoot: Buffer): Fault | undefined =>
+      checkpointFault(stored, treeRoot, name, (note) => believed.some((key) => isSignedBy(note, key)));
 
     const subtrees = await planned(planSubtrees(from), workspaceId);
     const root = await planned(planRoot(size), workspaceId);
@@ -91,7 +82,7 @@ export function createAuditCheck({ reads, keys, origin, own }: AuditCheckDeps): 
       yield { verified: 0, total, faults: [logFault("TREE", 0, TILES_MISSING), ...shrunk], cost: 1 };
       return;
     }
-    const signed = checkpointFault(latest, root[0]!);
+    const signed = faultOf(latest, root[0]!);
     const ends = [signed, await forked(workspaceId, before, size), ...(await looseEnds(workspaceId, size)), ...shrunk];
     yield { verified: 0, total, faults: ends.filter((fault) => fault !== undefined), cost: SIGNATURE_COST };
     if (!signed && size >= (before?.size ?? 0)) known.set(workspaceId, { size, root: root[0]! });
@@ -108,7 +99,7 @@ export function createAuditCheck({ reads, keys, origin, own }: AuditCheckDeps): 
         tree.append(leaf);
         if (tree.size !== checkpoints[0]?.size) continue;
         const checkpoint = checkpoints[0];
-        const fault = checkpointFault(checkpoint, tree.root());
+        const fault = faultOf(checkpoint, tree.root());
         if (fault && tree.size < size) faults.push(fault);
         checkpoints = checkpoints.slice(1);
         cost += SIGNATURE_COST;

@@ -53,6 +53,10 @@ export function startAuditLog({ repository, signer, faults, runtime, log }: Audi
         faults.report(workspaceId, entryFault("REMOVED", index, chainId, number, "is missing, and was in no log yet."));
       }
       if (outcome.status === "OTHER_KEY") return "OTHER_KEY";
+      if (outcome.status === "DAMAGED") {
+        faults.report(workspaceId, outcome.fault);
+        retryAtMs.set(workspaceId, runtime.elapsedMs() + RETRY_MS);
+      }
       return outcome.status === "FOLDED" && outcome.more ? "MORE" : "DONE";
     } catch (err) {
       if (isTransient(err)) throw err;
