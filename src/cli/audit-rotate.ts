@@ -4,6 +4,7 @@ import { constants, copyFileSync, existsSync, renameSync, writeFileSync } from "
 import { join } from "node:path";
 import type { Command } from "commander";
 import { loadConfig } from "../config/load.ts";
+import { KEY_FILE, PREVIOUS_KEY_FILE } from "../config/settings/audit.ts";
 import { json } from "./printable.ts";
 import type { Cli } from "./run.ts";
 
@@ -24,10 +25,8 @@ export function addRotateCommand(keys: Command, cli: Cli): void {
         "error: the key is given by audit.key: set audit.previous-key to it, and audit.key to a new one.",
       );
     }
-    const [path, previous] = ["audit-key.pem", "audit-key.previous.pem"].map((name) => join(config.data.dir, name)) as [
-      string,
-      string,
-    ];
+    const path = join(config.data.dir, KEY_FILE);
+    const previous = join(config.data.dir, PREVIOUS_KEY_FILE);
     if (!existsSync(path)) return rotate.error(`error: there is no key in ${path} yet: a server makes the first.`);
     if (existsSync(previous)) {
       return rotate.error(

@@ -1,7 +1,7 @@
 /** `signalbox audit verify`: reads a log, from a server or a file, and checks all of it here, with nothing but the public key. */
 import { createReadStream, existsSync, statSync } from "node:fs";
 import type { Command } from "commander";
-import { type Note, readNote, readVerifierKey } from "../domain/audit/checkpoint.ts";
+import { type Note, readKeyBytes, readNote, readVerifierKey } from "../domain/audit/checkpoint.ts";
 import { createLogVerifier, type TrustedKey, type Verdict } from "../domain/audit/verify.ts";
 import { facts, json } from "./printable.ts";
 import type { Cli } from "./run.ts";
@@ -90,8 +90,8 @@ function keyIn(command: Command, given: string): TrustedKey {
   const text = existsSync(given) ? readGivenFile(command, given).toString().trim() : given.trim();
   const named = readVerifierKey(text);
   if (named) return named;
-  const bytes = /^[0-9a-f]{64}$/i.test(text) ? Buffer.from(text, "hex") : Buffer.from(text, "base64");
-  if (bytes.length === 32) return { publicKey: bytes };
+  const publicKey = readKeyBytes(text);
+  if (publicKey) return { publicKey };
   return command.error("error: --key takes a key as `signalbox audit keys` shows it, or a file with one.");
 }
 

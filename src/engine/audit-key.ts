@@ -3,14 +3,11 @@ import { generateKeyPairSync, type KeyObject } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Logger } from "pino";
+import { KEY_FILE, PREVIOUS_KEY_FILE } from "../config/settings/audit.ts";
 import type { Config } from "../config/settings.ts";
 import { readPrivateKey } from "../domain/audit/checkpoint.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import type { GivenKeys } from "../services/audit/signer.ts";
-
-/** Names in the data folder. `signalbox audit keys rotate` knows them too. */
-export const KEY_FILE = "audit-key.pem";
-export const PREVIOUS_KEY_FILE = "audit-key.previous.pem";
 
 /**
  * `mayMake`: no key has signed the log yet.
@@ -27,7 +24,7 @@ export function readAuditKeys({ audit, data }: Config, mayMake: boolean, log: Lo
 }
 
 function namedKey(setting: string, given: string): KeyObject {
-  const key = readPrivateKey(given) ?? fileKey(given);
+  const key = fileKey(given) ?? readPrivateKey(given);
   if (key) return key;
   // The value may be a key that was cut off: it is not shown.
   throw unreadable(`${setting} is no private Ed25519 key, and names no file that can be read.`);
