@@ -12,13 +12,15 @@ import type { GivenKeys } from "../services/audit/signer.ts";
 /**
  * `mayMake`: no key has signed the log yet.
  *
- * @throws SignalboxError AUDIT_KEY_UNREADABLE for one that is named and cannot be used.
+ * @throws SignalboxError AUDIT_KEY_UNREADABLE for one that is named and cannot be used; AUDIT_KEY_MISSING where only the one before it
+ * is named.
  */
 export function readAuditKeys({ audit, data }: Config, mayMake: boolean, log: Logger): GivenKeys {
   if (audit.key !== undefined) {
     const previous = audit.previousKey === undefined ? undefined : namedKey("audit.previous-key", audit.previousKey);
     return { key: namedKey("audit.key", audit.key), previous, isNamed: true };
   }
+  if (audit.previousKey !== undefined) throw keyMissing();
   const key = fileKey(join(data.dir, KEY_FILE)) ?? (mayMake ? makeKey(data.dir, log) : undefined);
   return { key, previous: fileKey(join(data.dir, PREVIOUS_KEY_FILE)), isNamed: false };
 }
@@ -71,4 +73,12 @@ const unreadable = (why: string) =>
     code: "FAILED_PRECONDITION",
     reason: "AUDIT_KEY_UNREADABLE",
     message: `${why} It takes PEM (PKCS 8), or the seed of 32 bytes in base64 or hexadecimal, or the path of a file with one.`,
+  });
+
+const keyMissing = () =>
+  new SignalboxError({
+    code: "FAILED_PRECONDITION",
+    reason: "AUDIT_KEY_MISSING",
+    message:
+      "audit.previous-key is set and audit.key is not. Set audit.key to the key that follows it, or leave audit.previous-key out.",
   });
