@@ -1,6 +1,6 @@
 /** `signalbox audit keys rotate`: a new private key beside the old one. A server takes it up, and has it signed, when it starts. */
 import { generateKeyPairSync } from "node:crypto";
-import { constants, copyFileSync, existsSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { loadConfig } from "../config/load.ts";
@@ -37,7 +37,8 @@ export function addRotateCommand(keys: Command, cli: Cli): void {
     const made = `${path}.new`;
     const pem = generateKeyPairSync("ed25519").privateKey.export({ format: "pem", type: "pkcs8" });
     writeFileSync(made, pem, { mode: 0o600, flush: true });
-    copyFileSync(path, previous, constants.COPYFILE_EXCL);
+    // A second name for the old key, and not a copy, which a power cut could leave empty.
+    linkSync(path, previous);
     renameSync(made, path);
     if (flags.json) return io.out(json({ key: path, previous }));
     io.out(
