@@ -7,15 +7,13 @@ import { type Command, InvalidArgumentError } from "commander";
 import {
   type AuditEntry,
   CheckpointSchema,
-  InclusionProofSchema,
   ListAuditKeysResponseSchema,
   ListEntriesResponseSchema,
 } from "../../gen/signalbox/v1/audit_pb.ts";
-import { readNote } from "../domain/audit/checkpoint.ts";
-import { isIncluded } from "../domain/audit/proofs.ts";
+import { addProveCommand } from "./audit-prove.ts";
 import { addRotateCommand } from "./audit-rotate.ts";
 import { addVerifyCommand } from "./audit-verify.ts";
-import { facts, json, table } from "./printable.ts";
+import { json, table } from "./printable.ts";
 import type { Cli } from "./run.ts";
 import { callServer, type ServerOptions, withServer } from "./server-call.ts";
 
@@ -94,33 +92,6 @@ export function addAuditCommands(program: Command, cli: Cli): void {
     }),
   );
 
-  const prove = audit
-    .command("prove <index>")
-    .description("prove that an entry is in the log, by its place there or its hash");
-  withServer(prove).action((index: string, flags: ServerOptions) =>
-    callServer(cli, flags, async (client) => {
-      const isHash = /^[0-9a-f]{64}$/i.test(index);
-      if (!isHash && !/^\d{1,15}$/.test(index))
-        return prove.error("error: an entry is named by its index or its hash.");
-      const asked = isHash ? { hash: index } : { index: BigInt(index) };
-      const found = await client.audit.proveInclusion(asked);
-      const note = readNote(found.checkpoint?.note ?? "");
-      const place = { index: Number(found.index), size: Number(found.size), proof: found.hashes };
-      const isProven = note?.size === place.size && isIncluded(found.leafHash, { ...place, root: note.root });
-      if (!isProven) cli.exitCode = 1;
-      if (flags.json) return io.out(json(toJson(InclusionProofSchema, found)));
-      io.out(
-        facts([
-          ["Entry", `${place.index} of ${place.size}`],
-          ["Hash", Buffer.from(found.leafHash).toString("hex")],
-          ["Proof", found.hashes.map((hash) => Buffer.from(hash).toString("base64")).join(" ") || "none is needed"],
-          ["Proven", isProven ? "yes, by the checkpoint below" : "NO: the proof does not come to the root"],
-        ]),
-      );
-      io.out(`\n${found.checkpoint?.note}`);
-    }),
-  );
-
   const keys = audit.command("keys").description("list the public keys that sign, or signed; the last one signs now");
   withServer(keys).action((flags: ServerOptions) =>
     callServer(cli, flags, async (client) => {
@@ -137,6 +108,7 @@ export function addAuditCommands(program: Command, cli: Cli): void {
   );
   addRotateCommand(keys, cli);
   addVerifyCommand(audit, cli);
+  addProveCommand(audit, cli);
 }
 
 function entryTable(entries: readonly AuditEntry[]): string {

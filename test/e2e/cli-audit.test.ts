@@ -1,7 +1,12 @@
 /** `signalbox audit`, against a running server and against files. */
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import { buffer } from "node:stream/consumers";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { beforeAll, expect, test } from "vitest";
+import { ProveInclusionRequestSchema } from "../../gen/signalbox/v1/audit_pb.ts";
 import { run } from "../../src/cli/run.ts";
 import { act } from "../conformance/scripted-agent.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
@@ -18,13 +23,15 @@ beforeAll(async () => {
 });
 
 /** Runs a command in this process, with a terminal of its own. */
-async function signalbox(...args: string[]) {
+const signalbox = (...args: string[]) => signalboxAt(app.httpUrl, ...args);
+
+async function signalboxAt(server: string, ...args: string[]) {
   const text = { out: "", err: "" };
   const take = (stream: "out" | "err") => (more: string) => {
     text[stream] += more;
   };
   const stop = new AbortController().signal;
-  const env = { SIGNALBOX_SERVER: app.httpUrl, SIGNALBOX_DATA_DIR: app.dataDir };
+  const env = { SIGNALBOX_SERVER: server, SIGNALBOX_DATA_DIR: app.dataDir };
   const io = { out: take("out"), err: take("err"), stop, env, cwd: app.dataDir };
   return { code: await run(args, io), ...text };
 }
@@ -118,10 +125,17 @@ test("audit checkpoint is what a later log must begin with, and prove shows an e
   const part = join(app.dataDir, "part.jsonl");
   await signalbox("audit", "export", part, "--start", "2", "--end", "5");
   expect((await signalbox("audit", "verify", part, "--key", key)).out).toMatch(/^Intact +yes\nEntries +3\n/);
-  const proven = await signalbox("audit", "prove", "1");
+  const proven = await signalbox("audit", "prove", "1", "--key", key);
+  expect(proven).toMatchObject({ code: 0, err: "" });
   expect(proven.out).toMatch(new RegExp(`^Entry +1 of ${size}\nHash +[0-9a-f]{64}\nProof [\\s\\S]+\nProven +yes`));
   const hash = /Hash +(\S+)/.exec(proven.out)![1]!;
-  expect((await signalbox("audit", "prove", hash)).out).toBe(proven.out);
+  expect((await signalbox("audit", "prove", hash, "--key", key)).out).toBe(proven.out);
+  expect((await signalbox("audit", "prove", hash)).err).toContain("Give --key");
+  const other = `${"A".repeat(43)}=`;
+  expect(await signalbox("audit", "prove", hash, "--key", other)).toMatchObject({
+    code: 1,
+    out: expect.stringContaining("NO: the checkpoint is not signed by the key that was given"),
+  });
   expect(await signalbox("audit", "prove", "100000")).toMatchObject({
     code: 1,
     err: expect.stringContaining("NOT_IN_LOG_YET"),
@@ -130,6 +144,29 @@ test("audit checkpoint is what a later log must begin with, and prove shows an e
     code: 1,
     err: expect.stringContaining("CHECKPOINT_NOT_FOUND"),
   });
+});
+
+test("audit prove does not believe a server that proves another entry", async () => {
+  const entries = JSON.parse((await signalbox("audit", "list", "--json", "--limit", "1000")).out).entries;
+  const { hash } = entries.find(({ index }: { index: string }) => index === "1");
+  const liar = createServer(async (request, response) => {
+    const body = request.url!.endsWith("/ProveInclusion")
+      ? toBinary(ProveInclusionRequestSchema, create(ProveInclusionRequestSchema, { index: 2n }))
+      : await buffer(request);
+    const headers = { "content-type": request.headers["content-type"]!, "connect-protocol-version": "1" };
+    const answer = await fetch(`${app.httpUrl}${request.url}`, { method: "POST", headers, body });
+    response.setHeader("content-type", answer.headers.get("content-type")!);
+    response.end(Buffer.from(await answer.arrayBuffer()));
+  });
+  await new Promise<void>((listening) => liar.listen(0, "127.0.0.1", listening));
+  const url = `http://127.0.0.1:${(liar.address() as AddressInfo).port}`;
+  for (const asked of [hash, "1"]) {
+    const { code, out } = await signalboxAt(url, "audit", "prove", asked);
+    expect({ code, out }).toMatchObject({ code: 1, out: expect.stringContaining("NO: the server has proven another") });
+  }
+  expect(await signalboxAt(url, "audit", "prove", "2")).toMatchObject({ code: 0 });
+  liar.closeAllConnections();
+  await new Promise((closed) => liar.close(closed));
 });
 
 test("audit keys rotate makes a key that the next start takes up, signed by the one before it", async () => {
@@ -149,7 +186,8 @@ test("audit keys rotate makes a key that the next start takes up, signed by the 
 test.each([
   [["prove", "first"], "named by its index or its hash"],
   [["verify", "gone.jsonl"], "gone.jsonl does not exist"],
-  [["verify", "--key", "no"], "--key takes a key"],
+  [["verify", "--key", "no"], "nor the path of a file that exists"],
+  [["prove", "1", "--key", "package.json"], "--key takes a key"],
   [["verify", "--checkpoint", "package.json"], "holds no signed checkpoint"],
   [["list", "--limit", "0"], "It is 1 or more"],
 ])("wrong use: audit %s", async (args, told) => {
