@@ -75,7 +75,7 @@ export interface AuditLogReads {
   leaves(workspaceId: string, indexes: readonly number[]): Promise<(Uint8Array | undefined)[]>;
   /** Whether a chain has an entry of that number, in the log or not. */
   hasEntry(workspaceId: string, chainId: string, number: number): Promise<boolean>;
-  /** An entry behind the end of its chain, which nobody wrote. */
+  /** An entry behind the end of its chain, or of a chain that nobody began. */
   beyondEnd(workspaceId: string): Promise<{ chainId: string; number: number } | undefined>;
   /** The first entry of a chain that is in no log and is missing, for chains of which one is. */
   missing(workspaceId: string): Promise<{ chainId: string; number: number }[]>;
@@ -159,7 +159,8 @@ export function createAuditLogReads({ kysely }: Database): AuditLogReads {
             order by s.first_n desc limit 1
           ) s on e.n < s.first_n + s.count
           left join audit_entries p on p.workspace_id = ${workspaceId} and p.chain_id = e.chain_id and p.n = e.n - 1
-          where e.workspace_id = ${workspaceId} ${conditions(filter)}
+          left join audit_chains c on c.workspace_id = ${workspaceId} and c.chain_id = e.chain_id
+          where e.workspace_id = ${workspaceId} and (s.first_index is not null or e.n <= c.last_n) ${conditions(filter)}
         ) e
         where ${before ?? null}::int8 is null or index < ${before ?? null}
         order by index desc nulls first, at desc, n desc limit ${limit}`.execute(kysely);
@@ -210,13 +211,23 @@ export function createAuditLogReads({ kysely }: Database): AuditLogReads {
     },
 
     async beyondEnd(workspaceId) {
+      // From each chain to the next, by the key: entries are never read through.
       const { rows } = await sql<Row>`
-        select c.chain_id, e.n from audit_chains c
+        with recursive chains(chain_id) as (
+          (select chain_id from audit_entries where workspace_id = ${workspaceId} order by chain_id limit 1)
+          union all
+          select (
+            select e.chain_id from audit_entries e
+            where e.workspace_id = ${workspaceId} and e.chain_id > i.chain_id order by e.chain_id limit 1
+          ) from chains i where i.chain_id is not null
+        )
+        select i.chain_id, e.n from chains i
+        left join audit_chains c on c.workspace_id = ${workspaceId} and c.chain_id = i.chain_id
         cross join lateral (
           select n from audit_entries e
-          where e.workspace_id = c.workspace_id and e.chain_id = c.chain_id and e.n > c.last_n order by n limit 1
-        ) e
-        where c.workspace_id = ${workspaceId} and not c.sealed limit 1`.execute(kysely);
+          where e.workspace_id = ${workspaceId} and e.chain_id = i.chain_id and e.n > coalesce(c.last_n, 0)
+          order by n limit 1
+        ) e limit 1`.execute(kysely);
       return rows[0] && { chainId: rows[0].chain_id as string, number: rows[0].n as number };
     },
 

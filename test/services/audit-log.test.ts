@@ -94,6 +94,22 @@ describeOnStore("the audit log's use cases", (ctx) => {
     expect(JSON.parse(entry!.line)).toMatchObject({ chain: "r2/x", n: 2, workspace: "default" });
   });
 
+  test("what was never written to a chain is not listed, of a task neither", async () => {
+    await write(ctx.db, "r1", 2, { taskId: "t" });
+    await foldAll(ctx.db);
+    for (const place of ["chain_id, 3", "'r9/x', 1"]) {
+      await raw(
+        ctx.db,
+        `insert into audit_entries select workspace_id, ${place}, body, hash, at, task_id from audit_entries
+         where chain_id = 'r1/x' and n = 1`,
+      );
+    }
+    for (const filter of [{}, { taskId: "t" }]) {
+      const { entries } = await service().list(contextOf(), create(ListEntriesRequestSchema, filter));
+      expect(entries.map(({ index }) => index)).toEqual([1n, 0n]);
+    }
+  });
+
   test("pages go through all entries once", async () => {
     await write(ctx.db, "r1", 25);
     await write(ctx.db, "r2", 20, { taskId: "t" });
@@ -208,6 +224,19 @@ describeOnStore("the audit log's use cases", (ctx) => {
         "audit_entries",
         "insert into audit_entries select workspace_id, chain_id, 301, body, hash, at, task_id from audit_entries where n = 1 and chain_id = 'r1/x'",
         { kind: "INSERTED", index: 600 },
+      ],
+      [
+        "one behind the end of a chain that is sealed",
+        "audit_entries",
+        `with sealed as (update audit_chains set sealed = true)
+         insert into audit_entries select workspace_id, chain_id, 301, body, hash, at, task_id from audit_entries where n = 1 and chain_id = 'r1/x'`,
+        { kind: "INSERTED", index: 600, chainId: "r1/x", number: 301 },
+      ],
+      [
+        "one of a chain that nobody began",
+        "audit_entries",
+        "insert into audit_entries select workspace_id, 'r9/x', n, body, hash, at, task_id from audit_entries where n = 1 and chain_id = 'r1/x'",
+        { kind: "INSERTED", index: 600, chainId: "r9/x", number: 1 },
       ],
       [
         "an order that was changed",
