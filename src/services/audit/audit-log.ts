@@ -202,18 +202,17 @@ export function createAuditLogService({ reads, keys, check, origin }: AuditLogSe
       const start = wholeNumber("startIndex", startIndex);
       const leave = checks.take();
       try {
-        const faults: Fault[] = [];
+        let fault: Fault | undefined;
         let [verifiedCount, totalCount] = [0n, 0n];
         for await (const step of check(workspaceId, start)) {
           signal.throwIfAborted();
-          faults.push(...step.faults);
+          fault = firstFault([fault, ...step.faults]);
           verifiedCount = BigInt(step.verified);
           totalCount = BigInt(step.total);
           // Once in 16 tiles is often enough to see that it goes on.
           if (step.verified % (16 * TILE_HASHES) === 0)
             yield create(VerifyChainResponseSchema, { verifiedCount, totalCount });
         }
-        const fault = firstFault(faults);
         const verdict = { intact: !fault, ...(fault && { fault: faultOf(fault) }) };
         yield create(VerifyChainResponseSchema, { verifiedCount, totalCount, verdict });
       } finally {
