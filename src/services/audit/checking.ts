@@ -85,7 +85,8 @@ export function createAuditCheck({ reads, keys, origin, own }: AuditCheckDeps): 
     const signed = faultOf(latest, root[0]!);
     const ends = [signed, await forked(workspaceId, before, size), ...(await looseEnds(workspaceId, size)), ...shrunk];
     yield { verified: 0, total, faults: ends.filter((fault) => fault !== undefined), cost: SIGNATURE_COST };
-    if (!signed && size >= (before?.size ?? 0)) known.set(workspaceId, { size, root: root[0]! });
+    // Another check of this log may have seen more of it by now.
+    if (!signed && size >= (known.get(workspaceId)?.size ?? 0)) known.set(workspaceId, { size, root: root[0]! });
 
     const tree = createTree(from, subtrees);
     const chains = createChainCheck(from > 0);
