@@ -116,27 +116,18 @@ describeOnStore("refused calls", (ctx) => {
       now += 1_000;
       return new Date(now);
     };
-    let failing = Promise.withResolvers<boolean>();
-    let tried = Promise.withResolvers<void>();
-    const refusals = open({ wait, now: later }, () => {
-      tried.resolve();
-      return failing.promise;
-    });
-    failing.resolve(true);
-    // Counted at the first second, as it could not be stored.
+    const slow = Promise.withResolvers<boolean>();
+    // The first cannot be stored, and is counted; while the count is written another cannot; then neither can the count.
+    const answers = [true, slow.promise, true, false];
+    const refusals = open({ wait, now: later }, () => answers.shift()!);
     await refusals.record({ caller, rpc, error: denied("task") });
     await expect.poll(() => pauses.has(1_000)).toBe(true);
-    [failing, tried] = [Promise.withResolvers(), Promise.withResolvers()];
     pauses.get(1_000)!();
-    await tried.promise;
+    await expect.poll(() => answers.length).toBe(2);
+    await refusals.record({ caller, rpc, error: denied("task") });
     pauses.clear();
-    // Another is counted while the first count is written, which fails, too.
-    const second = refusals.record({ caller, rpc, error: denied("task") });
-    failing.resolve(true);
-    await second;
+    slow.resolve(true);
     await expect.poll(() => pauses.has(1_000)).toBe(true);
-    failing = Promise.withResolvers();
-    failing.resolve(false);
     pauses.get(1_000)!();
     await expect
       .poll(() => auditEntries(ctx.db))
