@@ -58,7 +58,7 @@ export interface AuditLogRepository {
   /** Folds at most `most` entries into the log of a workspace. */
   fold(workspaceId: string, signer: CheckpointSigner, most: number): Promise<FoldOutcome>;
   lag(): Promise<AuditLag>;
-  /** Seals the chains of replicas that are gone, once all of them is in the log; opens those that have grown after all. */
+  /** Seals the chains of replicas that are gone, once all of them is in the log. One that grows after all is open again at once. */
   seal(): Promise<void>;
 }
 
@@ -185,11 +185,6 @@ export function createAuditLogRepository(db: Database): AuditLogRepository {
           and not exists (
             select from replicas r where r.replica_id = split_part(c.chain_id, '/', 1)
               and (r.died_at is null or r.died_at > clock_timestamp() - ${LATE}))`.execute(kysely);
-      await sql`
-        update audit_chains c set sealed = false from audit_log_chains f
-        where c.sealed and f.workspace_id = c.workspace_id and f.chain_id = c.chain_id and f.folded_n < c.last_n`.execute(
-        kysely,
-      );
     },
   };
 }

@@ -20,6 +20,7 @@ import { up as approvals } from "./0017-approvals.ts";
 import { up as budgets } from "./0018-budgets.ts";
 import { up as reputation } from "./0019-reputation.ts";
 import { up as heldUpdates } from "./0020-held-updates.ts";
+import { up as auditChainsReopen } from "./0025-audit-chains-reopen.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
@@ -42,4 +43,5 @@ export const migrations: Record<string, Migration> = {
   "0018-budgets": { up: budgets },
   "0019-reputation": { up: reputation },
   "0020-held-updates": { up: heldUpdates },
+  "0025-audit-chains-reopen": { up: auditChainsReopen },
 };
