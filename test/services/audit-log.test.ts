@@ -181,6 +181,28 @@ describeOnStore("the audit log's use cases", (ctx) => {
     expect(verdictOn(await exported()).fault).toMatchObject({ kind: "REMOVED", index: 11 });
   });
 
+  test("an export that is long tells its order as it goes on", async () => {
+    for (const replica of ["r1", "r2", "r3"]) await write(ctx.db, replica, 3_000);
+    await foldAll(ctx.db);
+    const file = await exported();
+    const lines = file.toString().split("\n");
+    expect(lines.flatMap((line, i) => (line.startsWith('{"order":') ? [i] : []))).toEqual([8_192, 9_001]);
+    expect(verdictOn(file)).toMatchObject({ intact: true, entries: 9_000 });
+    const changed = (to: string[]) => verdictOn(Buffer.from(to.join("\n"))).fault;
+    const edited = lines[100]!.replace('"OK"', '"NO"');
+    expect(changed(lines.with(100, edited))).toMatchObject({ kind: "EDITED", index: 100 });
+    expect(changed(lines.with(8_500, lines[8_500]!.replace("OK", "NO")))).toMatchObject({
+      kind: "EDITED",
+      index: 8_499,
+    });
+    expect(changed(lines.toSpliced(8_999, 1))).toMatchObject({ kind: "REMOVED", index: 8_998 });
+    expect(changed(lines.toSpliced(20, 0, lines[8_500]!))).toMatchObject({ kind: "INSERTED", index: 20 });
+    const swapped = lines.with(3_500, lines[8_600]!).with(8_600, lines[3_500]!);
+    expect(changed(swapped)).toMatchObject({ kind: "REORDERED", index: 3_500 });
+    const last = lines.with(8_191, lines[8_191]!.replace('"OK"', '"NO"'));
+    expect(changed(last)).toMatchObject({ kind: "EDITED", index: 8_191 });
+  });
+
   describe("reading it again", () => {
     beforeEach(async () => {
       await write(ctx.db, "r1", 300);

@@ -11,14 +11,13 @@ import {
   readStartLine,
   SEAL_BEGIN,
   type Seal,
-  type Span,
   START_BEGIN,
 } from "./export.ts";
 import { entryFault, type Fault, firstFault, logFault } from "./fault.ts";
 import { type ChainState, createLineReader, isHexOf, type LinePlace } from "./line-reader.ts";
 import { createFastTree, type FastTree } from "./merkle.ts";
 import { isConsistent } from "./proofs.ts";
-import { createSpanRecord, orderFault } from "./span-record.ts";
+import { createSpanRecord } from "./span-record.ts";
 
 /** Longest line, in bytes. */
 const MOST_LINE_BYTES = 1024 * 1024;
@@ -78,7 +77,6 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
 
   const reader = createLineReader();
   const observed = createSpanRecord();
-  const expected: Span[] = [];
   let tree: FastTree | undefined;
   let start = 0;
   let index = 0;
@@ -118,7 +116,7 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
       return seal !== undefined;
     }
     if (begins(ORDER_BEGIN)) {
-      expected.push(...(readOrderLine(bytes.toString("utf8", from, to)) ?? []));
+      observed.expect(readOrderLine(bytes.toString("utf8", from, to)) ?? []);
       return true;
     }
     if (begins(START_BEGIN) && !tree) {
@@ -188,7 +186,7 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
     const { chain, number, index: later, indexBefore, isLater } = broken;
     // A line that was made one of this chain is no reason to blame its last.
     if (isLater === undefined && order && order.index <= later) return undefined;
-    const blamed = isLater ?? observed.differs(expected, later - start) ?? false;
+    const blamed = isLater ?? observed.differs(later - start) ?? false;
     return blamed
       ? entryFault("EDITED", later, chain.id, number, "was edited: it does not name the hash of the entry before it.")
       : entryFault("EDITED", indexBefore, chain.id, number - 1, "was edited: the entry after it names another hash.");
@@ -201,7 +199,7 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
       return { fault: firstFault([linkFault(), gap, end]), checkpoint: undefined };
     }
     const checkpoint = readNote(seal.checkpoint);
-    const order = (expected.length > 0 ? orderFault(observed.spans(), expected, start) : undefined) ?? gap;
+    const order = observed.orderFault(start) ?? gap;
     if (!checkpoint) {
       const unreadable = logFault("SIGNATURE", size, "The checkpoint in the last line is none.");
       return { fault: firstFault([order, linkFault(order), unreadable]), checkpoint };
@@ -211,7 +209,7 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
     const growth = { firstSize: size, firstRoot: root, secondSize: checkpoint.size, secondRoot: checkpoint.root };
     const isWhole = size === seal.end && isConsistent(growth, seal.consistency);
     // Entries that come to what was signed are what they were, whatever the rest of the file says of them; yet chains have no gaps.
-    const found = isWhole ? [gap] : [order, sizeFault(size, seal.end), observed.firstDifference(expected, start)];
+    const found = isWhole ? [gap] : [order, sizeFault(size, seal.end), observed.firstDifference(start)];
     found.push(linkFault(order));
     if (hasMore) found.push(logFault("INSERTED", size, "Something follows the line with the checkpoint."));
     // What is wrong with an entry says more than that the whole is.
