@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import type { Command } from "commander";
 import { type Note, readKeyBytes, readNote, readVerifierKey } from "../domain/audit/checkpoint.ts";
-import type { TrustedKey } from "../domain/audit/verify.ts";
+import type { TrustedKey } from "../domain/audit/checkpoint-faults.ts";
 import { readGivenFile } from "./server-call.ts";
 
 /** What is said where nothing tells whose key it is. */

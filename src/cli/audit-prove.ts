@@ -2,16 +2,9 @@
 import { toJson } from "@bufbuild/protobuf";
 import type { Command } from "commander";
 import { type AuditKey, type InclusionProof, InclusionProofSchema } from "../../gen/signalbox/v1/audit_pb.ts";
-import {
-  isSignedBy,
-  keysAfter,
-  type Note,
-  readNote,
-  readVerifierKey,
-  verifierKey,
-} from "../domain/audit/checkpoint.ts";
+import { type Note, readNote } from "../domain/audit/checkpoint.ts";
+import { signatureFault, type TrustedKey } from "../domain/audit/checkpoint-faults.ts";
 import { isIncluded } from "../domain/audit/proofs.ts";
-import type { TrustedKey } from "../domain/audit/verify.ts";
 import { keyIn, NO_KEY_GIVEN, withKey } from "./audit-given.ts";
 import { facts, json } from "./printable.ts";
 import type { Cli } from "./run.ts";
@@ -66,16 +59,6 @@ function wrongWith(
   const place = { index: Number(index), size: Number(size), proof: hashes, root: note.root };
   if (note.size !== place.size || !isIncluded(leafHash, place)) return "the proof does not come to the root";
   const { origin } = note;
-  if (trusted?.name !== undefined && trusted.name !== origin) return `the checkpoint is of the log ${origin}`;
-  const known = keys.flatMap(({ verifierKey: text, signedByPrevious }) => {
-    const key = readVerifierKey(text);
-    return key ? { publicKey: key.publicKey, signedByPrevious } : [];
-  });
   const keyOrigin = origin.slice(0, origin.lastIndexOf("/"));
-  const believed = trusted
-    ? [trusted.publicKey, ...keysAfter(trusted.publicKey, known, keyOrigin)]
-    : known.map(({ publicKey }) => publicKey);
-  return believed.some((publicKey) => isSignedBy(note, verifierKey(origin, publicKey)))
-    ? undefined
-    : `the checkpoint is not signed by ${trusted ? "the key that was given, or one that followed it" : "its own keys"}`;
+  return signatureFault(note, { keys, keyOrigin, end: note.size }, trusted)?.description;
 }

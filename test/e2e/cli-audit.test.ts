@@ -122,6 +122,12 @@ test("audit checkpoint is what a later log must begin with, and prove shows an e
   const key = await publicKey();
   const pinned = ["--key", key, "--checkpoint", kept];
   expect(await signalbox("audit", "verify", ...pinned)).toMatchObject({ code: 0, err: "" });
+  const edited = join(app.dataDir, "edited.txt");
+  writeFileSync(edited, checkpoint.out.replace(/\n\d+\n/, "\n999999\n"));
+  expect(await signalbox("audit", "verify", "--key", key, "--checkpoint", edited)).toMatchObject({
+    code: 1,
+    out: expect.stringContaining("The checkpoint that was kept is not signed by a key of this log"),
+  });
   const part = join(app.dataDir, "part.jsonl");
   await signalbox("audit", "export", part, "--start", "2", "--end", "5");
   expect((await signalbox("audit", "verify", part, "--key", key)).out).toMatch(/^Intact +yes\nEntries +3\n/);
@@ -134,7 +140,7 @@ test("audit checkpoint is what a later log must begin with, and prove shows an e
   const other = `${"A".repeat(43)}=`;
   expect(await signalbox("audit", "prove", hash, "--key", other)).toMatchObject({
     code: 1,
-    out: expect.stringContaining("NO: the checkpoint is not signed by the key that was given"),
+    out: expect.stringContaining("NO: The checkpoint is not signed by the key that was given"),
   });
   expect(await signalbox("audit", "prove", "100000")).toMatchObject({
     code: 1,

@@ -3,7 +3,8 @@
  * Where something was done to the log, the first entry is named, and what was done to it. Pure.
  */
 import { hash } from "node:crypto";
-import { isSignedBy, keysAfter, type Note, readNote, readVerifierKey, verifierKey } from "./checkpoint.ts";
+import { type Note, readNote } from "./checkpoint.ts";
+import { pinnedFault, signatureFault, sizeFault, type TrustedKey } from "./checkpoint-faults.ts";
 import {
   ORDER_BEGIN,
   readOrderLine,
@@ -13,7 +14,7 @@ import {
   type Seal,
   START_BEGIN,
 } from "./export.ts";
-import { entryFault, type Fault, firstFault, logFault } from "./fault.ts";
+import { entryFault, type Fault, firstFault, gapFault, logFault } from "./fault.ts";
 import { type ChainState, createLineReader, isHexOf, type LinePlace } from "./line-reader.ts";
 import { createFastTree, type FastTree } from "./merkle.ts";
 import { isConsistent } from "./proofs.ts";
@@ -25,13 +26,6 @@ const MOST_LINE_BYTES = 1024 * 1024;
 const FIRST_BYTES = 16 * 1024;
 const LINE_FEED = 0x0a;
 const NO_HASH = "\0".repeat(32);
-
-/** A key that is believed. */
-export interface TrustedKey {
-  publicKey: Uint8Array;
-  /** The log that it was given out for; undefined: any. */
-  name?: string | undefined;
-}
 
 export interface VerifyOptions {
   /** None: the checkpoint's key is only what the export itself says. */
@@ -136,7 +130,7 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
       takeNext(chain, number, isHexOf(bytes, previousAt, isFirst ? NO_HASH : chain.hash), digest);
       return;
     }
-    if (!(isFirst && start > 0) && !gap) gap = gapFault(chain, number, index);
+    if (!(isFirst && start > 0) && !gap) gap = gapFault(index, chain.id, chain.number, number);
     take(chain, number, digest);
   }
 
@@ -213,10 +207,11 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
     found.push(linkFault(order));
     if (hasMore) found.push(logFault("INSERTED", size, "Something follows the line with the checkpoint."));
     // What is wrong with an entry says more than that the whole is.
+    const kept = pinned && { pinned, rootThen: pinned.size === size ? root : pinnedRoot };
     const fault =
       firstFault(found) ??
       signatureFault(checkpoint, seal, trusted) ??
-      pinnedFault(root, size, checkpoint) ??
+      (kept && pinnedFault(kept, { start, size, checkpoint, seal, trusted })) ??
       (isWhole ? undefined : treeFault());
     return { fault, checkpoint };
   }
@@ -226,33 +221,6 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
     const isBefore = pinned && pinnedRoot && Buffer.compare(pinnedRoot, pinned.root) === 0;
     const from = isBefore ? pinned.size : start;
     return logFault("TREE", from, `The entries from ${from} on do not come to the root that was signed.`);
-  }
-
-  function pinnedFault(root: Buffer, size: number, checkpoint: Note): Fault | undefined {
-    if (!pinned) return undefined;
-    if (pinned.origin !== checkpoint.origin) {
-      return logFault(
-        "SIGNATURE",
-        size,
-        `The checkpoint that was kept is of the log ${pinned.origin}, not of this one.`,
-      );
-    }
-    if (pinned.size < start) {
-      return logFault("TREE", start, `The log is here from ${start} on only, which does not show what it was before.`);
-    }
-    if (pinned.size > size && pinned.size <= checkpoint.size) {
-      return logFault(
-        "TREE",
-        size,
-        `The log is here up to ${size} only, which does not show the checkpoint that was kept.`,
-      );
-    }
-    if (pinned.size > size) {
-      return logFault("TRUNCATED", size, `The log had ${pinned.size} entries already, and has ${size} now.`);
-    }
-    const then = pinned.size === size ? root : pinnedRoot;
-    if (then && Buffer.compare(then, pinned.root) === 0) return undefined;
-    return logFault("TREE", start, `The first ${pinned.size} entries are not those that were signed at that size.`);
   }
 
   return {
@@ -278,36 +246,4 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
       return { intact: fault === undefined, fault, entries: index - start, checkpoint };
     },
   };
-}
-
-function gapFault(chain: ChainState, number: number, index: number): Fault {
-  const wanted = chain.number + 1;
-  return number > wanted
-    ? entryFault("REMOVED", index, chain.id, wanted, "is missing: the next of its chain is there.")
-    : entryFault("INSERTED", index, chain.id, number, "is there a second time, or out of its place.");
-}
-
-function sizeFault(size: number, wanted: number): Fault | undefined {
-  if (size < wanted) return logFault("TRUNCATED", size, `The log ends after ${size} entries; it had ${wanted}.`);
-  if (size > wanted) return logFault("INSERTED", wanted, `The log goes on after its ${wanted} entries.`);
-  return undefined;
-}
-
-function signatureFault(checkpoint: Note, { keys, keyOrigin, end }: Seal, trusted?: TrustedKey): Fault | undefined {
-  const { origin } = checkpoint;
-  const wrong = (why: string) => logFault("SIGNATURE", end, `The checkpoint ${why}.`);
-  if (trusted?.name !== undefined && trusted.name !== origin)
-    return wrong(`is of the log ${origin}, not ${trusted.name}`);
-  if (!origin.startsWith(`${keyOrigin}/`)) return wrong(`is of the log ${origin}, its keys are of ${keyOrigin}`);
-  const known = keys.flatMap(({ verifierKey: text, signedByPrevious }) => {
-    const key = readVerifierKey(text);
-    return key ? { publicKey: key.publicKey, signedByPrevious } : [];
-  });
-  const believed = trusted
-    ? [trusted.publicKey, ...keysAfter(trusted.publicKey, known, keyOrigin)]
-    : known.map(({ publicKey }) => publicKey);
-  if (believed.some((publicKey) => isSignedBy(checkpoint, verifierKey(origin, publicKey)))) return undefined;
-  return wrong(
-    trusted ? "is not signed by the key that was given, or one that followed it" : "is not signed by its own keys",
-  );
 }

@@ -5,7 +5,7 @@
 import { isSignedBy, keysAfter, originOf, verifierKey } from "../../domain/audit/checkpoint.ts";
 import { checkpointFault, shrunkFault } from "../../domain/audit/checkpoint-faults.ts";
 import { auditLine, lineHash } from "../../domain/audit/entry.ts";
-import { entryFault, type Fault, logFault, TILES_MISSING } from "../../domain/audit/fault.ts";
+import { entryFault, type Fault, gapFault, logFault, missingFault, TILES_MISSING } from "../../domain/audit/fault.ts";
 import { createTree, HASH_BYTES } from "../../domain/audit/merkle.ts";
 import {
   fullRoot,
@@ -148,9 +148,7 @@ export function createAuditCheck({ reads, keys, origin, own }: AuditCheckDeps): 
       ...(found
         ? [entryFault("INSERTED", size, found.chainId, found.number, "stands behind the end of its chain.")]
         : []),
-      ...missing.map(({ chainId, number }) =>
-        entryFault("REMOVED", size, chainId, number, "is missing, and was in no log yet."),
-      ),
+      ...missing.map(({ chainId, number }) => missingFault(size, chainId, number)),
     ];
   }
 
@@ -183,9 +181,7 @@ function createChainCheck(isPart: boolean) {
         const last = lasts.get(chainId) ?? (isPart ? firstNumber - 1 : 0);
         lasts.set(chainId, firstNumber + count - 1);
         if (firstNumber === last + 1) return [];
-        return firstNumber > last
-          ? entryFault("REMOVED", firstIndex, chainId, last + 1, "is missing: the next of its chain is there.")
-          : entryFault("INSERTED", firstIndex, chainId, firstNumber, "is there a second time, or out of its place.");
+        return gapFault(firstIndex, chainId, last, firstNumber);
       }),
   };
 }

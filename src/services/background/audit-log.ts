@@ -3,7 +3,7 @@
  * happens, and not at all while nothing does. Every replica looks; who finds another at it goes on to the next workspace.
  */
 import type { Logger } from "pino";
-import { entryFault, logFault, TILES_MISSING } from "../../domain/audit/fault.ts";
+import { logFault, missingFault, TILES_MISSING } from "../../domain/audit/fault.ts";
 import type { AuditLogRepository, CheckpointSigner } from "../../store/audit-log-repository.ts";
 import type { AuditFaults } from "../audit/faults.ts";
 import { isTransient } from "../database-away.ts";
@@ -50,7 +50,7 @@ export function startAuditLog({ repository, signer, faults, runtime, log }: Audi
     try {
       const outcome = await repository.fold(workspaceId, signer, BATCH);
       for (const { chainId, number, index } of outcome.gaps) {
-        faults.report(workspaceId, entryFault("REMOVED", index, chainId, number, "is missing, and was in no log yet."));
+        faults.report(workspaceId, missingFault(index, chainId, number));
       }
       if (outcome.status === "OTHER_KEY") return "OTHER_KEY";
       if (outcome.status === "DAMAGED") {
