@@ -2,7 +2,7 @@
 import { createWriteStream } from "node:fs";
 import { pipeline } from "node:stream/promises";
 import { toJson } from "@bufbuild/protobuf";
-import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type Command, InvalidArgumentError } from "commander";
 import {
   type AuditEntry,
@@ -24,6 +24,8 @@ interface ListFlags extends ServerOptions {
   target?: string;
   id?: string;
   result?: string;
+  since?: Date;
+  until?: Date;
   limit: number;
 }
 
@@ -40,11 +42,18 @@ export function addAuditCommands(program: Command, cli: Cli): void {
     .option("--target <type>", "only what was done to this kind of thing, as task")
     .option("--id <id>", "only what was done to the thing of this id")
     .option("--result <reason>", "only with this result, as OK or POLICY_DENIED")
+    .option("--since <time>", "only from this time on, as 2026-01-31 or 2026-01-31T12:00:00Z", parseTime)
+    .option("--until <time>", "only before this time", parseTime)
     .option("--limit <number>", "how many at most", parseCount, 50);
   withServer(list).action((flags: ListFlags) =>
     callServer(cli, flags, async (client) => {
       const { task: taskId = "", actor = "", action = "", target: targetType = "" } = flags;
-      const filter = { taskId, actor, action, targetType, targetId: flags.id ?? "", result: flags.result ?? "" };
+      const { since, until, id: targetId = "", result = "" } = flags;
+      const times = {
+        ...(since && { startTime: timestampFromDate(since) }),
+        ...(until && { endTime: timestampFromDate(until) }),
+      };
+      const filter = { taskId, actor, action, targetType, targetId, result, ...times };
       const entries: AuditEntry[] = [];
       let pageToken = "";
       do {
@@ -112,7 +121,7 @@ export function addAuditCommands(program: Command, cli: Cli): void {
 }
 
 function entryTable(entries: readonly AuditEntry[]): string {
-  const rows = entries.map(({ index, time, actor, action, targetType, targetId, taskId, result }) => [
+  const rows = entries.map(({ index, time, actor, action, targetType, targetId, taskId, result, detail }) => [
     index === undefined ? "-" : String(index),
     time ? timestampDate(time).toISOString() : "",
     actor,
@@ -120,8 +129,18 @@ function entryTable(entries: readonly AuditEntry[]): string {
     [targetType, targetId].filter(Boolean).join(" "),
     taskId,
     result,
+    detail,
   ]);
-  return table(["INDEX", "TIME", "ACTOR", "ACTION", "TARGET", "TASK", "RESULT"], rows);
+  return table(["INDEX", "TIME", "ACTOR", "ACTION", "TARGET", "TASK", "RESULT", "DETAIL"], rows);
+}
+
+/** A day, which begins in UTC, or a moment with its zone. */
+function parseTime(text: string): Date {
+  const time = new Date(
+    /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d))?$/.test(text) ? text : Number.NaN,
+  );
+  if (Number.isNaN(time.getTime())) throw new InvalidArgumentError("It is as 2026-01-31, or 2026-01-31T12:00:00Z.");
+  return time;
 }
 
 function parseCount(text: string): number {

@@ -1,14 +1,18 @@
 /** `signalbox audit`, against a running server and against files. */
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { create, toBinary } from "@bufbuild/protobuf";
-import { beforeAll, expect, test } from "vitest";
+import { beforeAll, expect, onTestFinished, test } from "vitest";
 import { ProveInclusionRequestSchema } from "../../gen/signalbox/v1/audit_pb.ts";
+import { startApp } from "../../src/app.ts";
 import { run } from "../../src/cli/run.ts";
+import { loadConfig } from "../../src/config/load.ts";
 import { act } from "../conformance/scripted-agent.ts";
+import { pgliteDirectory } from "../setup/pglite-template.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
@@ -60,7 +64,7 @@ test("audit list shows what was done, the latest first", async () => {
   const { code, out } = await signalbox("audit", "list", "--limit", "3");
   expect(code).toBe(0);
   const [head, first] = out.split("\n");
-  expect(head).toMatch(/^INDEX +TIME +ACTOR +ACTION +TARGET +TASK +RESULT$/);
+  expect(head).toMatch(/^INDEX +TIME +ACTOR +ACTION +TARGET +TASK +RESULT +DETAIL$/);
   expect(first).toMatch(new RegExp(`^${size - 1} +20`));
   const all = JSON.parse((await signalbox("audit", "list", "--json", "--limit", "1000")).out).entries;
   expect(all.map(({ index }: { index: string }) => Number(index))).toEqual(
@@ -71,6 +75,8 @@ test("audit list shows what was done, the latest first", async () => {
   expect(own.length).toBeGreaterThan(1);
   expect(new Set(own.map((entry: { taskId: string }) => entry.taskId))).toEqual(new Set([taskId]));
   expect((await signalbox("audit", "list", "--actor", "nobody")).out).toBe("No entries.\n");
+  expect((await signalbox("audit", "list", "--since", "2999-01-01")).out).toBe("No entries.\n");
+  expect((await signalbox("audit", "list", "--until", all[0].time, "--limit", "1")).out).toMatch(/OK +\{/);
 });
 
 test("audit verify checks the server's log with the public key, and a file without the server", async () => {
@@ -175,20 +181,6 @@ test("audit prove does not believe a server that proves another entry", async ()
   await new Promise((closed) => liar.close(closed));
 });
 
-test("audit keys rotate makes a key that the next start takes up, signed by the one before it", async () => {
-  const path = join(app.dataDir, "audit-key.pem");
-  expect(statSync(path).mode & 0o777).toBe(0o600);
-  const before = readFileSync(path, "utf8");
-  expect(await signalbox("audit", "keys", "rotate")).toMatchObject({ code: 0, err: "" });
-  expect(readFileSync(join(app.dataDir, "audit-key.previous.pem"), "utf8")).toBe(before);
-  expect(readFileSync(path, "utf8")).not.toBe(before);
-  expect(await signalbox("audit", "keys", "rotate")).toMatchObject({
-    code: 2,
-    err: expect.stringContaining("not over"),
-  });
-  expect(existsSync(`${path}.new`)).toBe(false);
-});
-
 test.each([
   [["prove", "first"], "named by its index or its hash"],
   [["verify", "gone.jsonl"], "gone.jsonl does not exist"],
@@ -196,8 +188,36 @@ test.each([
   [["prove", "1", "--key", "package.json"], "--key takes a key"],
   [["verify", "--checkpoint", "package.json"], "holds no signed checkpoint"],
   [["list", "--limit", "0"], "It is 1 or more"],
+  [["list", "--since", "yesterday"], "2026-01-31T12:00:00Z"],
 ])("wrong use: audit %s", async (args, told) => {
   const { code, out, err } = await signalbox("audit", ...args);
   expect({ code, out }).toEqual({ code: 2, out: "" });
   expect(err).toContain(told);
+});
+
+test("audit keys rotate makes a key that the next start takes up, signed by the one before it", async () => {
+  const dataDir = await pgliteDirectory();
+  onTestFinished(() => rm(dataDir, { recursive: true }));
+  const settings = { "http.port": "0", "grpc.port": "0", "data.dir": dataDir, "log.level": "silent" };
+  /** What the command says while a server runs on the folder. */
+  const keysOf = async () => {
+    const server = await startApp(loadConfig({ flags: settings, env: {}, cwd: dataDir }));
+    const { out } = await signalboxAt(server.httpUrl, "audit", "keys", "--json");
+    await server.drain();
+    return JSON.parse(out).keys;
+  };
+  const [first] = await keysOf();
+  const path = join(dataDir, "audit-key.pem");
+  expect(statSync(path).mode & 0o777).toBe(0o600);
+  const before = readFileSync(path, "utf8");
+  const rotate = () => signalbox("audit", "keys", "rotate", "--data-dir", dataDir);
+  expect(await rotate()).toMatchObject({ code: 0, err: "" });
+  expect(readFileSync(join(dataDir, "audit-key.previous.pem"), "utf8")).toBe(before);
+  expect(readFileSync(path, "utf8")).not.toBe(before);
+  expect(await rotate()).toMatchObject({ code: 2, err: expect.stringContaining("not over") });
+  expect(existsSync(`${path}.new`)).toBe(false);
+  expect(await keysOf()).toMatchObject([
+    { verifierKey: first.verifierKey },
+    { active: true, signedByPrevious: expect.stringMatching(/^[A-Za-z0-9+/]{86}==$/) },
+  ]);
 });
