@@ -2,8 +2,8 @@
 import { type Kysely, type RawBuilder, sql } from "kysely";
 import { NO_HASH } from "../domain/audit/entry.ts";
 import { HASH_BYTES } from "../domain/audit/merkle.ts";
-import type { Tile, TileKey } from "../domain/audit/tiles.ts";
-import { missingEntries, readTiles } from "./audit-log-repository.ts";
+import { TILE_HASHES, type Tile, type TileKey } from "../domain/audit/tiles.ts";
+import { type LogSpan, missingEntries, readTiles } from "./audit-fold-reads.ts";
 import type { Database, Row } from "./database.ts";
 import { int8Array } from "./pg-arrays.ts";
 import type { Schema } from "./schema.ts";
@@ -27,13 +27,8 @@ export interface LogEntry {
   hash: Uint8Array;
 }
 
-/** A span as far as it is in a range. */
-export interface LogSpan {
-  firstIndex: number;
-  chainId: string;
-  firstNumber: number;
-  count: number;
-}
+/** In statements. */
+const [HASHES, BYTES] = [sql.raw(String(TILE_HASHES)), sql.raw(String(HASH_BYTES))];
 
 /** Entries that are in no log yet and can be looked at for one page. */
 const MOST_PENDING = 20_000;
@@ -59,10 +54,8 @@ export interface AuditLogReads {
   tiles(workspaceId: string, keys: readonly TileKey[]): Promise<Tile[]>;
   /** The order of the log from `start` up to `end`, of at most so many spans. */
   spans(workspaceId: string, start: number, end: number, limit: number): Promise<LogSpan[]>;
-  /** The entries from `start` up to `end` in the order of the log; those that are missing are left out. */
-  entries(workspaceId: string, start: number, end: number): Promise<LogEntry[]>;
-  /** The same, of those that fit. */
-  matching(workspaceId: string, start: number, end: number, filter: EntryFilter): Promise<LogEntry[]>;
+  /** The entries from `start` up to `end` that fit, in the order of the log; those that are missing are left out. */
+  entries(workspaceId: string, start: number, end: number, filter?: EntryFilter): Promise<LogEntry[]>;
   /** At most `limit` entries that fit and are in no log yet, the latest first; none while there are more than can be looked at. */
   pending(workspaceId: string, filter: EntryFilter, limit: number): Promise<LogEntry[]>;
   /** At most `limit` entries about a task that fit, the latest first: those that are in no log yet, and those before the place. */
@@ -91,7 +84,12 @@ export function createAuditLogReads({ kysely }: Database): AuditLogReads {
     where workspace_id = ${workspaceId} and first_index < ${end} and first_index >= coalesce((
       select max(first_index) from audit_spans where workspace_id = ${workspaceId} and first_index <= ${start}), 0)`;
 
-  async function list(workspaceId: string, start: number, end: number, filter: EntryFilter): Promise<LogEntry[]> {
+  async function entries(
+    workspaceId: string,
+    start: number,
+    end: number,
+    filter: EntryFilter = {},
+  ): Promise<LogEntry[]> {
     const { rows } = await sql<Row>`
       select s.first_index + e.n - s.first_n as index, e.chain_id, e.n, e.body, e.hash, p.hash as previous
       from (${spansWithin(workspaceId, start, end)}) s
@@ -128,8 +126,7 @@ export function createAuditLogReads({ kysely }: Database): AuditLogReads {
       return rows.map((row) => clipped(span(row), start, end));
     },
 
-    entries: (workspaceId, start, end) => list(workspaceId, start, end, {}),
-    matching: list,
+    entries,
 
     async pending(workspaceId, filter, limit) {
       const { rows } = await sql<Row>`
@@ -180,18 +177,18 @@ export function createAuditLogReads({ kysely }: Database): AuditLogReads {
     async placeOfHash(workspaceId, hash, size, tiles) {
       const { rows } = await sql<Row>`
         select index, position(${hash}::bytea in hashes) - 1 as at from audit_tiles
-        where workspace_id = ${workspaceId} and level = 0 and index >= ${Math.ceil(size / 256) - tiles}
+        where workspace_id = ${workspaceId} and level = 0 and index >= ${Math.ceil(size / TILE_HASHES) - tiles}
           and position(${hash}::bytea in hashes) % ${HASH_BYTES} = 1
         order by index desc limit 1`.execute(kysely);
       const [row] = rows;
-      return row && (row.index as number) * 256 + (row.at as number) / HASH_BYTES;
+      return row && (row.index as number) * TILE_HASHES + (row.at as number) / HASH_BYTES;
     },
 
     async leaves(workspaceId, indexes) {
       const { rows } = await sql<Row>`
-        select substr(t.hashes, (i.place % 256)::int4 * 32 + 1, 32) as hash
+        select substr(t.hashes, (i.place % ${HASHES})::int4 * ${BYTES} + 1, ${BYTES}) as hash
         from unnest(${int8Array(indexes, (i) => i)}::int8[]) with ordinality as i(place, ord)
-        left join audit_tiles t on t.workspace_id = ${workspaceId} and t.level = 0 and t.index = i.place / 256
+        left join audit_tiles t on t.workspace_id = ${workspaceId} and t.level = 0 and t.index = i.place / ${HASHES}
         order by i.ord`.execute(kysely);
       return rows.map((row) => {
         const hash = row.hash as Uint8Array | null;

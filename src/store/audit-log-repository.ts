@@ -6,8 +6,16 @@ import { type Kysely, sql } from "kysely";
 import { type Note, originOf } from "../domain/audit/checkpoint.ts";
 import { checkpointFault, type StoredCheckpoint, shrunkFault } from "../domain/audit/checkpoint-faults.ts";
 import type { Fault } from "../domain/audit/fault.ts";
-import { HASH_BYTES } from "../domain/audit/merkle.ts";
-import { edgeOf, grow, hashesOf, planRoot, splitHashes, type Tile, type TileKey } from "../domain/audit/tiles.ts";
+import { edgeOf, grow, hashesOf, planRoot, type Tile } from "../domain/audit/tiles.ts";
+import {
+  type ChainGap,
+  type GrownChain,
+  grownChains,
+  type LogSpan,
+  readHashes,
+  readTiles,
+  type TakenChain,
+} from "./audit-fold-reads.ts";
 import type { Database, Row, Statement } from "./database.ts";
 import { byteaArray, int2Array, int8Array, textArray } from "./pg-arrays.ts";
 import type { Schema } from "./schema.ts";
@@ -22,14 +30,6 @@ export interface CheckpointSigner {
   believes(note: Note): boolean;
   /** The note for a log of that size and root. */
   sign(workspaceId: string, size: number, root: Uint8Array): string;
-}
-
-/** A chain that cannot be folded any further, because this entry is not there. */
-export interface ChainGap {
-  chainId: string;
-  number: number;
-  /** The size of the log. */
-  index: number;
 }
 
 /**
@@ -64,8 +64,6 @@ export interface AuditLogRepository {
 
 /** How long after its end a replica may still have a statement under way. */
 const LATE = sql.raw("interval '10 minutes'");
-/** Chains that one fold takes at most. */
-const MOST_CHAINS = 256;
 /** Logs whose last note is remembered. */
 const MOST_NOTES = 10_000;
 
@@ -189,17 +187,10 @@ export function createAuditLogRepository(db: Database): AuditLogRepository {
   };
 }
 
-interface FoundSpan {
-  firstIndex: number;
-  chainId: string;
-  firstNumber: number;
-  count: number;
-}
-
 interface LockedLog {
   status: "LOCKED";
   size: number;
-  lastSpan: FoundSpan | undefined;
+  lastSpan: LogSpan | undefined;
   /** The last checkpoint. */
   last: StoredCheckpoint | undefined;
 }
@@ -251,26 +242,6 @@ async function lockLog(
   };
 }
 
-interface GrownChain {
-  chainId: string;
-  folded: number;
-  last: number;
-}
-
-/** In the order in which they are folded. */
-async function grownChains(tx: Kysely<Schema>, workspaceId: string): Promise<GrownChain[]> {
-  const { rows } = await sql<Row>`
-    select c.chain_id, coalesce(f.folded_n, 0) as folded, c.last_n from audit_chains c
-    left join audit_log_chains f on f.workspace_id = c.workspace_id and f.chain_id = c.chain_id
-    where c.workspace_id = ${workspaceId} and not c.sealed and c.last_n > coalesce(f.folded_n, 0)
-    order by c.chain_id limit ${MOST_CHAINS}`.execute(tx);
-  return rows.map((row) => ({
-    chainId: row.chain_id as string,
-    folded: row.folded as number,
-    last: row.last_n as number,
-  }));
-}
-
 /** How much of each chain is taken: all, or where that is too much, of each as much as of the others. */
 function sharesOf(chains: readonly GrownChain[], most: number): GrownChain[] {
   let left = most;
@@ -284,80 +255,9 @@ function sharesOf(chains: readonly GrownChain[], most: number): GrownChain[] {
   return chains.map((chain) => ({ ...chain, last: upTo.get(chain.chainId)! }));
 }
 
-interface TakenChain {
-  chainId: string;
-  folded: number;
-  last: number;
-  hashes: Uint8Array[];
-}
-
-/** The hashes of the entries, of each chain up to the first that is missing. */
-async function readHashes(tx: Kysely<Schema>, workspaceId: string, shares: readonly GrownChain[], size: number) {
-  const { taken, torn } = await readWhole(tx, workspaceId, shares);
-  if (torn.length === 0) return { taken, gaps: [] };
-  const missing = await missingEntries(tx, workspaceId);
-  const before = torn.flatMap((share) => {
-    const number = missing.get(share.chainId);
-    return number !== undefined && number > share.folded + 1 ? [{ ...share, last: number - 1 }] : [];
-  });
-  const rest = await readWhole(tx, workspaceId, before);
-  const all = [...taken, ...rest.taken].sort((a, b) => (a.chainId < b.chainId ? -1 : 1));
-  const end = all.reduce((sum, { hashes }) => sum + hashes.length, size);
-  const gaps = torn.map(({ chainId, folded }) => ({ chainId, number: missing.get(chainId) ?? folded + 1, index: end }));
-  return { taken: all, gaps };
-}
-
-/** Entries in which a missing one is looked for, of each chain; more than one fold takes. */
-const MOST_LOOKED = 8_192;
-
-/** The first entry of each chain that is in no log and not there, though its chain goes on behind it. */
-export async function missingEntries(from: Kysely<Schema>, workspaceId: string): Promise<Map<string, number>> {
-  const { rows } = await sql<Row>`
-    select c.chain_id, m.n from audit_chains c
-    left join audit_log_chains f on f.workspace_id = c.workspace_id and f.chain_id = c.chain_id
-    cross join lateral (
-      select n from generate_series(coalesce(f.folded_n, 0) + 1, least(c.last_n, coalesce(f.folded_n, 0) + ${MOST_LOOKED})) as n
-      where not exists (
-        select from audit_entries e where e.workspace_id = c.workspace_id and e.chain_id = c.chain_id and e.n = n.n
-          and length(e.hash) = ${HASH_BYTES}
-      ) order by n limit 1
-    ) m
-    where c.workspace_id = ${workspaceId} and not c.sealed and c.last_n > coalesce(f.folded_n, 0)`.execute(from);
-  return new Map(rows.map((row) => [row.chain_id as string, row.n as number]));
-}
-
-/** The hashes of the entries, and the shares that are not whole. */
-async function readWhole(tx: Kysely<Schema>, workspaceId: string, shares: readonly GrownChain[]) {
-  const { rows } = await sql<Row>`
-    select c.chain_id, c.folded, c.last, string_agg(e.hash, ''::bytea order by e.n) as hashes,
-           count(*)::int4 as count, min(e.n) as first, max(e.n) as found
-    from unnest(
-      ${textArray(shares, (s) => s.chainId)}::text[], ${int8Array(shares, (s) => s.folded)}::int8[],
-      ${int8Array(shares, (s) => s.last)}::int8[]) as c(chain_id, folded, last)
-    left join lateral (
-      select n, hash from audit_entries e
-      where e.workspace_id = ${workspaceId} and e.chain_id = c.chain_id and e.n > c.folded and e.n <= c.last
-    ) e on true
-    group by c.chain_id, c.folded, c.last order by c.chain_id`.execute(tx);
-  const taken: TakenChain[] = [];
-  const torn: GrownChain[] = [];
-  for (const row of rows) {
-    const [chainId, folded, last] = [row.chain_id as string, row.folded as number, row.last as number];
-    if (last === folded) continue;
-    const hashes = (row.hashes ?? new Uint8Array()) as Uint8Array;
-    const isWhole = row.count === last - folded && row.first === folded + 1 && row.found === last;
-    if (isWhole && hashes.length === (last - folded) * HASH_BYTES) {
-      taken.push({ chainId, folded, last, hashes: splitHashes(hashes) });
-    } else {
-      torn.push({ chainId, folded, last });
-    }
-  }
-  return { taken, torn };
-}
-
 /** The new spans, and by how much the last one there is grows. */
-function spansOf(size: number, taken: readonly TakenChain[], last: FoundSpan | undefined) {
-  const spans: FoundSpan[] = [];
+function spansOf(size: number, taken: readonly TakenChain[], last: LogSpan | undefined) {
+  const spans: LogSpan[] = [];
   let extended = 0;
   let index = size;
   for (const { chainId, folded, hashes } of taken) {
@@ -368,18 +268,4 @@ function spansOf(size: number, taken: readonly TakenChain[], last: FoundSpan | u
     index += hashes.length;
   }
   return { spans, extended };
-}
-
-/** Those of the tiles that there are. */
-export async function readTiles(from: Kysely<Schema>, workspaceId: string, keys: readonly TileKey[]): Promise<Tile[]> {
-  if (keys.length === 0) return [];
-  const { rows } = await sql<Row>`
-    select t.level, t.index, t.hashes
-    from unnest(${int2Array(keys, (k) => k.level)}::int2[], ${int8Array(keys, (k) => k.index)}::int8[]) as k(level, index)
-    join audit_tiles t on t.workspace_id = ${workspaceId} and t.level = k.level and t.index = k.index`.execute(from);
-  return rows.map((row) => ({
-    level: row.level as number,
-    index: row.index as number,
-    hashes: row.hashes as Uint8Array,
-  }));
 }

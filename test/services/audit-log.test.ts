@@ -15,7 +15,7 @@ import { createAuditLogService } from "../../src/services/audit/audit-log.ts";
 import { createAuditCheck } from "../../src/services/audit/checking.ts";
 import { createAuditFaults } from "../../src/services/audit/faults.ts";
 import { type GivenKeys, openAuditSigner } from "../../src/services/audit/signer.ts";
-import { startAuditLog } from "../../src/services/background/audit-log.ts";
+import { startAuditSequencer } from "../../src/services/background/audit-sequencer.ts";
 import { type AuditVerifierDeps, startAuditVerifier } from "../../src/services/background/audit-verifier.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
@@ -467,7 +467,7 @@ describeOnStore("the audit log's use cases", (ctx) => {
         return outcome;
       },
     };
-    const two = [1, 2].map(() => startAuditLog({ ...deps, repository: watching }));
+    const two = [1, 2].map(() => startAuditSequencer({ ...deps, repository: watching }));
     for (const replica of ["r1", "r2", "r3"]) await write(ctx.db, replica, 3_000);
     await done.promise;
     for (const one of two) await one.stop();
@@ -485,7 +485,7 @@ describeOnStore("the audit log's use cases", (ctx) => {
     const repository = createAuditLogRepository(ctx.db);
     const folded = Promise.withResolvers<void>();
     const reported = Promise.withResolvers<void>();
-    const sequencer = startAuditLog({
+    const sequencer = startAuditSequencer({
       repository: {
         ...repository,
         grown: async () => (await repository.grown()).sort(),

@@ -227,10 +227,10 @@ describeEachBackend("the audit log", (ctx) => {
     await fold();
     await write(ctx.db, "r1", 2, { taskId: "t1" });
     const numbers = (found: { number: number }[]) => found.map(({ number }) => number);
-    expect(await reads().matching("default", 0, 8, { actor: "even" })).toHaveLength(4);
-    expect(await reads().matching("default", 0, 8, { actor: "eve" })).toHaveLength(0);
+    expect(await reads().entries("default", 0, 8, { actor: "even" })).toHaveLength(4);
+    expect(await reads().entries("default", 0, 8, { actor: "eve" })).toHaveLength(0);
     expect(
-      await reads().matching("default", 2, 6, { targetType: "thing", action: "test.write", result: "OK" }),
+      await reads().entries("default", 2, 6, { targetType: "thing", action: "test.write", result: "OK" }),
     ).toHaveLength(4);
     expect(numbers(await reads().pending("default", {}, 10))).toEqual([6, 5]);
     const ofTask = await reads().ofTask("default", { taskId: "t1" }, undefined, 3);

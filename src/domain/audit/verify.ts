@@ -16,7 +16,7 @@ import {
 } from "./export.ts";
 import { entryFault, type Fault, firstFault, gapFault, logFault } from "./fault.ts";
 import { type ChainState, createLineReader, isHexOf, type LinePlace } from "./line-reader.ts";
-import { createFastTree, type FastTree } from "./merkle.ts";
+import { createFastTree, type FastTree, HASH_BYTES } from "./merkle.ts";
 import { isConsistent } from "./proofs.ts";
 import { createSpanRecord } from "./span-record.ts";
 
@@ -25,7 +25,8 @@ const MOST_LINE_BYTES = 1024 * 1024;
 /** Room for a line that two chunks share, until it needs more. */
 const FIRST_BYTES = 16 * 1024;
 const LINE_FEED = 0x0a;
-const NO_HASH = "\0".repeat(32);
+/** What the first line of a chain names as the hash before it, as a string of bytes. */
+const NO_HASH_BYTES = "\0".repeat(HASH_BYTES);
 
 export interface VerifyOptions {
   /** None: the checkpoint's key is only what the export itself says. */
@@ -127,7 +128,7 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
   function link(bytes: Buffer, { chain, number, previousAt }: LinePlace, digest: string): void {
     const isFirst = chain.index < 0;
     if (number === chain.number + 1) {
-      takeNext(chain, number, isHexOf(bytes, previousAt, isFirst ? NO_HASH : chain.hash), digest);
+      takeNext(chain, number, isHexOf(bytes, previousAt, isFirst ? NO_HASH_BYTES : chain.hash), digest);
       return;
     }
     if (!(isFirst && start > 0) && !gap) gap = gapFault(index, chain.id, chain.number, number);

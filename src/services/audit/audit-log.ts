@@ -128,7 +128,7 @@ export function createAuditLogService({ reads, keys, check, origin }: AuditLogSe
       // Where everything fits, a page is all that is read.
       const step = Object.keys(filter).length === 0 ? wanted - found.length : SCAN;
       const from = Math.max(floor, at - step);
-      const page = (await reads.matching(workspaceId, from, at, filter)).reverse();
+      const page = (await reads.entries(workspaceId, from, at, filter)).reverse();
       found.push(...page.slice(0, wanted - found.length));
       at = found.length === wanted ? found.at(-1)!.index! : from;
     }

@@ -16,8 +16,9 @@ import {
   TILE_HASHES,
   tilesOf,
 } from "../../domain/audit/tiles.ts";
+import type { LogSpan } from "../../store/audit-fold-reads.ts";
 import type { AuditKeyRepository } from "../../store/audit-key-repository.ts";
-import type { AuditLogReads, CheckpointRecord, LogEntry, LogSpan } from "../../store/audit-log-reads.ts";
+import type { AuditLogReads, CheckpointRecord, LogEntry } from "../../store/audit-log-reads.ts";
 
 /** How far a check is, and what it has found since it told last. */
 export interface CheckStep {

@@ -24,7 +24,7 @@ const SEAL_EVERY_MS = 60_000;
 /** How long a replica that has not the key in use waits before it looks again, in milliseconds. */
 const OTHER_KEY_MS = 30_000;
 
-export interface AuditLogDeps {
+export interface AuditSequencerDeps {
   repository: AuditLogRepository;
   signer: CheckpointSigner;
   faults: Pick<AuditFaults, "report">;
@@ -37,7 +37,7 @@ export interface AuditSequencer {
   stop(): Promise<void>;
 }
 
-export function startAuditLog({ repository, signer, faults, runtime, log }: AuditLogDeps): AuditSequencer {
+export function startAuditSequencer({ repository, signer, faults, runtime, log }: AuditSequencerDeps): AuditSequencer {
   const stop = new AbortController();
   const { signal } = stop;
   let sealAtMs = runtime.elapsedMs() + SEAL_EVERY_MS * runtime.random();
