@@ -7,7 +7,7 @@ import {
   WhenNothingFits,
 } from "../../gen/signalbox/v1/routing_pb.ts";
 import { DEFAULT_WEIGHTS } from "../../src/domain/routing/strategies.ts";
-import { type Audit, type Deed, noAudit } from "../../src/services/audit.ts";
+import type { Audit, Deed } from "../../src/services/audit.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { createWorkspaceSettings } from "../../src/services/routing/workspace-settings.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
@@ -15,6 +15,7 @@ import {
   createRoutingSettingsRepository,
   type RoutingSettingsRepository,
 } from "../../src/store/routing-settings-repository.ts";
+import { noAudit } from "../fixtures/no-audit.ts";
 import { describeOnStore } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
 

@@ -19,6 +19,8 @@ const MOST_PAGE = 1_000;
 /** Entries that are looked at for one page, and in one statement. */
 const MOST_SCANNED = 20_000;
 const SCAN = 4_000;
+
+/** Asks for a page. */
 export type AuditListing = (context: RequestContext, request: ListEntriesRequest) => Promise<ListEntriesResponse>;
 
 export function createAuditListing(reads: AuditLogReads): AuditListing {
