@@ -1,9 +1,10 @@
 /** `signalbox audit keys rotate`: a new private key beside the old one. A server takes it up, and has it signed, when it starts. */
 import { generateKeyPairSync } from "node:crypto";
-import { constants, copyFileSync, existsSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { loadConfig } from "../config/load.ts";
+import { KEY_FILE, PREVIOUS_KEY_FILE } from "../config/settings/audit.ts";
 import { json } from "./printable.ts";
 import type { Cli } from "./run.ts";
 
@@ -24,10 +25,8 @@ export function addRotateCommand(keys: Command, cli: Cli): void {
         "error: the key is given by audit.key: set audit.previous-key to it, and audit.key to a new one.",
       );
     }
-    const [path, previous] = ["audit-key.pem", "audit-key.previous.pem"].map((name) => join(config.data.dir, name)) as [
-      string,
-      string,
-    ];
+    const path = join(config.data.dir, KEY_FILE);
+    const previous = join(config.data.dir, PREVIOUS_KEY_FILE);
     if (!existsSync(path)) return rotate.error(`error: there is no key in ${path} yet: a server makes the first.`);
     if (existsSync(previous)) {
       return rotate.error(
@@ -38,7 +37,8 @@ export function addRotateCommand(keys: Command, cli: Cli): void {
     const made = `${path}.new`;
     const pem = generateKeyPairSync("ed25519").privateKey.export({ format: "pem", type: "pkcs8" });
     writeFileSync(made, pem, { mode: 0o600, flush: true });
-    copyFileSync(path, previous, constants.COPYFILE_EXCL);
+    // A second name for the old key, and not a copy, which a power cut could leave empty.
+    linkSync(path, previous);
     renameSync(made, path);
     if (flags.json) return io.out(json({ key: path, previous }));
     io.out(

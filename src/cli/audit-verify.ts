@@ -1,11 +1,11 @@
 /** `signalbox audit verify`: reads a log, from a server or a file, and checks all of it here, with nothing but the public key. */
-import { createReadStream, existsSync, statSync } from "node:fs";
+import { createReadStream, statSync } from "node:fs";
 import type { Command } from "commander";
-import { type Note, readNote, readVerifierKey } from "../domain/audit/checkpoint.ts";
-import { createLogVerifier, type TrustedKey, type Verdict } from "../domain/audit/verify.ts";
+import { createLogVerifier, type Verdict } from "../domain/audit/verify.ts";
+import { keyIn, NO_KEY_GIVEN, noteIn, withKey } from "./audit-given.ts";
 import { facts, json } from "./printable.ts";
 import type { Cli } from "./run.ts";
-import { callServer, readGivenFile, type ServerOptions, withServer } from "./server-call.ts";
+import { callServer, type ServerOptions, withServer } from "./server-call.ts";
 
 interface VerifyFlags extends ServerOptions {
   key?: string;
@@ -19,14 +19,14 @@ const CHUNK_BYTES = 256 * 1024;
 
 export function addVerifyCommand(audit: Command, cli: Cli): void {
   const { io } = cli;
-  const command = audit
-    .command("verify [file]")
-    .description("check a log from its first entry to its checkpoint: an export, or all of the server's")
-    .option("--key <public>", "the public key that is believed, as `signalbox audit keys` shows it, or a file with it")
-    .option("--checkpoint <file>", "a checkpoint that was kept: the log must begin with that one");
+  const command = withKey(
+    audit
+      .command("verify [file]")
+      .description("check a log from its first entry to its checkpoint: an export, or all of the server's"),
+  ).option("--checkpoint <file>", "a checkpoint that was kept: the log must begin with that one");
   withServer(command).action(async (file: string | undefined, flags: VerifyFlags) => {
-    const trusted = flags.key === undefined ? undefined : keyIn(command, flags.key);
-    const pinned = flags.checkpoint === undefined ? undefined : noteIn(command, flags.checkpoint);
+    const trusted = keyIn(command, flags.key);
+    const pinned = noteIn(command, flags.checkpoint);
     const verifier = createLogVerifier({ trusted, pinned });
     const progress = createProgress(cli, flags, () => verifier.entries);
     if (file !== undefined) {
@@ -65,11 +65,7 @@ export function addVerifyCommand(audit: Command, cli: Cli): void {
           ["", fault?.description],
         ]),
       );
-      if (intact && !trusted) {
-        io.err(
-          "Signed with the key that the log itself names. Give --key, from a place that you trust, to know that it is theirs.\n",
-        );
-      }
+      if (intact && !trusted) io.err(NO_KEY_GIVEN);
     }
   });
 }
@@ -83,21 +79,6 @@ function createProgress({ io }: Cli, { json: isForPrograms }: ServerOptions, ent
     toldAt = now;
     io.err(`${entries()} entries, ${Math.floor(done * 100)} %\n`);
   };
-}
-
-/** A verifier key, or 32 bytes in base64 or hexadecimal; as it is, or in a file. */
-function keyIn(command: Command, given: string): TrustedKey {
-  const text = existsSync(given) ? readGivenFile(command, given).toString().trim() : given.trim();
-  const named = readVerifierKey(text);
-  if (named) return named;
-  const bytes = /^[0-9a-f]{64}$/i.test(text) ? Buffer.from(text, "hex") : Buffer.from(text, "base64");
-  if (bytes.length === 32) return { publicKey: bytes };
-  return command.error("error: --key takes a key as `signalbox audit keys` shows it, or a file with one.");
-}
-
-function noteIn(command: Command, path: string): Note {
-  const note = readNote(readGivenFile(command, path).toString());
-  return note ?? command.error(`error: ${path} holds no signed checkpoint.`);
 }
 
 function statGiven(command: Command, path: string) {

@@ -2,20 +2,18 @@
 import { createWriteStream } from "node:fs";
 import { pipeline } from "node:stream/promises";
 import { toJson } from "@bufbuild/protobuf";
-import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type Command, InvalidArgumentError } from "commander";
 import {
   type AuditEntry,
   CheckpointSchema,
-  InclusionProofSchema,
   ListAuditKeysResponseSchema,
   ListEntriesResponseSchema,
 } from "../../gen/signalbox/v1/audit_pb.ts";
-import { readNote } from "../domain/audit/checkpoint.ts";
-import { isIncluded } from "../domain/audit/proofs.ts";
+import { addProveCommand } from "./audit-prove.ts";
 import { addRotateCommand } from "./audit-rotate.ts";
 import { addVerifyCommand } from "./audit-verify.ts";
-import { facts, json, table } from "./printable.ts";
+import { json, table } from "./printable.ts";
 import type { Cli } from "./run.ts";
 import { callServer, type ServerOptions, withServer } from "./server-call.ts";
 
@@ -26,6 +24,8 @@ interface ListFlags extends ServerOptions {
   target?: string;
   id?: string;
   result?: string;
+  since?: Date;
+  until?: Date;
   limit: number;
 }
 
@@ -42,11 +42,18 @@ export function addAuditCommands(program: Command, cli: Cli): void {
     .option("--target <type>", "only what was done to this kind of thing, as task")
     .option("--id <id>", "only what was done to the thing of this id")
     .option("--result <reason>", "only with this result, as OK or POLICY_DENIED")
+    .option("--since <time>", "only from this time on, as 2026-01-31 or 2026-01-31T12:00:00Z", parseTime)
+    .option("--until <time>", "only before this time", parseTime)
     .option("--limit <number>", "how many at most", parseCount, 50);
   withServer(list).action((flags: ListFlags) =>
     callServer(cli, flags, async (client) => {
       const { task: taskId = "", actor = "", action = "", target: targetType = "" } = flags;
-      const filter = { taskId, actor, action, targetType, targetId: flags.id ?? "", result: flags.result ?? "" };
+      const { since, until, id: targetId = "", result = "" } = flags;
+      const times = {
+        ...(since && { startTime: timestampFromDate(since) }),
+        ...(until && { endTime: timestampFromDate(until) }),
+      };
+      const filter = { taskId, actor, action, targetType, targetId, result, ...times };
       const entries: AuditEntry[] = [];
       let pageToken = "";
       do {
@@ -94,33 +101,6 @@ export function addAuditCommands(program: Command, cli: Cli): void {
     }),
   );
 
-  const prove = audit
-    .command("prove <index>")
-    .description("prove that an entry is in the log, by its place there or its hash");
-  withServer(prove).action((index: string, flags: ServerOptions) =>
-    callServer(cli, flags, async (client) => {
-      const isHash = /^[0-9a-f]{64}$/i.test(index);
-      if (!isHash && !/^\d{1,15}$/.test(index))
-        return prove.error("error: an entry is named by its index or its hash.");
-      const asked = isHash ? { hash: index } : { index: BigInt(index) };
-      const found = await client.audit.proveInclusion(asked);
-      const note = readNote(found.checkpoint?.note ?? "");
-      const place = { index: Number(found.index), size: Number(found.size), proof: found.hashes };
-      const isProven = note?.size === place.size && isIncluded(found.leafHash, { ...place, root: note.root });
-      if (!isProven) cli.exitCode = 1;
-      if (flags.json) return io.out(json(toJson(InclusionProofSchema, found)));
-      io.out(
-        facts([
-          ["Entry", `${place.index} of ${place.size}`],
-          ["Hash", Buffer.from(found.leafHash).toString("hex")],
-          ["Proof", found.hashes.map((hash) => Buffer.from(hash).toString("base64")).join(" ") || "none is needed"],
-          ["Proven", isProven ? "yes, by the checkpoint below" : "NO: the proof does not come to the root"],
-        ]),
-      );
-      io.out(`\n${found.checkpoint?.note}`);
-    }),
-  );
-
   const keys = audit.command("keys").description("list the public keys that sign, or signed; the last one signs now");
   withServer(keys).action((flags: ServerOptions) =>
     callServer(cli, flags, async (client) => {
@@ -137,10 +117,11 @@ export function addAuditCommands(program: Command, cli: Cli): void {
   );
   addRotateCommand(keys, cli);
   addVerifyCommand(audit, cli);
+  addProveCommand(audit, cli);
 }
 
 function entryTable(entries: readonly AuditEntry[]): string {
-  const rows = entries.map(({ index, time, actor, action, targetType, targetId, taskId, result }) => [
+  const rows = entries.map(({ index, time, actor, action, targetType, targetId, taskId, result, detail }) => [
     index === undefined ? "-" : String(index),
     time ? timestampDate(time).toISOString() : "",
     actor,
@@ -148,8 +129,18 @@ function entryTable(entries: readonly AuditEntry[]): string {
     [targetType, targetId].filter(Boolean).join(" "),
     taskId,
     result,
+    detail,
   ]);
-  return table(["INDEX", "TIME", "ACTOR", "ACTION", "TARGET", "TASK", "RESULT"], rows);
+  return table(["INDEX", "TIME", "ACTOR", "ACTION", "TARGET", "TASK", "RESULT", "DETAIL"], rows);
+}
+
+/** A day, which begins in UTC, or a moment with its zone. */
+function parseTime(text: string): Date {
+  const time = new Date(
+    /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d))?$/.test(text) ? text : Number.NaN,
+  );
+  if (Number.isNaN(time.getTime())) throw new InvalidArgumentError("It is as 2026-01-31, or 2026-01-31T12:00:00Z.");
+  return time;
 }
 
 function parseCount(text: string): number {

@@ -4,7 +4,7 @@ import { createAuditCheck } from "../services/audit/checking.ts";
 import { createAuditFaults } from "../services/audit/faults.ts";
 import { openAuditSigner } from "../services/audit/signer.ts";
 import { startPolicyFilesRecord } from "../services/audit-policy-files.ts";
-import { startAuditLog } from "../services/background/audit-log.ts";
+import { startAuditSequencer } from "../services/background/audit-sequencer.ts";
 import { startAuditVerifier } from "../services/background/audit-verifier.ts";
 import type { PolicyFiles } from "../services/background/policy-files.ts";
 import { createAuditKeyRepository } from "../store/audit-key-repository.ts";
@@ -41,7 +41,7 @@ export async function buildAuditLog(base: EngineBase, replicas: () => number): P
   const { origin, signer } = await openAuditSigner({ keys, given, origin: config.audit.origin, runtime, log });
   const check = createAuditCheck({ reads, keys, origin, own: signer?.publicKey });
   if (signer) {
-    const sequencer = startAuditLog({ repository, signer, faults, runtime, log });
+    const sequencer = startAuditSequencer({ repository, signer, faults, runtime, log });
     closing.push(() => sequencer.stop());
   }
   const rate = config.audit.verifyRate;

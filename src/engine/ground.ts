@@ -38,16 +38,24 @@ export const OWN_WORKSPACE = "default";
 export async function buildGround({ db, config, log, runtime, closing }: EngineBase): Promise<Ground> {
   const leases = createLeaseRepository(db, config.audit.enabled);
   const alone = db.backend === "pglite";
-  const replica = await joinReplicas({ leases, runtime, log, leaseMs: config.lease.ms, alone });
-  if (!config.audit.enabled) {
-    const silence = (action: "audit.off" | "audit.on") => recordSilence(db, replica.id(), action, runtime.now());
-    await silence("audit.off");
+  const isAudited = config.audit.enabled;
+  const silence = (action: "audit.off" | "audit.on", id: string) => recordSilence(db, id, action, runtime.now());
+  const replica = await joinReplicas({
+    leases,
+    runtime,
+    log,
+    leaseMs: config.lease.ms,
+    alone,
+    ...(!isAudited && { onJoin: (id) => silence("audit.off", id) }),
+  });
+  if (!isAudited) {
     closing.push(() =>
-      silence("audit.on").catch((err: unknown) => log.warn({ err }, "the end of an audit gap is not recorded")),
+      silence("audit.on", replica.id()).catch((err: unknown) =>
+        log.warn({ err }, "the end of an audit gap is not recorded"),
+      ),
     );
   }
   const hub = createUpdateHub();
-  const isAudited = config.audit.enabled;
   const trail = createAuditTrail({ db, enabled: isAudited, replicaId: replica.id });
   const audit = createAudit({ trail, runtime, replicaId: replica.id });
   const refusals = startRefusals({ trail, runtime, log, ownWorkspaceId: OWN_WORKSPACE });

@@ -2,10 +2,11 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { Logger } from "pino";
 import { routerActor } from "../domain/audit/actor.ts";
+import type { AuditEvent } from "../domain/audit/entry.ts";
 import { clip } from "../domain/errors.ts";
 import type { AuditTrail } from "../store/audit-trail.ts";
 import type { PolicyFiles } from "./background/policy-files.ts";
-import type { Runtime } from "./runtime.ts";
+import { backoffMs, type Runtime } from "./runtime.ts";
 
 /** Files that an entry names; of others it says how many there are. */
 const MOST_FILES = 16;
@@ -13,7 +14,7 @@ const MOST_FILES = 16;
 export interface PolicyFilesRecordDeps {
   files: Pick<PolicyFiles, "held" | "problems">;
   trail: Pick<AuditTrail, "write">;
-  runtime: Pick<Runtime, "now">;
+  runtime: Pick<Runtime, "now" | "random" | "wait">;
   log: Logger;
   replicaId: () => string;
   /** Whose log has it. */
@@ -23,13 +24,14 @@ export interface PolicyFilesRecordDeps {
 export interface PolicyFilesRecord {
   /** The files may have changed: records how they are, if it is not how they were. */
   look(): void;
-  /** Waits for what is being recorded. */
+  /** Waits for what is being recorded, and tries once more where the database was away. */
   stop(): Promise<void>;
 }
 
 /** Records the files that hold at the start. */
 export function startPolicyFilesRecord(deps: PolicyFilesRecordDeps): PolicyFilesRecord {
   const { files, trail, runtime, log, replicaId, workspaceId } = deps;
+  const life = new AbortController();
   let known = stateOf({ held: [], problems: [] }).key;
   let writing = Promise.resolve();
 
@@ -39,13 +41,31 @@ export function startPolicyFilesRecord(deps: PolicyFilesRecordDeps): PolicyFiles
     known = key;
     const [at, id] = [runtime.now(), replicaId()];
     const of = { actor: routerActor(id), action: "policy.load", targetType: "policy-files", targetId: id };
-    writing = writing
-      .then(() => trail.write([{ workspaceId, at, ...of, result, detail }]))
-      .catch((err: unknown) => log.warn({ err }, "a change of the policy files is not recorded"));
+    writing = writing.then(() => write({ workspaceId, at, ...of, result, detail }));
+  }
+
+  /** One after the other, each until it is written: nothing else tells of a change that the database has missed. */
+  async function write(event: AuditEvent): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      const isLast = life.signal.aborted;
+      try {
+        return await trail.write([event]);
+      } catch (err) {
+        log.warn({ err }, `a change of the policy files is not recorded${isLast ? "" : " yet"}`);
+        if (isLast) return;
+        await runtime.wait(backoffMs(attempt, 100, 5_000, runtime.random), life.signal).catch(() => {});
+      }
+    }
   }
 
   look();
-  return { look, stop: () => writing };
+  return {
+    look,
+    async stop() {
+      life.abort();
+      await writing;
+    },
+  };
 }
 
 function stateOf({ held, problems }: Pick<PolicyFiles, "held" | "problems">) {

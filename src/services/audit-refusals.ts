@@ -106,13 +106,16 @@ export function startRefusals({ trail, runtime, log, ownWorkspaceId }: RefusalsD
     const isKnown = counts.has(own) || counts.size < MOST_COUNTS;
     const key = isKnown ? own : workspaceId;
     const counted = counts.get(key);
-    if (counted) counted.count += more;
-    else
+    if (counted) {
+      counted.count += more;
+      if (since < counted.since) counted.since = since;
+    } else {
       counts.set(key, {
         event: isKnown ? event : { ...event, actor: MANY, targetId: "", result: "REFUSED" },
         count: more,
         since,
       });
+    }
     counting ??= flushLater();
   }
 

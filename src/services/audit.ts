@@ -46,6 +46,3 @@ export function createAudit({ trail, runtime, replicaId }: AuditDeps): Audit {
     recordingOfRouter: (workspaceId, deed) => recording(workspaceId, routerActor(replicaId()), deed),
   };
 }
-
-/** Nothing is recorded. */
-export const noAudit: Audit = { recording: () => async () => {}, recordingOfRouter: () => async () => {} };

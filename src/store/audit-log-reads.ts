@@ -2,8 +2,8 @@
 import { type Kysely, type RawBuilder, sql } from "kysely";
 import { NO_HASH } from "../domain/audit/entry.ts";
 import { HASH_BYTES } from "../domain/audit/merkle.ts";
-import type { Tile, TileKey } from "../domain/audit/tiles.ts";
-import { missingEntries, readTiles } from "./audit-log-repository.ts";
+import { TILE_HASHES, type Tile, type TileKey } from "../domain/audit/tiles.ts";
+import { type LogSpan, missingEntries, readTiles } from "./audit-fold-reads.ts";
 import type { Database, Row } from "./database.ts";
 import { int8Array } from "./pg-arrays.ts";
 import type { Schema } from "./schema.ts";
@@ -27,13 +27,8 @@ export interface LogEntry {
   hash: Uint8Array;
 }
 
-/** A span as far as it is in a range. */
-export interface LogSpan {
-  firstIndex: number;
-  chainId: string;
-  firstNumber: number;
-  count: number;
-}
+/** In statements. */
+const [HASHES, BYTES] = [sql.raw(String(TILE_HASHES)), sql.raw(String(HASH_BYTES))];
 
 /** Entries that are in no log yet and can be looked at for one page. */
 const MOST_PENDING = 20_000;
@@ -59,10 +54,8 @@ export interface AuditLogReads {
   tiles(workspaceId: string, keys: readonly TileKey[]): Promise<Tile[]>;
   /** The order of the log from `start` up to `end`, of at most so many spans. */
   spans(workspaceId: string, start: number, end: number, limit: number): Promise<LogSpan[]>;
-  /** The entries from `start` up to `end` in the order of the log; those that are missing are left out. */
-  entries(workspaceId: string, start: number, end: number): Promise<LogEntry[]>;
-  /** The same, of those that fit. */
-  matching(workspaceId: string, start: number, end: number, filter: EntryFilter): Promise<LogEntry[]>;
+  /** The entries from `start` up to `end` that fit, in the order of the log; those that are missing are left out. */
+  entries(workspaceId: string, start: number, end: number, filter?: EntryFilter): Promise<LogEntry[]>;
   /** At most `limit` entries that fit and are in no log yet, the latest first; none while there are more than can be looked at. */
   pending(workspaceId: string, filter: EntryFilter, limit: number): Promise<LogEntry[]>;
   /** At most `limit` entries about a task that fit, the latest first: those that are in no log yet, and those before the place. */
@@ -75,7 +68,7 @@ export interface AuditLogReads {
   leaves(workspaceId: string, indexes: readonly number[]): Promise<(Uint8Array | undefined)[]>;
   /** Whether a chain has an entry of that number, in the log or not. */
   hasEntry(workspaceId: string, chainId: string, number: number): Promise<boolean>;
-  /** An entry behind the end of its chain, which nobody wrote. */
+  /** An entry behind the end of its chain, or of a chain that nobody began. */
   beyondEnd(workspaceId: string): Promise<{ chainId: string; number: number } | undefined>;
   /** The first entry of a chain that is in no log and is missing, for chains of which one is. */
   missing(workspaceId: string): Promise<{ chainId: string; number: number }[]>;
@@ -91,7 +84,12 @@ export function createAuditLogReads({ kysely }: Database): AuditLogReads {
     where workspace_id = ${workspaceId} and first_index < ${end} and first_index >= coalesce((
       select max(first_index) from audit_spans where workspace_id = ${workspaceId} and first_index <= ${start}), 0)`;
 
-  async function list(workspaceId: string, start: number, end: number, filter: EntryFilter): Promise<LogEntry[]> {
+  async function entries(
+    workspaceId: string,
+    start: number,
+    end: number,
+    filter: EntryFilter = {},
+  ): Promise<LogEntry[]> {
     const { rows } = await sql<Row>`
       select s.first_index + e.n - s.first_n as index, e.chain_id, e.n, e.body, e.hash, p.hash as previous
       from (${spansWithin(workspaceId, start, end)}) s
@@ -128,8 +126,7 @@ export function createAuditLogReads({ kysely }: Database): AuditLogReads {
       return rows.map((row) => clipped(span(row), start, end));
     },
 
-    entries: (workspaceId, start, end) => list(workspaceId, start, end, {}),
-    matching: list,
+    entries,
 
     async pending(workspaceId, filter, limit) {
       const { rows } = await sql<Row>`
@@ -159,7 +156,8 @@ export function createAuditLogReads({ kysely }: Database): AuditLogReads {
             order by s.first_n desc limit 1
           ) s on e.n < s.first_n + s.count
           left join audit_entries p on p.workspace_id = ${workspaceId} and p.chain_id = e.chain_id and p.n = e.n - 1
-          where e.workspace_id = ${workspaceId} ${conditions(filter)}
+          left join audit_chains c on c.workspace_id = ${workspaceId} and c.chain_id = e.chain_id
+          where e.workspace_id = ${workspaceId} and (s.first_index is not null or e.n <= c.last_n) ${conditions(filter)}
         ) e
         where ${before ?? null}::int8 is null or index < ${before ?? null}
         order by index desc nulls first, at desc, n desc limit ${limit}`.execute(kysely);
@@ -179,18 +177,18 @@ export function createAuditLogReads({ kysely }: Database): AuditLogReads {
     async placeOfHash(workspaceId, hash, size, tiles) {
       const { rows } = await sql<Row>`
         select index, position(${hash}::bytea in hashes) - 1 as at from audit_tiles
-        where workspace_id = ${workspaceId} and level = 0 and index >= ${Math.ceil(size / 256) - tiles}
+        where workspace_id = ${workspaceId} and level = 0 and index >= ${Math.ceil(size / TILE_HASHES) - tiles}
           and position(${hash}::bytea in hashes) % ${HASH_BYTES} = 1
         order by index desc limit 1`.execute(kysely);
       const [row] = rows;
-      return row && (row.index as number) * 256 + (row.at as number) / HASH_BYTES;
+      return row && (row.index as number) * TILE_HASHES + (row.at as number) / HASH_BYTES;
     },
 
     async leaves(workspaceId, indexes) {
       const { rows } = await sql<Row>`
-        select substr(t.hashes, (i.place % 256)::int4 * 32 + 1, 32) as hash
+        select substr(t.hashes, (i.place % ${HASHES})::int4 * ${BYTES} + 1, ${BYTES}) as hash
         from unnest(${int8Array(indexes, (i) => i)}::int8[]) with ordinality as i(place, ord)
-        left join audit_tiles t on t.workspace_id = ${workspaceId} and t.level = 0 and t.index = i.place / 256
+        left join audit_tiles t on t.workspace_id = ${workspaceId} and t.level = 0 and t.index = i.place / ${HASHES}
         order by i.ord`.execute(kysely);
       return rows.map((row) => {
         const hash = row.hash as Uint8Array | null;
@@ -210,13 +208,23 @@ export function createAuditLogReads({ kysely }: Database): AuditLogReads {
     },
 
     async beyondEnd(workspaceId) {
+      // From each chain to the next, by the key: entries are never read through.
       const { rows } = await sql<Row>`
-        select c.chain_id, e.n from audit_chains c
+        with recursive chains(chain_id) as (
+          (select chain_id from audit_entries where workspace_id = ${workspaceId} order by chain_id limit 1)
+          union all
+          select (
+            select e.chain_id from audit_entries e
+            where e.workspace_id = ${workspaceId} and e.chain_id > i.chain_id order by e.chain_id limit 1
+          ) from chains i where i.chain_id is not null
+        )
+        select i.chain_id, e.n from chains i
+        left join audit_chains c on c.workspace_id = ${workspaceId} and c.chain_id = i.chain_id
         cross join lateral (
           select n from audit_entries e
-          where e.workspace_id = c.workspace_id and e.chain_id = c.chain_id and e.n > c.last_n order by n limit 1
-        ) e
-        where c.workspace_id = ${workspaceId} and not c.sealed limit 1`.execute(kysely);
+          where e.workspace_id = ${workspaceId} and e.chain_id = i.chain_id and e.n > coalesce(c.last_n, 0)
+          order by n limit 1
+        ) e limit 1`.execute(kysely);
       return rows[0] && { chainId: rows[0].chain_id as string, number: rows[0].n as number };
     },
 

@@ -3,8 +3,19 @@
  * the tree over it and the signed checkpoint. Whoever folds has the row of the log; so there is one order, and one root for a size.
  */
 import { type Kysely, sql } from "kysely";
-import { HASH_BYTES } from "../domain/audit/merkle.ts";
-import { edgeOf, grow, splitHashes, type Tile, type TileKey } from "../domain/audit/tiles.ts";
+import { type Note, originOf } from "../domain/audit/checkpoint.ts";
+import { checkpointFault, type StoredCheckpoint, shrunkFault } from "../domain/audit/checkpoint-faults.ts";
+import type { Fault } from "../domain/audit/fault.ts";
+import { edgeOf, grow, hashesOf, planRoot, type Tile } from "../domain/audit/tiles.ts";
+import {
+  type ChainGap,
+  type GrownChain,
+  grownChains,
+  type LogSpan,
+  readHashes,
+  readTiles,
+  type TakenChain,
+} from "./audit-fold-reads.ts";
 import type { Database, Row, Statement } from "./database.ts";
 import { byteaArray, int2Array, int8Array, textArray } from "./pg-arrays.ts";
 import type { Schema } from "./schema.ts";
@@ -13,16 +24,12 @@ import type { Schema } from "./schema.ts";
 export interface CheckpointSigner {
   /** The key that must be the one in use. */
   readonly publicKey: Uint8Array;
+  /** What the logs are called. */
+  readonly origin: string;
+  /** Whether a checkpoint is signed by this key, or one that was in use before it. */
+  believes(note: Note): boolean;
   /** The note for a log of that size and root. */
   sign(workspaceId: string, size: number, root: Uint8Array): string;
-}
-
-/** A chain that cannot be folded any further, because this entry is not there. */
-export interface ChainGap {
-  chainId: string;
-  number: number;
-  /** The size of the log. */
-  index: number;
 }
 
 /**
@@ -30,10 +37,12 @@ export interface ChainGap {
  * - IDLE: no chain has grown.
  * - BUSY: another replica folds.
  * - OTHER_KEY: another key is in use.
+ * - DAMAGED: the log is not what was signed last, and nothing is signed that goes on from it.
  */
 export type FoldOutcome =
   | { status: "FOLDED"; size: number; entries: number; more: boolean; gaps: ChainGap[] }
-  | { status: "IDLE" | "BUSY" | "OTHER_KEY"; gaps: ChainGap[] };
+  | { status: "IDLE" | "BUSY" | "OTHER_KEY"; gaps: ChainGap[] }
+  | { status: "DAMAGED"; fault: Fault; gaps: ChainGap[] };
 
 /** How far the logs are behind their chains. */
 export interface AuditLag {
@@ -49,14 +58,14 @@ export interface AuditLogRepository {
   /** Folds at most `most` entries into the log of a workspace. */
   fold(workspaceId: string, signer: CheckpointSigner, most: number): Promise<FoldOutcome>;
   lag(): Promise<AuditLag>;
-  /** Seals the chains of replicas that are gone, once all of them is in the log; opens those that have grown after all. */
+  /** Seals the chains of replicas that are gone, once all of them is in the log. One that grows after all is open again at once. */
   seal(): Promise<void>;
 }
 
 /** How long after its end a replica may still have a statement under way. */
 const LATE = sql.raw("interval '10 minutes'");
-/** Chains that one fold takes at most. */
-const MOST_CHAINS = 256;
+/** Logs whose last note is remembered. */
+const MOST_NOTES = 10_000;
 
 /** Shortest time between the checkpoints of a log, however many replicas look, while nothing is left over from the last. */
 const REST = "interval '300 milliseconds'";
@@ -87,11 +96,30 @@ const LAG: Statement = {
 
 export function createAuditLogRepository(db: Database): AuditLogRepository {
   const { kysely } = db;
+  /** The last note of each log that was signed here: it need not be checked. */
+  const ownNotes = new Map<string, string>();
+
+  function remember(workspaceId: string, note: string): void {
+    ownNotes.delete(workspaceId);
+    ownNotes.set(workspaceId, note);
+    if (ownNotes.size > MOST_NOTES) ownNotes.delete(ownNotes.keys().next().value!);
+  }
+
+  /** Whoever has the database can write entries, tiles and sizes; what goes on from them is signed only if they were signed, too. */
+  function faultOf(workspaceId: string, { size, last }: LockedLog, edge: readonly Tile[], signer: CheckpointSigner) {
+    if (size === 0 && !last) return undefined;
+    if (size !== last?.size) return shrunkFault(size, last?.size ?? 0);
+    const [root] = hashesOf(planRoot(size), edge);
+    const isBelieved = (note: Note) => ownNotes.get(workspaceId) === last.note || signer.believes(note);
+    return checkpointFault(last, root!, originOf(signer.origin, workspaceId), isBelieved);
+  }
+
   return {
     grown: async () => (await db.query(GROWN, [])).map((row) => row.workspace_id as string),
 
-    fold(workspaceId, signer, most) {
-      return kysely.transaction().execute(async (tx) => {
+    async fold(workspaceId, signer, most) {
+      let signed = "";
+      const outcome = await kysely.transaction().execute<FoldOutcome>(async (tx) => {
         const log = await lockLog(tx, workspaceId, signer.publicKey);
         if (log.status !== "LOCKED") return { status: log.status, gaps: [] };
         const { size, lastSpan } = log;
@@ -101,12 +129,15 @@ export function createAuditLogRepository(db: Database): AuditLogRepository {
         const entries = taken.reduce((sum, { hashes }) => sum + hashes.length, 0);
         if (entries === 0) return { status: "IDLE", gaps };
         const edge = await readTiles(tx, workspaceId, edgeOf(size));
+        const fault = faultOf(workspaceId, log, edge, signer);
+        if (fault) return { status: "DAMAGED", fault, gaps };
         const grown = grow(
           size,
           edge,
           taken.flatMap(({ hashes }) => hashes),
         );
         const note = signer.sign(workspaceId, grown.size, grown.root);
+        signed = note;
         const { spans, extended } = spansOf(size, taken, lastSpan);
         await sql`
           with tiles as (
@@ -136,6 +167,8 @@ export function createAuditLogRepository(db: Database): AuditLogRepository {
         const pending = chains.reduce((sum, { last, folded }) => sum + last - folded, 0);
         return { status: "FOLDED", size: grown.size, entries, more: pending > entries && gaps.length === 0, gaps };
       });
+      if (outcome.status === "FOLDED") remember(workspaceId, signed);
+      return outcome;
     },
 
     async lag() {
@@ -150,31 +183,34 @@ export function createAuditLogRepository(db: Database): AuditLogRepository {
           and not exists (
             select from replicas r where r.replica_id = split_part(c.chain_id, '/', 1)
               and (r.died_at is null or r.died_at > clock_timestamp() - ${LATE}))`.execute(kysely);
-      await sql`
-        update audit_chains c set sealed = false from audit_log_chains f
-        where c.sealed and f.workspace_id = c.workspace_id and f.chain_id = c.chain_id and f.folded_n < c.last_n`.execute(
-        kysely,
-      );
     },
   };
 }
 
-interface FoundSpan {
-  firstIndex: number;
-  chainId: string;
-  firstNumber: number;
-  count: number;
+interface LockedLog {
+  status: "LOCKED";
+  size: number;
+  lastSpan: LogSpan | undefined;
+  /** The last checkpoint. */
+  last: StoredCheckpoint | undefined;
 }
 
-async function lockLog(tx: Kysely<Schema>, workspaceId: string, publicKey: Uint8Array) {
+async function lockLog(
+  tx: Kysely<Schema>,
+  workspaceId: string,
+  publicKey: Uint8Array,
+): Promise<LockedLog | { status: "BUSY" | "OTHER_KEY" }> {
   const lock = async () => {
     const { rows } = await sql<Row>`
-      select l.size, k.public_key, s.first_index, s.chain_id, s.first_n, s.count
+      select l.size, k.public_key, s.first_index, s.chain_id, s.first_n, s.count, p.size as last_size, p.root, p.note
       from (select size from audit_logs where workspace_id = ${workspaceId} for no key update skip locked) l
       left join lateral (select public_key from audit_keys order by number desc limit 1) k on true
       left join lateral (
         select * from audit_spans where workspace_id = ${workspaceId} order by first_index desc limit 1
-      ) s on true`.execute(tx);
+      ) s on true
+      left join lateral (
+        select size, root, note from audit_checkpoints where workspace_id = ${workspaceId} order by size desc limit 1
+      ) p on true`.execute(tx);
     return rows[0];
   };
   let row = await lock();
@@ -182,39 +218,28 @@ async function lockLog(tx: Kysely<Schema>, workspaceId: string, publicKey: Uint8
     await sql`insert into audit_logs (workspace_id) values (${workspaceId}) on conflict do nothing`.execute(tx);
     row = await lock();
   }
-  if (!row) return { status: "BUSY" } as const;
+  // What stands beside the row was read before it was locked: another may have folded in between.
+  if (row && row.size !== (row.last_size ?? 0)) row = await lock();
+  if (!row) return { status: "BUSY" };
   const active = row.public_key as Uint8Array | null;
-  if (!active || Buffer.compare(active, publicKey) !== 0) return { status: "OTHER_KEY" } as const;
-  const lastSpan: FoundSpan | undefined =
-    row.first_index === null
-      ? undefined
-      : {
-          firstIndex: row.first_index as number,
-          chainId: row.chain_id as string,
-          firstNumber: row.first_n as number,
-          count: row.count as number,
-        };
-  return { status: "LOCKED", size: row.size as number, lastSpan } as const;
-}
-
-interface GrownChain {
-  chainId: string;
-  folded: number;
-  last: number;
-}
-
-/** In the order in which they are folded. */
-async function grownChains(tx: Kysely<Schema>, workspaceId: string): Promise<GrownChain[]> {
-  const { rows } = await sql<Row>`
-    select c.chain_id, coalesce(f.folded_n, 0) as folded, c.last_n from audit_chains c
-    left join audit_log_chains f on f.workspace_id = c.workspace_id and f.chain_id = c.chain_id
-    where c.workspace_id = ${workspaceId} and not c.sealed and c.last_n > coalesce(f.folded_n, 0)
-    order by c.chain_id limit ${MOST_CHAINS}`.execute(tx);
-  return rows.map((row) => ({
-    chainId: row.chain_id as string,
-    folded: row.folded as number,
-    last: row.last_n as number,
-  }));
+  if (!active || Buffer.compare(active, publicKey) !== 0) return { status: "OTHER_KEY" };
+  return {
+    status: "LOCKED",
+    size: row.size as number,
+    lastSpan:
+      row.first_index === null
+        ? undefined
+        : {
+            firstIndex: row.first_index as number,
+            chainId: row.chain_id as string,
+            firstNumber: row.first_n as number,
+            count: row.count as number,
+          },
+    last:
+      row.last_size === null
+        ? undefined
+        : { size: row.last_size as number, root: row.root as Uint8Array, note: row.note as string },
+  };
 }
 
 /** How much of each chain is taken: all, or where that is too much, of each as much as of the others. */
@@ -230,84 +255,12 @@ function sharesOf(chains: readonly GrownChain[], most: number): GrownChain[] {
   return chains.map((chain) => ({ ...chain, last: upTo.get(chain.chainId)! }));
 }
 
-interface TakenChain {
-  chainId: string;
-  folded: number;
-  last: number;
-  hashes: Uint8Array[];
-}
-
-/** The hashes of the entries, of each chain up to the first that is missing. */
-async function readHashes(tx: Kysely<Schema>, workspaceId: string, shares: readonly GrownChain[], size: number) {
-  const { taken, torn } = await readWhole(tx, workspaceId, shares);
-  if (torn.length === 0) return { taken, gaps: [] };
-  const missing = await missingEntries(tx, workspaceId);
-  const before = torn.flatMap((share) => {
-    const number = missing.get(share.chainId);
-    return number !== undefined && number > share.folded + 1 ? [{ ...share, last: number - 1 }] : [];
-  });
-  const rest = await readWhole(tx, workspaceId, before);
-  const all = [...taken, ...rest.taken].sort((a, b) => (a.chainId < b.chainId ? -1 : 1));
-  const end = all.reduce((sum, { hashes }) => sum + hashes.length, size);
-  const gaps = torn.map(({ chainId, folded }) => ({ chainId, number: missing.get(chainId) ?? folded + 1, index: end }));
-  return { taken: all, gaps };
-}
-
-/** Entries in which a missing one is looked for, of each chain; more than one fold takes. */
-const MOST_LOOKED = 8_192;
-
-/** The first entry of each chain that is in no log and not there, though its chain goes on behind it. */
-export async function missingEntries(from: Kysely<Schema>, workspaceId: string): Promise<Map<string, number>> {
-  const { rows } = await sql<Row>`
-    select c.chain_id, m.n from audit_chains c
-    left join audit_log_chains f on f.workspace_id = c.workspace_id and f.chain_id = c.chain_id
-    cross join lateral (
-      select n from generate_series(coalesce(f.folded_n, 0) + 1, least(c.last_n, coalesce(f.folded_n, 0) + ${MOST_LOOKED})) as n
-      where not exists (
-        select from audit_entries e where e.workspace_id = c.workspace_id and e.chain_id = c.chain_id and e.n = n.n
-          and length(e.hash) = ${HASH_BYTES}
-      ) order by n limit 1
-    ) m
-    where c.workspace_id = ${workspaceId} and not c.sealed and c.last_n > coalesce(f.folded_n, 0)`.execute(from);
-  return new Map(rows.map((row) => [row.chain_id as string, row.n as number]));
-}
-
-/** The hashes of the entries, and the shares that are not whole. */
-async function readWhole(tx: Kysely<Schema>, workspaceId: string, shares: readonly GrownChain[]) {
-  const { rows } = await sql<Row>`
-    select c.chain_id, c.folded, c.last, string_agg(e.hash, ''::bytea order by e.n) as hashes,
-           count(*)::int4 as count, min(e.n) as first, max(e.n) as found
-    from unnest(
-      ${textArray(shares, (s) => s.chainId)}::text[], ${int8Array(shares, (s) => s.folded)}::int8[],
-      ${int8Array(shares, (s) => s.last)}::int8[]) as c(chain_id, folded, last)
-    left join lateral (
-      select n, hash from audit_entries e
-      where e.workspace_id = ${workspaceId} and e.chain_id = c.chain_id and e.n > c.folded and e.n <= c.last
-    ) e on true
-    group by c.chain_id, c.folded, c.last order by c.chain_id`.execute(tx);
-  const taken: TakenChain[] = [];
-  const torn: GrownChain[] = [];
-  for (const row of rows) {
-    const [chainId, folded, last] = [row.chain_id as string, row.folded as number, row.last as number];
-    if (last === folded) continue;
-    const hashes = (row.hashes ?? new Uint8Array()) as Uint8Array;
-    const isWhole = row.count === last - folded && row.first === folded + 1 && row.found === last;
-    if (isWhole && hashes.length === (last - folded) * HASH_BYTES) {
-      taken.push({ chainId, folded, last, hashes: splitHashes(hashes) });
-    } else {
-      torn.push({ chainId, folded, last });
-    }
-  }
-  return { taken, torn };
-}
-
 /** The new spans, and by how much the last one there is grows. */
-function spansOf(size: number, taken: readonly TakenChain[], last: FoundSpan | undefined) {
-  const spans: FoundSpan[] = [];
+function spansOf(size: number, taken: readonly TakenChain[], last: LogSpan | undefined) {
+  const spans: LogSpan[] = [];
   let extended = 0;
   let index = size;
   for (const { chainId, folded, hashes } of taken) {
-    // The last span was read while the row of the log was waited for: another may stand behind it by now.
     const isLast = index === size && last && last.firstIndex + last.count === size;
     const goesOn = isLast && last.chainId === chainId && last.firstNumber + last.count === folded + 1;
     if (goesOn) extended = hashes.length;
@@ -315,18 +268,4 @@ function spansOf(size: number, taken: readonly TakenChain[], last: FoundSpan | u
     index += hashes.length;
   }
   return { spans, extended };
-}
-
-/** Those of the tiles that there are. */
-export async function readTiles(from: Kysely<Schema>, workspaceId: string, keys: readonly TileKey[]): Promise<Tile[]> {
-  if (keys.length === 0) return [];
-  const { rows } = await sql<Row>`
-    select t.level, t.index, t.hashes
-    from unnest(${int2Array(keys, (k) => k.level)}::int2[], ${int8Array(keys, (k) => k.index)}::int8[]) as k(level, index)
-    join audit_tiles t on t.workspace_id = ${workspaceId} and t.level = k.level and t.index = k.index`.execute(from);
-  return rows.map((row) => ({
-    level: row.level as number,
-    index: row.index as number,
-    hashes: row.hashes as Uint8Array,
-  }));
 }

@@ -120,6 +120,14 @@ export function createPushConfigRepository(db: Database): PushConfigRepository {
 
     remove: (workspaceId, taskId, id, record) =>
       kysely.transaction().execute(async (tx) => {
+        // In the order in which the removal of a task takes them: the task, its configs, the chain of the audit log.
+        await tx
+          .selectFrom("tasks")
+          .select("task_id")
+          .where("workspace_id", "=", workspaceId)
+          .where("task_id", "=", taskId)
+          .forKeyShare()
+          .execute();
         const { numDeletedRows } = await tx
           .deleteFrom("push_configs")
           .where("workspace_id", "=", workspaceId)

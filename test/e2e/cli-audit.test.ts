@@ -1,8 +1,17 @@
 /** `signalbox audit`, against a running server and against files. */
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { beforeAll, expect, test } from "vitest";
+import { buffer } from "node:stream/consumers";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { beforeAll, expect, onTestFinished, test } from "vitest";
+import { ProveInclusionRequestSchema } from "../../gen/signalbox/v1/audit_pb.ts";
+import { startApp } from "../../src/app.ts";
+import { loadConfig } from "../../src/config/load.ts";
 import { act } from "../conformance/scripted-agent.ts";
+import { pgliteDirectory } from "../setup/pglite-template.ts";
 import { runCommand, startTestApp, type TestApp } from "./running-app.ts";
 
 let app: TestApp;
@@ -17,8 +26,9 @@ beforeAll(async () => {
 });
 
 /** Runs a command in this process, with a terminal of its own. */
-const signalbox = (...args: string[]) =>
-  runCommand(app.httpUrl, args, { env: { SIGNALBOX_DATA_DIR: app.dataDir }, cwd: app.dataDir });
+const signalbox = (...args: string[]) => signalboxAt(app.httpUrl, ...args);
+const signalboxAt = (server: string, ...args: string[]) =>
+  runCommand(server, args, { env: { SIGNALBOX_DATA_DIR: app.dataDir }, cwd: app.dataDir });
 
 /** The size of the log once every entry is in it. */
 async function whole(): Promise<number> {
@@ -44,7 +54,7 @@ test("audit list shows what was done, the latest first", async () => {
   const { code, out } = await signalbox("audit", "list", "--limit", "3");
   expect(code).toBe(0);
   const [head, first] = out.split("\n");
-  expect(head).toMatch(/^INDEX +TIME +ACTOR +ACTION +TARGET +TASK +RESULT$/);
+  expect(head).toMatch(/^INDEX +TIME +ACTOR +ACTION +TARGET +TASK +RESULT +DETAIL$/);
   expect(first).toMatch(new RegExp(`^${size - 1} +20`));
   const all = JSON.parse((await signalbox("audit", "list", "--json", "--limit", "1000")).out).entries;
   expect(all.map(({ index }: { index: string }) => Number(index))).toEqual(
@@ -55,6 +65,8 @@ test("audit list shows what was done, the latest first", async () => {
   expect(own.length).toBeGreaterThan(1);
   expect(new Set(own.map((entry: { taskId: string }) => entry.taskId))).toEqual(new Set([taskId]));
   expect((await signalbox("audit", "list", "--actor", "nobody")).out).toBe("No entries.\n");
+  expect((await signalbox("audit", "list", "--since", "2999-01-01")).out).toBe("No entries.\n");
+  expect((await signalbox("audit", "list", "--until", all[0].time, "--limit", "1")).out).toMatch(/OK +\{/);
 });
 
 test("audit verify checks the server's log with the public key, and a file without the server", async () => {
@@ -106,13 +118,26 @@ test("audit checkpoint is what a later log must begin with, and prove shows an e
   const key = await publicKey();
   const pinned = ["--key", key, "--checkpoint", kept];
   expect(await signalbox("audit", "verify", ...pinned)).toMatchObject({ code: 0, err: "" });
+  const edited = join(app.dataDir, "edited.txt");
+  writeFileSync(edited, checkpoint.out.replace(/\n\d+\n/, "\n999999\n"));
+  expect(await signalbox("audit", "verify", "--key", key, "--checkpoint", edited)).toMatchObject({
+    code: 1,
+    out: expect.stringContaining("The checkpoint that was kept is not signed by a key of this log"),
+  });
   const part = join(app.dataDir, "part.jsonl");
   await signalbox("audit", "export", part, "--start", "2", "--end", "5");
   expect((await signalbox("audit", "verify", part, "--key", key)).out).toMatch(/^Intact +yes\nEntries +3\n/);
-  const proven = await signalbox("audit", "prove", "1");
+  const proven = await signalbox("audit", "prove", "1", "--key", key);
+  expect(proven).toMatchObject({ code: 0, err: "" });
   expect(proven.out).toMatch(new RegExp(`^Entry +1 of ${size}\nHash +[0-9a-f]{64}\nProof [\\s\\S]+\nProven +yes`));
   const hash = /Hash +(\S+)/.exec(proven.out)![1]!;
-  expect((await signalbox("audit", "prove", hash)).out).toBe(proven.out);
+  expect((await signalbox("audit", "prove", hash, "--key", key)).out).toBe(proven.out);
+  expect((await signalbox("audit", "prove", hash)).err).toContain("Give --key");
+  const other = `${"A".repeat(43)}=`;
+  expect(await signalbox("audit", "prove", hash, "--key", other)).toMatchObject({
+    code: 1,
+    out: expect.stringContaining("NO: The checkpoint is not signed by the key that was given"),
+  });
   expect(await signalbox("audit", "prove", "100000")).toMatchObject({
     code: 1,
     err: expect.stringContaining("NOT_IN_LOG_YET"),
@@ -123,28 +148,66 @@ test("audit checkpoint is what a later log must begin with, and prove shows an e
   });
 });
 
-test("audit keys rotate makes a key that the next start takes up, signed by the one before it", async () => {
-  const path = join(app.dataDir, "audit-key.pem");
-  expect(statSync(path).mode & 0o777).toBe(0o600);
-  const before = readFileSync(path, "utf8");
-  expect(await signalbox("audit", "keys", "rotate")).toMatchObject({ code: 0, err: "" });
-  expect(readFileSync(join(app.dataDir, "audit-key.previous.pem"), "utf8")).toBe(before);
-  expect(readFileSync(path, "utf8")).not.toBe(before);
-  expect(await signalbox("audit", "keys", "rotate")).toMatchObject({
-    code: 2,
-    err: expect.stringContaining("not over"),
+test("audit prove does not believe a server that proves another entry", async () => {
+  const entries = JSON.parse((await signalbox("audit", "list", "--json", "--limit", "1000")).out).entries;
+  const { hash } = entries.find(({ index }: { index: string }) => index === "1");
+  const liar = createServer(async (request, response) => {
+    const body = request.url!.endsWith("/ProveInclusion")
+      ? toBinary(ProveInclusionRequestSchema, create(ProveInclusionRequestSchema, { index: 2n }))
+      : await buffer(request);
+    const headers = { "content-type": request.headers["content-type"]!, "connect-protocol-version": "1" };
+    const answer = await fetch(`${app.httpUrl}${request.url}`, { method: "POST", headers, body });
+    response.setHeader("content-type", answer.headers.get("content-type")!);
+    response.end(Buffer.from(await answer.arrayBuffer()));
   });
-  expect(existsSync(`${path}.new`)).toBe(false);
+  await new Promise<void>((listening) => liar.listen(0, "127.0.0.1", listening));
+  const url = `http://127.0.0.1:${(liar.address() as AddressInfo).port}`;
+  for (const asked of [hash, "1"]) {
+    const { code, out } = await signalboxAt(url, "audit", "prove", asked);
+    expect({ code, out }).toMatchObject({ code: 1, out: expect.stringContaining("NO: the server has proven another") });
+  }
+  expect(await signalboxAt(url, "audit", "prove", "2")).toMatchObject({ code: 0 });
+  liar.closeAllConnections();
+  await new Promise((closed) => liar.close(closed));
 });
 
 test.each([
   [["prove", "first"], "named by its index or its hash"],
   [["verify", "gone.jsonl"], "gone.jsonl does not exist"],
-  [["verify", "--key", "no"], "--key takes a key"],
+  [["verify", "--key", "no"], "nor the path of a file that exists"],
+  [["prove", "1", "--key", "package.json"], "--key takes a key"],
   [["verify", "--checkpoint", "package.json"], "holds no signed checkpoint"],
   [["list", "--limit", "0"], "It is 1 or more"],
+  [["list", "--since", "yesterday"], "2026-01-31T12:00:00Z"],
 ])("wrong use: audit %s", async (args, told) => {
   const { code, out, err } = await signalbox("audit", ...args);
   expect({ code, out }).toEqual({ code: 2, out: "" });
   expect(err).toContain(told);
+});
+
+test("audit keys rotate makes a key that the next start takes up, signed by the one before it", async () => {
+  const dataDir = await pgliteDirectory();
+  onTestFinished(() => rm(dataDir, { recursive: true }));
+  const settings = { "http.port": "0", "grpc.port": "0", "data.dir": dataDir, "log.level": "silent" };
+  /** What the command says while a server runs on the folder. */
+  const keysOf = async () => {
+    const server = await startApp(loadConfig({ flags: settings, env: {}, cwd: dataDir }));
+    const { out } = await signalboxAt(server.httpUrl, "audit", "keys", "--json");
+    await server.drain();
+    return JSON.parse(out).keys;
+  };
+  const [first] = await keysOf();
+  const path = join(dataDir, "audit-key.pem");
+  expect(statSync(path).mode & 0o777).toBe(0o600);
+  const before = readFileSync(path, "utf8");
+  const rotate = () => signalbox("audit", "keys", "rotate", "--data-dir", dataDir);
+  expect(await rotate()).toMatchObject({ code: 0, err: "" });
+  expect(readFileSync(join(dataDir, "audit-key.previous.pem"), "utf8")).toBe(before);
+  expect(readFileSync(path, "utf8")).not.toBe(before);
+  expect(await rotate()).toMatchObject({ code: 2, err: expect.stringContaining("not over") });
+  expect(existsSync(`${path}.new`)).toBe(false);
+  expect(await keysOf()).toMatchObject([
+    { verifierKey: first.verifierKey },
+    { active: true, signedByPrevious: expect.stringMatching(/^[A-Za-z0-9+/]{86}==$/) },
+  ]);
 });

@@ -7,7 +7,6 @@ import { SignalboxError } from "../../src/domain/errors.ts";
 import type { TaskHeader } from "../../src/domain/task-log.ts";
 import { AgentCallError, type FetchedCard } from "../../src/services/agent-port.ts";
 import { type AgentWatch, type AgentWatchDeps, createAgentWatch } from "../../src/services/agent-watch.ts";
-import { noAudit } from "../../src/services/audit.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { isUnavailable, type Sifted, sift } from "../../src/services/routing/offers.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
@@ -17,6 +16,7 @@ import { createCapabilityRepository } from "../../src/store/capability-repositor
 import type { Database } from "../../src/store/database.ts";
 import { createLeaseRepository } from "../../src/store/lease-repository.ts";
 import { createSignalRepository } from "../../src/store/signal-repository.ts";
+import { noAudit } from "../fixtures/no-audit.ts";
 import { registerReplica } from "../fixtures/replica.ts";
 import { describeEachBackend, silent } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";

@@ -15,8 +15,8 @@ import { createAuditLogService } from "../../src/services/audit/audit-log.ts";
 import { createAuditCheck } from "../../src/services/audit/checking.ts";
 import { createAuditFaults } from "../../src/services/audit/faults.ts";
 import { type GivenKeys, openAuditSigner } from "../../src/services/audit/signer.ts";
-import { startAuditLog } from "../../src/services/background/audit-log.ts";
-import { startAuditVerifier } from "../../src/services/background/audit-verifier.ts";
+import { startAuditSequencer } from "../../src/services/background/audit-sequencer.ts";
+import { type AuditVerifierDeps, startAuditVerifier } from "../../src/services/background/audit-verifier.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { createAuditKeyRepository } from "../../src/store/audit-key-repository.ts";
@@ -94,6 +94,22 @@ describeEachBackend("the audit log's use cases", (ctx) => {
     expect(JSON.parse(entry!.line)).toMatchObject({ chain: "r2/x", n: 2, workspace: "default" });
   });
 
+  test("what was never written to a chain is not listed, of a task neither", async () => {
+    await write(ctx.db, "r1", 2, { taskId: "t" });
+    await foldAll(ctx.db);
+    for (const place of ["chain_id, 3", "'r9/x', 1"]) {
+      await raw(
+        ctx.db,
+        `insert into audit_entries select workspace_id, ${place}, body, hash, at, task_id from audit_entries
+         where chain_id = 'r1/x' and n = 1`,
+      );
+    }
+    for (const filter of [{}, { taskId: "t" }]) {
+      const { entries } = await service().list(contextOf(), create(ListEntriesRequestSchema, filter));
+      expect(entries.map(({ index }) => index)).toEqual([1n, 0n]);
+    }
+  });
+
   test("pages go through all entries once", async () => {
     await write(ctx.db, "r1", 25);
     await write(ctx.db, "r2", 20, { taskId: "t" });
@@ -165,6 +181,28 @@ describeEachBackend("the audit log's use cases", (ctx) => {
     expect(verdictOn(await exported()).fault).toMatchObject({ kind: "REMOVED", index: 11 });
   });
 
+  test("an export that is long tells its order as it goes on", async () => {
+    for (const replica of ["r1", "r2", "r3"]) await write(ctx.db, replica, 3_000);
+    await foldAll(ctx.db);
+    const file = await exported();
+    const lines = file.toString().split("\n");
+    expect(lines.flatMap((line, i) => (line.startsWith('{"order":') ? [i] : []))).toEqual([8_192, 9_001]);
+    expect(verdictOn(file)).toMatchObject({ intact: true, entries: 9_000 });
+    const changed = (to: string[]) => verdictOn(Buffer.from(to.join("\n"))).fault;
+    const edited = lines[100]!.replace('"OK"', '"NO"');
+    expect(changed(lines.with(100, edited))).toMatchObject({ kind: "EDITED", index: 100 });
+    expect(changed(lines.with(8_500, lines[8_500]!.replace("OK", "NO")))).toMatchObject({
+      kind: "EDITED",
+      index: 8_499,
+    });
+    expect(changed(lines.toSpliced(8_999, 1))).toMatchObject({ kind: "REMOVED", index: 8_998 });
+    expect(changed(lines.toSpliced(20, 0, lines[8_500]!))).toMatchObject({ kind: "INSERTED", index: 20 });
+    const swapped = lines.with(3_500, lines[8_600]!).with(8_600, lines[3_500]!);
+    expect(changed(swapped)).toMatchObject({ kind: "REORDERED", index: 3_500 });
+    const last = lines.with(8_191, lines[8_191]!.replace('"OK"', '"NO"'));
+    expect(changed(last)).toMatchObject({ kind: "EDITED", index: 8_191 });
+  });
+
   describe("reading it again", () => {
     beforeEach(async () => {
       await write(ctx.db, "r1", 300);
@@ -208,6 +246,19 @@ describeEachBackend("the audit log's use cases", (ctx) => {
         "audit_entries",
         "insert into audit_entries select workspace_id, chain_id, 301, body, hash, at, task_id from audit_entries where n = 1 and chain_id = 'r1/x'",
         { kind: "INSERTED", index: 600 },
+      ],
+      [
+        "one behind the end of a chain that is sealed",
+        "audit_entries",
+        `with sealed as (update audit_chains set sealed = true)
+         insert into audit_entries select workspace_id, chain_id, 301, body, hash, at, task_id from audit_entries where n = 1 and chain_id = 'r1/x'`,
+        { kind: "INSERTED", index: 600, chainId: "r1/x", number: 301 },
+      ],
+      [
+        "one of a chain that nobody began",
+        "audit_entries",
+        "insert into audit_entries select workspace_id, 'r9/x', n, body, hash, at, task_id from audit_entries where n = 1 and chain_id = 'r1/x'",
+        { kind: "INSERTED", index: 600, chainId: "r9/x", number: 1 },
       ],
       [
         "an order that was changed",
@@ -293,16 +344,20 @@ describeEachBackend("the audit log's use cases", (ctx) => {
       expect(await found()).toMatchObject([{ kind: "SIGNATURE", index: 600 }]);
     });
 
+    /** A verifier that does not rest between its rounds. */
+    const startVerifier = (given: Partial<AuditVerifierDeps> & Pick<AuditVerifierDeps, "faults">) =>
+      startAuditVerifier({
+        workspaces: () => reads().workspaces(),
+        check: check(),
+        runtime: { ...runtime, wait: async (_, signal) => signal.throwIfAborted() },
+        log: silent,
+        rate: 1,
+        replicas: () => 1,
+        ...given,
+      });
+
     test("alarms by itself, and stops when the log is as it was again", async () => {
-      const told = Promise.withResolvers<void>();
       const seen = createAuditFaults(silent);
-      const watched = {
-        ...seen,
-        report(workspaceId: string, fault: Fault) {
-          seen.report(workspaceId, fault);
-          told.resolve();
-        },
-      };
       const change = (from: string, to: string) =>
         tamper(
           ctx.db,
@@ -310,22 +365,31 @@ describeEachBackend("the audit log's use cases", (ctx) => {
           `update audit_entries set body = replace(body, '"${from}"', '"${to}"') where n = 5`,
         );
       await change("OK", "NO");
-      const verifier = startAuditVerifier({
-        workspaces: () => reads().workspaces(),
-        check: check(),
-        faults: watched,
-        runtime: { ...runtime, wait: async (_, signal) => signal.throwIfAborted() },
-        log: silent,
-        rate: 1,
-        replicas: () => 1,
-      });
-      await told.promise;
-      await verifier.stop();
+      const verifier = startVerifier({ faults: seen });
+      await expect.poll(() => seen.count).toBe(2);
       expect(seen.workspaces()).toEqual(["default"]);
       await change("NO", "OK");
-      seen.passed("default", await faults());
-      expect(seen.count).toBe(0);
+      await expect.poll(() => seen.count).toBe(0);
+      expect(seen.workspaces()).toEqual([]);
       expect(verifier.verified).toBeGreaterThan(0);
+      await verifier.stop();
+    });
+
+    test("goes on with the other logs where one cannot be read", async () => {
+      const seen = createAuditFaults(silent);
+      const read = check();
+      await tamper(ctx.db, "audit_entries", "update audit_entries set body = 'x' where n = 5");
+      const verifier = startVerifier({
+        faults: seen,
+        workspaces: async () => ["broken", "default"],
+        async *check(workspaceId, start) {
+          if (workspaceId === "broken") throw Object.assign(new Error("data is corrupted"), { code: "XX001" });
+          yield* read(workspaceId, start);
+        },
+        runtime: { ...runtime, random: () => 0, wait: async (_, signal) => signal.throwIfAborted() },
+      });
+      await expect.poll(() => seen.workspaces()).toEqual(["default"]);
+      await verifier.stop();
     });
   });
 
@@ -403,7 +467,7 @@ describeEachBackend("the audit log's use cases", (ctx) => {
         return outcome;
       },
     };
-    const two = [1, 2].map(() => startAuditLog({ ...deps, repository: watching }));
+    const two = [1, 2].map(() => startAuditSequencer({ ...deps, repository: watching }));
     for (const replica of ["r1", "r2", "r3"]) await write(ctx.db, replica, 3_000);
     await done.promise;
     for (const one of two) await one.stop();
@@ -421,7 +485,7 @@ describeEachBackend("the audit log's use cases", (ctx) => {
     const repository = createAuditLogRepository(ctx.db);
     const folded = Promise.withResolvers<void>();
     const reported = Promise.withResolvers<void>();
-    const sequencer = startAuditLog({
+    const sequencer = startAuditSequencer({
       repository: {
         ...repository,
         grown: async () => (await repository.grown()).sort(),

@@ -18,11 +18,11 @@ const rpc = "lf.a2a.v1.A2AService/SendMessage";
 const caller = { workspaceId: "default", principalId: "anonymous" };
 
 describeEachBackend("refused calls", (ctx) => {
-  function open(differs: Partial<Runtime> = {}, fails = () => false) {
+  function open(differs: Partial<Runtime> = {}, fails: () => boolean | Promise<boolean> = () => false) {
     const trail = createAuditTrail({ db: ctx.db, enabled: true, replicaId: () => "replica" });
     const runtime = { ...systemRuntime(), elapsedMs: () => 0, ...differs };
     const write: typeof trail.write = async (...given) => {
-      if (fails()) throw new Error("the database is away");
+      if (await fails()) throw new Error("the database is away");
       await trail.write(...given);
     };
     return startRefusals({ trail: { enabled: true, write }, runtime, log: silent, ownWorkspaceId: "default" });
@@ -80,5 +80,59 @@ describeEachBackend("refused calls", (ctx) => {
     isAway = false;
     await refusals.stop();
     expect(await auditEntries(ctx.db)).toMatchObject([{ result: "POLICY_DENIED", detail: { count: 1 } }]);
+  });
+
+  /** Pauses that the test ends, by their length in milliseconds. */
+  function pausing() {
+    const pauses = new Map<number, () => void>();
+    const wait: Runtime["wait"] = (ms, signal) =>
+      new Promise((resolve, reject) => {
+        pauses.set(ms, resolve);
+        signal.addEventListener("abort", () => reject(signal.reason));
+      });
+    return { pauses, wait };
+  }
+
+  test("keep nobody waiting for longer than a quarter of a second, and are recorded all the same", async () => {
+    await empty();
+    const { pauses, wait } = pausing();
+    const stuck = Promise.withResolvers<boolean>();
+    const refusals = open({ wait }, () => stuck.promise);
+    const recorded = refusals.record({ caller, rpc, error: denied("task") });
+    await expect.poll(() => pauses.has(250)).toBe(true);
+    pauses.get(250)!();
+    await recorded;
+    expect(await auditEntries(ctx.db)).toEqual([]);
+    stuck.resolve(false);
+    await refusals.stop();
+    expect(await auditEntries(ctx.db)).toMatchObject([{ result: "POLICY_DENIED", task: "task" }]);
+  });
+
+  test("that are counted become entries after a second, with the time of the first of them", async () => {
+    await empty();
+    const { pauses, wait } = pausing();
+    let now = Date.UTC(2026, 0, 1);
+    const later = () => {
+      now += 1_000;
+      return new Date(now);
+    };
+    const slow = Promise.withResolvers<boolean>();
+    // The first cannot be stored, and is counted; while the count is written another cannot; then neither can the count.
+    const answers = [true, slow.promise, true, false];
+    const refusals = open({ wait, now: later }, () => answers.shift()!);
+    await refusals.record({ caller, rpc, error: denied("task") });
+    await expect.poll(() => pauses.has(1_000)).toBe(true);
+    pauses.get(1_000)!();
+    await expect.poll(() => answers.length).toBe(2);
+    await refusals.record({ caller, rpc, error: denied("task") });
+    pauses.clear();
+    slow.resolve(true);
+    await expect.poll(() => pauses.has(1_000)).toBe(true);
+    pauses.get(1_000)!();
+    await expect
+      .poll(() => auditEntries(ctx.db))
+      .toMatchObject([{ detail: { count: 2, since: "2026-01-01T00:00:01.000Z" } }]);
+    await refusals.stop();
+    expect(await auditEntries(ctx.db)).toHaveLength(1);
   });
 });

@@ -38,6 +38,7 @@ import { openPostgres } from "../../src/store/postgres.ts";
 import { inProcessCard } from "../e2e/running-app.ts";
 import { auditEntries, expectWholeChains } from "../store/audit-lines.ts";
 import { createDatabase, silent } from "../store/backends.ts";
+import { raw } from "../store/tables.ts";
 
 const principal: Principal = {
   id: "alice",
@@ -296,4 +297,21 @@ test("a server that records nothing says so, where that begins and where it ends
     { ...said, action: "audit.off" },
     { ...said, action: "audit.on" },
   ]);
+});
+
+test("a server that records nothing says so under each id that it has", async () => {
+  const { url, drop } = await createDatabase();
+  const engine = await openEngine(url, { "audit.enabled": "false", "lease.ms": "1000" });
+  const db = openPostgres({ url, poolSize: 1, log: silent });
+  onTestFinished(async () => {
+    await db.close();
+    await drop();
+  });
+  const first = engine.lease().replicaId;
+  await raw(db, "update replicas set died_at = clock_timestamp()");
+  await expect.poll(() => engine.lease().replicaId, { timeout: 10_000 }).not.toBe(first);
+  const second = engine.lease().replicaId;
+  await engine.stop(0);
+  const said = (await auditEntries(db)).map(({ action, id }) => `${action} ${id}`);
+  expect(said.toSorted()).toEqual([`audit.off ${first}`, `audit.off ${second}`, `audit.on ${second}`].toSorted());
 });

@@ -1,6 +1,5 @@
 /** What a server says of policies that it has not looked at before. */
 import { expect, it } from "vitest";
-import { noAudit } from "../../src/services/audit.ts";
 import { noPolicyFiles } from "../../src/services/background/policy-files.ts";
 import { createPolicies } from "../../src/services/policies.ts";
 import { createPolicyReader } from "../../src/services/policy-reader.ts";
@@ -8,6 +7,7 @@ import { createPolicyVersions } from "../../src/services/policy-versions.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { createPolicyRepository } from "../../src/store/policy-repository.ts";
+import { noAudit } from "../fixtures/no-audit.ts";
 import { describeEachBackend } from "../store/backends.ts";
 import { logLines } from "../store/log-lines.ts";
 

@@ -11,7 +11,6 @@ import {
 import { createAgentConnector } from "../../src/outbound/agent-connector.ts";
 import { createAgentDirectory } from "../../src/services/agent-directory.ts";
 import type { AgentConnector, CardFetcher } from "../../src/services/agent-port.ts";
-import { noAudit } from "../../src/services/audit.ts";
 import { createCardRefresh } from "../../src/services/card-refresh.ts";
 import { createRegistry } from "../../src/services/registry.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
@@ -19,6 +18,7 @@ import { systemRuntime } from "../../src/services/runtime.ts";
 import { createAgentRepository } from "../../src/store/agent-repository.ts";
 import { createCapabilityRepository } from "../../src/store/capability-repository.ts";
 import type { Database } from "../../src/store/database.ts";
+import { noAudit } from "../fixtures/no-audit.ts";
 import { describeEachBackend } from "../store/backends.ts";
 
 const cardSaying = (description: string): AgentCard =>

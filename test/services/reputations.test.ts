@@ -4,13 +4,13 @@ import { beforeEach, expect, test } from "vitest";
 import { AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ReportOutcomeRequestSchema, SetTrustRequestSchema } from "../../gen/signalbox/v1/reputation_pb.ts";
 import type { AgentDirectory } from "../../src/services/agent-directory.ts";
-import { noAudit } from "../../src/services/audit.ts";
 import { createKnownStandings } from "../../src/services/known-standings.ts";
 import { createReputations, type Reputations } from "../../src/services/reputations.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { createReputationRepository } from "../../src/store/reputation-repository.ts";
 import { defaultTrustRules } from "../fixtures/default-trust-rules.ts";
+import { noAudit } from "../fixtures/no-audit.ts";
 import { describeEachBackend, silent } from "../store/backends.ts";
 
 const HOUR_MS = 3_600_000;

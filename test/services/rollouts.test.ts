@@ -4,12 +4,12 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { type Rollout, RolloutSchema, type UpdateRolloutRequest } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { SignalboxError } from "../../src/domain/errors.ts";
 import { DEFAULT_ROLLOUT } from "../../src/domain/rollout.ts";
-import { noAudit } from "../../src/services/audit.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { createRolloutSettings } from "../../src/services/rollout-settings.ts";
 import { createRollouts } from "../../src/services/rollouts.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
 import { createRolloutRepository, type RolloutRecord } from "../../src/store/rollout-repository.ts";
+import { noAudit } from "../fixtures/no-audit.ts";
 import { describeEachBackend } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
 

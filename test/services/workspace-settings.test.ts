@@ -7,7 +7,7 @@ import {
   WhenNothingFits,
 } from "../../gen/signalbox/v1/routing_pb.ts";
 import { DEFAULT_WEIGHTS } from "../../src/domain/routing/strategies.ts";
-import { noAudit } from "../../src/services/audit.ts";
+import type { Audit, Deed } from "../../src/services/audit.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { createWorkspaceSettings } from "../../src/services/routing/workspace-settings.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
@@ -15,6 +15,7 @@ import {
   createRoutingSettingsRepository,
   type RoutingSettingsRepository,
 } from "../../src/store/routing-settings-repository.ts";
+import { noAudit } from "../fixtures/no-audit.ts";
 import { describeEachBackend } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
 
@@ -78,6 +79,22 @@ describeEachBackend("routing settings", (ctx) => {
     const last = await update({});
     expect(last).toMatchObject({ strategy: "", revision: 4 });
     expect(await here.get(context)).toEqual(last);
+  });
+
+  test("are recorded with the fields that were named, each once", async () => {
+    await raw(ctx.db, "delete from routing_settings");
+    const deeds: Deed[] = [];
+    const audit: Audit = {
+      ...noAudit,
+      recording(_, deed) {
+        deeds.push(deed);
+        return async () => {};
+      },
+    };
+    const settings = createWorkspaceSettings(createRoutingSettingsRepository(ctx.db), systemRuntime(), audit);
+    const updateMask = { paths: [...Array<string>(1_000).fill("strategy"), "weights"] };
+    await settings.update(context, create(UpdateRoutingSettingsRequestSchema, { routingSettings: {}, updateMask }));
+    expect(deeds).toMatchObject([{ action: "routing-settings.put", detail: { fields: ["strategy", "weights"] } }]);
   });
 
   test("are refused whole, by field", async () => {

@@ -1,5 +1,5 @@
 /** Audit logs in a database, for tests: writing to chains, folding them, and looking past all guards. */
-import { originOf, publicBytes, signCheckpoint } from "../../src/domain/audit/checkpoint.ts";
+import { isSignedBy, originOf, publicBytes, signCheckpoint, verifierKey } from "../../src/domain/audit/checkpoint.ts";
 import { createAuditKeyRepository } from "../../src/store/audit-key-repository.ts";
 import { type CheckpointSigner, createAuditLogRepository } from "../../src/store/audit-log-repository.ts";
 import { createAuditTrail } from "../../src/store/audit-trail.ts";
@@ -9,6 +9,8 @@ import { raw } from "./tables.ts";
 
 export const signerOf = (name = "first"): CheckpointSigner => ({
   publicKey: publicBytes(keyOf(name)),
+  origin: ORIGIN,
+  believes: (note) => isSignedBy(note, verifierKey(note.origin, publicBytes(keyOf(name)))),
   sign: (workspaceId, size, root) =>
     signCheckpoint({ origin: originOf(ORIGIN, workspaceId), size, root }, [keyOf(name)]),
 });

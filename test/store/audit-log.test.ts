@@ -127,6 +127,55 @@ describeEachBackend("the audit log", (ctx) => {
     expect(await reads().missing("default")).toEqual([{ chainId: "r1/x", number: 3 }]);
   });
 
+  test.each([
+    [
+      "whose tiles were changed",
+      ["audit_tiles"],
+      ["update audit_tiles set hashes = overlay(hashes placing sha256('x') from 33) where level = 0"],
+      { kind: "TREE", index: 5 },
+    ],
+    [
+      "whose tiles were changed and whose checkpoints were removed",
+      ["audit_tiles", "audit_checkpoints"],
+      [
+        "update audit_tiles set hashes = overlay(hashes placing sha256('x') from 33) where level = 0",
+        "delete from audit_checkpoints",
+      ],
+      { kind: "TRUNCATED", index: 0 },
+    ],
+    [
+      "whose last checkpoint is of another size",
+      ["audit_checkpoints"],
+      ["update audit_checkpoints set size = 4"],
+      { kind: "TRUNCATED", index: 4 },
+    ],
+    [
+      "whose checkpoint nobody signed",
+      ["audit_checkpoints"],
+      ["update audit_checkpoints set note = left(note, length(note) - 10) || E'AAAAAAA==\\n'"],
+      { kind: "SIGNATURE", index: 5 },
+    ],
+  ])("does not sign what goes on from a log %s", async (_, tables, texts, fault) => {
+    await write(ctx.db, "r1", 5);
+    const repository = log();
+    expect(await repository.fold("default", signerOf(), 10)).toMatchObject({ status: "FOLDED" });
+    for (const [i, text] of texts.entries()) await tamper(ctx.db, tables[i]!, text);
+    await write(ctx.db, "r1", 1);
+    for (const one of [repository, log()]) {
+      expect(await one.fold("default", signerOf(), 10)).toMatchObject({ status: "DAMAGED", fault });
+    }
+  });
+
+  test("does not sign what goes on from a checkpoint that another key has signed", async () => {
+    await write(ctx.db, "r1", 5);
+    await fold();
+    const { size, root } = (await reads().checkpoint("default"))!;
+    const forged = signerOf("forger").sign("default", size, root);
+    await tamper(ctx.db, "audit_checkpoints", "update audit_checkpoints set note = $1", [forged]);
+    await write(ctx.db, "r1", 1);
+    expect(await fold()).toMatchObject({ status: "DAMAGED", fault: { kind: "SIGNATURE", index: 5 } });
+  });
+
   test("goes on when the database's clock is set back", async () => {
     await write(ctx.db, "r1", 1);
     await fold();
@@ -154,7 +203,7 @@ describeEachBackend("the audit log", (ctx) => {
     }
   });
 
-  test("seals the chains of replicas that are gone, and opens those that grow after all", async () => {
+  test("seals the chains of replicas that are gone; those that grow after all are open again at once", async () => {
     await write(ctx.db, "r1", 5);
     await log().seal();
     const sealed = async () => (await raw(ctx.db, "select sealed from audit_chains")).map((row) => row.sealed);
@@ -163,6 +212,9 @@ describeEachBackend("the audit log", (ctx) => {
     await log().seal();
     expect(await sealed()).toEqual([true]);
     await write(ctx.db, "r1", 1);
+    expect(await sealed()).toEqual([false]);
+    expect(await log().lag()).toMatchObject({ entries: 1 });
+    expect(await reads().pending("default", {}, 10)).toHaveLength(1);
     await log().seal();
     expect(await sealed()).toEqual([false]);
     expect(await fold()).toMatchObject({ status: "FOLDED", size: 6 });
@@ -175,10 +227,10 @@ describeEachBackend("the audit log", (ctx) => {
     await fold();
     await write(ctx.db, "r1", 2, { taskId: "t1" });
     const numbers = (found: { number: number }[]) => found.map(({ number }) => number);
-    expect(await reads().matching("default", 0, 8, { actor: "even" })).toHaveLength(4);
-    expect(await reads().matching("default", 0, 8, { actor: "eve" })).toHaveLength(0);
+    expect(await reads().entries("default", 0, 8, { actor: "even" })).toHaveLength(4);
+    expect(await reads().entries("default", 0, 8, { actor: "eve" })).toHaveLength(0);
     expect(
-      await reads().matching("default", 2, 6, { targetType: "thing", action: "test.write", result: "OK" }),
+      await reads().entries("default", 2, 6, { targetType: "thing", action: "test.write", result: "OK" }),
     ).toHaveLength(4);
     expect(numbers(await reads().pending("default", {}, 10))).toEqual([6, 5]);
     const ofTask = await reads().ofTask("default", { taskId: "t1" }, undefined, 3);

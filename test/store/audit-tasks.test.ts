@@ -2,15 +2,23 @@ import { hash } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { beforeEach, expect, test } from "vitest";
-import { MessageSchema, Role, StreamResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import {
+  MessageSchema,
+  Role,
+  StreamResponseSchema,
+  TaskPushNotificationConfigSchema,
+  TaskState,
+} from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { messageUpdate, statusUpdate } from "../../src/domain/agent-report.ts";
 import type { NewUpdate, TaskHeader } from "../../src/domain/task-log.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
 import { createAgentQueueRepository } from "../../src/store/agent-queue-repository.ts";
 import type { Append, Author } from "../../src/store/append-batch.ts";
 import { appendBatch } from "../../src/store/append-batch.ts";
+import { createAuditTrail } from "../../src/store/audit-trail.ts";
 import type { Database } from "../../src/store/database.ts";
 import { createLeaseRepository } from "../../src/store/lease-repository.ts";
+import { createPushConfigRepository } from "../../src/store/push-config-repository.ts";
 import { type NewTask, submitBatch } from "../../src/store/submit-batch.ts";
 import { encodeBody } from "../../src/store/task-codec.ts";
 import { createTaskRemoval } from "../../src/store/task-removal.ts";
@@ -235,6 +243,35 @@ describeEachBackend("audit of tasks", (ctx) => {
       expect(entries).toHaveLength(4);
       expect(entries.at(-1)).toMatchObject({ action: "task.remove", actor: "anonymous", id: task.header.taskId });
     }
+  });
+
+  test("lets a webhook and its task be removed at once", async () => {
+    if (ctx.backend === "pglite") return;
+    const task = newTask(replica);
+    const { taskId } = task.header;
+    await submitBatch(ctx.db, replica, [task]);
+    await appendBatch(ctx.db, replica, [ended(task)]);
+    const configs = createPushConfigRepository(ctx.db);
+    const config = create(TaskPushNotificationConfigSchema, { taskId, id: "hook", url: "http://127.0.0.1:9/" });
+    await configs.put("default", config, { now: at, most: 1, from: "now" });
+    const event = { workspaceId: "default", at, actor: "anonymous", action: "webhook.remove", targetType: "webhook" };
+    const record = createAuditTrail({ db: ctx.db, enabled: true, replicaId: () => replica }).recording({
+      ...event,
+      targetId: "hook",
+      taskId,
+      result: "OK",
+    });
+    // Tried once: a deadlock would be told, and not run again.
+    const query: Database["query"] = async ({ text }, values) =>
+      (await ctx.db.kysely.executeQuery({ sql: text, parameters: values } as never)).rows as never;
+    let removed: Promise<boolean> | undefined;
+    await configs.remove("default", taskId, "hook", async (tx) => {
+      removed = createTaskRemoval({ ...ctx.db, query }, () => replica).remove("default", taskId);
+      await waitForLock(ctx.db);
+      await record(tx);
+    });
+    expect(await removed).toBe(true);
+    expect((await of(task)).slice(-2).map(({ action }) => action)).toEqual(["webhook.remove", "task.remove"]);
   });
 
   test("where it is off, leaves the same statements without it", async () => {

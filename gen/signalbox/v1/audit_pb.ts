@@ -49,7 +49,8 @@ export type AuditEntry = Message<"signalbox.v1.AuditEntry"> & {
   time?: Timestamp | undefined;
 
   /**
-   * Who did it: a principal, as `anonymous`; an agent, as `agent:translator`; or the router, as `router:REPLICA`.
+   * Who did it: a principal, as `anonymous`; an agent, as `agent:translator`; the router, as `router:REPLICA`; or, of refused
+   * calls, `caller:unknown`, whom nobody could name, and `caller:many`, who were counted together.
    *
    * @generated from field: string actor = 5;
    */
@@ -738,8 +739,8 @@ export const AuditService: GenService<{
   /**
    * Proves that an entry is in the log (RFC 6962, section 2.1.1).
    *
-   * Errors: NOT_FOUND with reason ENTRY_NOT_FOUND; FAILED_PRECONDITION with reason NOT_IN_LOG_YET for an entry that is not in
-   * the log of that size.
+   * Errors: NOT_FOUND with reason ENTRY_NOT_FOUND, or CHECKPOINT_NOT_FOUND for a size of which there is none;
+   * FAILED_PRECONDITION with reason NOT_IN_LOG_YET for an entry that is not in the log of that size, or AUDIT_LOG_DAMAGED.
    *
    * @generated from rpc signalbox.v1.AuditService.ProveInclusion
    */
@@ -751,7 +752,8 @@ export const AuditService: GenService<{
   /**
    * Proves that the log of one size begins with the log of a smaller one (RFC 6962, section 2.1.2).
    *
-   * Errors: INVALID_ARGUMENT for sizes of which the first is greater, or that the log does not have.
+   * Errors: INVALID_ARGUMENT for sizes of which the first is greater, or that the log does not have; NOT_FOUND with reason
+   * CHECKPOINT_NOT_FOUND while there is none; FAILED_PRECONDITION with reason AUDIT_LOG_DAMAGED.
    *
    * @generated from rpc signalbox.v1.AuditService.ProveConsistency
    */
@@ -776,6 +778,10 @@ export const AuditService: GenService<{
   /**
    * Streams the log, in chunks of whole lines: a line for each entry, the very bytes that were hashed, and as the last line
    * the checkpoint that they come to, with the public keys. docs/audit.md has the format.
+   *
+   * Errors: NOT_FOUND with reason CHECKPOINT_NOT_FOUND while there is none; INVALID_ARGUMENT for places that the log does not
+   * have; FAILED_PRECONDITION with reason AUDIT_LOG_DAMAGED; RESOURCE_EXHAUSTED with reason QUEUE_FULL while as many exports
+   * run as may.
    *
    * @generated from rpc signalbox.v1.AuditService.ExportEntries
    */

@@ -4,6 +4,10 @@ import { isOrigin } from "../../domain/audit/checkpoint.ts";
 import { boolean, integer, text } from "../kinds.ts";
 import type { Setting } from "./setting.ts";
 
+/** The private key in `data.dir`, and the one before it. */
+export const KEY_FILE = "audit-key.pem";
+export const PREVIOUS_KEY_FILE = "audit-key.previous.pem";
+
 export const AUDIT_SETTINGS = {
   "audit.enabled": {
     ...boolean,

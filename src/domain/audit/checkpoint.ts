@@ -124,19 +124,21 @@ export function publicBytes(key: KeyObject): Buffer {
 export function readPrivateKey(given: string): KeyObject | undefined {
   const text = given.trim();
   try {
-    const key = text.startsWith("-----") ? createPrivateKey(text) : keyOfSeed(seedIn(text));
-    return key?.asymmetricKeyType === "ed25519" ? key : undefined;
+    const seed = readKeyBytes(text);
+    const key = seed ? keyOfSeed(seed) : createPrivateKey(text);
+    return key.asymmetricKeyType === "ed25519" ? key : undefined;
   } catch {
     return undefined;
   }
 }
 
-function seedIn(text: string): Buffer {
-  return /^[0-9a-f]{64}$/i.test(text) ? Buffer.from(text, "hex") : Buffer.from(text, "base64");
+/** 32 bytes that are written in hexadecimal or in base64; undefined for any other text, as a path that would pass for base64. */
+export function readKeyBytes(text: string): Buffer | undefined {
+  if (/^[0-9a-f]{64}$/i.test(text)) return Buffer.from(text, "hex");
+  return /^[A-Za-z0-9+/]{43}=$/.test(text) ? Buffer.from(text, "base64") : undefined;
 }
 
-function keyOfSeed(seed: Buffer): KeyObject | undefined {
-  if (seed.length !== KEY_BYTES) return undefined;
+function keyOfSeed(seed: Buffer): KeyObject {
   return createPrivateKey({ key: Buffer.concat([PRIVATE_DER, seed]), format: "der", type: "pkcs8" });
 }
 

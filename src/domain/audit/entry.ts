@@ -21,7 +21,7 @@ export interface AuditEvent {
   readonly taskId?: string | undefined;
   /** OK, or the reason of the error with which it was refused. */
   readonly result: string;
-  /** Facts. Contents of messages and documents are here as digests only. Its canonical JSON is 4 KiB at most. */
+  /** Facts. Contents of messages and documents are here as digests only. Where its canonical JSON is longer than 4 KiB, its digest stands in its place. */
   readonly detail?: JsonObject;
 }
 
@@ -40,8 +40,18 @@ export function auditBody(event: AuditEvent): string {
   );
 }
 
-/** Half a surrogate pair, which a client may send, has no canonical JSON: it is replaced, as it is where text becomes UTF-8. */
+/** Bytes of a detail that is written as it is. */
+const MOST_DETAIL = 4_096;
+
+/** What many repeat, or a client makes long, must not make a line that no verifier takes for one. */
 function detailText(detail: JsonObject): string {
+  const text = canonicalText(detail);
+  const bytes = Buffer.byteLength(text);
+  return bytes <= MOST_DETAIL ? text : `{"bytes":${bytes},"digest":"${hash("sha256", text)}"}`;
+}
+
+/** Half a surrogate pair, which a client may send, has no canonical JSON: it is replaced, as it is where text becomes UTF-8. */
+function canonicalText(detail: JsonObject): string {
   try {
     return canonicalJson(detail);
   } catch (error) {

@@ -1,6 +1,6 @@
 /**
- * An exported log: a line for each entry, the very bytes that were hashed, in the order of the log; then lines that tell that order in
- * short, which help to find what was done to the file; then one with the checkpoint. docs/audit.md has it in full. Pure.
+ * An exported log: a line for each entry, the very bytes that were hashed, in the order of the log; after some thousands of them lines
+ * that tell their order in short, which help to find what was done to the file; then one with the checkpoint. docs/audit.md has it in full. Pure.
  */
 import { HASH_BYTES, subtreeCount } from "./merkle.ts";
 

@@ -42,5 +42,16 @@ export const logFault = (kind: FaultKind, index: number, description: string): F
   description,
 });
 
+/** An entry of a chain that does not follow `last`, the number that came before it there. */
+export function gapFault(index: number, chainId: string, last: number, number: number): Fault {
+  return number > last
+    ? entryFault("REMOVED", index, chainId, last + 1, "is missing: the next of its chain is there.")
+    : entryFault("INSERTED", index, chainId, number, "is there a second time, or out of its place.");
+}
+
+/** An entry that was never put into the log, and is not there any more. */
+export const missingFault = (index: number, chainId: string, number: number): Fault =>
+  entryFault("REMOVED", index, chainId, number, "is missing, and was in no log yet.");
+
 /** What is wrong with a tree that cannot go on. */
 export const TILES_MISSING = "Tiles of the tree are missing.";

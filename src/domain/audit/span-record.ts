@@ -17,21 +17,50 @@ export interface SpanRecord {
   add(chain: ChainState, number: number): void;
   /** A line that is no entry. */
   addStray(): void;
-  spans(): readonly FoundSpan[];
+  /** How the entries up to here stood, after what was expected before: what is as it was need not be kept. */
+  expect(spans: readonly Span[]): void;
+  /** What was done at the first place where another entry stands than did; undefined where the order is what it was, or not known. */
+  orderFault(start: number): Fault | undefined;
   /** Whether the entry at this place is another than it was; undefined where that is not known: it is known of the last of a span. */
-  differs(expected: readonly Span[], place: number): boolean | undefined;
+  differs(place: number): boolean | undefined;
   /** The first entry that is last in a span and is not what it was, where all spans are as they were. */
-  firstDifference(expected: readonly Span[], start: number): Fault | undefined;
+  firstDifference(start: number): Fault | undefined;
 }
 
+/** Spans that are kept of a log that is not what it was. Where there are more, only the first of them are compared. */
+const MOST_KEPT = 1_000_000;
+
 export function createSpanRecord(): SpanRecord {
+  /** Both without the first `passed` entries, which are as they were. */
   const found: FoundSpan[] = [];
+  const expected: Span[] = [];
+  let passed = 0;
+  /** Whether there is an order to compare with. */
+  let isKnown = false;
+  let isTooLong = false;
   /** The last span as long as it may grow. The hash of its last entry is that of its chain by then. */
   let open: (FoundSpan & { chain: ChainState }) | undefined;
+
+  function keep<T>(spans: T[], span: T): void {
+    if (spans.length < MOST_KEPT) spans.push(span);
+    else isTooLong = true;
+  }
 
   function close(): void {
     if (open) open.lastHash = open.chain.hash;
     open = undefined;
+  }
+
+  function pass(): void {
+    let same = 0;
+    for (const span of expected) {
+      const here = found[same];
+      if (!here || !isSame(here, span)) break;
+      passed += span.count;
+      same += 1;
+    }
+    found.splice(0, same);
+    expected.splice(0, same);
   }
 
   return {
@@ -42,18 +71,24 @@ export function createSpanRecord(): SpanRecord {
       }
       close();
       open = { chain, chainId: chain.id, firstNumber: number, count: 1, lastHash: "" };
-      found.push(open);
+      keep(found, open);
     },
     addStray() {
       close();
-      found.push({ chainId: "", firstNumber: 0, count: 1, lastHash: "" });
+      keep(found, { chainId: "", firstNumber: 0, count: 1, lastHash: "" });
     },
-    spans() {
+    expect(spans) {
+      isKnown = true;
       close();
-      return found;
+      for (const span of spans) keep(expected, span);
+      pass();
     },
-    differs(expected, place) {
-      let end = 0;
+    orderFault(start) {
+      close();
+      return isKnown && !isTooLong ? orderFault(found, expected, start + passed) : undefined;
+    },
+    differs(place) {
+      let end = passed;
       for (const [i, span] of expected.entries()) {
         end += span.count;
         if (end <= place) continue;
@@ -63,8 +98,8 @@ export function createSpanRecord(): SpanRecord {
       }
       return undefined;
     },
-    firstDifference(expected, start) {
-      let end = start;
+    firstDifference(start) {
+      let end = start + passed;
       for (const [i, span] of expected.entries()) {
         end += span.count;
         const same = found[i];
@@ -79,11 +114,16 @@ export function createSpanRecord(): SpanRecord {
   };
 }
 
+const isSame = (found: FoundSpan, wanted: Span): boolean =>
+  found.chainId === wanted.chainId &&
+  found.firstNumber === wanted.firstNumber &&
+  found.count === wanted.count &&
+  !isOther(found, wanted);
+
 const isOther = (found: FoundSpan, wanted: Span): boolean =>
   found.lastHash !== Buffer.from(wanted.lastHash).toString("binary");
 
-/** What was done at the first place where another entry stands than did; undefined where the order is what it was. */
-export function orderFault(found: readonly FoundSpan[], expected: readonly Span[], start: number): Fault | undefined {
+function orderFault(found: readonly FoundSpan[], expected: readonly Span[], start: number): Fault | undefined {
   const total = (spans: readonly { count: number }[]) => spans.reduce((sum, { count }) => sum + count, 0);
   const [size, wanted] = [total(found), total(expected)];
   let [i, j] = [0, 0];

@@ -3,7 +3,8 @@
  * Where something was done to the log, the first entry is named, and what was done to it. Pure.
  */
 import { hash } from "node:crypto";
-import { isSignedBy, keysAfter, type Note, readNote, readVerifierKey, verifierKey } from "./checkpoint.ts";
+import { type Note, readNote } from "./checkpoint.ts";
+import { pinnedFault, signatureFault, sizeFault, type TrustedKey } from "./checkpoint-faults.ts";
 import {
   ORDER_BEGIN,
   readOrderLine,
@@ -11,28 +12,21 @@ import {
   readStartLine,
   SEAL_BEGIN,
   type Seal,
-  type Span,
   START_BEGIN,
 } from "./export.ts";
-import { entryFault, type Fault, firstFault, logFault } from "./fault.ts";
+import { entryFault, type Fault, firstFault, gapFault, logFault } from "./fault.ts";
 import { type ChainState, createLineReader, isHexOf, type LinePlace } from "./line-reader.ts";
-import { createFastTree, type FastTree } from "./merkle.ts";
+import { createFastTree, type FastTree, HASH_BYTES } from "./merkle.ts";
 import { isConsistent } from "./proofs.ts";
-import { createSpanRecord, orderFault } from "./span-record.ts";
+import { createSpanRecord } from "./span-record.ts";
 
 /** Longest line, in bytes. */
 const MOST_LINE_BYTES = 1024 * 1024;
 /** Room for a line that two chunks share, until it needs more. */
 const FIRST_BYTES = 16 * 1024;
 const LINE_FEED = 0x0a;
-const NO_HASH = "\0".repeat(32);
-
-/** A key that is believed. */
-export interface TrustedKey {
-  publicKey: Uint8Array;
-  /** The log that it was given out for; undefined: any. */
-  name?: string | undefined;
-}
+/** What the first line of a chain names as the hash before it, as a string of bytes. */
+const NO_HASH_BYTES = "\0".repeat(HASH_BYTES);
 
 export interface VerifyOptions {
   /** None: the checkpoint's key is only what the export itself says. */
@@ -78,7 +72,6 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
 
   const reader = createLineReader();
   const observed = createSpanRecord();
-  const expected: Span[] = [];
   let tree: FastTree | undefined;
   let start = 0;
   let index = 0;
@@ -118,7 +111,7 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
       return seal !== undefined;
     }
     if (begins(ORDER_BEGIN)) {
-      expected.push(...(readOrderLine(bytes.toString("utf8", from, to)) ?? []));
+      observed.expect(readOrderLine(bytes.toString("utf8", from, to)) ?? []);
       return true;
     }
     if (begins(START_BEGIN) && !tree) {
@@ -135,10 +128,10 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
   function link(bytes: Buffer, { chain, number, previousAt }: LinePlace, digest: string): void {
     const isFirst = chain.index < 0;
     if (number === chain.number + 1) {
-      takeNext(chain, number, isHexOf(bytes, previousAt, isFirst ? NO_HASH : chain.hash), digest);
+      takeNext(chain, number, isHexOf(bytes, previousAt, isFirst ? NO_HASH_BYTES : chain.hash), digest);
       return;
     }
-    if (!(isFirst && start > 0) && !gap) gap = gapFault(chain, number, index);
+    if (!(isFirst && start > 0) && !gap) gap = gapFault(index, chain.id, chain.number, number);
     take(chain, number, digest);
   }
 
@@ -188,7 +181,7 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
     const { chain, number, index: later, indexBefore, isLater } = broken;
     // A line that was made one of this chain is no reason to blame its last.
     if (isLater === undefined && order && order.index <= later) return undefined;
-    const blamed = isLater ?? observed.differs(expected, later - start) ?? false;
+    const blamed = isLater ?? observed.differs(later - start) ?? false;
     return blamed
       ? entryFault("EDITED", later, chain.id, number, "was edited: it does not name the hash of the entry before it.")
       : entryFault("EDITED", indexBefore, chain.id, number - 1, "was edited: the entry after it names another hash.");
@@ -201,7 +194,7 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
       return { fault: firstFault([linkFault(), gap, end]), checkpoint: undefined };
     }
     const checkpoint = readNote(seal.checkpoint);
-    const order = (expected.length > 0 ? orderFault(observed.spans(), expected, start) : undefined) ?? gap;
+    const order = observed.orderFault(start) ?? gap;
     if (!checkpoint) {
       const unreadable = logFault("SIGNATURE", size, "The checkpoint in the last line is none.");
       return { fault: firstFault([order, linkFault(order), unreadable]), checkpoint };
@@ -211,14 +204,15 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
     const growth = { firstSize: size, firstRoot: root, secondSize: checkpoint.size, secondRoot: checkpoint.root };
     const isWhole = size === seal.end && isConsistent(growth, seal.consistency);
     // Entries that come to what was signed are what they were, whatever the rest of the file says of them; yet chains have no gaps.
-    const found = isWhole ? [gap] : [order, sizeFault(size, seal.end), observed.firstDifference(expected, start)];
+    const found = isWhole ? [gap] : [order, sizeFault(size, seal.end), observed.firstDifference(start)];
     found.push(linkFault(order));
     if (hasMore) found.push(logFault("INSERTED", size, "Something follows the line with the checkpoint."));
     // What is wrong with an entry says more than that the whole is.
+    const kept = pinned && { pinned, rootThen: pinned.size === size ? root : pinnedRoot };
     const fault =
       firstFault(found) ??
       signatureFault(checkpoint, seal, trusted) ??
-      pinnedFault(root, size, checkpoint) ??
+      (kept && pinnedFault(kept, { start, size, checkpoint, seal, trusted })) ??
       (isWhole ? undefined : treeFault());
     return { fault, checkpoint };
   }
@@ -228,33 +222,6 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
     const isBefore = pinned && pinnedRoot && Buffer.compare(pinnedRoot, pinned.root) === 0;
     const from = isBefore ? pinned.size : start;
     return logFault("TREE", from, `The entries from ${from} on do not come to the root that was signed.`);
-  }
-
-  function pinnedFault(root: Buffer, size: number, checkpoint: Note): Fault | undefined {
-    if (!pinned) return undefined;
-    if (pinned.origin !== checkpoint.origin) {
-      return logFault(
-        "SIGNATURE",
-        size,
-        `The checkpoint that was kept is of the log ${pinned.origin}, not of this one.`,
-      );
-    }
-    if (pinned.size < start) {
-      return logFault("TREE", start, `The log is here from ${start} on only, which does not show what it was before.`);
-    }
-    if (pinned.size > size && pinned.size <= checkpoint.size) {
-      return logFault(
-        "TREE",
-        size,
-        `The log is here up to ${size} only, which does not show the checkpoint that was kept.`,
-      );
-    }
-    if (pinned.size > size) {
-      return logFault("TRUNCATED", size, `The log had ${pinned.size} entries already, and has ${size} now.`);
-    }
-    const then = pinned.size === size ? root : pinnedRoot;
-    if (then && Buffer.compare(then, pinned.root) === 0) return undefined;
-    return logFault("TREE", start, `The first ${pinned.size} entries are not those that were signed at that size.`);
   }
 
   return {
@@ -280,36 +247,4 @@ export function createLogVerifier({ trusted, pinned }: VerifyOptions = {}): LogV
       return { intact: fault === undefined, fault, entries: index - start, checkpoint };
     },
   };
-}
-
-function gapFault(chain: ChainState, number: number, index: number): Fault {
-  const wanted = chain.number + 1;
-  return number > wanted
-    ? entryFault("REMOVED", index, chain.id, wanted, "is missing: the next of its chain is there.")
-    : entryFault("INSERTED", index, chain.id, number, "is there a second time, or out of its place.");
-}
-
-function sizeFault(size: number, wanted: number): Fault | undefined {
-  if (size < wanted) return logFault("TRUNCATED", size, `The log ends after ${size} entries; it had ${wanted}.`);
-  if (size > wanted) return logFault("INSERTED", wanted, `The log goes on after its ${wanted} entries.`);
-  return undefined;
-}
-
-function signatureFault(checkpoint: Note, { keys, keyOrigin, end }: Seal, trusted?: TrustedKey): Fault | undefined {
-  const { origin } = checkpoint;
-  const wrong = (why: string) => logFault("SIGNATURE", end, `The checkpoint ${why}.`);
-  if (trusted?.name !== undefined && trusted.name !== origin)
-    return wrong(`is of the log ${origin}, not ${trusted.name}`);
-  if (!origin.startsWith(`${keyOrigin}/`)) return wrong(`is of the log ${origin}, its keys are of ${keyOrigin}`);
-  const known = keys.flatMap(({ verifierKey: text, signedByPrevious }) => {
-    const key = readVerifierKey(text);
-    return key ? { publicKey: key.publicKey, signedByPrevious } : [];
-  });
-  const believed = trusted
-    ? [trusted.publicKey, ...keysAfter(trusted.publicKey, known, keyOrigin)]
-    : known.map(({ publicKey }) => publicKey);
-  if (believed.some((publicKey) => isSignedBy(checkpoint, verifierKey(origin, publicKey)))) return undefined;
-  return wrong(
-    trusted ? "is not signed by the key that was given, or one that followed it" : "is not signed by its own keys",
-  );
 }

@@ -1,9 +1,7 @@
-/** What clients ask of the audit log: entries, checkpoints, proofs, all of it, and whether it is intact. */
-import { create, type JsonObject } from "@bufbuild/protobuf";
-import { type Timestamp, timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
+/** What clients ask of the audit log: entries (listing.ts), checkpoints, proofs, all of it, and whether it is intact. */
+import { create } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import {
-  type AuditEntry,
-  AuditEntrySchema,
   type AuditFault,
   AuditFault_Kind,
   AuditFaultSchema,
@@ -18,14 +16,12 @@ import {
   InclusionProofSchema,
   type ListEntriesRequest,
   type ListEntriesResponse,
-  ListEntriesResponseSchema,
   type ProveConsistencyRequest,
   type ProveInclusionRequest,
   type VerifyChainResponse,
   VerifyChainResponseSchema,
 } from "../../../gen/signalbox/v1/audit_pb.ts";
 import { originOf, verifierKey, writeVerifierKey } from "../../domain/audit/checkpoint.ts";
-import { auditLine, NO_HASH } from "../../domain/audit/entry.ts";
 import { type Fault, firstFault } from "../../domain/audit/fault.ts";
 import {
   hashesOf,
@@ -38,17 +34,12 @@ import {
 } from "../../domain/audit/tiles.ts";
 import { invalidArgument, queueFull, SignalboxError } from "../../domain/errors.ts";
 import type { AuditKeyRepository } from "../../store/audit-key-repository.ts";
-import type { AuditLogReads, CheckpointRecord, EntryFilter, LogEntry } from "../../store/audit-log-reads.ts";
+import type { AuditLogReads, CheckpointRecord } from "../../store/audit-log-reads.ts";
 import type { RequestContext } from "../request-context.ts";
 import type { AuditCheck } from "./checking.ts";
 import { exportLog } from "./exporting.ts";
+import { createAuditListing } from "./listing.ts";
 
-/** Entries of a page, unless the request says how many; and at most. */
-const PAGE = 100;
-const MOST_PAGE = 1_000;
-/** Entries that are looked at for one page, and in one statement. */
-const MOST_SCANNED = 20_000;
-const SCAN = 4_000;
 /** Tiles in which a hash is looked for: those of the last million entries. */
 const MOST_TILES = 4_096;
 /** Checks of whole logs, and exports, that one server runs at once. */
@@ -120,46 +111,8 @@ export function createAuditLogService({ reads, keys, check, origin }: AuditLogSe
     return place;
   }
 
-  async function scan(workspaceId: string, filter: EntryFilter, before: number, wanted: number) {
-    const found: LogEntry[] = [];
-    let at = before;
-    const floor = Math.max(0, before - MOST_SCANNED);
-    while (at > floor && found.length < wanted) {
-      // Where everything fits, a page is all that is read.
-      const step = Object.keys(filter).length === 0 ? wanted - found.length : SCAN;
-      const from = Math.max(floor, at - step);
-      const page = (await reads.matching(workspaceId, from, at, filter)).reverse();
-      found.push(...page.slice(0, wanted - found.length));
-      at = found.length === wanted ? found.at(-1)!.index! : from;
-    }
-    return { found, next: at > 0 ? at : undefined };
-  }
-
   return {
-    async list({ workspaceId, principal }, request) {
-      const limit = pageSize(request.pageSize);
-      const filter = filterOf(request);
-      const isAuditor = principal.scopes.has("*") || principal.scopes.has("audit.admin");
-      if (!isAuditor && (filter.actor ?? principal.id) !== principal.id) return create(ListEntriesResponseSchema, {});
-      if (!isAuditor) filter.actor = principal.id;
-      const before = readToken(request.pageToken);
-      const isFirst = before === undefined;
-      const sizeNow = async () => (await reads.checkpoint(workspaceId))?.size ?? 0;
-      if (filter.taskId !== undefined) {
-        let found = await reads.ofTask(workspaceId, filter, before, limit);
-        // Those that are in no log yet are shown where they fit: they have no place to go on from.
-        if (found.length === limit && found.at(-1)!.index === undefined) {
-          found = await reads.ofTask(workspaceId, filter, await sizeNow(), limit);
-        }
-        return response(found, found.length === limit ? found.at(-1)!.index : undefined);
-      }
-      const pending = isFirst ? await reads.pending(workspaceId, filter, limit + 1) : [];
-      const fitting = pending.length <= limit ? pending : [];
-      // The size comes after them: what is folded in between is in both, rather than in none.
-      const { found, next } = await scan(workspaceId, filter, before ?? (await sizeNow()), limit - fitting.length);
-      const folded = new Set(found.map(nameOf));
-      return response([...fitting.filter((entry) => !folded.has(nameOf(entry))), ...found], next);
-    },
+    list: createAuditListing(reads),
 
     checkpoint: async ({ workspaceId }, size) =>
       shown(workspaceId, await checkpointOf(workspaceId, wholeNumber("size", size))),
@@ -202,18 +155,17 @@ export function createAuditLogService({ reads, keys, check, origin }: AuditLogSe
       const start = wholeNumber("startIndex", startIndex);
       const leave = checks.take();
       try {
-        const faults: Fault[] = [];
+        let fault: Fault | undefined;
         let [verifiedCount, totalCount] = [0n, 0n];
         for await (const step of check(workspaceId, start)) {
           signal.throwIfAborted();
-          faults.push(...step.faults);
+          fault = firstFault([fault, ...step.faults]);
           verifiedCount = BigInt(step.verified);
           totalCount = BigInt(step.total);
           // Once in 16 tiles is often enough to see that it goes on.
           if (step.verified % (16 * TILE_HASHES) === 0)
             yield create(VerifyChainResponseSchema, { verifiedCount, totalCount });
         }
-        const fault = firstFault(faults);
         const verdict = { intact: !fault, ...(fault && { fault: faultOf(fault) }) };
         yield create(VerifyChainResponseSchema, { verifiedCount, totalCount, verdict });
       } finally {
@@ -253,8 +205,6 @@ export function createAuditLogService({ reads, keys, check, origin }: AuditLogSe
   };
 }
 
-const nameOf = ({ chainId, number }: LogEntry): string => `${chainId} ${number}`;
-
 /** Places for what a server does only so often at once. */
 function createPlaces(name: string, most: number) {
   let taken = 0;
@@ -267,76 +217,6 @@ function createPlaces(name: string, most: number) {
       };
     },
   };
-}
-
-function filterOf(request: ListEntriesRequest): EntryFilter {
-  const { taskId, actor, action, targetType, targetId, result, startTime, endTime } = request;
-  const texts = { taskId, actor, action, targetType, targetId, result };
-  for (const [field, text] of Object.entries(texts)) {
-    if (text.length > 1024) throw invalidArgument([{ field, description: "has 1024 characters at most" }]);
-  }
-  if (taskId.includes("\0")) throw invalidArgument([{ field: "taskId", description: "is no id of a task" }]);
-  const named = Object.fromEntries(Object.entries(texts).filter(([, text]) => text !== ""));
-  return {
-    ...named,
-    ...(startTime && { start: dateIn("startTime", startTime) }),
-    ...(endTime && { end: dateIn("endTime", endTime) }),
-  };
-}
-
-function dateIn(field: string, time: Timestamp): Date {
-  const date = timestampDate(time);
-  const year = date.getUTCFullYear();
-  if (year >= 1 && year <= 9999) return date;
-  throw invalidArgument([{ field, description: "must be a time of the years 1 to 9999" }]);
-}
-
-const response = (entries: readonly LogEntry[], next: number | undefined): ListEntriesResponse =>
-  create(ListEntriesResponseSchema, {
-    entries: entries.map(shownEntry),
-    nextPageToken: next === undefined || next === 0 ? "" : Buffer.from(`before ${next}`).toString("base64url"),
-  });
-
-function readToken(token: string): number | undefined {
-  if (token === "") return undefined;
-  const [, place] = /^before (\d{1,15})$/.exec(Buffer.from(token, "base64url").toString()) ?? [];
-  if (place !== undefined) return Number(place);
-  throw invalidArgument([{ field: "pageToken", description: "is not a nextPageToken of ListEntries" }]);
-}
-
-function pageSize(asked: number): number {
-  if (asked >= 0 && asked <= MOST_PAGE) return asked || PAGE;
-  throw invalidArgument([{ field: "pageSize", description: `must be 1 to ${MOST_PAGE}` }]);
-}
-
-function shownEntry({ index, chainId, number, previous, body, hash }: LogEntry): AuditEntry {
-  const members = parsed(body);
-  const text = (name: string) => (typeof members[name] === "string" ? members[name] : "");
-  const time = new Date(text("time"));
-  return create(AuditEntrySchema, {
-    ...(index !== undefined && { index: BigInt(index) }),
-    chainId,
-    number: BigInt(number),
-    ...(!Number.isNaN(time.getTime()) && { time: timestampFromDate(time) }),
-    actor: text("actor"),
-    action: text("action"),
-    targetType: text("target"),
-    targetId: text("id"),
-    taskId: text("task"),
-    result: text("result"),
-    detail: members.detail === undefined ? "" : JSON.stringify(members.detail),
-    hash: Buffer.from(hash).toString("hex"),
-    line: auditLine(chainId, number, previous ?? NO_HASH, body),
-  });
-}
-
-/** An entry that somebody edited may be anything. */
-function parsed(body: string): JsonObject {
-  try {
-    return JSON.parse(`{${body}`) as JsonObject;
-  } catch {
-    return {};
-  }
 }
 
 const faultOf = ({ kind, index, chainId, number, description }: Fault): AuditFault =>

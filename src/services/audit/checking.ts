@@ -2,9 +2,10 @@
  * Reads a log again and checks it against itself, a tile of entries at a time: each entry's hash is that of its leaf, each tile's root
  * that of the level above, the whole the root that was signed, and so was each checkpoint before.
  */
-import { isSignedBy, keysAfter, originOf, readNote, verifierKey } from "../../domain/audit/checkpoint.ts";
+import { isSignedBy, keysAfter, originOf, verifierKey } from "../../domain/audit/checkpoint.ts";
+import { checkpointFault, shrunkFault } from "../../domain/audit/checkpoint-faults.ts";
 import { auditLine, lineHash } from "../../domain/audit/entry.ts";
-import { entryFault, type Fault, logFault, TILES_MISSING } from "../../domain/audit/fault.ts";
+import { entryFault, type Fault, gapFault, logFault, missingFault, TILES_MISSING } from "../../domain/audit/fault.ts";
 import { createTree, HASH_BYTES } from "../../domain/audit/merkle.ts";
 import {
   fullRoot,
@@ -15,8 +16,9 @@ import {
   TILE_HASHES,
   tilesOf,
 } from "../../domain/audit/tiles.ts";
+import type { LogSpan } from "../../store/audit-fold-reads.ts";
 import type { AuditKeyRepository } from "../../store/audit-key-repository.ts";
-import type { AuditLogReads, CheckpointRecord, LogEntry, LogSpan } from "../../store/audit-log-reads.ts";
+import type { AuditLogReads, CheckpointRecord, LogEntry } from "../../store/audit-log-reads.ts";
 
 /** How far a check is, and what it has found since it told last. */
 export interface CheckStep {
@@ -59,10 +61,8 @@ export function createAuditCheck({ reads, keys, origin, own }: AuditCheckDeps): 
     const before = known.get(workspaceId);
     const had = Math.max(before?.size ?? 0, await reads.size(workspaceId));
     const latest = await reads.checkpoint(workspaceId);
-    const shrunk =
-      (latest?.size ?? 0) < had
-        ? [logFault("TRUNCATED", latest?.size ?? 0, `The log had ${had} entries, and its last checkpoint is gone.`)]
-        : [];
+    const last = latest?.size ?? 0;
+    const shrunk = last < had ? [shrunkFault(had, last)] : [];
     if (!latest) {
       if (had > 0) yield { verified: 0, total: 0, faults: shrunk, cost: 1 };
       return;
@@ -74,16 +74,8 @@ export function createAuditCheck({ reads, keys, origin, own }: AuditCheckDeps): 
     const from = firstTile * TILE_HASHES;
     const total = size - from;
 
-    const checkpointFault = ({ note, size: at, root }: CheckpointRecord, treeRoot: Buffer): Fault | undefined => {
-      const parsed = readNote(note);
-      const says = (what: string) => `The checkpoint of size ${at} ${what}.`;
-      if (parsed?.origin !== name || parsed.size !== at) return logFault("SIGNATURE", at, says("is of another log"));
-      if (!believed.some((key) => isSignedBy(parsed, key))) {
-        return logFault("SIGNATURE", at, says("is not signed by a key of this log"));
-      }
-      const isSame = Buffer.compare(parsed.root, treeRoot) === 0 && Buffer.compare(root, treeRoot) === 0;
-      return isSame ? undefined : logFault("TREE", at, says("has not the root of the entries"));
-    };
+    const faultOf = (stored: CheckpointRecord, treeRoot: Buffer): Fault | undefined =>
+      checkpointFault(stored, treeRoot, name, (note) => believed.some((key) => isSignedBy(note, key)));
 
     const subtrees = await planned(planSubtrees(from), workspaceId);
     const root = await planned(planRoot(size), workspaceId);
@@ -91,10 +83,11 @@ export function createAuditCheck({ reads, keys, origin, own }: AuditCheckDeps): 
       yield { verified: 0, total, faults: [logFault("TREE", 0, TILES_MISSING), ...shrunk], cost: 1 };
       return;
     }
-    const signed = checkpointFault(latest, root[0]!);
+    const signed = faultOf(latest, root[0]!);
     const ends = [signed, await forked(workspaceId, before, size), ...(await looseEnds(workspaceId, size)), ...shrunk];
     yield { verified: 0, total, faults: ends.filter((fault) => fault !== undefined), cost: SIGNATURE_COST };
-    if (!signed && size >= (before?.size ?? 0)) known.set(workspaceId, { size, root: root[0]! });
+    // Another check of this log may have seen more of it by now.
+    if (!signed && size >= (known.get(workspaceId)?.size ?? 0)) known.set(workspaceId, { size, root: root[0]! });
 
     const tree = createTree(from, subtrees);
     const chains = createChainCheck(from > 0);
@@ -108,7 +101,7 @@ export function createAuditCheck({ reads, keys, origin, own }: AuditCheckDeps): 
         tree.append(leaf);
         if (tree.size !== checkpoints[0]?.size) continue;
         const checkpoint = checkpoints[0];
-        const fault = checkpointFault(checkpoint, tree.root());
+        const fault = faultOf(checkpoint, tree.root());
         if (fault && tree.size < size) faults.push(fault);
         checkpoints = checkpoints.slice(1);
         cost += SIGNATURE_COST;
@@ -156,9 +149,7 @@ export function createAuditCheck({ reads, keys, origin, own }: AuditCheckDeps): 
       ...(found
         ? [entryFault("INSERTED", size, found.chainId, found.number, "stands behind the end of its chain.")]
         : []),
-      ...missing.map(({ chainId, number }) =>
-        entryFault("REMOVED", size, chainId, number, "is missing, and was in no log yet."),
-      ),
+      ...missing.map(({ chainId, number }) => missingFault(size, chainId, number)),
     ];
   }
 
@@ -191,9 +182,7 @@ function createChainCheck(isPart: boolean) {
         const last = lasts.get(chainId) ?? (isPart ? firstNumber - 1 : 0);
         lasts.set(chainId, firstNumber + count - 1);
         if (firstNumber === last + 1) return [];
-        return firstNumber > last
-          ? entryFault("REMOVED", firstIndex, chainId, last + 1, "is missing: the next of its chain is there.")
-          : entryFault("INSERTED", firstIndex, chainId, firstNumber, "is there a second time, or out of its place.");
+        return gapFault(firstIndex, chainId, last, firstNumber);
       }),
   };
 }

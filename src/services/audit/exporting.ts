@@ -9,6 +9,8 @@ import type { AuditLogReads, CheckpointRecord } from "../../store/audit-log-read
 
 /** Entries that are read at once. */
 const PAGE = 1_024;
+/** Entries after which their order is told: whoever verifies them need not remember it for longer. */
+const ORDER_ENTRIES = 8 * PAGE;
 /** Size of a chunk, about, in bytes. */
 const CHUNK_BYTES = 256 * 1024;
 
@@ -40,20 +42,23 @@ export async function* exportLog(
   };
 
   if (start > 0) add(startLine({ start, before: await planned(workspaceId, planSubtrees(start)) }));
-  for (let at = start; at < end; at += PAGE) {
-    for (const entry of await reads.entries(workspaceId, at, Math.min(end, at + PAGE))) {
-      add(auditLine(entry.chainId, entry.number, entry.previous ?? NO_HASH, entry.body));
-      if (length >= CHUNK_BYTES) yield taken();
+  for (let at = start; at < end; at += ORDER_ENTRIES) {
+    const to = Math.min(end, at + ORDER_ENTRIES);
+    for (let page = at; page < to; page += PAGE) {
+      for (const entry of await reads.entries(workspaceId, page, Math.min(to, page + PAGE))) {
+        add(auditLine(entry.chainId, entry.number, entry.previous ?? NO_HASH, entry.body));
+        if (length >= CHUNK_BYTES) yield taken();
+      }
     }
-  }
-  for (let at = start; at < end; ) {
-    const spans = await reads.spans(workspaceId, at, end, MOST_SPANS);
-    if (spans.length === 0) break;
-    const lasts = spans.map(({ firstIndex, count }) => firstIndex + count - 1);
-    const hashes = await reads.leaves(workspaceId, lasts);
-    add(orderLine(spans.map((span, i) => ({ ...span, lastHash: hashes[i] ?? new Uint8Array() }))));
-    if (length >= CHUNK_BYTES) yield taken();
-    at = lasts.at(-1)! + 1;
+    for (let next = at; next < to; ) {
+      const spans = await reads.spans(workspaceId, next, to, MOST_SPANS);
+      if (spans.length === 0) break;
+      const lasts = spans.map(({ firstIndex, count }) => firstIndex + count - 1);
+      const hashes = await reads.leaves(workspaceId, lasts);
+      add(orderLine(spans.map((span, i) => ({ ...span, lastHash: hashes[i] ?? new Uint8Array() }))));
+      if (length >= CHUNK_BYTES) yield taken();
+      next = lasts.at(-1)! + 1;
+    }
   }
   const name = originOf(origin, workspaceId);
   add(

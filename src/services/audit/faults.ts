@@ -5,10 +5,16 @@ import type { Fault } from "../../domain/audit/fault.ts";
 /** Faults that are remembered of a workspace; the first is what matters. */
 const MOST_FAULTS = 100;
 
+/** A log that is being read from its first entry on. */
+export interface LogReading {
+  report(fault: Fault): void;
+  /** It was read to its end. What was not found this time is forgotten. */
+  end(): void;
+}
+
 export interface AuditFaults {
   report(workspaceId: string, fault: Fault): void;
-  /** The log was read from end to end. What was not found this time is forgotten. */
-  passed(workspaceId: string, found: readonly Fault[]): void;
+  reading(workspaceId: string): LogReading;
   /** How many there are by now, and of which workspaces. */
   readonly count: number;
   workspaces(): string[];
@@ -30,11 +36,21 @@ export function createAuditFaults(log: Logger): AuditFaults {
 
   return {
     report,
-    passed(workspaceId, found) {
-      const known = byWorkspace.get(workspaceId);
-      const still = new Set(found.map(keyOf));
-      for (const key of known?.keys() ?? []) if (!still.has(key)) known!.delete(key);
-      if (known?.size === 0) byWorkspace.delete(workspaceId);
+    reading(workspaceId) {
+      /** No more than are remembered, however many there are. */
+      const still = new Set<string>();
+      return {
+        report(fault) {
+          report(workspaceId, fault);
+          const key = keyOf(fault);
+          if (byWorkspace.get(workspaceId)?.has(key)) still.add(key);
+        },
+        end() {
+          const known = byWorkspace.get(workspaceId);
+          for (const key of known?.keys() ?? []) if (!still.has(key)) known!.delete(key);
+          if (known?.size === 0) byWorkspace.delete(workspaceId);
+        },
+      };
     },
     get count() {
       return [...byWorkspace.values()].reduce((sum, { size }) => sum + size, 0);

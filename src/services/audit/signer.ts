@@ -4,7 +4,14 @@
  */
 import type { KeyObject } from "node:crypto";
 import type { Logger } from "pino";
-import { originOf, publicBytes, signCheckpoint, signSuccessor } from "../../domain/audit/checkpoint.ts";
+import {
+  isSignedBy,
+  originOf,
+  publicBytes,
+  signCheckpoint,
+  signSuccessor,
+  verifierKey,
+} from "../../domain/audit/checkpoint.ts";
 import { SignalboxError } from "../../domain/errors.ts";
 import type { AuditKeyRepository } from "../../store/audit-key-repository.ts";
 import type { CheckpointSigner } from "../../store/audit-log-repository.ts";
@@ -49,20 +56,22 @@ export async function openAuditSigner({ keys, given, origin, runtime, log }: Aud
     return { origin: named, signer: undefined };
   }
   const publicKey = publicBytes(key);
-  await register();
+  const earlier = await register();
 
-  async function register(): Promise<void> {
+  /** The keys that were in use before this one, by now. */
+  async function register(): Promise<Uint8Array[]> {
     const known = await keys.keys();
     const last = known.at(-1);
-    if (known.some((one) => Buffer.compare(one.publicKey, publicKey) === 0)) {
-      if (Buffer.compare(last!.publicKey, publicKey) !== 0)
-        log.warn("the key of the audit log has a successor: this replica does not sign");
-      return;
+    const publicKeys = known.map((one) => one.publicKey);
+    const at = publicKeys.findIndex((one) => Buffer.compare(one, publicKey) === 0);
+    if (at >= 0) {
+      if (at < known.length - 1) log.warn("the key of the audit log has a successor: this replica does not sign");
+      return publicKeys.slice(0, at);
     }
     const isSuccessor = last && previous && Buffer.compare(publicBytes(previous), last.publicKey) === 0;
     if (last && !isSuccessor && !isNamed) {
       log.warn("the audit log is signed with a key that this replica has not: it leaves that to others");
-      return;
+      return [];
     }
     if (last && !isSuccessor) {
       log.error(
@@ -75,17 +84,21 @@ export async function openAuditSigner({ keys, given, origin, runtime, log }: Aud
       signedByPrevious: isSuccessor ? signSuccessor(named, publicKey, previous) : undefined,
       createdAt: runtime.now(),
     };
-    if (await keys.add(record)) log.info({ number: record.number }, "the audit log has a new key");
     // Another replica was faster, perhaps with this very key.
-    else await register();
+    if (!(await keys.add(record))) return register();
+    log.info({ number: record.number }, "the audit log has a new key");
+    return publicKeys;
   }
 
   const isChanging = previous && Buffer.compare(publicBytes(previous), publicKey) !== 0;
   const signers = isChanging ? [key, previous] : [key];
+  const believed = [publicKey, ...earlier];
   return {
     origin: named,
     signer: {
       publicKey,
+      origin: named,
+      believes: (note) => believed.some((one) => isSignedBy(note, verifierKey(note.origin, one))),
       sign: (workspaceId, size, root) => signCheckpoint({ origin: originOf(named, workspaceId), size, root }, signers),
     },
   };

@@ -3,7 +3,6 @@
  * does its share of the rate, and begins at a workspace of its own.
  */
 import type { Logger } from "pino";
-import type { Fault } from "../../domain/audit/fault.ts";
 import type { AuditCheck } from "../audit/checking.ts";
 import type { AuditFaults } from "../audit/faults.ts";
 import { isTransient } from "../database-away.ts";
@@ -39,16 +38,25 @@ export function startAuditVerifier(deps: AuditVerifierDeps): AuditVerifier {
   let verified = 0;
 
   async function verify(workspaceId: string): Promise<void> {
-    const found: Fault[] = [];
+    const reading = faults.reading(workspaceId);
     let before = 0;
     for await (const step of check(workspaceId, 0)) {
       verified += step.verified - before;
       before = step.verified;
-      for (const fault of step.faults) faults.report(workspaceId, fault);
-      found.push(...step.faults);
+      for (const fault of step.faults) reading.report(fault);
       await runtime.wait((1000 * step.cost * replicas()) / rate, signal);
     }
-    faults.passed(workspaceId, found);
+    reading.end();
+  }
+
+  /** One log that cannot be read keeps no other from being verified. */
+  async function tryToVerify(workspaceId: string): Promise<void> {
+    try {
+      await verify(workspaceId);
+    } catch (err) {
+      if (signal.aborted || isTransient(err)) throw err;
+      log.error({ err, workspaceId }, "the audit log could not be read; trying again in the next round");
+    }
   }
 
   /** A log that is gone as a whole is missed, too. */
@@ -58,7 +66,7 @@ export function startAuditVerifier(deps: AuditVerifierDeps): AuditVerifier {
     for (const workspaceId of await workspaces()) known.add(workspaceId);
     const all = [...known];
     const first = Math.floor(all.length * runtime.random());
-    for (const workspaceId of [...all.slice(first), ...all.slice(0, first)]) await verify(workspaceId);
+    for (const workspaceId of [...all.slice(first), ...all.slice(0, first)]) await tryToVerify(workspaceId);
   }
 
   async function keepVerifying(): Promise<void> {
@@ -68,7 +76,7 @@ export function startAuditVerifier(deps: AuditVerifierDeps): AuditVerifier {
         await round();
       } catch (err) {
         if (signal.aborted) return;
-        if (!isTransient(err)) log.error({ err }, "the audit log could not be verified; trying again");
+        if (!isTransient(err)) log.error({ err }, "the audit logs could not be verified; trying again");
       }
       await runtime.wait(ROUND_MS * (0.5 + runtime.random()), signal);
     }

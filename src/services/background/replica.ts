@@ -15,6 +15,8 @@ export interface ReplicaDeps {
   leaseMs: number;
   /** Whether no other process can have the database: whoever had it before is dead. */
   alone: boolean;
+  /** Done under each new id, once it is registered and before it is used. Where it fails, the server has not joined. */
+  onJoin?: (replicaId: string) => Promise<void>;
 }
 
 export interface ReplicaEvents {
@@ -39,7 +41,7 @@ export interface Replica {
 
 /** Resolves when this replica has joined the others. */
 export async function joinReplicas(deps: ReplicaDeps): Promise<Replica> {
-  const { leases, runtime, log, leaseMs, alone } = deps;
+  const { leases, runtime, log, leaseMs, alone, onJoin } = deps;
   const stop = new AbortController();
   const newId = () => runtime.newId().slice(-12);
   let id = newId();
@@ -49,6 +51,7 @@ export async function joinReplicas(deps: ReplicaDeps): Promise<Replica> {
   let leasedAtMs = runtime.elapsedMs();
   await leases.register(id, hostname(), leaseMs);
   if (alone) await leases.releaseOthers(id);
+  await onJoin?.(id);
   log.info({ replica: id, leaseMs }, "joined");
 
   async function beat(events: ReplicaEvents): Promise<void> {
@@ -59,6 +62,7 @@ export async function joinReplicas(deps: ReplicaDeps): Promise<Replica> {
       events.onExpired();
       const next = newId();
       await leases.register(next, hostname(), leaseMs);
+      await onJoin?.(next);
       id = next;
       leasedAtMs = nowMs;
       log.info({ replica: id }, "joined");

@@ -80,7 +80,7 @@ export function createWorkspaceSettings(
         });
         const updatedAt = runtime.now();
         const deed = { action: "routing-settings.put", targetType: "routing-settings", targetId: workspaceId };
-        const record = audit.recording(context, { ...deed, detail: { fields: [...paths] } });
+        const record = audit.recording(context, { ...deed, detail: { fields: [...new Set(paths)] } });
         if (await repository.put(workspaceId, said, revision, updatedAt, record)) {
           held.forget(workspaceId);
           return viewOf({ said, revision: revision + 1, updatedAt });

@@ -3,7 +3,7 @@
  * happens, and not at all while nothing does. Every replica looks; who finds another at it goes on to the next workspace.
  */
 import type { Logger } from "pino";
-import { entryFault, logFault, TILES_MISSING } from "../../domain/audit/fault.ts";
+import { logFault, missingFault, TILES_MISSING } from "../../domain/audit/fault.ts";
 import type { AuditLogRepository, CheckpointSigner } from "../../store/audit-log-repository.ts";
 import type { AuditFaults } from "../audit/faults.ts";
 import { isTransient } from "../database-away.ts";
@@ -24,7 +24,7 @@ const SEAL_EVERY_MS = 60_000;
 /** How long a replica that has not the key in use waits before it looks again, in milliseconds. */
 const OTHER_KEY_MS = 30_000;
 
-export interface AuditLogDeps {
+export interface AuditSequencerDeps {
   repository: AuditLogRepository;
   signer: CheckpointSigner;
   faults: Pick<AuditFaults, "report">;
@@ -37,7 +37,7 @@ export interface AuditSequencer {
   stop(): Promise<void>;
 }
 
-export function startAuditLog({ repository, signer, faults, runtime, log }: AuditLogDeps): AuditSequencer {
+export function startAuditSequencer({ repository, signer, faults, runtime, log }: AuditSequencerDeps): AuditSequencer {
   const stop = new AbortController();
   const { signal } = stop;
   let sealAtMs = runtime.elapsedMs() + SEAL_EVERY_MS * runtime.random();
@@ -50,9 +50,13 @@ export function startAuditLog({ repository, signer, faults, runtime, log }: Audi
     try {
       const outcome = await repository.fold(workspaceId, signer, BATCH);
       for (const { chainId, number, index } of outcome.gaps) {
-        faults.report(workspaceId, entryFault("REMOVED", index, chainId, number, "is missing, and was in no log yet."));
+        faults.report(workspaceId, missingFault(index, chainId, number));
       }
       if (outcome.status === "OTHER_KEY") return "OTHER_KEY";
+      if (outcome.status === "DAMAGED") {
+        faults.report(workspaceId, outcome.fault);
+        retryAtMs.set(workspaceId, runtime.elapsedMs() + RETRY_MS);
+      }
       return outcome.status === "FOLDED" && outcome.more ? "MORE" : "DONE";
     } catch (err) {
       if (isTransient(err)) throw err;
