@@ -5,9 +5,9 @@
 import type { Logger } from "pino";
 import { parentExceeded } from "../domain/budget/budget-errors.ts";
 import { type BudgetIndex, createBudgetIndex } from "../domain/budget/budget-index.ts";
-import { budgetKey, lineOf, parseBudgetKey, type Spender, shareOf } from "../domain/budget/budget-key.ts";
+import { lineOf, parseBudgetKey } from "../domain/budget/budget-key.ts";
 import type { BudgetRule } from "../domain/budget/budget-rule.ts";
-import { WindowClock, WindowEnds } from "../domain/budget/budget-window.ts";
+import { WindowEnds } from "../domain/budget/budget-window.ts";
 import type { BudgetHold, DelegatingTask } from "../domain/budget/hold.ts";
 import type { LimitKey } from "../store/allotment-repository.ts";
 import type { BudgetRepository } from "../store/budget-repository.ts";
@@ -18,6 +18,7 @@ import { createAllotments } from "./allotments.ts";
 import { createBudgetBills, WAIT_MS } from "./budget-bills.ts";
 import { createBudgetDoubts, type TakenUnits } from "./budget-doubts.ts";
 import { createBudgetObtaining, type Need } from "./budget-obtain.ts";
+import { type BudgetPlan, createBudgetPlans, type TaskCost } from "./budget-plans.ts";
 import type { Budgets, Reservation, Spending } from "./budget-port.ts";
 import type { Runtime } from "./runtime.ts";
 
@@ -55,7 +56,7 @@ export interface BudgetHolds extends Budgets {
 
 export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
   const { repository, reads, runtime, log, replicaId } = deps;
-  const clock = new WindowClock();
+  const plans = createBudgetPlans();
   const ends = new WindowEnds();
   const indexes = new Map<string, { rules: readonly BudgetRule[]; index: BudgetIndex }>();
   const doubts = createBudgetDoubts(deps);
@@ -143,50 +144,26 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
     return ends.of(parsed.period, rule?.timeZone ?? "UTC", parsed.startMs);
   }
 
-  // --- what a task needs
-
-  function needsOf(rules: readonly BudgetRule[], spender: Spender, { context, route }: Spending): Need[] {
-    const { workspaceId } = context;
-    const now = runtime.now().getTime();
-    const cost = costOf(route);
-    return rules.flatMap((rule) => {
-      const share = shareOf(rule, spender);
-      return rule.limits.map((limit): Need => {
-        const { period, unit } = limit;
-        const { startMs, endMs } = clock.at(period, rule.timeZone, now);
-        const limitKey = { workspaceId, key: budgetKey(rule.id, startMs, period, unit, share) };
-        return { rule, limit, limitKey, endMs, units: unit === "MONEY" ? cost.reserved : 1 };
-      });
-    });
-  }
-
-  async function hold(spending: Spending, rules: readonly BudgetRule[], spender: Spender): Promise<Reservation> {
-    const { declared } = costOf(spending.route);
-    const owner = replicaId();
+  async function hold({ parent, context, taskId }: Spending, plan: BudgetPlan, owner: string): Promise<Reservation> {
     const drawn = new Set<string>();
     const taken: TakenUnits[] = [];
     const giveBack = () => {
       for (const { slice, units } of taken.splice(0)) slice.giveBack(units);
     };
-    const holds: BudgetHold[] = [];
-    const patience = { until: runtime.elapsedMs() + WAIT_MS, signal: spending.context.signal };
+    let { holds } = plan;
+    const patience = { until: runtime.elapsedMs() + WAIT_MS, signal: context.signal };
     try {
-      for (const need of needsOf(rules, spender, spending)) {
-        const { rule, limit, units } = need;
-        const held = parentHold(spending.parent, need);
-        if (held && Math.max(1, units) > held.units)
-          throw parentExceeded(rule.id, spending.parent!.taskId, held.units, units);
-        if (held && units > 0) drawn.add(held.key);
-        else if (!held) taken.push({ slice: await obtaining.obtain(need, patience), units });
-        holds.push({
-          key: held?.key ?? need.limitKey.key,
-          unit: limit.unit,
-          units,
-          replicaId: held?.replicaId ?? owner,
-          declared: limit.unit === "MONEY" ? declared : 1,
-          drawn: 0,
-          chargesFailure: rule.onFailure === "CHARGE",
-        });
+      for (const [i, need] of plan.needs.entries()) {
+        const { units } = need;
+        const held = parentHold(parent, need);
+        if (!held) {
+          const slice = obtaining.obtain(need, patience);
+          taken.push({ slice: slice instanceof Promise ? await slice : slice, units });
+          continue;
+        }
+        if (Math.max(1, units) > held.units) throw parentExceeded(need.rule.id, parent!.taskId, held.units, units);
+        if (units > 0) drawn.add(held.key);
+        holds = holds.with(i, { ...holds[i]!, key: held.key, replicaId: held.replicaId });
       }
     } catch (error) {
       giveBack();
@@ -197,7 +174,6 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
       giveBack();
       throw replicaExpired();
     }
-    const { taskId, context } = spending;
     return {
       holds,
       drawn,
@@ -217,15 +193,17 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
       const { context, route, isAnswered } = spending;
       const index = isAnswered ? undefined : indexOf(context.workspaceId);
       if (!index) return undefined;
-      const { agentId } = route.agent;
+      const { workspaceId, principal } = context;
       const spender = {
-        agentId,
+        agentId: route.agent.agentId,
         capabilityId: route.capability?.capabilityId,
         among: route.among?.map(({ capabilityId }) => capabilityId),
-        principalId: context.principal.id,
+        principalId: principal.id,
       };
-      const rules = index.matching(spender);
-      return rules.length === 0 ? undefined : hold(spending, rules, spender);
+      const owner = replicaId();
+      const nowMs = runtime.now().getTime();
+      const plan = plans.planOf(index, { workspaceId, spender, cost: costOf(route), replicaId: owner, nowMs });
+      return plan.needs.length === 0 ? undefined : hold(spending, plan, owner);
     },
 
     ...bills,
@@ -248,7 +226,7 @@ export function createBudgetHolds(deps: BudgetHoldsDeps): BudgetHolds {
 }
 
 /** What is reserved for a task, and what is charged where nobody reports a cost, in millionths. */
-function costOf({ capability, wishes }: Spending["route"]): { reserved: number; declared: number } {
+function costOf({ capability, wishes }: Spending["route"]): TaskCost {
   const declared = capability?.costMicros ?? 0;
   // Who declares no cost may report one: as much as its client allows.
   return { reserved: declared > 0 ? declared : (wishes.maxCostMicros ?? 0), declared };

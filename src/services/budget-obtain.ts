@@ -40,12 +40,12 @@ export interface BudgetObtainingDeps {
 
 export interface BudgetObtaining {
   /**
-   * Takes what is needed, and tells of which slice. Of a task whose cost nobody knows yet nothing is held, but there must be something
-   * left to charge it to.
+   * Takes what is needed, and tells of which slice: at once where this replica has so much. Of a task whose cost nobody knows yet nothing
+   * is held, but there must be something left to charge it to.
    *
    * @throws SignalboxError BUDGET_EXCEEDED where there is not so much; what the signal says when it ends the wait.
    */
-  obtain(need: Need, patience: Patience): Promise<Slice>;
+  obtain(need: Need, patience: Patience): Slice | Promise<Slice>;
   /** Something has come back to a window: what was found about it holds no longer. */
   forget(limit: LimitKey): void;
   /** Forgets what was found too long ago, to be called from time to time. */
@@ -56,14 +56,16 @@ export function createBudgetObtaining(deps: BudgetObtainingDeps): BudgetObtainin
   const { runtime } = deps;
   const known = new Map<string, { use: WindowUse; atMs: number }>();
 
-  async function obtain(need: Need, patience: Patience): Promise<Slice> {
+  function obtain(need: Need, patience: Patience): Slice | Promise<Slice> {
     const { rule, limit, limitKey } = need;
     const units = Math.max(1, need.units);
     if (units > limit.units) throw beyondBudget({ id: rule.id, unit: limit.unit, limit: limit.units }, need.units);
     const slice = deps.slice(limitKey, limit.units);
-    if (!slice.take(units)) await wait(need, slice, units, patience);
-    if (need.units === 0) slice.giveBack(units);
-    return slice;
+    const done = () => {
+      if (need.units === 0) slice.giveBack(units);
+      return slice;
+    };
+    return slice.take(units) ? done() : wait(need, slice, units, patience).then(done);
   }
 
   /** The same where it cannot be taken at once. */

@@ -129,7 +129,7 @@ const wants = (flag: number): string => `(i.flags & ${flag} <> 0)`;
 const TAKES = `(${wants(TAKE)} or (t.lease_owner is null and coalesce(i.state, 0) in (${LEASED})))`;
 
 const APPEND = statementForms(
-  "task-append-v8",
+  "task-append-v9",
   ({ isAudited, approves }) => `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::int[], $7::timestamptz[],
@@ -189,13 +189,16 @@ const APPEND = statementForms(
         as r(ord, position, kind, body, cause, state) on r.ord = c.ord
     ), spent as (
       -- What chargeOf reckons, of the holds as they are now: tasks on its behalf may have drawn on them since they were read.
-      select c.workspace_id, h.k as limit_key, h.r as replica_id, h.u as units,
-             case when h.t = 'T' then case when c.state = ${EngineState.COMPLETED} or h.f then h.u else 0 end
-                  else least(h.u, greatest(0, coalesce(c.cost, case when c.state = ${EngineState.COMPLETED} or h.f
-                                                                    then h.d else 0 end) - coalesce(h.w, 0))) end as charged
-      from changed c
-      cross join lateral jsonb_to_recordset(c.holds) as h(k text, t text, u bigint, r text, d bigint, w bigint, f boolean)
-      where c.state in (${ENDED}) and c.holds is not null
+      select alike.workspace_id, h.k as limit_key, h.r as replica_id, h.u * alike.tasks as units,
+             alike.tasks * case when h.t = 'T' then case when alike.is_charged or h.f then h.u else 0 end
+                                else least(h.u, greatest(0, coalesce(alike.cost, case when alike.is_charged or h.f then h.d else 0 end)
+                                                            - coalesce(h.w, 0))) end as charged
+      -- Most tasks of a batch held the same and ended alike, which is reckoned once.
+      from (
+        select workspace_id, state = ${EngineState.COMPLETED} as is_charged, cost, holds, count(*) as tasks
+        from changed where state in (${ENDED}) and holds is not null group by 1, 2, 3, 4
+      ) alike
+      cross join lateral jsonb_to_recordset(alike.holds) as h(k text, t text, u bigint, r text, d bigint, w bigint, f boolean)
     ), settled as (
       insert into budget_settlements as b (workspace_id, limit_key, replica_id, written_by, released, charged, extra, overrun)
       select workspace_id, limit_key, replica_id, $19, sum(released)::bigint, sum(charged)::bigint, sum(extra)::bigint,

@@ -51,7 +51,7 @@ export interface NewTask {
 const SEEN_WITH_APPROVALS = `${ENDED}, ${EngineState.INPUT_REQUIRED}`;
 
 const SUBMIT = statementForms(
-  "task-submit-v8",
+  "task-submit-v9",
   ({ isAudited, approves }) => `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::boolean[],
@@ -80,11 +80,11 @@ const SUBMIT = statementForms(
              i.holds::jsonb, i.parent_task_id, i.parent_agent_id, i.delegation_depth
       from input i cross join writer w
       on conflict do nothing
-      returning workspace_id, task_id, created_at, attempt, fence${approves ? ", wake_at" : ""}
+      returning workspace_id, task_id, created_at, attempt, fence, holds${approves ? ", wake_at" : ""}
     ), begun as (
       select r.*, s.created_at, s.fence, s.attempt
       from unnest($20::text[], $21::text[], $22::bigint[], $23::smallint[], $24::bytea[], $25::text[], $26::smallint[]
-                  ${isAudited ? ", $37::text[]" : ""}) with ordinality
+                  ${isAudited ? ", $32::text[]" : ""}) with ordinality
         as r(workspace_id, task_id, seq, kind, body, cause, state, ${isAudited ? "entries, " : ""}ord)
       join stored s on s.workspace_id = r.workspace_id and s.task_id = r.task_id
     ), logged as (
@@ -93,13 +93,17 @@ const SUBMIT = statementForms(
     ), reserved as (
       insert into budget_reservations as b (workspace_id, limit_key, replica_id, units)
       select h.workspace_id, h.limit_key, h.replica_id, sum(h.units)::bigint
-      from unnest($32::text[], $33::text[], $34::text[], $35::text[], $36::bigint[])
-        as h(workspace_id, task_id, limit_key, replica_id, units)
-      join stored s on s.workspace_id = h.workspace_id and s.task_id = h.task_id
+      from (
+        select alike.workspace_id, each.k as limit_key, each.r as replica_id, each.u * alike.tasks as units
+        -- Most tasks of a batch hold the same, which is read once.
+        from (select workspace_id, holds, count(*) as tasks from stored where holds is not null group by workspace_id, holds) alike
+        cross join lateral jsonb_to_recordset(alike.holds) as each(k text, r text, u bigint, p boolean)
+        where each.u > 0 and each.p is null
+      ) h
       group by h.workspace_id, h.limit_key, h.replica_id order by h.workspace_id, h.limit_key, h.replica_id
       on conflict (workspace_id, limit_key, replica_id) do update set units = b.units + excluded.units
-    )${isAudited ? `, ${chained("$38", "select workspace_id, task_id, created_at as at, entries, ord from begun")}` : ""}
-    ${approves ? ASKED(isAudited ? "$39" : "$37") : ""}
+    )${isAudited ? `, ${chained("$33", "select workspace_id, task_id, created_at as at, entries, ord from begun")}` : ""}
+    ${approves ? ASKED(isAudited ? "$34" : "$32") : ""}
     select 1 from writer${isAudited ? " cross join chained" : ""}`,
 );
 
@@ -118,9 +122,6 @@ export async function submitBatch(
   tasks: readonly NewTask[],
   isAudited = true,
 ): Promise<string> {
-  const held = tasks.flatMap(({ header, drawn }) =>
-    (header.holds ?? []).filter(({ key, units }) => units > 0 && !drawn?.has(key)).map((hold) => ({ header, hold })),
-  );
   const logs = tasks.map(({ updates }) =>
     updates.map((update, i) => ({ update, seq: i + 1, body: encodeBody(update) })),
   );
@@ -154,15 +155,10 @@ export async function submitBatch(
     textArray(rows, (r) => encodeCause(r.update)),
     int2Array(rows, (r) => stateBrought(r.update)),
     textArray(tasks, (t) => t.header.origin?.capabilityId),
-    textArray(tasks, (t) => encodeHolds(t.header.holds)),
+    textArray(tasks, (t) => encodeHolds(t.header.holds, t.drawn)),
     textArray(tasks, (t) => t.header.parent?.taskId),
     textArray(tasks, (t) => t.header.parent?.agentId),
     int2Array(tasks, (t) => t.header.parent?.depth),
-    textArray(held, (h) => h.header.workspaceId),
-    textArray(held, (h) => h.header.taskId),
-    textArray(held, (h) => h.hold.key),
-    textArray(held, (h) => h.hold.replicaId),
-    int8Array(held, (h) => h.hold.units),
     // With the first row of each.
     ...(isAudited
       ? [

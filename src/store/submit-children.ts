@@ -102,7 +102,7 @@ async function write(tx: Kysely<Schema>, changed: ReadonlyMap<string, readonly B
   await sql`
     update tasks t set holds = i.holds::jsonb
     from unnest(${keys.map(([workspaceId]) => workspaceId)}::text[], ${keys.map(([, taskId]) => taskId)}::text[],
-                ${[...changed.values()].map(encodeHolds)}::text[]) as i(workspace_id, task_id, holds)
+                ${[...changed.values()].map((holds) => encodeHolds(holds))}::text[]) as i(workspace_id, task_id, holds)
     where t.workspace_id = i.workspace_id and t.task_id = i.task_id`.execute(tx);
 }
 

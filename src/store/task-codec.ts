@@ -97,11 +97,26 @@ interface StoredHold {
   d: number;
   w?: number;
   f?: true;
+  /** It was drawn from what the task's parent held: nothing was reserved for it. */
+  p?: true;
 }
 
-/** JSON, or nothing when there is nothing. */
-export function encodeHolds(holds: readonly BudgetHold[] | undefined): string | null {
+/** What tasks that are alike hold is one array: it is written once. */
+const holdTexts = new WeakMap<readonly BudgetHold[], string>();
+
+/** JSON, or nothing when there is nothing. `drawn`: those that were drawn from the parent's, by their keys. */
+export function encodeHolds(holds: readonly BudgetHold[] | undefined, drawn?: ReadonlySet<string>): string | null {
   if (holds === undefined || holds.length === 0) return null;
+  if (drawn !== undefined && drawn.size > 0) return holdsText(holds, drawn);
+  let text = holdTexts.get(holds);
+  if (text === undefined) {
+    text = holdsText(holds);
+    holdTexts.set(holds, text);
+  }
+  return text;
+}
+
+function holdsText(holds: readonly BudgetHold[], ofParent?: ReadonlySet<string>): string {
   const stored = holds.map(
     ({ key, unit, units, replicaId, declared, drawn, chargesFailure }): StoredHold => ({
       k: key,
@@ -111,6 +126,7 @@ export function encodeHolds(holds: readonly BudgetHold[] | undefined): string | 
       d: declared,
       ...(drawn > 0 && { w: drawn }),
       ...(chargesFailure && { f: true as const }),
+      ...(ofParent?.has(key) && { p: true as const }),
     }),
   );
   return JSON.stringify(stored);

@@ -6,7 +6,7 @@
  */
 import { hash } from "node:crypto";
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
-import { canonicalJson } from "../canonical-json.ts";
+import { canonicalJson, jsonText } from "../canonical-json.ts";
 
 /** Something that was done, or refused. */
 export interface AuditEvent {
@@ -31,12 +31,12 @@ export const NO_HASH = "0".repeat(64);
 /** What comes in a line after its place in the chain: the members, without the opening brace. */
 export function auditBody(event: AuditEvent): string {
   const { at, workspaceId, actor, action, targetType, targetId, taskId, result, detail } = event;
-  const task = taskId === undefined ? "" : `,"task":${JSON.stringify(taskId)}`;
+  const task = taskId === undefined ? "" : `,"task":${jsonText(taskId)}`;
   const facts = detail === undefined ? "" : `,"detail":${detailText(detail)}`;
   return (
-    `"time":"${at.toISOString()}","workspace":${JSON.stringify(workspaceId)},"actor":${JSON.stringify(actor)},` +
-    `"action":${JSON.stringify(action)},"target":${JSON.stringify(targetType)},"id":${JSON.stringify(targetId)}${task},` +
-    `"result":${JSON.stringify(result)}${facts}}`
+    `"time":"${at.toISOString()}","workspace":${jsonText(workspaceId)},"actor":${jsonText(actor)},` +
+    `"action":${jsonText(action)},"target":${jsonText(targetType)},"id":${jsonText(targetId)}${task},` +
+    `"result":${jsonText(result)}${facts}}`
   );
 }
 
@@ -46,6 +46,8 @@ const MOST_DETAIL = 4_096;
 /** What many repeat, or a client makes long, must not make a line that no verifier takes for one. */
 function detailText(detail: JsonObject): string {
   const text = canonicalText(detail);
+  // No character takes more than three bytes for each of its code units.
+  if (3 * text.length <= MOST_DETAIL) return text;
   const bytes = Buffer.byteLength(text);
   return bytes <= MOST_DETAIL ? text : `{"bytes":${bytes},"digest":"${hash("sha256", text)}"}`;
 }
