@@ -66,7 +66,9 @@ test("audit list shows what was done, the latest first", async () => {
   expect(new Set(own.map((entry: { taskId: string }) => entry.taskId))).toEqual(new Set([taskId]));
   expect((await signalbox("audit", "list", "--actor", "nobody")).out).toBe("No entries.\n");
   expect((await signalbox("audit", "list", "--since", "2999-01-01")).out).toBe("No entries.\n");
-  expect((await signalbox("audit", "list", "--until", all[0].time, "--limit", "1")).out).toMatch(/OK +\{/);
+  // Chains are folded in one order, whatever the time of their entries.
+  const [last] = all.map(({ time }: { time: string }) => time).sort((a: string, b: string) => (a < b ? 1 : -1));
+  expect((await signalbox("audit", "list", "--until", last, "--limit", "1")).out).toMatch(/OK +\{/);
 });
 
 test("audit verify checks the server's log with the public key, and a file without the server", async () => {

@@ -85,7 +85,7 @@ describe("mistakes", () => {
     ["rollouts: [{capabilityId: A_B}]", "f.yaml:1:13"],
     ["rollouts: [{etag: x}]", "f.yaml:1:13"],
     ["rollouts: [{canaryPercent: many}]", "f.yaml:1:13"],
-    ["rollouts: [{fallbackChain: [{agentId: a, conditions: [SOMETIMES]}]}]", "f.yaml:1:42"],
+    ["rollouts: [{fallbackChain: [{agentId: a, conditions: [SOMETIMES]}]}]", "f.yaml:1:55"],
   ])("of %s stand at %s", (yaml, where) => {
     const problems: ConfigProblem[] = [];
     const [described] = readDescribed(yaml, "f.yaml", problems);
