@@ -166,4 +166,14 @@ export function createAllotments(deps: AllotmentsDeps): Allotments {
   };
 }
 
-const nameOf = ({ workspaceId, key }: LimitKey): string => `${workspaceId} ${key}`;
+/** The names of those that are asked for again and again: a name that was looked up before is found faster than one that is made anew. */
+const names = new WeakMap<LimitKey, string>();
+
+function nameOf(limit: LimitKey): string {
+  let name = names.get(limit);
+  if (name === undefined) {
+    name = `${limit.workspaceId} ${limit.key}`;
+    names.set(limit, name);
+  }
+  return name;
+}

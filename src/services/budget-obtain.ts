@@ -109,7 +109,9 @@ export function createBudgetObtaining(deps: BudgetObtainingDeps): BudgetObtainin
 
   return {
     obtain,
-    forget: (limitKey) => void known.delete(nameOf(limitKey)),
+    forget(limitKey) {
+      if (known.size > 0) known.delete(nameOf(limitKey));
+    },
     prune() {
       const now = runtime.elapsedMs();
       for (const [name, { atMs }] of known) if (now - atMs >= KNOWN_MS) known.delete(name);
