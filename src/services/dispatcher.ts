@@ -137,6 +137,8 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       runner.release();
       throw new LeaseLostError(image.header.taskId);
     }
+    // It came to rest at that very moment.
+    if (!isLeased(runner.writer.image.state)) return { runner, started: false };
     running.start(runner, (r) => r.resume());
     return { runner, started: true };
   }

@@ -58,8 +58,8 @@ export interface TaskWriter {
    */
   append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome>;
   /**
-   * Takes over a task that another replica has, however fast that one writes, and reads it anew. Nothing happens when the
-   * task has ended.
+   * Takes over a task that another replica has, however fast that one writes, and reads it anew. Nothing happens when nobody has
+   * it, because it has come to rest or has ended.
    */
   seize(signal: AbortSignal): Promise<void>;
   /** Reads the task anew, waiting for the database as long as `signal` lets it. Throws LeaseLostError as `append` does. */
@@ -280,7 +280,8 @@ class LogWriter implements TaskWriter {
 
   async #seize(signal: AbortSignal): Promise<void> {
     const { store, runtime, replicaId } = this.#deps;
-    while (!isTerminal(stateOf(this.image)) && this.image.header.leaseOwner !== replicaId()) {
+    // What rests has no owner, however often it is taken.
+    while (isLeased(this.image.state) && this.image.header.leaseOwner !== replicaId()) {
       signal.throwIfAborted();
       const { workspaceId, taskId, fence } = this.image.header;
       const take = { fence, expectedSeq: 0, whateverSeq: true, take: true, updates: [], at: runtime.now() };

@@ -1,8 +1,9 @@
 /** What several replicas want of one task at the same moment, and what a replica does that was declared dead. */
 import { create } from "@bufbuild/protobuf";
+import { timestampNow } from "@bufbuild/protobuf/wkt";
 import { expect, it } from "vitest";
 import { MessageSchema, Role, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { messageUpdate } from "../../src/domain/agent-report.ts";
+import { messageUpdate, statusUpdate } from "../../src/domain/agent-report.ts";
 import { databaseOutcomeUnknown } from "../../src/domain/errors.ts";
 import { stateOf, type TaskImage } from "../../src/domain/task-log.ts";
 import { AgentCallError } from "../../src/services/agent-port.ts";
@@ -46,6 +47,28 @@ it.each(["cancel", "tell"] as const)("takes a task (%s) from an owner that write
   expect(header.fence).toBeGreaterThan(of.header.fence);
   if (what === "cancel") await other.when(of, isCanceled);
   else expect(header.leaseOwner).toBe(other.id());
+});
+
+it.each(["cancel", "tell"] as const)("lets a task be (%s) that comes to rest as it is taken", async (what) => {
+  const lab = await openLab();
+  const owner = await lab(workingAgent());
+  let of: TaskImage | undefined;
+  async function rest() {
+    if (!of) return;
+    const { header, seq } = of;
+    of = undefined;
+    const { workspaceId, taskId, contextId, fence } = header;
+    const asking = statusUpdate({ taskId, contextId }, { state: INPUT_REQUIRED, timestamp: timestampNow() });
+    await owner.store.append({ workspaceId, taskId, fence, expectedSeq: seq, updates: [asking], at: new Date() });
+  }
+  const other = await lab(workingAgent(), { wrap: before(/^task-append/, rest) });
+  const task = await owner.when(await owner.begin(), isNamed);
+  of = task;
+  await other[what](task);
+  await other.when(task, (image) => (what === "cancel" ? isCanceled(image) : stateOf(image) === WORKING));
+  const { header } = await other.load(task);
+  // By the one that found it at rest, and by what it wrote; not again and again.
+  expect(header.fence - task.header.fence).toBeLessThanOrEqual(3);
 });
 
 it("ends two cancels by two replicas with one outcome when the agent answers neither", async () => {
