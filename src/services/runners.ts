@@ -9,7 +9,7 @@ import type { TaskKey } from "../store/task-reads.ts";
 import { createAbortGroup } from "./abort-group.ts";
 import type { AgentPermits } from "./agent-permits.ts";
 import { AgentCallError, type AgentClient, type AgentConnector, type AgentEndpoint } from "./agent-port.ts";
-import { whenDatabaseAnswers } from "./database-away.ts";
+import { isTransient, whenDatabaseAnswers } from "./database-away.ts";
 import { agentUnavailable, draining } from "./dispatch-errors.ts";
 import type { Work } from "./further-messages.ts";
 import { createGuardedWriter, type GuardPorts } from "./guarded-writer.ts";
@@ -133,7 +133,10 @@ export function createRunners(deps: RunnersDeps): Runners {
     const { signal } = life;
     const done = work()
       .catch((err: unknown) => {
-        if (!signal.aborted) log.error({ err, taskId }, what);
+        if (signal.aborted) return;
+        // That the database is away is known, and nobody's mistake.
+        if (isTransient(err)) log.warn({ err, taskId }, what);
+        else log.error({ err, taskId }, what);
       })
       .finally(() => beside.delete(done));
     beside.add(done);
