@@ -219,6 +219,17 @@ describeEachBackend("what tasks may cost", (context) => {
     ]);
   });
 
+  it("is of the window that has begun, for everybody, when the clock is set back a little", async () => {
+    rules = rulesOf([{ id: "all", hourly_tasks: 10 }]);
+    const [lab] = labs;
+    await begin(lab!, 0, { principal: "a" });
+    nowMs += HOUR_MS;
+    await begin(lab!, 0, { principal: "b" });
+    nowMs -= 1_000;
+    await begin(lab!, 0, { principal: "a" });
+    expect((await windows()).map(({ reserved }) => reserved)).toEqual([1, 2]);
+  });
+
   it("is what agents report, as far as there is so much", async () => {
     rules = rulesOf([{ id: "day", daily_limit: 10 }]);
     const [lab] = labs;
