@@ -39,6 +39,8 @@ interface Beyond {
 /** Units of it that were to be had, and of whose slice they were taken. */
 interface Taken {
   readonly slice: Slice | undefined;
+  /** This replica, as it was called then: it may be declared dead and join anew before the bill is made. */
+  readonly replicaId: string;
   readonly extra: number;
 }
 
@@ -63,8 +65,7 @@ export function createBudgetBills(deps: BudgetBillsDeps): Pick<Budgets, "billOf"
       const { key, units } = one;
       const had = take(one);
       taken.push(had);
-      const { extra } = had;
-      return { key, replicaId: replicaId(), extra, overrun: units - extra };
+      return { key, replicaId: had.replicaId, extra: had.extra, overrun: units - had.extra };
     });
     let isOpen = true;
     return {
@@ -95,7 +96,7 @@ export function createBudgetBills(deps: BudgetBillsDeps): Pick<Budgets, "billOf"
     try {
       for (let asked = 0; slice; asked++) {
         const room = deps.room();
-        if (await slice.ask(units)) return { slice, extra: units };
+        if (await slice.ask(units)) return { slice, replicaId: replicaId(), extra: units };
         const { elsewhere, free } = await deps.leftOf(limit, slice.limit);
         const leftMs = until - runtime.elapsedMs();
         if ((elsewhere === 0 && free <= slice.idle) || leftMs <= 0 || signal.aborted) break;
@@ -105,7 +106,7 @@ export function createBudgetBills(deps: BudgetBillsDeps): Pick<Budgets, "billOf"
     } catch (err) {
       log.debug({ err }, "what a task cost beyond what it held could not be had of the database");
     }
-    return { slice, extra: takeUpTo(slice, units) };
+    return { slice, replicaId: replicaId(), extra: takeUpTo(slice, units) };
   }
 
   return {
@@ -115,7 +116,7 @@ export function createBudgetBills(deps: BudgetBillsDeps): Pick<Budgets, "billOf"
       const { workspaceId } = image.header;
       return bill(image.header, micros, ({ key, units }) => {
         const slice = sliceOf({ workspaceId, key });
-        return { slice, extra: takeUpTo(slice, units) };
+        return { slice, replicaId: replicaId(), extra: takeUpTo(slice, units) };
       });
     },
 

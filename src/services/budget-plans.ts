@@ -36,6 +36,8 @@ interface Known extends BudgetPlan {
   readonly index: BudgetIndex;
   readonly startMs: number;
   readonly endMs: number;
+  /** Of the clock, when it was reckoned. */
+  readonly turns: number;
 }
 
 export function createBudgetPlans(): BudgetPlans {
@@ -50,7 +52,8 @@ export function createBudgetPlans(): BudgetPlans {
       const offered = among === undefined ? "" : among.join();
       const name = `${workspaceId} ${replicaId} ${cost.reserved} ${cost.declared} ${agentId} ${capabilityId} ${offered} ${principalId}`;
       const last = known.get(name);
-      if (last && last.index === index && nowMs >= last.startMs && nowMs < last.endMs) return last;
+      const isOpen = last?.turns === clock.turns && nowMs >= last.startMs && nowMs < last.endMs;
+      if (isOpen && last.index === index) return last;
       if (known.size >= MOST_KNOWN) known.clear();
       const made = make(index, of);
       known.set(name, made);
@@ -81,6 +84,6 @@ export function createBudgetPlans(): BudgetPlans {
         endMs = Math.min(endMs, window.endMs);
       }
     }
-    return { index, needs, holds, startMs, endMs };
+    return { index, needs, holds, startMs, endMs, turns: clock.turns };
   }
 }

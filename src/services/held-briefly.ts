@@ -44,25 +44,37 @@ export interface LoadedBriefly {
   changed(workspaceId: string): void;
 }
 
-/** `load` brings what is there now. Where `isLatest` says no, a later one was begun meanwhile, whose result is to stay. */
+/**
+ * `load` brings what is there now, and asks `keeps` when it has it. Where that says no, the result of one that was begun later is kept
+ * already, and is to stay. Whoever waited goes by what is kept, so one that takes long is not thrown away because the next was begun.
+ */
 export function loadBriefly(
   runtime: Pick<Runtime, "elapsedMs">,
-  load: (workspaceId: string, isLatest: () => boolean) => Promise<void>,
+  load: (workspaceId: string, keeps: () => boolean) => Promise<void>,
 ): LoadedBriefly {
   interface Place {
     until: number;
     loading: Promise<void> | undefined;
+    /** How many were begun, and the last of them whose result is kept. */
+    begun: number;
+    kept: number;
   }
   const places = new Map<string, Place>();
   return {
     load(workspaceId, isStale = false) {
       const now = runtime.elapsedMs();
-      const place = getOrMake(places, workspaceId, (): Place => ({ until: 0, loading: undefined }));
+      const place = getOrMake(places, workspaceId, (): Place => ({ until: 0, loading: undefined, begun: 0, kept: 0 }));
       if (place.until > now && (place.loading || !isStale)) return place.loading;
       place.until = now + HELD_MS;
       // One that was begun before a change must not end what was begun after it.
       const isLatest = () => place.loading === loading;
-      const loading: Promise<void> = load(workspaceId, isLatest).then(
+      const number = ++place.begun;
+      const keeps = () => {
+        if (number < place.kept) return false;
+        place.kept = number;
+        return true;
+      };
+      const loading: Promise<void> = load(workspaceId, keeps).then(
         () => {
           if (isLatest()) place.loading = undefined;
         },

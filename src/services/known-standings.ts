@@ -53,12 +53,12 @@ export function createKnownStandings({ repository, runtime, rules, enforces }: K
     return rule && own ? Promise.all([rule, own]).then(() => {}) : (rule ?? own);
   }
 
-  const briefly = loadBriefly(runtime, async (workspaceId, isLatest) => {
+  const briefly = loadBriefly(runtime, async (workspaceId, keeps) => {
     const now = runtime.elapsedMs();
     const place = getOrMake(held, workspaceId, (): Held => ({ wholeUntil: 0, cursor: undefined, agents: new Map() }));
     const isWhole = place.cursor === undefined || place.wholeUntil <= now;
     const { rows, cursor } = await repository.load(workspaceId, isWhole ? undefined : place.cursor);
-    if (!isLatest()) return;
+    if (!keeps()) return;
     place.cursor = cursor;
     if (isWhole) {
       place.agents = new Map();

@@ -33,9 +33,9 @@ interface Held {
 export function createRollouts(repository: Pick<RolloutRepository, "list">, runtime: Runtime): Rollouts {
   const held = new Map<string, Held>();
 
-  const briefly = loadBriefly(runtime, async (workspaceId, isLatest) => {
+  const briefly = loadBriefly(runtime, async (workspaceId, keeps) => {
     const records = await repository.list(workspaceId);
-    if (isLatest() && !isSame(held.get(workspaceId)?.records ?? [], records)) held.set(workspaceId, assembled(records));
+    if (keeps() && !isSame(held.get(workspaceId)?.records ?? [], records)) held.set(workspaceId, assembled(records));
   });
 
   return {

@@ -64,15 +64,15 @@ describeEachBackend("what tasks may cost", (context) => {
 
   async function start(): Promise<Lab> {
     const id = await registerReplica(context.db);
-    const store = createTaskStore(context.db, { maxWaiting: 1000, replicaId: () => id });
+    const store = createTaskStore(context.db, { maxWaiting: 1000, replicaId: () => lab.id });
     const budgets: BudgetHolds = createBudgetHolds({
       rulesOf: () => rules,
       repository: createBudgetRepository(context.db, (limit) => new Date(budgets.endOf(limit))),
       reads: createBudgetUsageReads(context.db),
       store,
-      replicaId: () => id,
+      replicaId: () => lab.id,
       announce() {
-        for (const lab of labs) if (lab.id !== id) lab.budgets.heed();
+        for (const other of labs) if (other !== lab) other.budgets.heed();
       },
       onOverrun: (micros) => {
         overruns += micros;
@@ -81,7 +81,8 @@ describeEachBackend("what tasks may cost", (context) => {
       log: silent,
     });
     budgets.start();
-    return { id, budgets, store };
+    const lab: Lab = { id, budgets, store };
+    return lab;
   }
   async function stop({ budgets, store }: Lab): Promise<void> {
     await budgets.stop();
@@ -219,6 +220,17 @@ describeEachBackend("what tasks may cost", (context) => {
     ]);
   });
 
+  it("is of the window that has begun, for everybody, when the clock is set back a little", async () => {
+    rules = rulesOf([{ id: "all", hourly_tasks: 10 }]);
+    const [lab] = labs;
+    await begin(lab!, 0, { principal: "a" });
+    nowMs += HOUR_MS;
+    await begin(lab!, 0, { principal: "b" });
+    nowMs -= 1_000;
+    await begin(lab!, 0, { principal: "a" });
+    expect((await windows()).map(({ reserved }) => reserved)).toEqual([1, 2]);
+  });
+
   it("is what agents report, as far as there is so much", async () => {
     rules = rulesOf([{ id: "day", daily_limit: 10 }]);
     const [lab] = labs;
@@ -304,6 +316,35 @@ describeEachBackend("what tasks may cost", (context) => {
       [0, 3_000_000],
       [0, 3_000_000],
     ]);
+  });
+
+  it("of which a part was taken before its server was declared dead is none of what that has anew", async () => {
+    rules = rulesOf([{ id: "day", daily_limit: 10, monthly_limit: 10 }]);
+    const [lab] = labs;
+    const task = await begin(lab!, 0);
+    const { header, updates } = (await lab!.store.load("default", task.taskId))!;
+    const [daily, monthly] = header.holds!.map(({ key }) => ({ workspaceId: "default", key }));
+    await lab!.budgets.stop();
+    const repository = createBudgetRepository(context.db, (limit) => new Date(lab!.budgets.endOf(limit)));
+    const all = { limit: 10_000_000, held: 0, keep: 10_000_000, need: 10_000_000 };
+    // What is left of the month is with a replica that does not hear.
+    await repository.settle(await registerReplica(context.db), [{ ...monthly!, ...all }]);
+    labs.push(await start());
+    const other = labs.at(-1)!;
+    const earlierId = other.id;
+    stillMs = real.elapsedMs();
+    const stop = new AbortController();
+    const completed = statusUpdate(header, { state: TaskState.COMPLETED, timestamp: timestampFromDate(runtime.now()) });
+    const { payload } = completed.body;
+    if (payload.case === "statusUpdate") payload.value.metadata = { [COST_EXTENSION]: { cost: "3" } } as JsonObject;
+    const billed = other.budgets.fullBillOf(foldTask(header, updates), [completed], stop.signal);
+    const wanted = async () => (await raw(context.db, "select from budget_slices where wanted > 0")).length;
+    await expect.poll(wanted, { timeout: 10_000 }).toBe(1);
+    other.id = await registerReplica(context.db);
+    other.budgets.reset();
+    stop.abort();
+    const taken = (await billed)!.beyond.filter(({ extra }) => extra > 0);
+    expect(taken).toEqual([{ key: daily!.key, replicaId: earlierId, extra: 3_000_000, overrun: 0 }]);
   });
 
   it("is free for all when a task gives it back, also where its server has nothing more to do", async () => {

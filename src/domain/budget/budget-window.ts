@@ -73,6 +73,12 @@ const SMALL_STEP_MS = HOUR_MS;
 /** Windows as time goes on: each is reckoned once, and one that has begun is not left for the one before when the clock is set back a little. */
 export class WindowClock {
   readonly #windows = new Map<string, BudgetWindow>();
+  #turns = 0;
+
+  /** How many windows were left for others: as long as it is the same number, those that were told are still the right ones. */
+  get turns(): number {
+    return this.#turns;
+  }
 
   at(period: BudgetPeriod, timeZone: string, ms: number): BudgetWindow {
     const name = `${period} ${timeZone}`;
@@ -80,6 +86,7 @@ export class WindowClock {
     if (last && ms < last.endMs && ms >= last.startMs - SMALL_STEP_MS) return last;
     const window = windowAt(period, timeZone, ms);
     this.#windows.set(name, window);
+    if (last) this.#turns++;
     return window;
   }
 }
