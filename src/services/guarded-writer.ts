@@ -60,6 +60,8 @@ class GuardedWriter implements TaskWriter {
   readonly #inner: TaskWriter;
   /** Undefined until it is known; false: everything is written as it comes. */
   #isGuarded: boolean | undefined;
+  /** Whether it was so of an agent that had the task before: what that one said is not told later either. */
+  #hasHeldBack = false;
   readonly #held: NewUpdate[] = [];
   #bytes = 0;
   #view: HeldView | undefined;
@@ -77,7 +79,7 @@ class GuardedWriter implements TaskWriter {
   }
 
   get holdsBack(): boolean {
-    return this.#isGuarded ?? this.#deps.guard.results.guards(this.image.header);
+    return this.#hasHeldBack || (this.#isGuarded ?? this.#deps.guard.results.guards(this.image.header));
   }
 
   append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
@@ -255,6 +257,7 @@ class GuardedWriter implements TaskWriter {
 
   /** Another agent has the task: other rules may hold of it, and what is held is not its own, though it may call the task the same. */
   #beginAnew(): void {
+    this.#hasHeldBack ||= this.#isGuarded === true;
     this.#isGuarded = undefined;
     this.#facts = undefined;
     this.#forget();

@@ -96,6 +96,14 @@ test("what one agent said is not another's, though both call the task the same",
   expect(written[0]).toEqual(chunk("of the second"));
 });
 
+test("what an agent said of a task is told nowhere, though another has it by now of which there is no rule", async () => {
+  const { writer } = open({ guards: ({ agentId }) => agentId !== "second" }, { upstreamTaskId: "task-1" });
+  const reroute = { agentId: "second", capabilityId: undefined } as never;
+  await writer.append(() => [], { reroute, forgetUpstream: true }, signal);
+  expect(writer.image.header.agentId).toBe("second");
+  expect(writer.holdsBack).toBe(true);
+});
+
 test("what is beyond the bound is withheld with what was held before it: all of it may tell what the task cost", async () => {
   const { writer, withheld } = open({});
   await writer.append(() => [chunk("cheap")], {}, signal);
