@@ -128,6 +128,23 @@ test("a long one is read while the one before holds on", async () => {
   expect([effectFor("ann"), effectFor("ben")]).toEqual(["ALLOW", "DENY"]);
 });
 
+test("what is wrong with the latest version is told on, though an older one is done being read after it", async () => {
+  const documents = [denying("ann")];
+  const { policies, state, lines, effectFor } = open(documents);
+  await policies.load("default");
+  documents.push(`${denying("ben")}# ${"x".repeat(20_000)}\n`);
+  state.nowMs = 1_000;
+  await policies.load("default");
+  documents.push("version: 1\nrules:\n  - effect: LATER\n");
+  state.nowMs = 2_000;
+  await policies.load("default");
+  expect(policies.problems("default")).toHaveLength(1);
+  const isInForce = () => lines.some(({ msg, version }) => msg === "a policy is in force" && version === 2);
+  await expect.poll(isInForce).toBe(true);
+  expect([effectFor("ann"), effectFor("ben")]).toEqual(["ALLOW", "DENY"]);
+  expect(policies.problems("default")).toMatchObject([{ line: 3, path: "rules[0].effect" }]);
+});
+
 test("who comes while the first version is read waits for that reading, and begins no other", async () => {
   const { policies, state, reloads, effectFor } = open([`${denying("ben")}# ${"x".repeat(20_000)}\n`]);
   const first = policies.load("default");
