@@ -173,7 +173,8 @@ class GuardedWriter implements TaskWriter {
     // What passes is made once: what the agent said is known by now, and would not be made again. What is not the agent's is.
     const again =
       split.held.length > 0 ? () => split.passing : (image: TaskImage) => splitHeld(image, make(image)).passing;
-    const outcome = await this.#inner.append(again, alone, signal);
+    // If this ends the task, its agent cancels it: what is held never leaves.
+    const outcome = await this.#inner.append(again, { ...alone, withheld: this.#held }, signal);
     // It begins anew.
     if (upstreamTaskId !== undefined && this.image.header.upstreamTaskId !== upstreamTaskId) this.#forget();
     return outcome;
@@ -181,7 +182,7 @@ class GuardedWriter implements TaskWriter {
 
   /** What a client does needs no verdict, and if it ends the task, nothing of its output leaves. */
   async #passOn(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
-    const outcome = await this.#inner.append(make, options, signal);
+    const outcome = await this.#inner.append(make, { ...options, withheld: this.#held }, signal);
     if (isTerminal(stateOf(this.image))) this.#forget();
     return outcome;
   }
