@@ -60,6 +60,8 @@ class GuardedWriter implements TaskWriter {
   readonly #inner: TaskWriter;
   /** Undefined until it is known; false: everything is written as it comes. */
   #isGuarded: boolean | undefined;
+  /** Whether it was so of an agent that had the task before: what that one said is not told later either. */
+  #hasHeldBack = false;
   readonly #held: NewUpdate[] = [];
   #bytes = 0;
   #view: HeldView | undefined;
@@ -77,7 +79,7 @@ class GuardedWriter implements TaskWriter {
   }
 
   get holdsBack(): boolean {
-    return this.#isGuarded ?? this.#deps.guard.results.guards(this.image.header);
+    return this.#hasHeldBack || (this.#isGuarded ?? this.#deps.guard.results.guards(this.image.header));
   }
 
   append(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
@@ -171,7 +173,8 @@ class GuardedWriter implements TaskWriter {
     // What passes is made once: what the agent said is known by now, and would not be made again. What is not the agent's is.
     const again =
       split.held.length > 0 ? () => split.passing : (image: TaskImage) => splitHeld(image, make(image)).passing;
-    const outcome = await this.#inner.append(again, alone, signal);
+    // If this ends the task, its agent cancels it: what is held never leaves.
+    const outcome = await this.#inner.append(again, { ...alone, withheld: this.#held }, signal);
     // It begins anew.
     if (upstreamTaskId !== undefined && this.image.header.upstreamTaskId !== upstreamTaskId) this.#forget();
     return outcome;
@@ -179,7 +182,7 @@ class GuardedWriter implements TaskWriter {
 
   /** What a client does needs no verdict, and if it ends the task, nothing of its output leaves. */
   async #passOn(make: MakeUpdates, options: AppendOptions, signal: AbortSignal): Promise<AppendOutcome> {
-    const outcome = await this.#inner.append(make, options, signal);
+    const outcome = await this.#inner.append(make, { ...options, withheld: this.#held }, signal);
     if (isTerminal(stateOf(this.image))) this.#forget();
     return outcome;
   }
@@ -255,6 +258,7 @@ class GuardedWriter implements TaskWriter {
 
   /** Another agent has the task: other rules may hold of it, and what is held is not its own, though it may call the task the same. */
   #beginAnew(): void {
+    this.#hasHeldBack ||= this.#isGuarded === true;
     this.#isGuarded = undefined;
     this.#facts = undefined;
     this.#forget();

@@ -22,11 +22,13 @@ import type { PermitTask } from "./agent-permits.ts";
 import { AgentCallError, type AgentClient, type AgentEndpoint } from "./agent-port.ts";
 import type { RolloutSource } from "./another-agent.ts";
 import { isTransient } from "./database-away.ts";
+import type { GuardPorts } from "./guarded-writer.ts";
 import type { TaskLog } from "./late-log.ts";
 import { TaskCopy } from "./task-copy.ts";
 import type { DeliveryDeps } from "./task-delivery.ts";
 import type { UpdateHub } from "./update-hub.ts";
 import { watchTask } from "./watch.ts";
+import { wordless } from "./wordless-log.ts";
 
 /** Copies that are under way at once; what comes beyond has none. */
 const MOST_AT_ONCE = 64;
@@ -53,6 +55,8 @@ export interface MirrorDeps extends DeliveryDeps {
   ports: MirrorPorts;
   hub: UpdateHub;
   log: TaskLog;
+  /** What is looked at before it leaves; left out, nothing is. */
+  guard?: Pick<GuardPorts, "results"> | undefined;
   findAgent(task: TaskHeader): Promise<AgentEndpoint | undefined>;
   connect(agent: AgentEndpoint): AgentClient;
   /** Ends with this replica's work. */
@@ -64,7 +68,7 @@ export interface MirrorDeps extends DeliveryDeps {
 export type MirrorTask = (header: TaskHeader, message: Message, delivery: Delivery) => void;
 
 export function createMirrors(deps: MirrorDeps): MirrorTask {
-  const { ports, store, runtime, hub, log } = deps;
+  const { ports, store, runtime, hub } = deps;
   let underWay = 0;
 
   function mirror(rollout: Rollout, header: TaskHeader, message: Message, delivery: Delivery): void {
@@ -98,6 +102,7 @@ export function createMirrors(deps: MirrorDeps): MirrorTask {
     const stop = new AbortController();
     const signal = AbortSignal.any([life, stop.signal, AbortSignal.timeout(LONGEST_MS)]);
     const asCopied = { ...header, agentId: mirrorId, capabilityId: undefined, upstreamContextId: undefined };
+    const log = wordless(deps.log, () => deps.guard?.results.guards(asCopied) === true);
     const agent = await deps.findAgent(asCopied);
     if (!agent) {
       log.info(facts, "the mirror is not registered");
@@ -147,7 +152,7 @@ export function createMirrors(deps: MirrorDeps): MirrorTask {
     const digest = resultDigest(reply ? { message: reply } : { task });
     const mirrorDigest = resultDigest(await copied);
     const outcome = digest === mirrorDigest ? "same" : "different";
-    log.info({ ...facts, outcome, digest, mirrorDigest }, "a mirrored task was compared");
+    deps.log.info({ ...facts, outcome, digest, mirrorDigest }, "a mirrored task was compared");
     return outcome;
   }
 

@@ -189,12 +189,14 @@ export function createPolicies(deps: PoliciesDeps): Policies {
       const { document } = read;
       const active = await assembled(from, document, version);
       if (place.version >= version) return;
-      Object.assign(place, { problems: [], version, document, files: from, active });
+      // What is wrong with a later one, which was read faster, is wrong still.
+      const problems = place.looked > version ? place.problems : [];
+      Object.assign(place, { problems, version, document, files: from, active });
       log.info({ workspaceId, version }, "a policy is in force");
       onReload("loaded");
       return;
     }
-    place.problems = read.problems;
+    if (place.looked === version) place.problems = read.problems;
     onReload("refused");
     for (const { line, column, path, description } of read.problems.slice(0, MOST_TOLD)) {
       log.error(

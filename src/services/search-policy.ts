@@ -1,8 +1,9 @@
 /** What the policy says of the agents that one search finds: each is decided about once. */
 import type { RouteDecision } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { SignalboxError } from "../domain/errors.ts";
+import { together } from "../domain/policy/compile.ts";
 import type { Facts } from "../domain/policy/facts.ts";
-import type { ApprovalTerms, Verdict } from "../domain/policy/verdict.ts";
+import { type ApprovalTerms, MAX_REPORTED_RULES, type Verdict } from "../domain/policy/verdict.ts";
 import type { ActivePolicy } from "./policies.ts";
 import { decisionOf, policyDenied } from "./policy-decision.ts";
 import { candidateFacts, keptFacts, type LookedFor } from "./policy-facts.ts";
@@ -97,8 +98,16 @@ export function createSearchPolicy(
   };
 }
 
-/** The first of those that allow least. */
+/** What all of them allow: the first that refuses, else one approval that does for each that wants one. */
 function strictest(all: readonly Judged[]): Judged {
-  const first = (effect: Verdict["effect"]) => all.find(({ verdict }) => verdict.effect === effect);
-  return first("DENY") ?? first("REQUIRE_APPROVAL") ?? all[0]!;
+  const of = (effect: Verdict["effect"]) => all.filter(({ verdict }) => verdict.effect === effect);
+  const [denied] = of("DENY");
+  if (denied) return denied;
+  const asking = of("REQUIRE_APPROVAL");
+  const [first] = asking;
+  if (!first) return all[0]!;
+  const verdicts = asking.map(({ verdict }) => verdict);
+  const rules = [...new Set(verdicts.flatMap((each) => each.rules))].slice(0, MAX_REPORTED_RULES);
+  const approval = together(verdicts.flatMap((each) => each.approval ?? []));
+  return { ...first, verdict: { ...first.verdict, rules, approval } };
 }

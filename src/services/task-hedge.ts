@@ -20,10 +20,12 @@ import { EngineState, stateName } from "../domain/task-state.ts";
 import type { PermitTask } from "./agent-permits.ts";
 import { AgentCallError, type AgentClient, type AgentEndpoint } from "./agent-port.ts";
 import { type AnotherAgent, asGiven, endpointOf, type FindAnotherAgent, type RolloutSource } from "./another-agent.ts";
+import type { GuardPorts } from "./guarded-writer.ts";
 import type { TaskLog } from "./late-log.ts";
 import { TaskCopy } from "./task-copy.ts";
 import type { DeliveryDeps } from "./task-delivery.ts";
 import type { UpdateHub } from "./update-hub.ts";
+import { wordless } from "./wordless-log.ts";
 
 /** Node's longest timer, 24.8 days. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
@@ -57,6 +59,8 @@ export interface HedgePorts {
 export interface HedgeDeps extends DeliveryDeps {
   ports: HedgePorts;
   hub: UpdateHub;
+  /** What is looked at before it leaves; left out, nothing is. */
+  guard?: Pick<GuardPorts, "results"> | undefined;
   connect(agent: AgentEndpoint): AgentClient;
   /** Gives a task to the second agent, with its answer. False when the task is no longer as it must be. */
   giveTo(attempt: HedgedAttempt, second: AnotherAgent, answer: TaskResult, since: Date): Promise<boolean>;
@@ -230,13 +234,16 @@ export class TaskHedge {
     second: AnotherAgent,
     { message, delivery }: { message: Message; delivery: Delivery },
   ): Promise<HedgeOutcome | undefined> {
-    const { store, runtime, connect, giveTo, life } = this.#deps;
-    const { log, writer } = this.#attempt;
+    const { store, runtime, connect, giveTo, life, guard } = this.#deps;
+    const { writer } = this.#attempt;
     const { signal } = this.#stop;
     const { workspaceId, contextId, agentId } = writer.image.header;
     const upstreamContextId = await store.findUpstreamContext(workspaceId, contextId, second.agent.agentId);
     if (signal.aborted) return undefined;
     const facts = { secondAgentId: second.agent.agentId };
+    // The first agent's words may be told where the second's may not.
+    const isHushed = () => guard?.results.guards({ ...writer.image.header, ...asHad(second) }) === true;
+    const log = wordless(this.#attempt.log, isHushed);
     let client: AgentClient;
     try {
       client = connect(endpointOf(second));
@@ -275,6 +282,12 @@ export class TaskHedge {
     }
   }
 }
+
+/** Who would have the task, and for what. */
+const asHad = ({ agent, capability }: AnotherAgent): Pick<TaskHeader, "agentId" | "capabilityId"> => ({
+  agentId: agent.agentId,
+  capabilityId: capability?.capabilityId,
+});
 
 const asks = (update: TaskUpdate): boolean => {
   const state = stateBrought(update);

@@ -1,10 +1,12 @@
 /** What a guarded writer makes of appends that come at once, and of a task that goes to another agent, apart from any database. */
 import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
-import { StreamResponseSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { StreamResponseSchema, TaskSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { statusUpdate } from "../../src/domain/agent-report.ts";
+import { COST_EXTENSION, costSaid } from "../../src/domain/cost-extension.ts";
 import { SignalboxError } from "../../src/domain/errors.ts";
-import { applyUpdate, type NewUpdate, newImage, type TaskImage } from "../../src/domain/task-log.ts";
+import { applyUpdate, type NewUpdate, newImage, stateOf, type TaskImage } from "../../src/domain/task-log.ts";
+import { isTerminal } from "../../src/domain/task-state.ts";
 import { createGuardedWriter, type ResultPolicy } from "../../src/services/guarded-writer.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import type { AppendOptions, MakeUpdates } from "../../src/services/task-append.ts";
@@ -21,11 +23,11 @@ function open(results: Partial<ResultPolicy>, header: Parameters<typeof headerOf
     image,
     holdsBack: false,
     async append(make: MakeUpdates, { reroute, upstreamTaskId, ...options }: AppendOptions) {
-      withheld.push(...(options.withheld ?? []));
       for (const update of make(image)) {
         written.push(update);
         applyUpdate(image, { ...update, seq: image.seq + 1 });
       }
+      if (isTerminal(stateOf(image))) withheld.push(...(options.withheld ?? []));
       if (reroute) Object.assign(image.header, { agentId: reroute.agentId, upstreamTaskId: reroute.upstreamTaskId });
       if (upstreamTaskId !== undefined) image.header.upstreamTaskId = upstreamTaskId;
       return "stored";
@@ -96,9 +98,36 @@ test("what one agent said is not another's, though both call the task the same",
   expect(written[0]).toEqual(chunk("of the second"));
 });
 
+test("what an agent said of a task is told nowhere, though another has it by now of which there is no rule", async () => {
+  const { writer } = open({ guards: ({ agentId }) => agentId !== "second" }, { upstreamTaskId: "task-1" });
+  const reroute = { agentId: "second", capabilityId: undefined } as never;
+  await writer.append(() => [], { reroute, forgetUpstream: true }, signal);
+  expect(writer.image.header.agentId).toBe("second");
+  expect(writer.holdsBack).toBe(true);
+});
+
 test("what is beyond the bound is withheld with what was held before it: all of it may tell what the task cost", async () => {
   const { writer, withheld } = open({});
   await writer.append(() => [chunk("cheap")], {}, signal);
   await writer.append(() => [chunk("dear".repeat(300))], {}, signal);
   expect(withheld).toEqual([chunk("cheap"), chunk("dear".repeat(300))]);
+});
+
+test.each([
+  ["its client", { by: { principal: "alice" } }],
+  ["its agent", { by: "agent" }],
+] as const)("what is held of a task that %s cancels tells what it cost, though it never leaves", async (_, options) => {
+  const { writer, withheld, written } = open({});
+  const task = create(TaskSchema, { metadata: { [COST_EXTENSION]: { cost: "0.25" } } });
+  const dear: NewUpdate = {
+    kind: "metadata",
+    body: create(StreamResponseSchema, { payload: { case: "task", value: task } }),
+  };
+  await writer.append(() => [chunk("secret"), dear], { by: "agent" }, signal);
+  const canceled = ({ header }: TaskImage) => [
+    statusUpdate(header, { state: TaskState.CANCELED, timestamp: { seconds: 1n, nanos: 0 } as never }, "canceled"),
+  ];
+  await writer.append(canceled, options, signal);
+  expect(written.map(({ kind }) => kind)).toEqual(["status"]);
+  expect(costSaid(withheld, undefined)).toEqual({ micros: 250_000 });
 });

@@ -6,8 +6,11 @@ import { DEFAULT_ROLLOUT } from "../../src/domain/rollout.ts";
 import { stateOf } from "../../src/domain/task-log.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
 import type { PermitTask } from "../../src/services/agent-permits.ts";
+import { AgentCallError } from "../../src/services/agent-port.ts";
 import type { DispatcherDeps } from "../../src/services/dispatcher.ts";
+import type { ResultPolicy } from "../../src/services/guarded-writer.ts";
 import type { MirrorOutcome } from "../../src/services/mirrors.ts";
+import { createHeldUpdates } from "../../src/store/held-updates.ts";
 import { startTestAgent } from "../agents/test-agent.ts";
 import { through } from "../fault/agent-lab.ts";
 import { createInbox } from "../fault/inbox.ts";
@@ -130,6 +133,37 @@ describeEachBackend("a mirrored task", (context) => {
     expect(await outcomes.next()).toBe("dropped");
     // The limit of the capability counts as the agent's does.
     expect(reserved).toMatchObject([{ agentId: "mirror", capabilityId: "translate" }]);
+  });
+
+  it("has nothing that the mirror says in this server's log, where that one is looked at", async () => {
+    const first = createPuppet();
+    const { outcomes, more } = mirroring();
+    const results: ResultPolicy = {
+      load: () => undefined,
+      guards: ({ agentId }) => agentId === "mirror",
+      factsOf: async () => ({}),
+      decide: () => ({ effect: "ALLOW", rules: [] }),
+    };
+    const guard = { results, held: createHeldUpdates(context.db), maxBytes: 1_000_000 };
+    const refuse = () => Promise.reject(new AgentCallError("refused", "secret words", { reason: "SECRET" }));
+    const agents = { first: { handler: first.handler }, mirror: { handler: first.handler } };
+    const replica = await start(agents, ({ connector }) => ({
+      ...more(),
+      guard,
+      connector: {
+        ...connector,
+        connect(agent) {
+          const client = connector.connect(agent);
+          return agent.agentId === "mirror" ? Object.assign(client, { streaming: false, send: refuse }) : client;
+        },
+      },
+    }));
+    await replica.begin();
+    (await first.turn()).task(COMPLETED);
+    expect(await outcomes.next()).toBe("failed");
+    const { lines } = replica.logged;
+    expect(lines.find(({ msg }) => msg === "the mirror failed")).toMatchObject({ kind: "refused" });
+    expect(JSON.stringify(lines)).not.toMatch(/secret/i);
   });
 
   it("is not copied where nobody can say whether it is to be, because the database is away", async () => {

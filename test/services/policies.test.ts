@@ -128,6 +128,23 @@ test("a long one is read while the one before holds on", async () => {
   expect([effectFor("ann"), effectFor("ben")]).toEqual(["ALLOW", "DENY"]);
 });
 
+test("what is wrong with the latest version is told on, though an older one is done being read after it", async () => {
+  const documents = [denying("ann")];
+  const { policies, state, lines, effectFor } = open(documents);
+  await policies.load("default");
+  documents.push(`${denying("ben")}# ${"x".repeat(20_000)}\n`);
+  state.nowMs = 1_000;
+  await policies.load("default");
+  documents.push("version: 1\nrules:\n  - effect: LATER\n");
+  state.nowMs = 2_000;
+  await policies.load("default");
+  expect(policies.problems("default")).toHaveLength(1);
+  const isInForce = () => lines.some(({ msg, version }) => msg === "a policy is in force" && version === 2);
+  await expect.poll(isInForce).toBe(true);
+  expect([effectFor("ann"), effectFor("ben")]).toEqual(["ALLOW", "DENY"]);
+  expect(policies.problems("default")).toMatchObject([{ line: 3, path: "rules[0].effect" }]);
+});
+
 test("who comes while the first version is read waits for that reading, and begins no other", async () => {
   const { policies, state, reloads, effectFor } = open([`${denying("ben")}# ${"x".repeat(20_000)}\n`]);
   const first = policies.load("default");
@@ -224,6 +241,35 @@ test("an approval by some rules is none by others, nor by another policy", async
   expect(await effectsAfter(decision)).toEqual(["ALLOW", "DENY"]);
   const byOtherFiles = { ...decision, policy: { ...decision.policy!, fileDigests: ["other"] } };
   expect(await effectsAfter(byOtherFiles)).toEqual(["DENY", "DENY"]);
+});
+
+test("an agent that is named alone waits for all whom what it offers must be approved by, and goes on by nothing less", async () => {
+  const wants = (capabilityId: string, expires: string, more: string) =>
+    `  - {effect: REQUIRE, when: {capability_id: ${capabilityId}}, then: {approval: {expires: ${expires}, ${more}}}}\n`;
+  const rules = `${wants("[sing, hum]", "2h", "approvers: [ann], self: true")}${wants("pay", "1h", "approvers: [ben]")}`;
+  const { policies, runtime } = open([`version: 1\nrules:\n${rules}`]);
+  const policy = createPolicy({ policies, trust: trustAll, runtime, onVerdict() {} });
+  const message = say("hello");
+  const offering = (agentId: string, ...ids: string[]) => ({
+    ...offer(agentId),
+    among: ids.map((capabilityId) => ({ capabilityId })) as never,
+  });
+  const given = async (chosen: Possible) => {
+    const decision = create(RouteDecisionSchema, { agentId: chosen.agent.agentId, source: RouteSource.TENANT });
+    const admitted = await policy.admit(context, sendRequest(message, {}), message, undefined);
+    return { decision, terms: admitted.search(RouteSource.TENANT).note(decision, chosen) };
+  };
+  const both = await given(offering("dan", "sing", "hum", "pay"));
+  expect(both.terms).toMatchObject({ approvers: ["ann"], also: [["ben"]], expiresMs: 3_600_000, self: false });
+  expect(both.decision.policy!.rules.map(({ path }) => path)).toEqual(["rules[0]", "rules[1]"]);
+  const one = await given(offering("eve", "sing", "hum"));
+  expect(one.terms).toEqual({ rule: expect.anything(), approvers: ["ann"], expiresMs: 7_200_000, self: true });
+  const effectsAfter = async ({ decision }: typeof one) => {
+    const judge = (await policy.readmit(headerOf({ taskId: "t" }), decision)).search(RouteSource.TENANT).judge!;
+    return [offering("fay", "sing"), offering("gil", "sing", "pay")].map((each) => judge.of(each).effect);
+  };
+  expect(await effectsAfter(one)).toEqual(["ALLOW", "DENY"]);
+  expect(await effectsAfter(both)).toEqual(["ALLOW", "ALLOW"]);
 });
 
 test("an agent that does not offer what is asked for is judged by that all the same", async () => {

@@ -8,7 +8,7 @@ import { DEFAULT_ROLLOUT } from "../../src/domain/rollout.ts";
 import { stateBrought, stateOf } from "../../src/domain/task-log.ts";
 import { TRANSITIONS } from "../../src/domain/task-state.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
-import type { AgentConnector } from "../../src/services/agent-port.ts";
+import { AgentCallError, type AgentConnector } from "../../src/services/agent-port.ts";
 import type { DispatcherDeps } from "../../src/services/dispatcher.ts";
 import type { ResultPolicy } from "../../src/services/guarded-writer.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
@@ -77,6 +77,39 @@ describeEachBackend("a task of a slow agent", (context) => {
     expect(await outcomes.next()).toBe("won");
     expect(ended.header.agentId).toBe("second");
     expect([stateOf(ended), ended.task.artifacts]).toEqual([FAILED, []]);
+  });
+
+  it("has nothing that the second agent says in this server's log, where that one is looked at", async () => {
+    const { outcomes, more } = hedges();
+    const first = createPuppet();
+    const results: ResultPolicy = {
+      load: () => undefined,
+      guards: ({ agentId }) => agentId === "second",
+      factsOf: async () => ({}),
+      decide: () => ({ effect: "ALLOW", rules: [] }),
+    };
+    const guard = { results, held: createHeldUpdates(context.db), maxBytes: 1_000_000 };
+    const refuse = () => Promise.reject(new AgentCallError("refused", "secret words", { reason: "SECRET" }));
+    const refusing = (deps: DispatcherDeps): AgentConnector => ({
+      ...deps.connector,
+      connect(agent) {
+        const client = deps.connector.connect(agent);
+        return agent.agentId === "second" ? Object.assign(client, { streaming: false, send: refuse }) : client;
+      },
+    });
+    const replica = await start({ first: safe(first.handler), second: safe(first.handler) }, (deps) => ({
+      ...more(deps),
+      connector: refusing(deps),
+      guard,
+    }));
+    const { lines } = replica.logged;
+    const task = await replica.begin();
+    const turn = await first.turn();
+    expect(await outcomes.next()).toBe("failed");
+    turn.task(COMPLETED);
+    await replica.ended(task);
+    expect(lines.find(({ msg }) => msg === "the second agent failed")).toMatchObject({ kind: "refused" });
+    expect(JSON.stringify(lines)).not.toMatch(/secret/i);
   });
 
   it("is the second agent's when that one is faster, and the first is told to stop", async () => {

@@ -123,10 +123,12 @@ function awaiting(approvals: readonly Ranked<ApprovalTerms>[]): Verdict {
 }
 
 /** One approval for all: in the shortest of their times, by somebody whom each of them takes. */
-function together(terms: readonly ApprovalTerms[]): ApprovalTerms {
+export function together(all: readonly ApprovalTerms[]): ApprovalTerms {
+  const terms = [...new Set(all)];
   const [first] = terms;
   if (terms.length === 1) return first!;
-  const [approvers = [], ...also] = terms.map((each) => each.approvers).filter((list) => list.length > 0);
+  const lists = terms.flatMap((each) => [each.approvers, ...(each.also ?? [])]).filter((list) => list.length > 0);
+  const [approvers = [], ...also] = new Set(lists);
   return {
     rule: first!.rule,
     expiresMs: Math.min(...terms.map(({ expiresMs }) => expiresMs)),
