@@ -17,6 +17,8 @@ import { DEFAULT_SERVER } from "../src/config/load.ts";
 import { createSignalboxClient, type SignalboxClient } from "../src/sdk/client.ts";
 
 const QUESTION = "Write about railway signals";
+/** Codes by which a server does not answer at all. */
+const UNREACHABLE = new Set([Code.Unavailable, Code.Canceled, Code.Internal, Code.Unknown]);
 
 const io = processIo();
 const program = createProgram("demo", io).description("Signalbox with two demo agents.");
@@ -61,7 +63,13 @@ async function registerAgents({ registry }: SignalboxClient, agents: Record<stri
 async function showFirstTask(client: SignalboxClient, { out }: Io): Promise<void> {
   out(`\nA first task, streamed through the public API: "${QUESTION}"\n\n`);
   const teller = createUpdateTeller();
-  for await (const update of client.stream(QUESTION)) out(teller.tell(update));
+  try {
+    for await (const update of client.stream(QUESTION)) out(teller.tell(update));
+  } catch (error) {
+    // A policy or a budget that is kept from an earlier run may forbid it, which is no reason not to serve.
+    if (!(error instanceof ConnectError) || UNREACHABLE.has(error.code)) throw error;
+    out(`This server does not take it: ${error.rawMessage}\n`);
+  }
   out(`${teller.end()}\n`);
 }
 

@@ -17,13 +17,15 @@ import { facts, json, table } from "./printable.ts";
 import type { Cli } from "./run.ts";
 import { callServer, type ServerOptions, withServer } from "./server-call.ts";
 
+const DAY_MS = 86_400_000;
+
 interface EvalFlags extends ServerOptions {
   phase?: string;
   draft?: string;
 }
 
 interface ReplayFlags extends ServerOptions {
-  since: number;
+  since?: number;
   limit?: string;
 }
 
@@ -61,9 +63,9 @@ export function addPolicyTrialCommands(policy: Command, cli: Cli): void {
   const replay = policy
     .command("replay <file>")
     .description("say which past decisions a draft would change, and why; - reads standard input")
-    .option("--since <duration>", "how far back, such as 30m, 12h or 7d", parseDuration, 86_400_000)
+    .option("--since <duration>", "how far back, such as 30m, 12h or 7d; 24h if not given", parseDuration)
     .option("--limit <n>", "tasks at most, the latest first (default: 10000, which is also the most)");
-  withServer(replay).action((file: string, { since, limit = "0", ...options }: ReplayFlags) => {
+  withServer(replay).action((file: string, { since = DAY_MS, limit = "0", ...options }: ReplayFlags) => {
     if (!/^\d{1,9}$/.test(limit)) return replay.error(`error: --limit ${limit}: it is a whole number.`);
     const nowMs = Date.now();
     const request = {

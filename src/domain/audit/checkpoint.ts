@@ -50,7 +50,8 @@ export function writeVerifierKey({ name, id, publicKey }: VerifierKey): string {
 
 /** Undefined for what is no verifier key of Ed25519, or one whose id is not its own. */
 export function readVerifierKey(text: string): VerifierKey | undefined {
-  const [, name, id, key] = /^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]+={0,2})$/.exec(text.trim()) ?? [];
+  // 33 bytes are 44 characters, without padding.
+  const [, name, id, key] = /^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})$/.exec(text.trim()) ?? [];
   const bytes = Buffer.from(key ?? "", "base64");
   if (name === undefined || bytes.length !== 1 + KEY_BYTES || bytes[0] !== ED25519) return undefined;
   const found = verifierKey(name, bytes.subarray(1));
