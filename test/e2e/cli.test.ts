@@ -322,6 +322,14 @@ describe("the process", { timeout: 90_000 }, () => {
       demo.process.kill("SIGINT");
       expect(await demo.exited).toBe(0);
     }
+    // A policy that its user has made meanwhile may forbid the task.
+    writeFileSync(join(folder, "strict.yaml"), "version: 1\nrules: [{effect: DENY, when: {agent_id: writer}}]\n");
+    const strict = ["--data-dir", "demo", "--policy-path", "strict.yaml"];
+    const demo = launch("scripts/demo.ts", "--http-port", "0", "--grpc-port", "0", ...strict);
+    await demo.shows(/Serving\. Ctrl-C stops it\./);
+    expect(demo.out()).toContain("This server does not take it: Policy does not let agent");
+    demo.process.kill("SIGINT");
+    expect(await demo.exited).toBe(0);
   });
 });
 
