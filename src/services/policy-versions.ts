@@ -24,7 +24,7 @@ import type { PolicyRepository, PolicyVersion, StoredPolicy } from "../store/pol
 import type { Audit } from "./audit.ts";
 import type { PolicyFiles } from "./background/policy-files.ts";
 import { etagMismatch, etagOf, revisionIn } from "./etag.ts";
-import { pageLimit, pageToken, readPageToken } from "./paging.ts";
+import { pageLimit, pageToken, pageTokenAs } from "./paging.ts";
 import type { Policies } from "./policies.ts";
 import type { PolicyReader } from "./policy-reader.ts";
 import type { RequestContext } from "./request-context.ts";
@@ -159,11 +159,7 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
 
     async list({ workspaceId }, request) {
       const limit = pageLimit(request.pageSize, DEFAULT_PAGE);
-      const [token] = readPageToken(request.pageToken, 1, "ListPolicyVersions") ?? [];
-      const before = token === undefined ? undefined : Number(token);
-      if (before !== undefined && !(Number.isInteger(before) && before >= 1 && before <= MAX_VERSION)) {
-        throw invalidArgument([{ field: "pageToken", description: "is not a nextPageToken of ListPolicyVersions" }]);
-      }
+      const before = pageTokenAs(request.pageToken, "ListPolicyVersions", versionIn);
       const found = await repository.list(workspaceId, before, limit + 1);
       const page = found.slice(0, limit);
       return create(ListPolicyVersionsResponseSchema, {
@@ -178,6 +174,11 @@ export function createPolicyVersions(deps: PolicyVersionsDeps): PolicyVersions {
       return change(context, { text, etag, comment: said, action: "policy.rollback" });
     },
   };
+}
+
+function versionIn(text: string): number | undefined {
+  const version = /^\d{1,10}$/.test(text) ? Number(text) : 0;
+  return version >= 1 && version <= MAX_VERSION ? version : undefined;
 }
 
 /**

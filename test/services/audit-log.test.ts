@@ -521,6 +521,7 @@ describeEachBackend("the audit log's use cases", (ctx) => {
     const list = (filter: object) => service().list(contextOf(), create(ListEntriesRequestSchema, filter));
     await expect(list({ taskId: "a\0b" })).rejects.toMatchObject(refused);
     await expect(list({ startTime: { seconds: 10n ** 15n } })).rejects.toMatchObject(refused);
+    await expect(list({ endTime: { seconds: 1n, nanos: -1 } })).rejects.toMatchObject(refused);
     expect((await list({ actor: "a\0b" })).entries).toEqual([]);
     const prove = (proof: object) => service().proveInclusion(contextOf(), create(ProveInclusionRequestSchema, proof));
     await expect(prove({ chainId: "a\0b", number: 1n })).rejects.toMatchObject({ reason: "ENTRY_NOT_FOUND" });

@@ -1,6 +1,6 @@
 /** Pages of the audit log's entries: who sees which, the latest first, those that are in no checkpoint yet before the others. */
 import { create, type JsonObject } from "@bufbuild/protobuf";
-import { type Timestamp, timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import {
   type AuditEntry,
   AuditEntrySchema,
@@ -10,7 +10,10 @@ import {
 } from "../../../gen/signalbox/v1/audit_pb.ts";
 import { auditLine, NO_HASH } from "../../domain/audit/entry.ts";
 import { invalidArgument } from "../../domain/errors.ts";
+import { refuse } from "../../domain/refusal.ts";
+import { timestampViolations } from "../../domain/timestamps.ts";
 import type { AuditLogReads, EntryFilter, LogEntry } from "../../store/audit-log-reads.ts";
+import { pageToken, pageTokenAs } from "../paging.ts";
 import type { RequestContext } from "../request-context.ts";
 
 /** Entries of a page, unless the request says how many; and at most. */
@@ -74,33 +77,26 @@ function filterOf(request: ListEntriesRequest): EntryFilter {
     if (text.length > 1024) throw invalidArgument([{ field, description: "has 1024 characters at most" }]);
   }
   if (taskId.includes("\0")) throw invalidArgument([{ field: "taskId", description: "is no id of a task" }]);
+  refuse([...timestampViolations("startTime", startTime), ...timestampViolations("endTime", endTime)]);
   const named = Object.fromEntries(Object.entries(texts).filter(([, text]) => text !== ""));
   return {
     ...named,
-    ...(startTime && { start: dateIn("startTime", startTime) }),
-    ...(endTime && { end: dateIn("endTime", endTime) }),
+    ...(startTime && { start: timestampDate(startTime) }),
+    ...(endTime && { end: timestampDate(endTime) }),
   };
-}
-
-function dateIn(field: string, time: Timestamp): Date {
-  const date = timestampDate(time);
-  const year = date.getUTCFullYear();
-  if (year >= 1 && year <= 9999) return date;
-  throw invalidArgument([{ field, description: "must be a time of the years 1 to 9999" }]);
 }
 
 const response = (entries: readonly LogEntry[], next: number | undefined): ListEntriesResponse =>
   create(ListEntriesResponseSchema, {
     entries: entries.map(shownEntry),
-    nextPageToken: next === undefined || next === 0 ? "" : Buffer.from(`before ${next}`).toString("base64url"),
+    nextPageToken: next === undefined || next === 0 ? "" : pageToken(`before ${next}`),
   });
 
-function readToken(token: string): number | undefined {
-  if (token === "") return undefined;
-  const [, place] = /^before (\d{1,15})$/.exec(Buffer.from(token, "base64url").toString()) ?? [];
-  if (place !== undefined) return Number(place);
-  throw invalidArgument([{ field: "pageToken", description: "is not a nextPageToken of ListEntries" }]);
-}
+const readToken = (token: string): number | undefined =>
+  pageTokenAs(token, "ListEntries", (text) => {
+    const [, place] = /^before (\d{1,15})$/.exec(text) ?? [];
+    return place === undefined ? undefined : Number(place);
+  });
 
 function pageSize(asked: number): number {
   if (asked >= 0 && asked <= MOST_PAGE) return asked || PAGE;
