@@ -1,8 +1,8 @@
 /** Tasks that wait for their approval: whatever decides, cancels or outlasts them at the same moment, there is one outcome. */
-import { create, fromJson, type JsonObject, toJson } from "@bufbuild/protobuf";
+import { create, toJson } from "@bufbuild/protobuf";
 import { timestampFromDate, ValueSchema } from "@bufbuild/protobuf/wkt";
 import { beforeEach, describe, expect, it } from "vitest";
-import { type Message, MessageSchema, Role, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { MessageSchema, Role, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ApprovalState, ApprovalVerdict } from "../../gen/signalbox/v1/approval_pb.ts";
 import { statusUpdate } from "../../src/domain/agent-report.ts";
 import { awaitedApproval } from "../../src/domain/approval.ts";
@@ -10,7 +10,6 @@ import { copyImage, foldTask, stateOf, type TaskImage } from "../../src/domain/t
 import { EngineState } from "../../src/domain/task-state.ts";
 import { type Approvals, createApprovals } from "../../src/services/approvals/approvals.ts";
 import { createWaitingTasks, type WaitingTasks } from "../../src/services/approvals/waiting-tasks.ts";
-import type { Principal, RequestContext } from "../../src/services/request-context.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
 import { createTaskWriter } from "../../src/services/task-writer.ts";
 import { createUpdateHub } from "../../src/services/update-hub.ts";
@@ -22,54 +21,11 @@ import { registerReplica } from "../fixtures/replica.ts";
 import { headerOf } from "../fixtures/task-header.ts";
 import { describeEachBackend, silent } from "../store/backends.ts";
 import { emptyTables, expectWholeLogs, raw, taskRows } from "../store/tables.ts";
-import { agent, isNamed, type LabReplica, never, openLab, workingAgent } from "./engine-lab.ts";
+import { asked, boss, contextOf, MINUTE_MS, saying, type terms } from "./approval-requests.ts";
+import { agent, never } from "./engine-lab.ts";
 
 const system = systemRuntime();
-const MINUTE_MS = 60_000;
 const { PENDING, APPROVED, REJECTED, EXPIRED, WITHDRAWN } = ApprovalState;
-
-const terms = (
-  overrides: Partial<{ expiresMs: number; approvers: string[]; also: string[][]; self: boolean }> = {},
-) => ({
-  rule: {
-    path: "rules[3]",
-    effect: "REQUIRE",
-    scope: "CAPABILITY",
-    description: "Payments are looked at first",
-    file: "",
-    line: 9,
-  } as const,
-  expiresMs: MINUTE_MS,
-  approvers: [],
-  self: false,
-  ...overrides,
-});
-
-const asked = (overrides: Parameters<typeof terms>[0] = {}) => ({
-  terms: terms(overrides),
-  principalId: "client",
-  policyVersion: 7,
-});
-
-function contextOf(id: string, more: Partial<Principal> = {}): RequestContext {
-  const principal = {
-    id,
-    workspaceId: "default",
-    scopes: new Set(["approvals.write"]),
-    authentication: "key",
-    ...more,
-  };
-  return { principal: principal as Principal, workspaceId: "default", signal: never, log: silent } as RequestContext & {
-    principal: Principal;
-  };
-}
-
-const boss = contextOf("boss");
-
-function saying(data: JsonObject): Message {
-  const part = { content: { case: "data" as const, value: fromJson(ValueSchema, data) } };
-  return create(MessageSchema, { messageId: system.newId(), role: Role.USER, parts: [part] });
-}
 
 describeEachBackend("approvals", (context) => {
   interface Side {
@@ -416,84 +372,5 @@ describeEachBackend("approvals", (context) => {
     await reject(sides[0], image);
     expect(await createTaskRemoval(context.db).remove("default", image.header.taskId)).toBe(true);
     await expect(approve(sides[0], image)).rejects.toMatchObject({ reason: "APPROVAL_NOT_FOUND" });
-  });
-});
-
-describe("a task that is approved", () => {
-  const waits = (overrides: Parameters<typeof terms>[0] = {}) => ({ approval: asked(overrides) });
-
-  it("is brought to its agent once, in its first attempt, by whatever replica", async () => {
-    const heard: string[] = [];
-    const puppet = workingAgent();
-    const start = await openLab();
-    const client = {
-      ...puppet,
-      sendStream: (...call: Parameters<typeof puppet.sendStream>) => {
-        heard.push(call[0].messageId);
-        return puppet.sendStream(...call);
-      },
-    };
-    const [a, b] = [await start(client), await start(client)];
-    const image = await a.begin("default", waits());
-    expect(await b.claim()).toBe(0);
-    const approvalId = awaitedApproval(image)!;
-    const approvals = createApprovals({
-      repository: createApprovalRepository(a.db),
-      store: a.store,
-      waiting: a.dispatcher.waiting,
-      hub: { announceWork() {} },
-      runtime: system,
-      obstacle: async () => undefined,
-      onOutcome() {},
-    });
-    await approvals.answer(boss, image, saying({ approvalId, decision: "APPROVE" }));
-    expect(heard).toEqual([]);
-    expect((await Promise.all([a.claim(), b.claim()])).reduce((x, y) => x + y)).toBe(1);
-    const { header, task } = await b.when(image, isNamed);
-    expect(header.attempt).toBe(1);
-    expect(heard).toEqual([task.history[0]!.messageId]);
-    await b.cancel(await b.load(image));
-    expect(stateOf(await a.load(image))).toBe(TaskState.CANCELED);
-  });
-
-  it("is rejected when its time is up, and nobody asks its agent", async () => {
-    const start = await openLab();
-    const refuse = () => expect.unreachable("the agent is asked");
-    const a = await start(workingAgent({ sendStream: refuse, cancel: refuse, get: refuse }));
-    const image = await a.begin("default", waits({ expiresMs: 0 }));
-    await expect.poll(() => a.claim()).toBe(1);
-    const { task } = await a.when(image, (now) => stateOf(now) === TaskState.REJECTED);
-    expect(task.status?.message?.parts[0]?.content.value).toBe("Nobody approved this task in time.");
-    const stored = await a.store.load("default", image.header.taskId);
-    expect(stored!.updates.slice(1).map(({ cause }) => cause)).toEqual([
-      "waits for its approval",
-      "nobody decided about its approval in time",
-      "its approval expired",
-    ]);
-    const approval = await createApprovalRepository(a.db).find("default", awaitedApproval(image)!);
-    expect(approval?.approval.state).toBe(EXPIRED);
-  });
-
-  it.each([
-    ["cancels it", (a: LabReplica, image: TaskImage) => a.cancel(image)],
-    [
-      "cancels it when its agent has left",
-      ({ dispatcher }: LabReplica, image: TaskImage) =>
-        dispatcher.end(image, TaskState.CANCELED, "It has left.", "canceled", { principal: "client" }),
-    ],
-  ])("is withdrawn with its approval when its client %s, which is counted once", async (_, cancel) => {
-    const outcomes: string[] = [];
-    const start = await openLab();
-    const refuse = () => expect.unreachable("the agent is asked");
-    const client = workingAgent({ sendStream: refuse, cancel: refuse, get: refuse });
-    const a = await start(client, { onApproval: (outcome) => outcomes.push(outcome) });
-    const image = await a.begin("default", waits());
-    const approvalId = awaitedApproval(image)!;
-    await cancel(a, copyImage(image));
-    expect(stateOf(await a.load(image))).toBe(TaskState.CANCELED);
-    await cancel(a, image).catch(() => {});
-    const approval = await createApprovalRepository(a.db).find("default", approvalId);
-    expect(approval?.approval.state).toBe(WITHDRAWN);
-    expect(outcomes).toEqual(["requested", "withdrawn"]);
   });
 });

@@ -1,73 +1,27 @@
-/** The use cases of the audit log: who sees what, proofs, keys that change, and what is found in a database that somebody tampered with. */
+/** The use cases of the audit log: who sees what, in which pages, proofs, exports, and how soon what is written is there. */
 import { create } from "@bufbuild/protobuf";
-import { beforeEach, describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import {
-  ExportEntriesRequestSchema,
   ListEntriesRequestSchema,
   ProveConsistencyRequestSchema,
   ProveInclusionRequestSchema,
 } from "../../gen/signalbox/v1/audit_pb.ts";
-import { isSignedBy, publicBytes, readNote, readVerifierKey } from "../../src/domain/audit/checkpoint.ts";
-import type { Fault } from "../../src/domain/audit/fault.ts";
+import { readNote } from "../../src/domain/audit/checkpoint.ts";
 import { isConsistent, isIncluded } from "../../src/domain/audit/proofs.ts";
-import { createLogVerifier } from "../../src/domain/audit/verify.ts";
-import { createAuditLogService } from "../../src/services/audit/audit-log.ts";
-import { createAuditCheck } from "../../src/services/audit/checking.ts";
 import { createAuditFaults } from "../../src/services/audit/faults.ts";
-import { type GivenKeys, openAuditSigner } from "../../src/services/audit/signer.ts";
 import { startAuditSequencer } from "../../src/services/background/audit-sequencer.ts";
-import { type AuditVerifierDeps, startAuditVerifier } from "../../src/services/background/audit-verifier.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
-import { createAuditKeyRepository } from "../../src/store/audit-key-repository.ts";
-import { createAuditLogReads } from "../../src/store/audit-log-reads.ts";
 import { createAuditLogRepository } from "../../src/store/audit-log-repository.ts";
-import { keyOf, ORIGIN } from "../fixtures/audit-log.ts";
-import { foldAll, resetAudit, signerOf, tamper, write } from "../store/audit-lab.ts";
+import { foldAll, signerOf, tamper, write } from "../store/audit-lab.ts";
 import { describeEachBackend, silent } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
+import { contextOf, openAuditService } from "./audit-service-lab.ts";
 
 const runtime = systemRuntime();
 
-const contextOf = (id = "admin", scopes: string[] = ["*"], workspaceId = "default"): RequestContext =>
-  ({
-    workspaceId,
-    principal: { id, workspaceId, scopes: new Set(scopes) },
-    signal: new AbortController().signal,
-  }) as never;
-
 describeEachBackend("the audit log's use cases", (ctx) => {
-  const keys = () => createAuditKeyRepository(ctx.db);
-  const reads = () => createAuditLogReads(ctx.db);
-  const check = () => createAuditCheck({ reads: reads(), keys: keys(), origin: ORIGIN });
-  const service = () => createAuditLogService({ reads: reads(), keys: keys(), check: check(), origin: ORIGIN });
-
-  beforeEach(() => resetAudit(ctx.db));
-
-  async function faults(start = 0): Promise<Fault[]> {
-    const found: Fault[] = [];
-    for await (const step of check()("default", start)) found.push(...step.faults);
-    return found;
-  }
-
-  async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
-    const found: T[] = [];
-    for await (const item of items) found.push(item);
-    return found;
-  }
-
-  async function exported(start = 0, end = 0): Promise<Buffer> {
-    const request = create(ExportEntriesRequestSchema, { startIndex: BigInt(start), endIndex: BigInt(end) });
-    const chunks: Uint8Array[] = [];
-    for await (const { lines } of service().export(contextOf(), request)) chunks.push(lines);
-    return Buffer.concat(chunks);
-  }
-
-  function verdictOn(file: Buffer, name = "first") {
-    const verifier = createLogVerifier({ trusted: { publicKey: publicBytes(keyOf(name)) } });
-    verifier.feed(file);
-    return verifier.end();
-  }
+  const { reads, service, faults, all, exported, verdictOn } = openAuditService(ctx);
 
   test("a caller sees what it did itself, an auditor all, and nobody what is another workspace's", async () => {
     await write(ctx.db, "r1", 6);
@@ -201,258 +155,6 @@ describeEachBackend("the audit log's use cases", (ctx) => {
     expect(changed(swapped)).toMatchObject({ kind: "REORDERED", index: 3_500 });
     const last = lines.with(8_191, lines[8_191]!.replace('"OK"', '"NO"'));
     expect(changed(last)).toMatchObject({ kind: "EDITED", index: 8_191 });
-  });
-
-  describe("reading it again", () => {
-    beforeEach(async () => {
-      await write(ctx.db, "r1", 300);
-      await foldAll(ctx.db);
-      await write(ctx.db, "r2", 300);
-      await foldAll(ctx.db);
-    });
-
-    test("finds nothing in a log that nobody touched", async () => {
-      expect(await faults()).toEqual([]);
-      expect(await faults(300)).toEqual([]);
-    });
-
-    test.each<[string, string, string, Partial<Fault>]>([
-      [
-        "an entry that was edited",
-        "audit_entries",
-        "update audit_entries set body = replace(body, '\"OK\"', '\"NO\"') where n = 300 and chain_id = 'r1/x'",
-        { kind: "EDITED", index: 299 },
-      ],
-      [
-        "one that was edited together with its hash",
-        "audit_entries",
-        "update audit_entries set body = 'x', hash = sha256('x') where n = 17 and chain_id = 'r1/x'",
-        { kind: "EDITED", index: 16 },
-      ],
-      [
-        "one whose stored hash was changed",
-        "audit_entries",
-        "update audit_entries set hash = sha256('x') where n = 17 and chain_id = 'r2/x'",
-        { kind: "EDITED", index: 316 },
-      ],
-      [
-        "one that was removed",
-        "audit_entries",
-        "delete from audit_entries where n = 17 and chain_id = 'r1/x'",
-        { kind: "REMOVED", index: 16 },
-      ],
-      [
-        "one behind the end of its chain",
-        "audit_entries",
-        "insert into audit_entries select workspace_id, chain_id, 301, body, hash, at, task_id from audit_entries where n = 1 and chain_id = 'r1/x'",
-        { kind: "INSERTED", index: 600 },
-      ],
-      [
-        "one behind the end of a chain that is sealed",
-        "audit_entries",
-        `with sealed as (update audit_chains set sealed = true)
-         insert into audit_entries select workspace_id, chain_id, 301, body, hash, at, task_id from audit_entries where n = 1 and chain_id = 'r1/x'`,
-        { kind: "INSERTED", index: 600, chainId: "r1/x", number: 301 },
-      ],
-      [
-        "one of a chain that nobody began",
-        "audit_entries",
-        "insert into audit_entries select workspace_id, 'r9/x', n, body, hash, at, task_id from audit_entries where n = 1 and chain_id = 'r1/x'",
-        { kind: "INSERTED", index: 600, chainId: "r9/x", number: 1 },
-      ],
-      [
-        "an order that was changed",
-        "audit_spans",
-        "update audit_spans set first_n = first_n + 1, count = count - 1 where chain_id = 'r1/x'",
-        { kind: "REORDERED", index: 0 },
-      ],
-      [
-        "a tile that was changed",
-        "audit_tiles",
-        "update audit_tiles set hashes = overlay(hashes placing sha256('x') from 33) where level = 0 and index = 0",
-        { kind: "TREE", index: 0 },
-      ],
-      [
-        "a checkpoint that was signed by another",
-        "audit_checkpoints",
-        "update audit_checkpoints set note = replace(note, '— example.com/audit/default ', '— example.com/audit/default AAAA') where size = 300",
-        { kind: "SIGNATURE", index: 300 },
-      ],
-      [
-        "a checkpoint with another root",
-        "audit_checkpoints",
-        "update audit_checkpoints set root = sha256('x') where size = 300",
-        { kind: "TREE", index: 300 },
-      ],
-    ])("finds %s", async (_, table, text, fault) => {
-      await tamper(ctx.db, table, text);
-      const found = (await faults()).toSorted((a, b) => a.index - b.index);
-      expect(found[0]).toMatchObject(fault);
-    });
-
-    test("finds entries that were taken out before they were in the log, in the database and in an export", async () => {
-      await write(ctx.db, "r1", 5);
-      await tamper(ctx.db, "audit_entries", "delete from audit_entries where chain_id = 'r1/x' and n = 302");
-      await foldAll(ctx.db);
-      expect(await faults()).toMatchObject([{ kind: "REMOVED", index: 601, chainId: "r1/x", number: 302 }]);
-      // Whoever has the database can say that it was in the log.
-      await raw(ctx.db, "update audit_log_chains set folded_n = 302 where chain_id = 'r1/x'");
-      await foldAll(ctx.db);
-      const removed = { kind: "REMOVED", index: 601, chainId: "r1/x", number: 302 };
-      expect(await faults()).toMatchObject([removed]);
-      expect(verdictOn(await exported()).fault).toMatchObject(removed);
-    });
-
-    test("finds entries that were put into the log twice", async () => {
-      await raw(ctx.db, "update audit_log_chains set folded_n = 290 where chain_id = 'r1/x'");
-      await foldAll(ctx.db);
-      const twice = { kind: "INSERTED", index: 600, chainId: "r1/x", number: 291 };
-      expect(await faults()).toMatchObject([twice]);
-      expect(verdictOn(await exported()).fault).toMatchObject(twice);
-    });
-
-    test("finds that the end was cut off with all its traces, if it was read before", async () => {
-      const again = check();
-      const found = async (with_ = again) => (await all(with_("default", 0))).flatMap(({ faults }) => faults);
-      await tamper(ctx.db, "audit_checkpoints", "delete from audit_checkpoints where size = 600");
-      expect(await found(check())).toMatchObject([{ kind: "TRUNCATED", index: 300 }]);
-      await tamper(ctx.db, "audit_checkpoints", "delete from audit_checkpoints");
-      expect(await found(check())).toMatchObject([{ kind: "TRUNCATED", index: 0 }]);
-      await resetAudit(ctx.db);
-      await write(ctx.db, "r1", 300);
-      await foldAll(ctx.db);
-      expect(await found()).toEqual([]);
-      await resetAudit(ctx.db);
-      await write(ctx.db, "r1", 100);
-      await foldAll(ctx.db);
-      expect(await found(check())).toEqual([]);
-      expect(await found()).toMatchObject([{ kind: "TRUNCATED", index: 100 }]);
-      await write(ctx.db, "r1", 300);
-      await foldAll(ctx.db);
-      expect(await found()).toMatchObject([{ kind: "TREE", index: 0 }]);
-    });
-
-    test("believes no key that somebody has put behind the server's own", async () => {
-      const own = createAuditCheck({ reads: reads(), keys: keys(), origin: ORIGIN, own: signerOf().publicKey });
-      const found = async () => (await all(own("default", 0))).flatMap((step) => step.faults);
-      expect(await found()).toEqual([]);
-      const { publicKey, sign } = signerOf("forger");
-      await keys().add({ number: 2, publicKey, signedByPrevious: undefined, createdAt: new Date() });
-      const { size, root } = (await reads().checkpoint("default"))!;
-      const note = sign("default", size, root);
-      await tamper(ctx.db, "audit_checkpoints", "update audit_checkpoints set note = $1 where size = 600", [note]);
-      expect(await found()).toMatchObject([{ kind: "SIGNATURE", index: 600 }]);
-    });
-
-    /** A verifier that does not rest between its rounds. */
-    const startVerifier = (given: Partial<AuditVerifierDeps> & Pick<AuditVerifierDeps, "faults">) =>
-      startAuditVerifier({
-        workspaces: () => reads().workspaces(),
-        check: check(),
-        runtime: { ...runtime, wait: async (_, signal) => signal.throwIfAborted() },
-        log: silent,
-        rate: 1,
-        replicas: () => 1,
-        ...given,
-      });
-
-    test("alarms by itself, and stops when the log is as it was again", async () => {
-      const seen = createAuditFaults(silent);
-      const change = (from: string, to: string) =>
-        tamper(
-          ctx.db,
-          "audit_entries",
-          `update audit_entries set body = replace(body, '"${from}"', '"${to}"') where n = 5`,
-        );
-      await change("OK", "NO");
-      const verifier = startVerifier({ faults: seen });
-      await expect.poll(() => seen.count).toBe(2);
-      expect(seen.workspaces()).toEqual(["default"]);
-      await change("NO", "OK");
-      await expect.poll(() => seen.count).toBe(0);
-      expect(seen.workspaces()).toEqual([]);
-      expect(verifier.verified).toBeGreaterThan(0);
-      await verifier.stop();
-    });
-
-    test("goes on with the other logs where one cannot be read", async () => {
-      const seen = createAuditFaults(silent);
-      const read = check();
-      await tamper(ctx.db, "audit_entries", "update audit_entries set body = 'x' where n = 5");
-      const verifier = startVerifier({
-        faults: seen,
-        workspaces: async () => ["broken", "default"],
-        async *check(workspaceId, start) {
-          if (workspaceId === "broken") throw Object.assign(new Error("data is corrupted"), { code: "XX001" });
-          yield* read(workspaceId, start);
-        },
-        runtime: { ...runtime, random: () => 0, wait: async (_, signal) => signal.throwIfAborted() },
-      });
-      await expect.poll(() => seen.workspaces()).toEqual(["default"]);
-      await verifier.stop();
-    });
-  });
-
-  describe("keys", () => {
-    const open = (given: Partial<GivenKeys>, origin?: string) =>
-      openAuditSigner({
-        keys: keys(),
-        given: { key: undefined, previous: undefined, isNamed: true, ...given },
-        origin,
-        runtime,
-        log: silent,
-      });
-
-    beforeEach(() => raw(ctx.db, "truncate audit_keys"));
-
-    test("follow one another, each signed by the one before it; both sign while they change", async () => {
-      const first = await open({ key: keyOf("first") }, ORIGIN);
-      expect(first.origin).toBe(ORIGIN);
-      await write(ctx.db, "r1", 2);
-      expect(await createAuditLogRepository(ctx.db).fold("default", first.signer!, 10)).toMatchObject({ size: 2 });
-      const second = await open({ key: keyOf("second"), previous: keyOf("first") });
-      await write(ctx.db, "r1", 2);
-      const fold = (signer = first.signer!) => createAuditLogRepository(ctx.db).fold("default", signer, 10);
-      expect(await fold()).toMatchObject({ status: "OTHER_KEY" });
-      expect(await fold(second.signer!)).toMatchObject({ status: "FOLDED", size: 4 });
-      const all = await service().keys(contextOf());
-      expect(all.map(({ active, signedByPrevious }) => [active, signedByPrevious.length])).toEqual([
-        [false, 0],
-        [true, 64],
-      ]);
-      const note = readNote((await service().checkpoint(contextOf(), BigInt(0))).note)!;
-      for (const { verifierKey } of all) expect(isSignedBy(note, readVerifierKey(verifierKey)!)).toBe(true);
-      expect(verdictOn(await exported())).toMatchObject({ intact: true });
-      // Later, with the new key alone.
-      const third = await open({ key: keyOf("second") });
-      await write(ctx.db, "r1", 2);
-      expect(await fold(third.signer!)).toMatchObject({ size: 6 });
-      expect(verdictOn(await exported(), "first")).toMatchObject({ intact: true });
-      expect(verdictOn(await exported(), "second")).toMatchObject({ intact: true });
-      expect(await faults()).toEqual([]);
-      await open({ key: keyOf("first") });
-      expect(await service().keys(contextOf())).toHaveLength(2);
-    });
-
-    test("do not take the place of another unless they were named, and are then not believed", async () => {
-      await open({ key: keyOf("first") }, ORIGIN);
-      const made = await open({ key: keyOf("second"), isNamed: false });
-      await write(ctx.db, "r1", 2);
-      const fold = (signer: NonNullable<typeof made.signer>) =>
-        createAuditLogRepository(ctx.db).fold("default", signer, 10);
-      expect(await fold(made.signer!)).toMatchObject({ status: "OTHER_KEY" });
-      const named = await open({ key: keyOf("second") });
-      expect(await fold(named.signer!)).toMatchObject({ status: "FOLDED" });
-      expect(verdictOn(await exported(), "first").fault?.kind).toBe("SIGNATURE");
-      expect(verdictOn(await exported(), "second").intact).toBe(true);
-    });
-
-    test("are under one name for ever", async () => {
-      const { origin, signer } = await open({});
-      expect(origin).toMatch(/^signalbox-[0-9a-f]{12}$/);
-      expect(signer).toBeUndefined();
-      await expect(open({}, "example.com/other")).rejects.toMatchObject({ reason: "AUDIT_ORIGIN_CHANGED" });
-    });
   });
 
   test("what is written is in the log soon, whichever replica folds", async () => {

@@ -1,6 +1,6 @@
 /** What agents say of tasks whose output is looked at first: nobody reads of it before the verdict, whatever happens meanwhile. */
 import { create } from "@bufbuild/protobuf";
-import { beforeEach, expect, it } from "vitest";
+import { expect, it } from "vitest";
 import {
   Role,
   type StreamResponse,
@@ -16,13 +16,9 @@ import { isInterrupted, isTerminal } from "../../src/domain/task-state.ts";
 import { AgentCallError, type AgentClient } from "../../src/services/agent-port.ts";
 import type { ResultPolicy } from "../../src/services/guarded-writer.ts";
 import { createHeldUpdates } from "../../src/store/held-updates.ts";
-import { createTaskStore } from "../../src/store/task-store.ts";
 import { textOf } from "../fault/said.ts";
-import { registerReplica } from "../fixtures/replica.ts";
-import { headerOf } from "../fixtures/task-header.ts";
-import { describeEachBackend } from "../store/backends.ts";
 import { logLines } from "../store/log-lines.ts";
-import { emptyTables, expectWholeLogs, raw } from "../store/tables.ts";
+import { expectWholeLogs, raw } from "../store/tables.ts";
 import { hang, isNamed, openLab, workingAgent } from "./engine-lab.ts";
 
 const { WORKING, COMPLETED, FAILED, INPUT_REQUIRED, CANCELED } = TaskState;
@@ -369,43 +365,4 @@ it("is not held where no rule could match", async () => {
   say(status(WORKING), chunk("secret", false));
   await a.when(begun, ({ task }) => task.artifacts.length > 0);
   expect(asked).toEqual([]);
-});
-
-describeEachBackend("held updates", (context) => {
-  beforeEach(() => emptyTables(context.db));
-
-  it("are held for who has the task, once, and for nobody else", async () => {
-    const replica = await registerReplica(context.db);
-    const store = createTaskStore(context.db, { maxWaiting: 10, replicaId: () => replica });
-    const held = createHeldUpdates(context.db);
-    const header = headerOf({ leaseOwner: replica });
-    const { workspaceId, taskId } = header;
-    const hello: NewUpdate = { kind: "message", body: create(StreamResponseSchema), state: 9 };
-    await store.submit({ header, updates: [hello] });
-    const updates: NewUpdate[] = [{ kind: "artifact", body: chunk("one"), cause: "said" }];
-    const holder = { workspaceId, taskId, fence: 1, replicaId: replica };
-    expect(await held.hold(holder, 1, updates)).toBe(true);
-    expect(await held.hold(holder, 1, updates)).toBe(true);
-    expect(await held.read(workspaceId, taskId)).toEqual(updates);
-    expect(await held.hold({ ...holder, fence: 2 }, 2, updates)).toBe(false);
-    expect(await held.hold({ ...holder, replicaId: "other" }, 2, updates)).toBe(false);
-    expect(await held.read("other", taskId)).toEqual([]);
-    await store.close();
-  });
-
-  it.each(["attempt = attempt + 1", "agent_id = 'another'"])("are dropped with %s", async (change) => {
-    const replica = await registerReplica(context.db);
-    const store = createTaskStore(context.db, { maxWaiting: 10, replicaId: () => replica });
-    const held = createHeldUpdates(context.db);
-    const header = headerOf({ leaseOwner: replica });
-    const { workspaceId, taskId } = header;
-    await store.submit({ header, updates: [{ kind: "message", body: create(StreamResponseSchema), state: 9 }] });
-    const holder = { workspaceId, taskId, fence: 1, replicaId: replica };
-    await held.hold(holder, 1, [{ kind: "artifact", body: chunk("one") }]);
-    await raw(context.db, "update tasks set fence = fence + 1 where task_id = $1", [taskId]);
-    expect(await held.read(workspaceId, taskId)).toHaveLength(1);
-    await raw(context.db, `update tasks set ${change} where task_id = $1`, [taskId]);
-    expect(await held.read(workspaceId, taskId)).toEqual([]);
-    await store.close();
-  });
 });
