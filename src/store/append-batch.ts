@@ -176,14 +176,14 @@ const APPEND = statementForms(
         and not (${wants(ONLY_IF_HIDDEN)} and t.disclosed) and (w.alive or not ${TAKES})
         and (i.agent_id is null
              or (${wants(FORGET)} and i.added > 0 and coalesce(i.state, t.state) in (${AT_AGENT})))
-      returning i.ord, i.expected, least(i.added, 1) as some, i.at, i.cost, t.workspace_id, t.task_id, t.disclosed, t.has_push, t.fence, t.attempt,
-                t.lease_owner, t.state, t.holds${isAudited ? ", i.entries" : ""}
+      returning i.ord, i.expected, least(i.added, 1) as some, i.at, i.cost, t.workspace_id, t.task_id, t.disclosed,
+                t.has_push, t.fence, t.attempt, t.lease_owner, t.state, t.holds${isAudited ? ", i.entries" : ""}
     ), logged as (
       insert into task_updates (workspace_id, task_id, seq, kind, body, cause, state, created_at, fence, attempt, written_by)
       select c.workspace_id, c.task_id, c.expected + r.position, r.kind, r.body, r.cause, r.state, c.at, c.fence,
              c.attempt, $19
       -- One row for each, of which the planner expects a thousand. Of an update it expects one, and would therefore go through
-      -- the rows of all tasks for each of them instead of making a hash table.
+      -- the rows of all tasks for each of them.
       from (select c.* from changed c cross join lateral generate_series(1, c.some) offset 0) c
       join unnest($20::bigint[], $21::bigint[], $22::smallint[], $23::bytea[], $24::text[], $25::smallint[])
         as r(ord, position, kind, body, cause, state) on r.ord = c.ord
