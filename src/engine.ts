@@ -10,6 +10,7 @@ import { closeAll } from "./engine/closing.ts";
 import { buildDispatch, type DispatchParts } from "./engine/dispatch.ts";
 import { startDuties } from "./engine/duties.ts";
 import { buildGround } from "./engine/ground.ts";
+import { buildIdentity, type IdentityParts } from "./engine/identity.ts";
 import type { EngineBase, EngineListeners, EngineOptions } from "./engine/options.ts";
 import { buildPolicy } from "./engine/policy.ts";
 import { buildRouting } from "./engine/routing.ts";
@@ -31,7 +32,7 @@ import { migrate } from "./store/migrate.ts";
 import { openDatabase } from "./store/open-database.ts";
 import { mendTransactionNumbers } from "./store/outbox-mend.ts";
 
-export interface Engine extends UseCases, AuditParts {
+export interface Engine extends UseCases, AuditParts, IdentityParts {
   readonly db: Database;
   readonly hub: UpdateHub;
   readonly directory: AgentDirectory;
@@ -121,6 +122,7 @@ async function build(base: EngineBase): Promise<Engine> {
   filesChanged = recordPolicyFiles(base, ground, policy.files);
   const audit = await buildAuditLog(base, () => replicas);
   const clients = buildClients(base);
+  const identity = buildIdentity(base);
   const routing = buildRouting(base, ground, clients, policy, () => dispatch.claims.lookAtAgents());
   const money = buildBudgets(base, ground, policy);
   const dispatch: DispatchParts = buildDispatch(base, ground, clients, policy, routing, money);
@@ -162,6 +164,7 @@ async function build(base: EngineBase): Promise<Engine> {
 
   return {
     ...useCases,
+    ...identity,
     ...audit,
     db,
     hub,

@@ -15,7 +15,8 @@ import {
 import { loadConfig } from "../../src/config/load.ts";
 import { capabilityTenant } from "../../src/domain/target.ts";
 import { startEngine } from "../../src/engine.ts";
-import { anonymousAuthenticator, type RequestContext } from "../../src/services/request-context.ts";
+import { anonymousPrincipal } from "../../src/services/identity/authenticator.ts";
+import type { RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { inProcessCard } from "../../test/e2e/running-app.ts";
 import { type InFlight, keepInFlight } from "../lab/keep-in-flight.ts";
@@ -27,7 +28,7 @@ import { announce } from "./announce.ts";
 const AGENT = "clerk";
 const [url = "", ...settings] = process.argv.slice(2);
 const log = pino({ level: "silent" });
-const principal = await anonymousAuthenticator.authenticate({ header: () => null });
+const principal = anonymousPrincipal("admin");
 const flags = { "database.url": url, ...Object.fromEntries(settings.map((setting) => setting.split("=", 2))) };
 const config = loadConfig({ flags, env: {}, cwd: import.meta.dirname });
 const engine = await startEngine({ config, log, runtime: systemRuntime(), inProcess: new Map([[AGENT, clerk]]) });

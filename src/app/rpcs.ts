@@ -17,7 +17,6 @@ import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
 import { withOldKeys } from "../domain/a2a-0-3-events.ts";
 import type { Engine } from "../engine.ts";
 import type { Cards } from "../services/cards.ts";
-import { anonymousAuthenticator } from "../services/request-context.ts";
 import type { Rollouts } from "../services/rollouts.ts";
 import { createA2AService } from "../transport/rpc/a2a-service.ts";
 import { createApprovalService } from "../transport/rpc/approval-service.ts";
@@ -64,7 +63,7 @@ export function bindRpcs(engine: Engine, deps: RpcsDeps): BoundRpcs {
   const services = [...registrations.map(({ service }) => service), Health, ServerReflection, ServerReflectionAlpha];
   const names = services.map(({ typeName }) => typeName);
   const reflection = createReflection(services);
-  return bindServices({ ...deps, authenticator: anonymousAuthenticator, refusals: engine.refusals }, [
+  return bindServices({ ...deps, authenticator: engine.authenticator, refusals: engine.refusals }, [
     ...registrations,
     register(Health, createHealthService(deps.state, names)),
     register(ServerReflection, reflection.v1),

@@ -165,10 +165,10 @@ function complete(
 /** Settings that are right alone and wrong together. */
 function contradictions(config: Config, where: (key: SettingKey) => string): ConfigProblem[] {
   const problems: ConfigProblem[] = [];
-  const { host, http, grpc, card } = config;
-  if (!isLoopbackHost(host)) {
-    const message = `host is ${show(host)}, which other machines can reach, and Signalbox has no authentication yet. Use 127.0.0.1, ::1 or localhost.`;
-    problems.push({ where: where("host"), message });
+  const { host, http, grpc, card, auth } = config;
+  if (!isLoopbackHost(host) && auth.anonymousRole !== "none" && !auth.exposeAnonymous) {
+    const message = `host is ${show(host)}, which other machines can reach, and auth.anonymous-role lets anybody in there as ${auth.anonymousRole}. Leave it out, or set auth.expose-anonymous if that is what you want.`;
+    problems.push({ where: where("auth.anonymous-role"), message });
   }
   if (http.port === grpc.port && http.port !== 0) {
     const message = `grpc.port and http.port are both ${grpc.port}. Give each listener its own; gRPC works on the HTTP port too.`;

@@ -5,6 +5,7 @@
 import type { z } from "zod";
 import { AUDIT_SETTINGS } from "./settings/audit.ts";
 import { CLIENT_SETTINGS } from "./settings/clients.ts";
+import { IDENTITY_SETTINGS } from "./settings/identity.ts";
 import { POLICY_SETTINGS } from "./settings/policy.ts";
 import { ROUTING_SETTINGS } from "./settings/routing.ts";
 import { SERVER_SETTINGS } from "./settings/server.ts";
@@ -19,6 +20,7 @@ export const SETTINGS = {
   ...CLIENT_SETTINGS,
   ...AUDIT_SETTINGS,
   ...POLICY_SETTINGS,
+  ...IDENTITY_SETTINGS,
 } as const;
 
 /** A setting's name: its place in the YAML file, levels joined by dots. */

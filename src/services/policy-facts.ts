@@ -4,10 +4,10 @@ import { timestampMs, ValueSchema } from "@bufbuild/protobuf/wkt";
 import type { Message, Part } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type RouteDecision, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { TaskParent } from "../domain/budget/hold.ts";
+import type { Principal } from "../domain/identity/principal.ts";
 import { costMicros, decimalOf } from "../domain/money.ts";
 import type { Fact, Facts } from "../domain/policy/facts.ts";
 import type { Priority } from "../domain/task-log.ts";
-import type { Principal } from "./request-context.ts";
 import type { Possible } from "./routing/offers.ts";
 
 /** What a request says, before an agent was looked for. */
@@ -32,7 +32,7 @@ export function requestFacts({
 }: AskedFor): Facts {
   return {
     principal_id: principal.id,
-    principal_roles: [...(principal.roles ?? [])],
+    principal_roles: [...principal.roles],
     principal_scopes: [...principal.scopes],
     workspace_id: workspaceId,
     task_priority: priority ?? "NORMAL",

@@ -1,17 +1,6 @@
 /** Who asks, for which workspace, until when. Made once per request, by transport; read by every use case. */
 import type { Logger } from "pino";
-
-/** Who a request comes from, and what it may do. */
-export interface Principal {
-  id: string;
-  workspaceId: string;
-  /** Scopes held, such as `tasks.read`; `*` is all. */
-  scopes: ReadonlySet<string>;
-  /** Roles that it was given, by their names; left out, none. */
-  roles?: ReadonlySet<string>;
-  /** How it was authenticated. */
-  authentication: "anonymous";
-}
+import type { Principal } from "../domain/identity/principal.ts";
 
 export interface RequestContext {
   readonly principal: Principal;
@@ -39,23 +28,3 @@ export interface StreamCursor {
   /** The header or metadata entry that said so, for whoever has to refuse it. */
   readonly header: string;
 }
-
-/** What of a request tells who it comes from. */
-export interface Credentials {
-  header(name: string): string | null;
-}
-
-/** Makes the one principal of a request, or throws UNAUTHENTICATED. */
-export interface Authenticator {
-  authenticate(credentials: Credentials): Principal | Promise<Principal>;
-}
-
-const ANONYMOUS: Principal = {
-  id: "anonymous",
-  workspaceId: "default",
-  scopes: new Set(["*"]),
-  authentication: "anonymous",
-};
-
-/** Everyone is the same principal. Safe only while the server listens on loopback, which configuration enforces. */
-export const anonymousAuthenticator: Authenticator = { authenticate: () => ANONYMOUS };

@@ -23,6 +23,15 @@ import type {
 import type { BudgetReservationTable, BudgetSettlementTable, BudgetSliceTable } from "./schema/budgets.ts";
 import type { ApprovalTable, PolicyVersionTable } from "./schema/governance.ts";
 import type {
+  AgentCredentialTable,
+  ApiKeyTable,
+  ContextShareTable,
+  FirstKeyTable,
+  GrantTable,
+  MemberTable,
+  SignedNonceTable,
+} from "./schema/identity.ts";
+import type {
   AllotmentTable,
   CachedResultTable,
   ExchangeMessageTable,
@@ -72,4 +81,11 @@ export interface Schema {
   audit_checkpoints: AuditCheckpointTable;
   audit_keys: AuditKeyTable;
   audit_origin: AuditOriginTable;
+  api_keys: ApiKeyTable;
+  first_key: FirstKeyTable;
+  members: MemberTable;
+  grants: GrantTable;
+  signed_nonces: SignedNonceTable;
+  context_shares: ContextShareTable;
+  agent_credentials: AgentCredentialTable;
 }

@@ -3,7 +3,8 @@ import { randomUUID } from "node:crypto";
 import { create, fromJson, type JsonObject } from "@bufbuild/protobuf";
 import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import { type Message, MessageSchema, Role } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import type { Principal, RequestContext } from "../../src/services/request-context.ts";
+import type { Principal } from "../../src/domain/identity/principal.ts";
+import type { RequestContext } from "../../src/services/request-context.ts";
 import { silent } from "../store/backends.ts";
 import { never } from "./engine-lab.ts";
 
@@ -37,8 +38,9 @@ export function contextOf(id: string, more: Partial<Principal> = {}): RequestCon
   const principal = {
     id,
     workspaceId: "default",
+    roles: new Set(),
     scopes: new Set(["approvals.write"]),
-    authentication: "key",
+    authentication: "api-key",
     ...more,
   };
   return { principal: principal as Principal, workspaceId: "default", signal: never, log: silent } as RequestContext & {

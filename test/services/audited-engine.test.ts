@@ -30,9 +30,10 @@ import { UpdateRolloutRequestSchema } from "../../gen/signalbox/v1/rollout_pb.ts
 import { UpdateRoutingSettingsRequestSchema } from "../../gen/signalbox/v1/routing_pb.ts";
 import { CleanupTasksRequestSchema } from "../../gen/signalbox/v1/task_pb.ts";
 import { loadConfig } from "../../src/config/load.ts";
+import type { Principal } from "../../src/domain/identity/principal.ts";
 import { type Engine, startEngine } from "../../src/engine.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
-import type { Principal, RequestContext } from "../../src/services/request-context.ts";
+import type { RequestContext } from "../../src/services/request-context.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
 import { inProcessCard } from "../e2e/running-app.ts";
@@ -43,8 +44,10 @@ import { raw } from "../store/tables.ts";
 const principal: Principal = {
   id: "alice",
   workspaceId: "default",
+  roles: new Set(),
   scopes: new Set(["*"]),
   authentication: "anonymous",
+  actors: [],
 };
 const context = (): RequestContext => ({
   principal,

@@ -42,7 +42,14 @@ describeEachBackend("exchanges", (backend) => {
   }
   const contextOf = (scopes: readonly string[] = ["*"], signal = new AbortController().signal) =>
     ({
-      principal: { id: "alice", workspaceId: "default", scopes: new Set(scopes), authentication: "anonymous" },
+      principal: {
+        id: "alice",
+        workspaceId: "default",
+        roles: new Set<string>(),
+        scopes: new Set(scopes),
+        authentication: "anonymous",
+        actors: [],
+      },
       workspaceId: "default",
       requestId: "r",
       signal,

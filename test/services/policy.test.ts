@@ -17,7 +17,7 @@ import { openPolicies } from "./open-policies.ts";
 
 const context = {
   workspaceId: "default",
-  principal: { id: "alice", scopes: new Set(["*"]) },
+  principal: { id: "alice", roles: new Set(), scopes: new Set(["*"]) },
 } as unknown as RequestContext;
 const offer = (agentId: string): Possible =>
   ({ agent: { agentId, card: create(AgentCardSchema) }, capability: undefined }) as unknown as Possible;

@@ -19,7 +19,365 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file signalbox/v1/registry.proto.
  */
 export const file_signalbox_v1_registry: GenFile = /*@__PURE__*/
-  fileDesc("ChtzaWduYWxib3gvdjEvcmVnaXN0cnkucHJvdG8SDHNpZ25hbGJveC52MSLoBQoKQ2FwYWJpbGl0eRIaCg1jYXBhYmlsaXR5X2lkGAEgASgJQgPgQQgSFQoIYWdlbnRfaWQYAiABKAlCA+BBAxIVCghza2lsbF9pZBgDIAEoCUID4EEDEgwKBG5hbWUYBCABKAkSEwoLZGVzY3JpcHRpb24YBSABKAkSDAoEdGFncxgGIAMoCRIQCghleGFtcGxlcxgHIAMoCRITCgtpbnB1dF9tb2RlcxgIIAMoCRIUCgxvdXRwdXRfbW9kZXMYCSADKAkSLQoMaW5wdXRfc2NoZW1hGAogASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIuCg1vdXRwdXRfc2NoZW1hGAsgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIVCg1jb3N0X3Blcl90YXNrGAwgASgJEhoKEmF2ZXJhZ2VfbGF0ZW5jeV9tcxgNIAEoAxIXCg9tYXhfY29uY3VycmVuY3kYDiABKAUSMQoNc2VydmljZV9sZXZlbBgPIAEoCzIaLnNpZ25hbGJveC52MS5TZXJ2aWNlTGV2ZWwSJAoGYWNjZXNzGBAgASgOMhQuc2lnbmFsYm94LnYxLkFjY2VzcxIWCg5zYWZlX3RvX3JlcGVhdBgRIAEoCBI0CgZsYWJlbHMYEiADKAsyJC5zaWduYWxib3gudjEuQ2FwYWJpbGl0eS5MYWJlbHNFbnRyeRIUCgxjYWNoZV90dGxfbXMYEyABKAMSFAoMY2FjaGVfc2hhcmVkGBQgASgIEjIKCHN0YW5kaW5nGBUgASgLMhsuc2lnbmFsYm94LnYxLkFnZW50U3RhbmRpbmdCA+BBAxIcCg9hY2Nlc3NfZGVjbGFyZWQYFiABKAhCA+BBAxIjChZzZXJ2aWNlX2xldmVsX2RlY2xhcmVkGBcgASgIQgPgQQMaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI8CgxTZXJ2aWNlTGV2ZWwSFgoObWF4X2xhdGVuY3lfbXMYASABKAMSFAoMYXZhaWxhYmlsaXR5GAIgASgBIogECgVBZ2VudBIVCghhZ2VudF9pZBgBIAEoCUID4EEIEiIKBGNhcmQYAiABKAsyFC5sZi5hMmEudjEuQWdlbnRDYXJkEhAKCGNhcmRfdXJsGAMgASgJEjEKCWludGVyZmFjZRgEIAEoCzIZLmxmLmEyYS52MS5BZ2VudEludGVyZmFjZUID4EEDEhcKCmlzX2RlZmF1bHQYBSABKAhCA+BBAxIMCgRldGFnGAYgASgJEjQKC2NyZWF0ZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEID4EEDEjQKC3VwZGF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEID4EEDEjgKD2NhcmRfZmV0Y2hfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBAxIWCg5zYWZlX3RvX3JlcGVhdBgKIAEoCBIXCg9tYXhfY29uY3VycmVuY3kYCyABKAUSLgoGaGVhbHRoGAwgASgLMhkuc2lnbmFsYm94LnYxLkFnZW50SGVhbHRoQgPgQQMSHQoQcHJvdG9jb2xfdmVyc2lvbhgNIAEoCUID4EEDEjIKCHN0YW5kaW5nGA4gASgLMhsuc2lnbmFsYm94LnYxLkFnZW50U3RhbmRpbmdCA+BBAyItCg1BZ2VudFN0YW5kaW5nEg0KBXRydXN0GAEgASgBEg0KBXNjb3JlGAIgASgBIvsDCgtBZ2VudEhlYWx0aBIPCgdoZWFsdGh5GAEgASgIEg4KBnJlYXNvbhgCIAEoCRIVCg1mYWlsdXJlX2NvdW50GAMgASgFEjMKD2xhc3RfY2hlY2tfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNQoRbGFzdF9zdWNjZXNzX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjkKFWhlYXJ0YmVhdF9leHBpcmVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNY2lyY3VpdF9zdGF0ZRgHIAEoDjIaLnNpZ25hbGJveC52MS5DaXJjdWl0U3RhdGUSNgoSY2lyY3VpdF9vcGVuX3VudGlsGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1lamVjdGVkX3VudGlsGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglpbl9mbGlnaHQYCiABKAUSFgoObGF0ZW5jeV9wNTBfbXMYCyABKAESFgoObGF0ZW5jeV9wOTVfbXMYDCABKAESEgoKZXJyb3JfcmF0ZRgNIAEoARIYChBoZWFydGJlYXRfdHRsX21zGA4gASgFIssBChRSZWdpc3RlckFnZW50UmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRISCghjYXJkX3VybBgCIAEoCUgAEhIKCGJhc2VfdXJsGAMgASgJSAASJAoEY2FyZBgEIAEoCzIULmxmLmEyYS52MS5BZ2VudENhcmRIABIWCg5zYWZlX3RvX3JlcGVhdBgFIAEoCBIYChBoZWFydGJlYXRfdHRsX21zGAcgASgFEhcKD21heF9jb25jdXJyZW5jeRgGIAEoBUIICgZzb3VyY2UibgoSVXBkYXRlQWdlbnRSZXF1ZXN0EicKBWFnZW50GAEgASgLMhMuc2lnbmFsYm94LnYxLkFnZW50QgPgQQISLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIi8KFkRlcmVnaXN0ZXJBZ2VudFJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAiIoCg9HZXRBZ2VudFJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAiI6ChFMaXN0QWdlbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJSChJMaXN0QWdlbnRzUmVzcG9uc2USIwoGYWdlbnRzGAEgAygLMhMuc2lnbmFsYm94LnYxLkFnZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIwChdSZWZyZXNoQWdlbnRDYXJkUmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECIkkKEEhlYXJ0YmVhdFJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAhITCgZ0dGxfbXMYAiABKAVIAIgBAUIJCgdfdHRsX21zIjAKF0NoZWNrQWdlbnRIZWFsdGhSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQIiLwoWU2V0RGVmYXVsdEFnZW50UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECImAKFEFkZENhcGFiaWxpdHlSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQISMQoKY2FwYWJpbGl0eRgCIAEoCzIYLnNpZ25hbGJveC52MS5DYXBhYmlsaXR5QgPgQQIiTAoXUmVtb3ZlQ2FwYWJpbGl0eVJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAhIaCg1jYXBhYmlsaXR5X2lkGAIgASgJQgPgQQIiaQoXTGlzdENhcGFiaWxpdGllc1JlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkSFQoNY2FwYWJpbGl0eV9pZBgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJjChhMaXN0Q2FwYWJpbGl0aWVzUmVzcG9uc2USLgoMY2FwYWJpbGl0aWVzGAEgAygLMhguc2lnbmFsYm94LnYxLkNhcGFiaWxpdHkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImsKE1NlYXJjaEFnZW50c1JlcXVlc3QSDAoEdGV4dBgBIAEoCRIMCgR0YWdzGAIgAygJEg4KBmxhYmVscxgDIAMoCRIVCg1jYXBhYmlsaXR5X2lkGAQgASgJEhEKCXBhZ2Vfc2l6ZRgFIAEoBSJAChRTZWFyY2hBZ2VudHNSZXNwb25zZRIoCgZhZ2VudHMYASADKAsyGC5zaWduYWxib3gudjEuRm91bmRBZ2VudCJXCgpGb3VuZEFnZW50EiIKBWFnZW50GAEgASgLMhMuc2lnbmFsYm94LnYxLkFnZW50EhYKDmNhcGFiaWxpdHlfaWRzGAIgAygJEg0KBXNjb3JlGAMgASgBKkMKBkFjY2VzcxIWChJBQ0NFU1NfVU5TUEVDSUZJRUQQABIPCgtBQ0NFU1NfUkVBRBABEhAKDEFDQ0VTU19XUklURRACKnwKDENpcmN1aXRTdGF0ZRIdChlDSVJDVUlUX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUQ0lSQ1VJVF9TVEFURV9DTE9TRUQQARIWChJDSVJDVUlUX1NUQVRFX09QRU4QAhIbChdDSVJDVUlUX1NUQVRFX0hBTEZfT1BFThADMooOCg9SZWdpc3RyeVNlcnZpY2USbwoNUmVnaXN0ZXJBZ2VudBIiLnNpZ25hbGJveC52MS5SZWdpc3RlckFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCIlkoIZDGFnZW50cy53cml0ZYLT5JMCDzoBKiIKL3YxL2FnZW50cxKAAQoLVXBkYXRlQWdlbnQSIC5zaWduYWxib3gudjEuVXBkYXRlQWdlbnRSZXF1ZXN0GhMuc2lnbmFsYm94LnYxLkFnZW50IjqSghkMYWdlbnRzLndyaXRlgtPkkwIkOgVhZ2VudDIbL3YxL2FnZW50cy97YWdlbnQuYWdlbnRfaWR9En4KD0RlcmVnaXN0ZXJBZ2VudBIkLnNpZ25hbGJveC52MS5EZXJlZ2lzdGVyQWdlbnRSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5Ii2SghkMYWdlbnRzLndyaXRlgtPkkwIXKhUvdjEvYWdlbnRzL3thZ2VudF9pZH0SggEKCEdldEFnZW50Eh0uc2lnbmFsYm94LnYxLkdldEFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCJCkoIZC2FnZW50cy5yZWFkgtPkkwItWhQSEi9hZ2VudHMve2FnZW50X2lkfRIVL3YxL2FnZW50cy97YWdlbnRfaWR9EnIKCkxpc3RBZ2VudHMSHy5zaWduYWxib3gudjEuTGlzdEFnZW50c1JlcXVlc3QaIC5zaWduYWxib3gudjEuTGlzdEFnZW50c1Jlc3BvbnNlIiGSghkLYWdlbnRzLnJlYWSC0+STAgwSCi92MS9hZ2VudHMSjAEKEFJlZnJlc2hBZ2VudENhcmQSJS5zaWduYWxib3gudjEuUmVmcmVzaEFnZW50Q2FyZFJlcXVlc3QaEy5zaWduYWxib3gudjEuQWdlbnQiPJKCGQxhZ2VudHMud3JpdGWC0+STAiY6ASoiIS92MS9hZ2VudHMve2FnZW50X2lkfTpyZWZyZXNoQ2FyZBKCAQoJSGVhcnRiZWF0Eh4uc2lnbmFsYm94LnYxLkhlYXJ0YmVhdFJlcXVlc3QaGS5zaWduYWxib3gudjEuQWdlbnRIZWFsdGgiOpKCGQxhZ2VudHMud3JpdGWC0+STAiQ6ASoiHy92MS9hZ2VudHMve2FnZW50X2lkfTpoZWFydGJlYXQSkgEKEENoZWNrQWdlbnRIZWFsdGgSJS5zaWduYWxib3gudjEuQ2hlY2tBZ2VudEhlYWx0aFJlcXVlc3QaGS5zaWduYWxib3gudjEuQWdlbnRIZWFsdGgiPJKCGQxhZ2VudHMud3JpdGWC0+STAiY6ASoiIS92MS9hZ2VudHMve2FnZW50X2lkfTpjaGVja0hlYWx0aBKJAQoPU2V0RGVmYXVsdEFnZW50EiQuc2lnbmFsYm94LnYxLlNldERlZmF1bHRBZ2VudFJlcXVlc3QaEy5zaWduYWxib3gudjEuQWdlbnQiO5KCGQxhZ2VudHMud3JpdGWC0+STAiU6ASoiIC92MS9hZ2VudHMve2FnZW50X2lkfTpzZXREZWZhdWx0EpUBCg1BZGRDYXBhYmlsaXR5EiIuc2lnbmFsYm94LnYxLkFkZENhcGFiaWxpdHlSZXF1ZXN0Ghguc2lnbmFsYm94LnYxLkNhcGFiaWxpdHkiRpKCGQxhZ2VudHMud3JpdGWC0+STAjA6CmNhcGFiaWxpdHkiIi92MS9hZ2VudHMve2FnZW50X2lkfS9jYXBhYmlsaXRpZXMSnQEKEFJlbW92ZUNhcGFiaWxpdHkSJS5zaWduYWxib3gudjEuUmVtb3ZlQ2FwYWJpbGl0eVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkiSpKCGQxhZ2VudHMud3JpdGWC0+STAjQqMi92MS9hZ2VudHMve2FnZW50X2lkfS9jYXBhYmlsaXRpZXMve2NhcGFiaWxpdHlfaWR9EpsBChBMaXN0Q2FwYWJpbGl0aWVzEiUuc2lnbmFsYm94LnYxLkxpc3RDYXBhYmlsaXRpZXNSZXF1ZXN0GiYuc2lnbmFsYm94LnYxLkxpc3RDYXBhYmlsaXRpZXNSZXNwb25zZSI4koIZC2FnZW50cy5yZWFkgtPkkwIjWg8SDS9jYXBhYmlsaXRpZXMSEC92MS9jYXBhYmlsaXRpZXMSfwoMU2VhcmNoQWdlbnRzEiEuc2lnbmFsYm94LnYxLlNlYXJjaEFnZW50c1JlcXVlc3QaIi5zaWduYWxib3gudjEuU2VhcmNoQWdlbnRzUmVzcG9uc2UiKJKCGQthZ2VudHMucmVhZILT5JMCExIRL3YxL2FnZW50czpzZWFyY2hiBnByb3RvMw", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp, file_lf_a2a_v1_a2a, file_signalbox_v1_options]);
+  fileDesc("ChtzaWduYWxib3gvdjEvcmVnaXN0cnkucHJvdG8SDHNpZ25hbGJveC52MSKrAwoPQWdlbnRDcmVkZW50aWFsEhUKCGFnZW50X2lkGAEgASgJQgPgQQMSMAoGYmVhcmVyGAIgASgLMh4uc2lnbmFsYm94LnYxLkJlYXJlckNyZWRlbnRpYWxIABIxCgdhcGlfa2V5GAMgASgLMh4uc2lnbmFsYm94LnYxLkFwaUtleUNyZWRlbnRpYWxIABIsCgRobWFjGAQgASgLMhwuc2lnbmFsYm94LnYxLkhtYWNDcmVkZW50aWFsSAASMAoGb2F1dGgyGAUgASgLMh4uc2lnbmFsYm94LnYxLk9BdXRoMkNyZWRlbnRpYWxIABIsCgRvaWRjGAYgASgLMhwuc2lnbmFsYm94LnYxLk9pZGNDcmVkZW50aWFsSAASNwoKbXV0dWFsX3RscxgHIAEoCzIhLnNpZ25hbGJveC52MS5NdXR1YWxUbHNDcmVkZW50aWFsSAASNAoLdXBkYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgPgQQMSFwoKdXBkYXRlZF9ieRgJIAEoCUID4EEDQgYKBGtpbmQiJgoQQmVhcmVyQ3JlZGVudGlhbBISCgV0b2tlbhgBIAEoCUID4EEEIjQKEEFwaUtleUNyZWRlbnRpYWwSDgoGaGVhZGVyGAEgASgJEhAKA2tleRgCIAEoCUID4EEEIjUKDkhtYWNDcmVkZW50aWFsEg4KBmtleV9pZBgBIAEoCRITCgZzZWNyZXQYAiABKAlCA+BBBCJ2ChBPQXV0aDJDcmVkZW50aWFsEhEKCXRva2VuX3VybBgBIAEoCRIRCgljbGllbnRfaWQYAiABKAkSGgoNY2xpZW50X3NlY3JldBgDIAEoCUID4EEEEg4KBnNjb3BlcxgEIAMoCRIQCghyZXNvdXJjZRgFIAEoCSJxCg5PaWRjQ3JlZGVudGlhbBIOCgZpc3N1ZXIYASABKAkSEQoJY2xpZW50X2lkGAIgASgJEhoKDWNsaWVudF9zZWNyZXQYAyABKAlCA+BBBBIOCgZzY29wZXMYBCADKAkSEAoIcmVzb3VyY2UYBSABKAkiawoTTXV0dWFsVGxzQ3JlZGVudGlhbBIZChFjZXJ0aWZpY2F0ZV9jaGFpbhgBIAEoCRIYCgtwcml2YXRlX2tleRgCIAEoCUID4EEEEh8KF2NlcnRpZmljYXRlX2F1dGhvcml0aWVzGAMgASgJImoKGVNldEFnZW50Q3JlZGVudGlhbFJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAhI2CgpjcmVkZW50aWFsGAIgASgLMh0uc2lnbmFsYm94LnYxLkFnZW50Q3JlZGVudGlhbEID4EECIjIKGUdldEFnZW50Q3JlZGVudGlhbFJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAiI1ChxEZWxldGVBZ2VudENyZWRlbnRpYWxSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQIivAEKDUNhcmRTaWduYXR1cmUSLwoFc3RhdGUYASABKA4yIC5zaWduYWxib3gudjEuQ2FyZFNpZ25hdHVyZVN0YXRlEg4KBmtleV9pZBgCIAEoCRIWCg5rZXlfdGh1bWJwcmludBgDIAEoCRIRCglhbGdvcml0aG0YBCABKAkSLgoKY2hlY2tfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcHJvYmxlbRgGIAEoCSLoBQoKQ2FwYWJpbGl0eRIaCg1jYXBhYmlsaXR5X2lkGAEgASgJQgPgQQgSFQoIYWdlbnRfaWQYAiABKAlCA+BBAxIVCghza2lsbF9pZBgDIAEoCUID4EEDEgwKBG5hbWUYBCABKAkSEwoLZGVzY3JpcHRpb24YBSABKAkSDAoEdGFncxgGIAMoCRIQCghleGFtcGxlcxgHIAMoCRITCgtpbnB1dF9tb2RlcxgIIAMoCRIUCgxvdXRwdXRfbW9kZXMYCSADKAkSLQoMaW5wdXRfc2NoZW1hGAogASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIuCg1vdXRwdXRfc2NoZW1hGAsgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIVCg1jb3N0X3Blcl90YXNrGAwgASgJEhoKEmF2ZXJhZ2VfbGF0ZW5jeV9tcxgNIAEoAxIXCg9tYXhfY29uY3VycmVuY3kYDiABKAUSMQoNc2VydmljZV9sZXZlbBgPIAEoCzIaLnNpZ25hbGJveC52MS5TZXJ2aWNlTGV2ZWwSJAoGYWNjZXNzGBAgASgOMhQuc2lnbmFsYm94LnYxLkFjY2VzcxIWCg5zYWZlX3RvX3JlcGVhdBgRIAEoCBI0CgZsYWJlbHMYEiADKAsyJC5zaWduYWxib3gudjEuQ2FwYWJpbGl0eS5MYWJlbHNFbnRyeRIUCgxjYWNoZV90dGxfbXMYEyABKAMSFAoMY2FjaGVfc2hhcmVkGBQgASgIEjIKCHN0YW5kaW5nGBUgASgLMhsuc2lnbmFsYm94LnYxLkFnZW50U3RhbmRpbmdCA+BBAxIcCg9hY2Nlc3NfZGVjbGFyZWQYFiABKAhCA+BBAxIjChZzZXJ2aWNlX2xldmVsX2RlY2xhcmVkGBcgASgIQgPgQQMaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI8CgxTZXJ2aWNlTGV2ZWwSFgoObWF4X2xhdGVuY3lfbXMYASABKAMSFAoMYXZhaWxhYmlsaXR5GAIgASgBIuUECgVBZ2VudBIVCghhZ2VudF9pZBgBIAEoCUID4EEIEiIKBGNhcmQYAiABKAsyFC5sZi5hMmEudjEuQWdlbnRDYXJkEhAKCGNhcmRfdXJsGAMgASgJEjEKCWludGVyZmFjZRgEIAEoCzIZLmxmLmEyYS52MS5BZ2VudEludGVyZmFjZUID4EEDEhcKCmlzX2RlZmF1bHQYBSABKAhCA+BBAxIMCgRldGFnGAYgASgJEjQKC2NyZWF0ZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEID4EEDEjQKC3VwZGF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEID4EEDEjgKD2NhcmRfZmV0Y2hfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBAxIWCg5zYWZlX3RvX3JlcGVhdBgKIAEoCBIXCg9tYXhfY29uY3VycmVuY3kYCyABKAUSLgoGaGVhbHRoGAwgASgLMhkuc2lnbmFsYm94LnYxLkFnZW50SGVhbHRoQgPgQQMSHQoQcHJvdG9jb2xfdmVyc2lvbhgNIAEoCUID4EEDEjIKCHN0YW5kaW5nGA4gASgLMhsuc2lnbmFsYm94LnYxLkFnZW50U3RhbmRpbmdCA+BBAxI4Cg5jYXJkX3NpZ25hdHVyZRgPIAEoCzIbLnNpZ25hbGJveC52MS5DYXJkU2lnbmF0dXJlQgPgQQMSIQoUbGVudF9ieV93b3Jrc3BhY2VfaWQYECABKAlCA+BBAyItCg1BZ2VudFN0YW5kaW5nEg0KBXRydXN0GAEgASgBEg0KBXNjb3JlGAIgASgBIvsDCgtBZ2VudEhlYWx0aBIPCgdoZWFsdGh5GAEgASgIEg4KBnJlYXNvbhgCIAEoCRIVCg1mYWlsdXJlX2NvdW50GAMgASgFEjMKD2xhc3RfY2hlY2tfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNQoRbGFzdF9zdWNjZXNzX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjkKFWhlYXJ0YmVhdF9leHBpcmVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNY2lyY3VpdF9zdGF0ZRgHIAEoDjIaLnNpZ25hbGJveC52MS5DaXJjdWl0U3RhdGUSNgoSY2lyY3VpdF9vcGVuX3VudGlsGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1lamVjdGVkX3VudGlsGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglpbl9mbGlnaHQYCiABKAUSFgoObGF0ZW5jeV9wNTBfbXMYCyABKAESFgoObGF0ZW5jeV9wOTVfbXMYDCABKAESEgoKZXJyb3JfcmF0ZRgNIAEoARIYChBoZWFydGJlYXRfdHRsX21zGA4gASgFIssBChRSZWdpc3RlckFnZW50UmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRISCghjYXJkX3VybBgCIAEoCUgAEhIKCGJhc2VfdXJsGAMgASgJSAASJAoEY2FyZBgEIAEoCzIULmxmLmEyYS52MS5BZ2VudENhcmRIABIWCg5zYWZlX3RvX3JlcGVhdBgFIAEoCBIYChBoZWFydGJlYXRfdHRsX21zGAcgASgFEhcKD21heF9jb25jdXJyZW5jeRgGIAEoBUIICgZzb3VyY2UibgoSVXBkYXRlQWdlbnRSZXF1ZXN0EicKBWFnZW50GAEgASgLMhMuc2lnbmFsYm94LnYxLkFnZW50QgPgQQISLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIi8KFkRlcmVnaXN0ZXJBZ2VudFJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAiIoCg9HZXRBZ2VudFJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAiI6ChFMaXN0QWdlbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJSChJMaXN0QWdlbnRzUmVzcG9uc2USIwoGYWdlbnRzGAEgAygLMhMuc2lnbmFsYm94LnYxLkFnZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIwChdSZWZyZXNoQWdlbnRDYXJkUmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECIkkKEEhlYXJ0YmVhdFJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAhITCgZ0dGxfbXMYAiABKAVIAIgBAUIJCgdfdHRsX21zIjAKF0NoZWNrQWdlbnRIZWFsdGhSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQIiLwoWU2V0RGVmYXVsdEFnZW50UmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUID4EECImAKFEFkZENhcGFiaWxpdHlSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJQgPgQQISMQoKY2FwYWJpbGl0eRgCIAEoCzIYLnNpZ25hbGJveC52MS5DYXBhYmlsaXR5QgPgQQIiTAoXUmVtb3ZlQ2FwYWJpbGl0eVJlcXVlc3QSFQoIYWdlbnRfaWQYASABKAlCA+BBAhIaCg1jYXBhYmlsaXR5X2lkGAIgASgJQgPgQQIiaQoXTGlzdENhcGFiaWxpdGllc1JlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkSFQoNY2FwYWJpbGl0eV9pZBgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJjChhMaXN0Q2FwYWJpbGl0aWVzUmVzcG9uc2USLgoMY2FwYWJpbGl0aWVzGAEgAygLMhguc2lnbmFsYm94LnYxLkNhcGFiaWxpdHkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImsKE1NlYXJjaEFnZW50c1JlcXVlc3QSDAoEdGV4dBgBIAEoCRIMCgR0YWdzGAIgAygJEg4KBmxhYmVscxgDIAMoCRIVCg1jYXBhYmlsaXR5X2lkGAQgASgJEhEKCXBhZ2Vfc2l6ZRgFIAEoBSJAChRTZWFyY2hBZ2VudHNSZXNwb25zZRIoCgZhZ2VudHMYASADKAsyGC5zaWduYWxib3gudjEuRm91bmRBZ2VudCJXCgpGb3VuZEFnZW50EiIKBWFnZW50GAEgASgLMhMuc2lnbmFsYm94LnYxLkFnZW50EhYKDmNhcGFiaWxpdHlfaWRzGAIgAygJEg0KBXNjb3JlGAMgASgBKqMBChJDYXJkU2lnbmF0dXJlU3RhdGUSJAogQ0FSRF9TSUdOQVRVUkVfU1RBVEVfVU5TUEVDSUZJRUQQABIhCh1DQVJEX1NJR05BVFVSRV9TVEFURV9WRVJJRklFRBABEiIKHkNBUkRfU0lHTkFUVVJFX1NUQVRFX1VOVFJVU1RFRBACEiAKHENBUkRfU0lHTkFUVVJFX1NUQVRFX0lOVkFMSUQQAypDCgZBY2Nlc3MSFgoSQUNDRVNTX1VOU1BFQ0lGSUVEEAASDwoLQUNDRVNTX1JFQUQQARIQCgxBQ0NFU1NfV1JJVEUQAip8CgxDaXJjdWl0U3RhdGUSHQoZQ0lSQ1VJVF9TVEFURV9VTlNQRUNJRklFRBAAEhgKFENJUkNVSVRfU1RBVEVfQ0xPU0VEEAESFgoSQ0lSQ1VJVF9TVEFURV9PUEVOEAISGwoXQ0lSQ1VJVF9TVEFURV9IQUxGX09QRU4QAzLyEQoPUmVnaXN0cnlTZXJ2aWNlEm8KDVJlZ2lzdGVyQWdlbnQSIi5zaWduYWxib3gudjEuUmVnaXN0ZXJBZ2VudFJlcXVlc3QaEy5zaWduYWxib3gudjEuQWdlbnQiJZKCGQxhZ2VudHMud3JpdGWC0+STAg86ASoiCi92MS9hZ2VudHMSgAEKC1VwZGF0ZUFnZW50EiAuc2lnbmFsYm94LnYxLlVwZGF0ZUFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCI6koIZDGFnZW50cy53cml0ZYLT5JMCJDoFYWdlbnQyGy92MS9hZ2VudHMve2FnZW50LmFnZW50X2lkfRJ+Cg9EZXJlZ2lzdGVyQWdlbnQSJC5zaWduYWxib3gudjEuRGVyZWdpc3RlckFnZW50UmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eSItkoIZDGFnZW50cy53cml0ZYLT5JMCFyoVL3YxL2FnZW50cy97YWdlbnRfaWR9EoIBCghHZXRBZ2VudBIdLnNpZ25hbGJveC52MS5HZXRBZ2VudFJlcXVlc3QaEy5zaWduYWxib3gudjEuQWdlbnQiQpKCGQthZ2VudHMucmVhZILT5JMCLVoUEhIvYWdlbnRzL3thZ2VudF9pZH0SFS92MS9hZ2VudHMve2FnZW50X2lkfRJyCgpMaXN0QWdlbnRzEh8uc2lnbmFsYm94LnYxLkxpc3RBZ2VudHNSZXF1ZXN0GiAuc2lnbmFsYm94LnYxLkxpc3RBZ2VudHNSZXNwb25zZSIhkoIZC2FnZW50cy5yZWFkgtPkkwIMEgovdjEvYWdlbnRzEowBChBSZWZyZXNoQWdlbnRDYXJkEiUuc2lnbmFsYm94LnYxLlJlZnJlc2hBZ2VudENhcmRSZXF1ZXN0GhMuc2lnbmFsYm94LnYxLkFnZW50IjySghkMYWdlbnRzLndyaXRlgtPkkwImOgEqIiEvdjEvYWdlbnRzL3thZ2VudF9pZH06cmVmcmVzaENhcmQShgEKCUhlYXJ0YmVhdBIeLnNpZ25hbGJveC52MS5IZWFydGJlYXRSZXF1ZXN0Ghkuc2lnbmFsYm94LnYxLkFnZW50SGVhbHRoIj6SghkQYWdlbnRzLmhlYXJ0YmVhdILT5JMCJDoBKiIfL3YxL2FnZW50cy97YWdlbnRfaWR9OmhlYXJ0YmVhdBKSAQoQQ2hlY2tBZ2VudEhlYWx0aBIlLnNpZ25hbGJveC52MS5DaGVja0FnZW50SGVhbHRoUmVxdWVzdBoZLnNpZ25hbGJveC52MS5BZ2VudEhlYWx0aCI8koIZDGFnZW50cy53cml0ZYLT5JMCJjoBKiIhL3YxL2FnZW50cy97YWdlbnRfaWR9OmNoZWNrSGVhbHRoEokBCg9TZXREZWZhdWx0QWdlbnQSJC5zaWduYWxib3gudjEuU2V0RGVmYXVsdEFnZW50UmVxdWVzdBoTLnNpZ25hbGJveC52MS5BZ2VudCI7koIZDGFnZW50cy53cml0ZYLT5JMCJToBKiIgL3YxL2FnZW50cy97YWdlbnRfaWR9OnNldERlZmF1bHQSlQEKDUFkZENhcGFiaWxpdHkSIi5zaWduYWxib3gudjEuQWRkQ2FwYWJpbGl0eVJlcXVlc3QaGC5zaWduYWxib3gudjEuQ2FwYWJpbGl0eSJGkoIZDGFnZW50cy53cml0ZYLT5JMCMDoKY2FwYWJpbGl0eSIiL3YxL2FnZW50cy97YWdlbnRfaWR9L2NhcGFiaWxpdGllcxKdAQoQUmVtb3ZlQ2FwYWJpbGl0eRIlLnNpZ25hbGJveC52MS5SZW1vdmVDYXBhYmlsaXR5UmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eSJKkoIZDGFnZW50cy53cml0ZYLT5JMCNCoyL3YxL2FnZW50cy97YWdlbnRfaWR9L2NhcGFiaWxpdGllcy97Y2FwYWJpbGl0eV9pZH0SmwEKEExpc3RDYXBhYmlsaXRpZXMSJS5zaWduYWxib3gudjEuTGlzdENhcGFiaWxpdGllc1JlcXVlc3QaJi5zaWduYWxib3gudjEuTGlzdENhcGFiaWxpdGllc1Jlc3BvbnNlIjiSghkLYWdlbnRzLnJlYWSC0+STAiNaDxINL2NhcGFiaWxpdGllcxIQL3YxL2NhcGFiaWxpdGllcxJ/CgxTZWFyY2hBZ2VudHMSIS5zaWduYWxib3gudjEuU2VhcmNoQWdlbnRzUmVxdWVzdBoiLnNpZ25hbGJveC52MS5TZWFyY2hBZ2VudHNSZXNwb25zZSIokoIZC2FnZW50cy5yZWFkgtPkkwITEhEvdjEvYWdlbnRzOnNlYXJjaBKnAQoSU2V0QWdlbnRDcmVkZW50aWFsEicuc2lnbmFsYm94LnYxLlNldEFnZW50Q3JlZGVudGlhbFJlcXVlc3QaHS5zaWduYWxib3gudjEuQWdlbnRDcmVkZW50aWFsIkmSghkRY3JlZGVudGlhbHMud3JpdGWC0+STAi46CmNyZWRlbnRpYWwaIC92MS9hZ2VudHMve2FnZW50X2lkfS9jcmVkZW50aWFsEpoBChJHZXRBZ2VudENyZWRlbnRpYWwSJy5zaWduYWxib3gudjEuR2V0QWdlbnRDcmVkZW50aWFsUmVxdWVzdBodLnNpZ25hbGJveC52MS5BZ2VudENyZWRlbnRpYWwiPJKCGRBjcmVkZW50aWFscy5yZWFkgtPkkwIiEiAvdjEvYWdlbnRzL3thZ2VudF9pZH0vY3JlZGVudGlhbBKaAQoVRGVsZXRlQWdlbnRDcmVkZW50aWFsEiouc2lnbmFsYm94LnYxLkRlbGV0ZUFnZW50Q3JlZGVudGlhbFJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkiPZKCGRFjcmVkZW50aWFscy53cml0ZYLT5JMCIiogL3YxL2FnZW50cy97YWdlbnRfaWR9L2NyZWRlbnRpYWxiBnByb3RvMw", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp, file_lf_a2a_v1_a2a, file_signalbox_v1_options]);
+
+/**
+ * What the router proves itself with to an agent. Secrets are taken and never given.
+ *
+ * @generated from message signalbox.v1.AgentCredential
+ */
+export type AgentCredential = Message<"signalbox.v1.AgentCredential"> & {
+  /**
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * @generated from oneof signalbox.v1.AgentCredential.kind
+   */
+  kind: {
+    /**
+     * @generated from field: signalbox.v1.BearerCredential bearer = 2;
+     */
+    value: BearerCredential;
+    case: "bearer";
+  } | {
+    /**
+     * @generated from field: signalbox.v1.ApiKeyCredential api_key = 3;
+     */
+    value: ApiKeyCredential;
+    case: "apiKey";
+  } | {
+    /**
+     * @generated from field: signalbox.v1.HmacCredential hmac = 4;
+     */
+    value: HmacCredential;
+    case: "hmac";
+  } | {
+    /**
+     * @generated from field: signalbox.v1.OAuth2Credential oauth2 = 5;
+     */
+    value: OAuth2Credential;
+    case: "oauth2";
+  } | {
+    /**
+     * @generated from field: signalbox.v1.OidcCredential oidc = 6;
+     */
+    value: OidcCredential;
+    case: "oidc";
+  } | {
+    /**
+     * @generated from field: signalbox.v1.MutualTlsCredential mutual_tls = 7;
+     */
+    value: MutualTlsCredential;
+    case: "mutualTls";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * @generated from field: google.protobuf.Timestamp update_time = 8;
+   */
+  updateTime?: Timestamp | undefined;
+
+  /**
+   * @generated from field: string updated_by = 9;
+   */
+  updatedBy: string;
+};
+
+/**
+ * Describes the message signalbox.v1.AgentCredential.
+ * Use `create(AgentCredentialSchema)` to create a new message.
+ */
+export const AgentCredentialSchema: GenMessage<AgentCredential> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 0);
+
+/**
+ * `Authorization: Bearer <token>`.
+ *
+ * @generated from message signalbox.v1.BearerCredential
+ */
+export type BearerCredential = Message<"signalbox.v1.BearerCredential"> & {
+  /**
+   * @generated from field: string token = 1;
+   */
+  token: string;
+};
+
+/**
+ * Describes the message signalbox.v1.BearerCredential.
+ * Use `create(BearerCredentialSchema)` to create a new message.
+ */
+export const BearerCredentialSchema: GenMessage<BearerCredential> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 1);
+
+/**
+ * A header of its own.
+ *
+ * @generated from message signalbox.v1.ApiKeyCredential
+ */
+export type ApiKeyCredential = Message<"signalbox.v1.ApiKeyCredential"> & {
+  /**
+   * Left out: `X-API-Key`.
+   *
+   * @generated from field: string header = 1;
+   */
+  header: string;
+
+  /**
+   * @generated from field: string key = 2;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message signalbox.v1.ApiKeyCredential.
+ * Use `create(ApiKeyCredentialSchema)` to create a new message.
+ */
+export const ApiKeyCredentialSchema: GenMessage<ApiKeyCredential> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 2);
+
+/**
+ * Signs each request: RFC 9421 with hmac-sha256, over the method, the path, the query and the digest of the content.
+ *
+ * @generated from message signalbox.v1.HmacCredential
+ */
+export type HmacCredential = Message<"signalbox.v1.HmacCredential"> & {
+  /**
+   * @generated from field: string key_id = 1;
+   */
+  keyId: string;
+
+  /**
+   * Base64.
+   *
+   * @generated from field: string secret = 2;
+   */
+  secret: string;
+};
+
+/**
+ * Describes the message signalbox.v1.HmacCredential.
+ * Use `create(HmacCredentialSchema)` to create a new message.
+ */
+export const HmacCredentialSchema: GenMessage<HmacCredential> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 3);
+
+/**
+ * A token of the client credentials grant (RFC 6749, section 4.4), fetched when it is needed and anew before it expires.
+ *
+ * @generated from message signalbox.v1.OAuth2Credential
+ */
+export type OAuth2Credential = Message<"signalbox.v1.OAuth2Credential"> & {
+  /**
+   * @generated from field: string token_url = 1;
+   */
+  tokenUrl: string;
+
+  /**
+   * @generated from field: string client_id = 2;
+   */
+  clientId: string;
+
+  /**
+   * @generated from field: string client_secret = 3;
+   */
+  clientSecret: string;
+
+  /**
+   * @generated from field: repeated string scopes = 4;
+   */
+  scopes: string[];
+
+  /**
+   * RFC 8707: whom the token is for.
+   *
+   * @generated from field: string resource = 5;
+   */
+  resource: string;
+};
+
+/**
+ * Describes the message signalbox.v1.OAuth2Credential.
+ * Use `create(OAuth2CredentialSchema)` to create a new message.
+ */
+export const OAuth2CredentialSchema: GenMessage<OAuth2Credential> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 4);
+
+/**
+ * The same, with the token endpoint found at the issuer.
+ *
+ * @generated from message signalbox.v1.OidcCredential
+ */
+export type OidcCredential = Message<"signalbox.v1.OidcCredential"> & {
+  /**
+   * @generated from field: string issuer = 1;
+   */
+  issuer: string;
+
+  /**
+   * @generated from field: string client_id = 2;
+   */
+  clientId: string;
+
+  /**
+   * @generated from field: string client_secret = 3;
+   */
+  clientSecret: string;
+
+  /**
+   * @generated from field: repeated string scopes = 4;
+   */
+  scopes: string[];
+
+  /**
+   * @generated from field: string resource = 5;
+   */
+  resource: string;
+};
+
+/**
+ * Describes the message signalbox.v1.OidcCredential.
+ * Use `create(OidcCredentialSchema)` to create a new message.
+ */
+export const OidcCredentialSchema: GenMessage<OidcCredential> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 5);
+
+/**
+ * A certificate that the router shows in TLS.
+ *
+ * @generated from message signalbox.v1.MutualTlsCredential
+ */
+export type MutualTlsCredential = Message<"signalbox.v1.MutualTlsCredential"> & {
+  /**
+   * PEM.
+   *
+   * @generated from field: string certificate_chain = 1;
+   */
+  certificateChain: string;
+
+  /**
+   * @generated from field: string private_key = 2;
+   */
+  privateKey: string;
+
+  /**
+   * PEM of whom the agent's own certificate may be signed by; left out: the authorities of the system.
+   *
+   * @generated from field: string certificate_authorities = 3;
+   */
+  certificateAuthorities: string;
+};
+
+/**
+ * Describes the message signalbox.v1.MutualTlsCredential.
+ * Use `create(MutualTlsCredentialSchema)` to create a new message.
+ */
+export const MutualTlsCredentialSchema: GenMessage<MutualTlsCredential> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 6);
+
+/**
+ * @generated from message signalbox.v1.SetAgentCredentialRequest
+ */
+export type SetAgentCredentialRequest = Message<"signalbox.v1.SetAgentCredentialRequest"> & {
+  /**
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * @generated from field: signalbox.v1.AgentCredential credential = 2;
+   */
+  credential?: AgentCredential | undefined;
+};
+
+/**
+ * Describes the message signalbox.v1.SetAgentCredentialRequest.
+ * Use `create(SetAgentCredentialRequestSchema)` to create a new message.
+ */
+export const SetAgentCredentialRequestSchema: GenMessage<SetAgentCredentialRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 7);
+
+/**
+ * @generated from message signalbox.v1.GetAgentCredentialRequest
+ */
+export type GetAgentCredentialRequest = Message<"signalbox.v1.GetAgentCredentialRequest"> & {
+  /**
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+};
+
+/**
+ * Describes the message signalbox.v1.GetAgentCredentialRequest.
+ * Use `create(GetAgentCredentialRequestSchema)` to create a new message.
+ */
+export const GetAgentCredentialRequestSchema: GenMessage<GetAgentCredentialRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 8);
+
+/**
+ * @generated from message signalbox.v1.DeleteAgentCredentialRequest
+ */
+export type DeleteAgentCredentialRequest = Message<"signalbox.v1.DeleteAgentCredentialRequest"> & {
+  /**
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+};
+
+/**
+ * Describes the message signalbox.v1.DeleteAgentCredentialRequest.
+ * Use `create(DeleteAgentCredentialRequestSchema)` to create a new message.
+ */
+export const DeleteAgentCredentialRequestSchema: GenMessage<DeleteAgentCredentialRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 9);
+
+/**
+ * What came of the signatures of a card (A2A specification, section 8.4), when it was stored.
+ *
+ * @generated from message signalbox.v1.CardSignature
+ */
+export type CardSignature = Message<"signalbox.v1.CardSignature"> & {
+  /**
+   * @generated from field: signalbox.v1.CardSignatureState state = 1;
+   */
+  state: CardSignatureState;
+
+  /**
+   * @generated from field: string key_id = 2;
+   */
+  keyId: string;
+
+  /**
+   * RFC 7638, SHA-256, base64url.
+   *
+   * @generated from field: string key_thumbprint = 3;
+   */
+  keyThumbprint: string;
+
+  /**
+   * @generated from field: string algorithm = 4;
+   */
+  algorithm: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp check_time = 5;
+   */
+  checkTime?: Timestamp | undefined;
+
+  /**
+   * Why it is not VERIFIED, for people.
+   *
+   * @generated from field: string problem = 6;
+   */
+  problem: string;
+};
+
+/**
+ * Describes the message signalbox.v1.CardSignature.
+ * Use `create(CardSignatureSchema)` to create a new message.
+ */
+export const CardSignatureSchema: GenMessage<CardSignature> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_registry, 10);
 
 /**
  * Something that an agent can do: a skill of its card, or what was said with AddCapability, or both. What was said wins.
@@ -188,7 +546,7 @@ export type Capability = Message<"signalbox.v1.Capability"> & {
  * Use `create(CapabilitySchema)` to create a new message.
  */
 export const CapabilitySchema: GenMessage<Capability> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 0);
+  messageDesc(file_signalbox_v1_registry, 11);
 
 /**
  * What an agent promises of a capability.
@@ -216,7 +574,7 @@ export type ServiceLevel = Message<"signalbox.v1.ServiceLevel"> & {
  * Use `create(ServiceLevelSchema)` to create a new message.
  */
 export const ServiceLevelSchema: GenMessage<ServiceLevel> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 1);
+  messageDesc(file_signalbox_v1_registry, 12);
 
 /**
  * An agent behind the router.
@@ -324,6 +682,20 @@ export type Agent = Message<"signalbox.v1.Agent"> & {
    * @generated from field: signalbox.v1.AgentStanding standing = 14;
    */
   standing?: AgentStanding | undefined;
+
+  /**
+   * What came of the signatures of its card.
+   *
+   * @generated from field: signalbox.v1.CardSignature card_signature = 15;
+   */
+  cardSignature?: CardSignature | undefined;
+
+  /**
+   * The workspace that lends it by a grant; empty for the workspace's own.
+   *
+   * @generated from field: string lent_by_workspace_id = 16;
+   */
+  lentByWorkspaceId: string;
 };
 
 /**
@@ -331,7 +703,7 @@ export type Agent = Message<"signalbox.v1.Agent"> & {
  * Use `create(AgentSchema)` to create a new message.
  */
 export const AgentSchema: GenMessage<Agent> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 2);
+  messageDesc(file_signalbox_v1_registry, 13);
 
 /**
  * How an agent stands, by what became of its tasks: as of a second ago at most.
@@ -359,7 +731,7 @@ export type AgentStanding = Message<"signalbox.v1.AgentStanding"> & {
  * Use `create(AgentStandingSchema)` to create a new message.
  */
 export const AgentStandingSchema: GenMessage<AgentStanding> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 3);
+  messageDesc(file_signalbox_v1_registry, 14);
 
 /**
  * How an agent does: what its checks and heartbeats say, and what came of its tasks of late, as far as the replica that
@@ -472,7 +844,7 @@ export type AgentHealth = Message<"signalbox.v1.AgentHealth"> & {
  * Use `create(AgentHealthSchema)` to create a new message.
  */
 export const AgentHealthSchema: GenMessage<AgentHealth> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 4);
+  messageDesc(file_signalbox_v1_registry, 15);
 
 /**
  * @generated from message signalbox.v1.RegisterAgentRequest
@@ -543,7 +915,7 @@ export type RegisterAgentRequest = Message<"signalbox.v1.RegisterAgentRequest"> 
  * Use `create(RegisterAgentRequestSchema)` to create a new message.
  */
 export const RegisterAgentRequestSchema: GenMessage<RegisterAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 5);
+  messageDesc(file_signalbox_v1_registry, 16);
 
 /**
  * @generated from message signalbox.v1.UpdateAgentRequest
@@ -571,7 +943,7 @@ export type UpdateAgentRequest = Message<"signalbox.v1.UpdateAgentRequest"> & {
  * Use `create(UpdateAgentRequestSchema)` to create a new message.
  */
 export const UpdateAgentRequestSchema: GenMessage<UpdateAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 6);
+  messageDesc(file_signalbox_v1_registry, 17);
 
 /**
  * @generated from message signalbox.v1.DeregisterAgentRequest
@@ -588,7 +960,7 @@ export type DeregisterAgentRequest = Message<"signalbox.v1.DeregisterAgentReques
  * Use `create(DeregisterAgentRequestSchema)` to create a new message.
  */
 export const DeregisterAgentRequestSchema: GenMessage<DeregisterAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 7);
+  messageDesc(file_signalbox_v1_registry, 18);
 
 /**
  * @generated from message signalbox.v1.GetAgentRequest
@@ -605,7 +977,7 @@ export type GetAgentRequest = Message<"signalbox.v1.GetAgentRequest"> & {
  * Use `create(GetAgentRequestSchema)` to create a new message.
  */
 export const GetAgentRequestSchema: GenMessage<GetAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 8);
+  messageDesc(file_signalbox_v1_registry, 19);
 
 /**
  * @generated from message signalbox.v1.ListAgentsRequest
@@ -631,7 +1003,7 @@ export type ListAgentsRequest = Message<"signalbox.v1.ListAgentsRequest"> & {
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 9);
+  messageDesc(file_signalbox_v1_registry, 20);
 
 /**
  * @generated from message signalbox.v1.ListAgentsResponse
@@ -655,7 +1027,7 @@ export type ListAgentsResponse = Message<"signalbox.v1.ListAgentsResponse"> & {
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 10);
+  messageDesc(file_signalbox_v1_registry, 21);
 
 /**
  * @generated from message signalbox.v1.RefreshAgentCardRequest
@@ -672,7 +1044,7 @@ export type RefreshAgentCardRequest = Message<"signalbox.v1.RefreshAgentCardRequ
  * Use `create(RefreshAgentCardRequestSchema)` to create a new message.
  */
 export const RefreshAgentCardRequestSchema: GenMessage<RefreshAgentCardRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 11);
+  messageDesc(file_signalbox_v1_registry, 22);
 
 /**
  * @generated from message signalbox.v1.HeartbeatRequest
@@ -697,7 +1069,7 @@ export type HeartbeatRequest = Message<"signalbox.v1.HeartbeatRequest"> & {
  * Use `create(HeartbeatRequestSchema)` to create a new message.
  */
 export const HeartbeatRequestSchema: GenMessage<HeartbeatRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 12);
+  messageDesc(file_signalbox_v1_registry, 23);
 
 /**
  * @generated from message signalbox.v1.CheckAgentHealthRequest
@@ -714,7 +1086,7 @@ export type CheckAgentHealthRequest = Message<"signalbox.v1.CheckAgentHealthRequ
  * Use `create(CheckAgentHealthRequestSchema)` to create a new message.
  */
 export const CheckAgentHealthRequestSchema: GenMessage<CheckAgentHealthRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 13);
+  messageDesc(file_signalbox_v1_registry, 24);
 
 /**
  * @generated from message signalbox.v1.SetDefaultAgentRequest
@@ -731,7 +1103,7 @@ export type SetDefaultAgentRequest = Message<"signalbox.v1.SetDefaultAgentReques
  * Use `create(SetDefaultAgentRequestSchema)` to create a new message.
  */
 export const SetDefaultAgentRequestSchema: GenMessage<SetDefaultAgentRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 14);
+  messageDesc(file_signalbox_v1_registry, 25);
 
 /**
  * @generated from message signalbox.v1.AddCapabilityRequest
@@ -753,7 +1125,7 @@ export type AddCapabilityRequest = Message<"signalbox.v1.AddCapabilityRequest"> 
  * Use `create(AddCapabilityRequestSchema)` to create a new message.
  */
 export const AddCapabilityRequestSchema: GenMessage<AddCapabilityRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 15);
+  messageDesc(file_signalbox_v1_registry, 26);
 
 /**
  * @generated from message signalbox.v1.RemoveCapabilityRequest
@@ -775,7 +1147,7 @@ export type RemoveCapabilityRequest = Message<"signalbox.v1.RemoveCapabilityRequ
  * Use `create(RemoveCapabilityRequestSchema)` to create a new message.
  */
 export const RemoveCapabilityRequestSchema: GenMessage<RemoveCapabilityRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 16);
+  messageDesc(file_signalbox_v1_registry, 27);
 
 /**
  * @generated from message signalbox.v1.ListCapabilitiesRequest
@@ -815,7 +1187,7 @@ export type ListCapabilitiesRequest = Message<"signalbox.v1.ListCapabilitiesRequ
  * Use `create(ListCapabilitiesRequestSchema)` to create a new message.
  */
 export const ListCapabilitiesRequestSchema: GenMessage<ListCapabilitiesRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 17);
+  messageDesc(file_signalbox_v1_registry, 28);
 
 /**
  * @generated from message signalbox.v1.ListCapabilitiesResponse
@@ -839,7 +1211,7 @@ export type ListCapabilitiesResponse = Message<"signalbox.v1.ListCapabilitiesRes
  * Use `create(ListCapabilitiesResponseSchema)` to create a new message.
  */
 export const ListCapabilitiesResponseSchema: GenMessage<ListCapabilitiesResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 18);
+  messageDesc(file_signalbox_v1_registry, 29);
 
 /**
  * @generated from message signalbox.v1.SearchAgentsRequest
@@ -887,7 +1259,7 @@ export type SearchAgentsRequest = Message<"signalbox.v1.SearchAgentsRequest"> & 
  * Use `create(SearchAgentsRequestSchema)` to create a new message.
  */
 export const SearchAgentsRequestSchema: GenMessage<SearchAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 19);
+  messageDesc(file_signalbox_v1_registry, 30);
 
 /**
  * @generated from message signalbox.v1.SearchAgentsResponse
@@ -906,7 +1278,7 @@ export type SearchAgentsResponse = Message<"signalbox.v1.SearchAgentsResponse"> 
  * Use `create(SearchAgentsResponseSchema)` to create a new message.
  */
 export const SearchAgentsResponseSchema: GenMessage<SearchAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 20);
+  messageDesc(file_signalbox_v1_registry, 31);
 
 /**
  * An agent that was searched for.
@@ -939,7 +1311,51 @@ export type FoundAgent = Message<"signalbox.v1.FoundAgent"> & {
  * Use `create(FoundAgentSchema)` to create a new message.
  */
 export const FoundAgentSchema: GenMessage<FoundAgent> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_registry, 21);
+  messageDesc(file_signalbox_v1_registry, 32);
+
+/**
+ * @generated from enum signalbox.v1.CardSignatureState
+ */
+export const CardSignatureState = {
+  /**
+   * The card has no signature, or nobody looked.
+   *
+   * @generated from enum value: CARD_SIGNATURE_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Signed with a key that this server trusts.
+   *
+   * @generated from enum value: CARD_SIGNATURE_STATE_VERIFIED = 1;
+   */
+  VERIFIED: 1,
+
+  /**
+   * Signed, as it says, with a key that this server does not know or could not fetch.
+   *
+   * @generated from enum value: CARD_SIGNATURE_STATE_UNTRUSTED = 2;
+   */
+  UNTRUSTED: 2,
+
+  /**
+   * The signature is not of this card.
+   *
+   * @generated from enum value: CARD_SIGNATURE_STATE_INVALID = 3;
+   */
+  INVALID: 3,
+} as const;
+
+/**
+ * @generated from enum signalbox.v1.CardSignatureState
+ */
+export type CardSignatureState = (typeof CardSignatureState)[keyof typeof CardSignatureState] | UnknownEnum;
+
+/**
+ * Describes the enum signalbox.v1.CardSignatureState.
+ */
+export const CardSignatureStateSchema: GenEnum<CardSignatureState> = /*@__PURE__*/
+  enumDesc(file_signalbox_v1_registry, 0);
 
 /**
  * Whether a capability only reads or also writes.
@@ -976,7 +1392,7 @@ export type Access = (typeof Access)[keyof typeof Access] | UnknownEnum;
  * Describes the enum signalbox.v1.Access.
  */
 export const AccessSchema: GenEnum<Access> = /*@__PURE__*/
-  enumDesc(file_signalbox_v1_registry, 0);
+  enumDesc(file_signalbox_v1_registry, 1);
 
 /**
  * Of a circuit breaker.
@@ -1022,7 +1438,7 @@ export type CircuitState = (typeof CircuitState)[keyof typeof CircuitState] | Un
  * Describes the enum signalbox.v1.CircuitState.
  */
 export const CircuitStateSchema: GenEnum<CircuitState> = /*@__PURE__*/
-  enumDesc(file_signalbox_v1_registry, 1);
+  enumDesc(file_signalbox_v1_registry, 2);
 
 /**
  * Registers A2A agents with the router and keeps their cards.
@@ -1193,6 +1609,42 @@ export const RegistryService: GenService<{
     methodKind: "unary";
     input: typeof SearchAgentsRequestSchema;
     output: typeof SearchAgentsResponseSchema;
+  },
+  /**
+   * Says what the router proves itself with to an agent, at every call and when it fetches its card. Kept encrypted, and never shown
+   * again. What the agent had is replaced.
+   *
+   * Errors: NOT_FOUND with reason AGENT_NOT_FOUND; INVALID_ARGUMENT; FAILED_PRECONDITION with reason SECRETS_KEY_MISSING where the
+   * server has no key to encrypt with.
+   *
+   * @generated from rpc signalbox.v1.RegistryService.SetAgentCredential
+   */
+  setAgentCredential: {
+    methodKind: "unary";
+    input: typeof SetAgentCredentialRequestSchema;
+    output: typeof AgentCredentialSchema;
+  },
+  /**
+   * Returns what is known of an agent's credential: everything but its secrets.
+   *
+   * Errors: NOT_FOUND with reason AGENT_NOT_FOUND or CREDENTIAL_NOT_FOUND.
+   *
+   * @generated from rpc signalbox.v1.RegistryService.GetAgentCredential
+   */
+  getAgentCredential: {
+    methodKind: "unary";
+    input: typeof GetAgentCredentialRequestSchema;
+    output: typeof AgentCredentialSchema;
+  },
+  /**
+   * Errors: NOT_FOUND with reason AGENT_NOT_FOUND or CREDENTIAL_NOT_FOUND.
+   *
+   * @generated from rpc signalbox.v1.RegistryService.DeleteAgentCredential
+   */
+  deleteAgentCredential: {
+    methodKind: "unary";
+    input: typeof DeleteAgentCredentialRequestSchema;
+    output: typeof EmptySchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_signalbox_v1_registry, 0);

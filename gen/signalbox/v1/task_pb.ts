@@ -23,7 +23,147 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file signalbox/v1/task.proto.
  */
 export const file_signalbox_v1_task: GenFile = /*@__PURE__*/
-  fileDesc("ChdzaWduYWxib3gvdjEvdGFzay5wcm90bxIMc2lnbmFsYm94LnYxIqgFCgRUYXNrEhQKB3Rhc2tfaWQYASABKAlCA+BBCBISCgpjb250ZXh0X2lkGAIgASgJEhAKCGFnZW50X2lkGAMgASgJEhUKDWNhcGFiaWxpdHlfaWQYBCABKAkSKAoFc3RhdGUYBSABKA4yGS5zaWduYWxib3gudjEuRW5naW5lU3RhdGUSJwoJYTJhX3N0YXRlGAYgASgOMhQubGYuYTJhLnYxLlRhc2tTdGF0ZRIsCghwcmlvcml0eRgHIAEoDjIaLnNpZ25hbGJveC52MS5UYXNrUHJpb3JpdHkSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJQoFaW5wdXQYCyABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWUSJgoGb3V0cHV0GAwgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEiYKCWFydGlmYWN0cxgNIAMoCzITLmxmLmEyYS52MS5BcnRpZmFjdBIPCgdtZXNzYWdlGA4gASgJEg0KBWVycm9yGA8gASgJEg8KB2F0dGVtcHQYECABKAUSEwoLY2FjaGVkX2Zyb20YESABKAkSFgoOcGFyZW50X3Rhc2tfaWQYEiABKAkSGAoQZGVsZWdhdGlvbl9kZXB0aBgTIAEoBRITCgthcHByb3ZhbF9pZBgUIAEoCRI4ChFhcHByb3ZhbF92ZXJkaWN0cxgVIAMoDjIdLnNpZ25hbGJveC52MS5BcHByb3ZhbFZlcmRpY3QitgIKCVRhc2tFdmVudBIPCgd0YXNrX2lkGAEgASgJEhIKCmNvbnRleHRfaWQYAiABKAkSEAoIYWdlbnRfaWQYAyABKAkSFQoNY2FwYWJpbGl0eV9pZBgEIAEoCRIQCghzZXF1ZW5jZRgFIAEoAxIoCgR0aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgRraW5kGAcgASgOMhwuc2lnbmFsYm94LnYxLlRhc2tVcGRhdGVLaW5kEigKBXN0YXRlGAggASgOMhkuc2lnbmFsYm94LnYxLkVuZ2luZVN0YXRlEg8KB2F0dGVtcHQYCSABKAUSDQoFY2F1c2UYCiABKAkSKQoGdXBkYXRlGAsgASgLMhkubGYuYTJhLnYxLlN0cmVhbVJlc3BvbnNlIqwDCg1UYXNrRXhlY3V0aW9uEhQKB3Rhc2tfaWQYASABKAlCA+BBCBIQCghhZ2VudF9pZBgCIAEoCRIoCgVzdGF0ZRgDIAEoDjIZLnNpZ25hbGJveC52MS5FbmdpbmVTdGF0ZRIVCg1sYXN0X3NlcXVlbmNlGAQgASgDEg8KB2F0dGVtcHQYBSABKAUSLAoIcHJpb3JpdHkYBiABKA4yGi5zaWduYWxib3gudjEuVGFza1ByaW9yaXR5EhIKCnJlcGxpY2FfaWQYByABKAkSNQoRbGVhc2VfZXhwaXJlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWZlbmNpbmdfdG9rZW4YCSABKAMSLQoJd2FrZV90aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1kZWFkbGluZV90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtjcmVhdGVfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi9AEKDlRhc2tUcmFuc2l0aW9uEhAKCHNlcXVlbmNlGAEgASgDEi8KC2NyZWF0ZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgRraW5kGAMgASgOMhwuc2lnbmFsYm94LnYxLlRhc2tVcGRhdGVLaW5kEigKBXN0YXRlGAQgASgOMhkuc2lnbmFsYm94LnYxLkVuZ2luZVN0YXRlEg0KBWNhdXNlGAUgASgJEg8KB2F0dGVtcHQYBiABKAUSFQoNZmVuY2luZ190b2tlbhgHIAEoAxISCgpyZXBsaWNhX2lkGAggASgJIuADChFTdWJtaXRUYXNrUmVxdWVzdBIVCg1jYXBhYmlsaXR5X2lkGAEgASgJEhAKCGFnZW50X2lkGAIgASgJEicKBWlucHV0GAMgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlSAASDgoEdGV4dBgEIAEoCUgAEhIKCmNvbnRleHRfaWQYBSABKAkSLAoIcHJpb3JpdHkYBiABKA4yGi5zaWduYWxib3gudjEuVGFza1ByaW9yaXR5EjsKBmxhYmVscxgHIAMoCzIrLnNpZ25hbGJveC52MS5TdWJtaXRUYXNrUmVxdWVzdC5MYWJlbHNFbnRyeRIQCghzdHJhdGVneRgIIAEoCRIQCghtYXhfY29zdBgJIAEoCRITCgtkZWFkbGluZV9tcxgKIAEoAxIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSEAoIbm9fc3RvcmUYDCABKAgSDAoEd2FpdBgNIAEoCBIXCgp0aW1lb3V0X21zGA4gASgFSAGIAQESFgoOcGFyZW50X3Rhc2tfaWQYDyABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIJCgdjb250ZW50Qg0KC190aW1lb3V0X21zIlEKF0JhdGNoU3VibWl0VGFza3NSZXF1ZXN0EjYKCHJlcXVlc3RzGAEgAygLMh8uc2lnbmFsYm94LnYxLlN1Ym1pdFRhc2tSZXF1ZXN0QgPgQQIiUAoYQmF0Y2hTdWJtaXRUYXNrc1Jlc3BvbnNlEjQKB3Jlc3VsdHMYASADKAsyIy5zaWduYWxib3gudjEuQmF0Y2hTdWJtaXRUYXNrUmVzdWx0ImoKFUJhdGNoU3VibWl0VGFza1Jlc3VsdBIiCgR0YXNrGAEgASgLMhIuc2lnbmFsYm94LnYxLlRhc2tIABIjCgVlcnJvchgCIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzSABCCAoGcmVzdWx0IiYKDkdldFRhc2tSZXF1ZXN0EhQKB3Rhc2tfaWQYASABKAlCA+BBAiLLAQoQTGlzdFRhc2tzUmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRIVCg1jYXBhYmlsaXR5X2lkGAIgASgJEigKBXN0YXRlGAMgASgOMhkuc2lnbmFsYm94LnYxLkVuZ2luZVN0YXRlEhIKCmNvbnRleHRfaWQYBCABKAkSKQoFc2luY2UYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgGIAEoBRISCgpwYWdlX3Rva2VuGAcgASgJImMKEUxpc3RUYXNrc1Jlc3BvbnNlEiEKBXRhc2tzGAEgAygLMhIuc2lnbmFsYm94LnYxLlRhc2sSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhIKCnRvdGFsX3NpemUYAyABKAUiTwoPV2FpdFRhc2tSZXF1ZXN0EhQKB3Rhc2tfaWQYASABKAlCA+BBAhIXCgp0aW1lb3V0X21zGAIgASgFSACIAQFCDQoLX3RpbWVvdXRfbXMiQgoQV2FpdFRhc2tSZXNwb25zZRIgCgR0YXNrGAEgASgLMhIuc2lnbmFsYm94LnYxLlRhc2sSDAoEZG9uZRgCIAEoCCIpChFDYW5jZWxUYXNrUmVxdWVzdBIUCgd0YXNrX2lkGAEgASgJQgPgQQIiKQoRRGVsZXRlVGFza1JlcXVlc3QSFAoHdGFza19pZBgBIAEoCUID4EECIk0KE0NsZWFudXBUYXNrc1JlcXVlc3QSHwoSb2xkZXJfdGhhbl9zZWNvbmRzGAEgASgDSACIAQFCFQoTX29sZGVyX3RoYW5fc2Vjb25kcyIyChRDbGVhbnVwVGFza3NSZXNwb25zZRIaCg1kZWxldGVkX2NvdW50GAEgASgDQgPgQQIiiwEKEVdhdGNoVGFza3NSZXF1ZXN0Eg4KBmN1cnNvchgBIAEoCRIQCghhZ2VudF9pZBgCIAEoCRIVCg1jYXBhYmlsaXR5X2lkGAMgASgJEhIKCmNvbnRleHRfaWQYBCABKAkSKQoGc3RhdGVzGAUgAygOMhkuc2lnbmFsYm94LnYxLkVuZ2luZVN0YXRlIkwKEldhdGNoVGFza3NSZXNwb25zZRIOCgZjdXJzb3IYASABKAkSJgoFZXZlbnQYAiABKAsyFy5zaWduYWxib3gudjEuVGFza0V2ZW50Ii8KF0dldFRhc2tFeGVjdXRpb25SZXF1ZXN0EhQKB3Rhc2tfaWQYASABKAlCA+BBAiJZChpMaXN0VGFza1RyYW5zaXRpb25zUmVxdWVzdBIUCgd0YXNrX2lkGAEgASgJQgPgQQISEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiaQobTGlzdFRhc2tUcmFuc2l0aW9uc1Jlc3BvbnNlEjEKC3RyYW5zaXRpb25zGAEgAygLMhwuc2lnbmFsYm94LnYxLlRhc2tUcmFuc2l0aW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSrBAgoLRW5naW5lU3RhdGUSHAoYRU5HSU5FX1NUQVRFX1VOU1BFQ0lGSUVEEAASFwoTRU5HSU5FX1NUQVRFX1FVRVVFRBABEhgKFEVOR0lORV9TVEFURV9XT1JLSU5HEAISGgoWRU5HSU5FX1NUQVRFX0NPTVBMRVRFRBADEhcKE0VOR0lORV9TVEFURV9GQUlMRUQQBBIZChVFTkdJTkVfU1RBVEVfQ0FOQ0VMRUQQBRIfChtFTkdJTkVfU1RBVEVfSU5QVVRfUkVRVUlSRUQQBhIZChVFTkdJTkVfU1RBVEVfUkVKRUNURUQQBxIeChpFTkdJTkVfU1RBVEVfQVVUSF9SRVFVSVJFRBAIEhkKFUVOR0lORV9TVEFURV9BU1NJR05FRBAJEhoKFkVOR0lORV9TVEFURV9TQ0hFRFVMRUQQCiqwAQoMVGFza1ByaW9yaXR5Eh0KGVRBU0tfUFJJT1JJVFlfVU5TUEVDSUZJRUQQABIcChhUQVNLX1BSSU9SSVRZX0JBQ0tHUk9VTkQQARIVChFUQVNLX1BSSU9SSVRZX0xPVxACEhgKFFRBU0tfUFJJT1JJVFlfTk9STUFMEAMSFgoSVEFTS19QUklPUklUWV9ISUdIEAQSGgoWVEFTS19QUklPUklUWV9DUklUSUNBTBAFKugBCg5UYXNrVXBkYXRlS2luZBIgChxUQVNLX1VQREFURV9LSU5EX1VOU1BFQ0lGSUVEEAASHAoYVEFTS19VUERBVEVfS0lORF9NRVNTQUdFEAESGwoXVEFTS19VUERBVEVfS0lORF9TVEFUVVMQAhIdChlUQVNLX1VQREFURV9LSU5EX0FSVElGQUNUEAMSGgoWVEFTS19VUERBVEVfS0lORF9SRVBMWRAEEh0KGVRBU0tfVVBEQVRFX0tJTkRfTUVUQURBVEEQBRIfChtUQVNLX1VQREFURV9LSU5EX1RSQU5TSVRJT04QBjKlCwoLVGFza1NlcnZpY2UScwoKU3VibWl0VGFzaxIfLnNpZ25hbGJveC52MS5TdWJtaXRUYXNrUmVxdWVzdBoSLnNpZ25hbGJveC52MS5UYXNrIjCSghkLdGFza3Mud3JpdGWC0+STAhs6ASpaCzoBKiIGL3Rhc2tzIgkvdjEvdGFza3MSkgEKEEJhdGNoU3VibWl0VGFza3MSJS5zaWduYWxib3gudjEuQmF0Y2hTdWJtaXRUYXNrc1JlcXVlc3QaJi5zaWduYWxib3gudjEuQmF0Y2hTdWJtaXRUYXNrc1Jlc3BvbnNlIi+SghkLdGFza3Mud3JpdGWC0+STAho6ASoiFS92MS90YXNrczpiYXRjaFN1Ym1pdBJmCgdHZXRUYXNrEhwuc2lnbmFsYm94LnYxLkdldFRhc2tSZXF1ZXN0GhIuc2lnbmFsYm94LnYxLlRhc2siKZKCGQp0YXNrcy5yZWFkgtPkkwIVEhMvdjEvdGFza3Mve3Rhc2tfaWR9Em0KCUxpc3RUYXNrcxIeLnNpZ25hbGJveC52MS5MaXN0VGFza3NSZXF1ZXN0Gh8uc2lnbmFsYm94LnYxLkxpc3RUYXNrc1Jlc3BvbnNlIh+SghkKdGFza3MucmVhZILT5JMCCxIJL3YxL3Rhc2tzEnkKCFdhaXRUYXNrEh0uc2lnbmFsYm94LnYxLldhaXRUYXNrUmVxdWVzdBoeLnNpZ25hbGJveC52MS5XYWl0VGFza1Jlc3BvbnNlIi6SghkKdGFza3MucmVhZILT5JMCGhIYL3YxL3Rhc2tzL3t0YXNrX2lkfTp3YWl0EpUBCgpDYW5jZWxUYXNrEh8uc2lnbmFsYm94LnYxLkNhbmNlbFRhc2tSZXF1ZXN0GhIuc2lnbmFsYm94LnYxLlRhc2siUpKCGQt0YXNrcy53cml0ZYLT5JMCPToBKlocOgEqIhcvdGFza3Mve3Rhc2tfaWR9L2NhbmNlbCIaL3YxL3Rhc2tzL3t0YXNrX2lkfTpjYW5jZWwScQoKRGVsZXRlVGFzaxIfLnNpZ25hbGJveC52MS5EZWxldGVUYXNrUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eSIqkoIZC3Rhc2tzLmFkbWlugtPkkwIVKhMvdjEvdGFza3Mve3Rhc2tfaWR9EoIBCgxDbGVhbnVwVGFza3MSIS5zaWduYWxib3gudjEuQ2xlYW51cFRhc2tzUmVxdWVzdBoiLnNpZ25hbGJveC52MS5DbGVhbnVwVGFza3NSZXNwb25zZSIrkoIZC3Rhc2tzLmFkbWlugtPkkwIWOgEqIhEvdjEvdGFza3M6Y2xlYW51cBJ4CgpXYXRjaFRhc2tzEh8uc2lnbmFsYm94LnYxLldhdGNoVGFza3NSZXF1ZXN0GiAuc2lnbmFsYm94LnYxLldhdGNoVGFza3NSZXNwb25zZSIlkoIZCnRhc2tzLnJlYWSC0+STAhESDy92MS90YXNrczp3YXRjaDABEosBChBHZXRUYXNrRXhlY3V0aW9uEiUuc2lnbmFsYm94LnYxLkdldFRhc2tFeGVjdXRpb25SZXF1ZXN0Ghsuc2lnbmFsYm94LnYxLlRhc2tFeGVjdXRpb24iM5KCGQp0YXNrcy5yZWFkgtPkkwIfEh0vdjEvdGFza3Mve3Rhc2tfaWR9L2V4ZWN1dGlvbhKhAQoTTGlzdFRhc2tUcmFuc2l0aW9ucxIoLnNpZ25hbGJveC52MS5MaXN0VGFza1RyYW5zaXRpb25zUmVxdWVzdBopLnNpZ25hbGJveC52MS5MaXN0VGFza1RyYW5zaXRpb25zUmVzcG9uc2UiNZKCGQp0YXNrcy5yZWFkgtPkkwIhEh8vdjEvdGFza3Mve3Rhc2tfaWR9L3RyYW5zaXRpb25zYgZwcm90bzM", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_empty, file_google_protobuf_struct, file_google_protobuf_timestamp, file_google_rpc_status, file_lf_a2a_v1_a2a, file_signalbox_v1_approval, file_signalbox_v1_options]);
+  fileDesc("ChdzaWduYWxib3gvdjEvdGFzay5wcm90bxIMc2lnbmFsYm94LnYxIroBCgxDb250ZXh0U2hhcmUSFwoKY29udGV4dF9pZBgBIAEoCUID4EECEhYKDHByaW5jaXBhbF9pZBgCIAEoCUgAEg4KBHJvbGUYAyABKAlIABIRCgljYW5fd3JpdGUYBCABKAgSFQoIb3duZXJfaWQYBSABKAlCA+BBAxI0CgtjcmVhdGVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCA+BBA0IJCgdzdWJqZWN0IkUKE1NoYXJlQ29udGV4dFJlcXVlc3QSLgoFc2hhcmUYASABKAsyGi5zaWduYWxib3gudjEuQ29udGV4dFNoYXJlQgPgQQIiYwoVVW5zaGFyZUNvbnRleHRSZXF1ZXN0EhcKCmNvbnRleHRfaWQYASABKAlCA+BBAhIWCgxwcmluY2lwYWxfaWQYAiABKAlIABIOCgRyb2xlGAMgASgJSABCCQoHc3ViamVjdCIzChhMaXN0Q29udGV4dFNoYXJlc1JlcXVlc3QSFwoKY29udGV4dF9pZBgBIAEoCUID4EECIkcKGUxpc3RDb250ZXh0U2hhcmVzUmVzcG9uc2USKgoGc2hhcmVzGAEgAygLMhouc2lnbmFsYm94LnYxLkNvbnRleHRTaGFyZSKoBQoEVGFzaxIUCgd0YXNrX2lkGAEgASgJQgPgQQgSEgoKY29udGV4dF9pZBgCIAEoCRIQCghhZ2VudF9pZBgDIAEoCRIVCg1jYXBhYmlsaXR5X2lkGAQgASgJEigKBXN0YXRlGAUgASgOMhkuc2lnbmFsYm94LnYxLkVuZ2luZVN0YXRlEicKCWEyYV9zdGF0ZRgGIAEoDjIULmxmLmEyYS52MS5UYXNrU3RhdGUSLAoIcHJpb3JpdHkYByABKA4yGi5zaWduYWxib3gudjEuVGFza1ByaW9yaXR5Ei8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiUKBWlucHV0GAsgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEiYKBm91dHB1dBgMIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRImCglhcnRpZmFjdHMYDSADKAsyEy5sZi5hMmEudjEuQXJ0aWZhY3QSDwoHbWVzc2FnZRgOIAEoCRINCgVlcnJvchgPIAEoCRIPCgdhdHRlbXB0GBAgASgFEhMKC2NhY2hlZF9mcm9tGBEgASgJEhYKDnBhcmVudF90YXNrX2lkGBIgASgJEhgKEGRlbGVnYXRpb25fZGVwdGgYEyABKAUSEwoLYXBwcm92YWxfaWQYFCABKAkSOAoRYXBwcm92YWxfdmVyZGljdHMYFSADKA4yHS5zaWduYWxib3gudjEuQXBwcm92YWxWZXJkaWN0IrYCCglUYXNrRXZlbnQSDwoHdGFza19pZBgBIAEoCRISCgpjb250ZXh0X2lkGAIgASgJEhAKCGFnZW50X2lkGAMgASgJEhUKDWNhcGFiaWxpdHlfaWQYBCABKAkSEAoIc2VxdWVuY2UYBSABKAMSKAoEdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoEa2luZBgHIAEoDjIcLnNpZ25hbGJveC52MS5UYXNrVXBkYXRlS2luZBIoCgVzdGF0ZRgIIAEoDjIZLnNpZ25hbGJveC52MS5FbmdpbmVTdGF0ZRIPCgdhdHRlbXB0GAkgASgFEg0KBWNhdXNlGAogASgJEikKBnVwZGF0ZRgLIAEoCzIZLmxmLmEyYS52MS5TdHJlYW1SZXNwb25zZSKsAwoNVGFza0V4ZWN1dGlvbhIUCgd0YXNrX2lkGAEgASgJQgPgQQgSEAoIYWdlbnRfaWQYAiABKAkSKAoFc3RhdGUYAyABKA4yGS5zaWduYWxib3gudjEuRW5naW5lU3RhdGUSFQoNbGFzdF9zZXF1ZW5jZRgEIAEoAxIPCgdhdHRlbXB0GAUgASgFEiwKCHByaW9yaXR5GAYgASgOMhouc2lnbmFsYm94LnYxLlRhc2tQcmlvcml0eRISCgpyZXBsaWNhX2lkGAcgASgJEjUKEWxlYXNlX2V4cGlyZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1mZW5jaW5nX3Rva2VuGAkgASgDEi0KCXdha2VfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNZGVhZGxpbmVfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLY3JlYXRlX3RpbWUYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIvQBCg5UYXNrVHJhbnNpdGlvbhIQCghzZXF1ZW5jZRgBIAEoAxIvCgtjcmVhdGVfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoEa2luZBgDIAEoDjIcLnNpZ25hbGJveC52MS5UYXNrVXBkYXRlS2luZBIoCgVzdGF0ZRgEIAEoDjIZLnNpZ25hbGJveC52MS5FbmdpbmVTdGF0ZRINCgVjYXVzZRgFIAEoCRIPCgdhdHRlbXB0GAYgASgFEhUKDWZlbmNpbmdfdG9rZW4YByABKAMSEgoKcmVwbGljYV9pZBgIIAEoCSLgAwoRU3VibWl0VGFza1JlcXVlc3QSFQoNY2FwYWJpbGl0eV9pZBgBIAEoCRIQCghhZ2VudF9pZBgCIAEoCRInCgVpbnB1dBgDIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZUgAEg4KBHRleHQYBCABKAlIABISCgpjb250ZXh0X2lkGAUgASgJEiwKCHByaW9yaXR5GAYgASgOMhouc2lnbmFsYm94LnYxLlRhc2tQcmlvcml0eRI7CgZsYWJlbHMYByADKAsyKy5zaWduYWxib3gudjEuU3VibWl0VGFza1JlcXVlc3QuTGFiZWxzRW50cnkSEAoIc3RyYXRlZ3kYCCABKAkSEAoIbWF4X2Nvc3QYCSABKAkSEwoLZGVhZGxpbmVfbXMYCiABKAMSFwoPaWRlbXBvdGVuY3lfa2V5GAsgASgJEhAKCG5vX3N0b3JlGAwgASgIEgwKBHdhaXQYDSABKAgSFwoKdGltZW91dF9tcxgOIAEoBUgBiAEBEhYKDnBhcmVudF90YXNrX2lkGA8gASgJGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCQoHY29udGVudEINCgtfdGltZW91dF9tcyJRChdCYXRjaFN1Ym1pdFRhc2tzUmVxdWVzdBI2CghyZXF1ZXN0cxgBIAMoCzIfLnNpZ25hbGJveC52MS5TdWJtaXRUYXNrUmVxdWVzdEID4EECIlAKGEJhdGNoU3VibWl0VGFza3NSZXNwb25zZRI0CgdyZXN1bHRzGAEgAygLMiMuc2lnbmFsYm94LnYxLkJhdGNoU3VibWl0VGFza1Jlc3VsdCJqChVCYXRjaFN1Ym1pdFRhc2tSZXN1bHQSIgoEdGFzaxgBIAEoCzISLnNpZ25hbGJveC52MS5UYXNrSAASIwoFZXJyb3IYAiABKAsyEi5nb29nbGUucnBjLlN0YXR1c0gAQggKBnJlc3VsdCImCg5HZXRUYXNrUmVxdWVzdBIUCgd0YXNrX2lkGAEgASgJQgPgQQIiywEKEExpc3RUYXNrc1JlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkSFQoNY2FwYWJpbGl0eV9pZBgCIAEoCRIoCgVzdGF0ZRgDIAEoDjIZLnNpZ25hbGJveC52MS5FbmdpbmVTdGF0ZRISCgpjb250ZXh0X2lkGAQgASgJEikKBXNpbmNlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglwYWdlX3NpemUYBiABKAUSEgoKcGFnZV90b2tlbhgHIAEoCSJjChFMaXN0VGFza3NSZXNwb25zZRIhCgV0YXNrcxgBIAMoCzISLnNpZ25hbGJveC52MS5UYXNrEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRISCgp0b3RhbF9zaXplGAMgASgFIk8KD1dhaXRUYXNrUmVxdWVzdBIUCgd0YXNrX2lkGAEgASgJQgPgQQISFwoKdGltZW91dF9tcxgCIAEoBUgAiAEBQg0KC190aW1lb3V0X21zIkIKEFdhaXRUYXNrUmVzcG9uc2USIAoEdGFzaxgBIAEoCzISLnNpZ25hbGJveC52MS5UYXNrEgwKBGRvbmUYAiABKAgiKQoRQ2FuY2VsVGFza1JlcXVlc3QSFAoHdGFza19pZBgBIAEoCUID4EECIikKEURlbGV0ZVRhc2tSZXF1ZXN0EhQKB3Rhc2tfaWQYASABKAlCA+BBAiJNChNDbGVhbnVwVGFza3NSZXF1ZXN0Eh8KEm9sZGVyX3RoYW5fc2Vjb25kcxgBIAEoA0gAiAEBQhUKE19vbGRlcl90aGFuX3NlY29uZHMiMgoUQ2xlYW51cFRhc2tzUmVzcG9uc2USGgoNZGVsZXRlZF9jb3VudBgBIAEoA0ID4EECIosBChFXYXRjaFRhc2tzUmVxdWVzdBIOCgZjdXJzb3IYASABKAkSEAoIYWdlbnRfaWQYAiABKAkSFQoNY2FwYWJpbGl0eV9pZBgDIAEoCRISCgpjb250ZXh0X2lkGAQgASgJEikKBnN0YXRlcxgFIAMoDjIZLnNpZ25hbGJveC52MS5FbmdpbmVTdGF0ZSJMChJXYXRjaFRhc2tzUmVzcG9uc2USDgoGY3Vyc29yGAEgASgJEiYKBWV2ZW50GAIgASgLMhcuc2lnbmFsYm94LnYxLlRhc2tFdmVudCIvChdHZXRUYXNrRXhlY3V0aW9uUmVxdWVzdBIUCgd0YXNrX2lkGAEgASgJQgPgQQIiWQoaTGlzdFRhc2tUcmFuc2l0aW9uc1JlcXVlc3QSFAoHdGFza19pZBgBIAEoCUID4EECEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJImkKG0xpc3RUYXNrVHJhbnNpdGlvbnNSZXNwb25zZRIxCgt0cmFuc2l0aW9ucxgBIAMoCzIcLnNpZ25hbGJveC52MS5UYXNrVHJhbnNpdGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkqwQIKC0VuZ2luZVN0YXRlEhwKGEVOR0lORV9TVEFURV9VTlNQRUNJRklFRBAAEhcKE0VOR0lORV9TVEFURV9RVUVVRUQQARIYChRFTkdJTkVfU1RBVEVfV09SS0lORxACEhoKFkVOR0lORV9TVEFURV9DT01QTEVURUQQAxIXChNFTkdJTkVfU1RBVEVfRkFJTEVEEAQSGQoVRU5HSU5FX1NUQVRFX0NBTkNFTEVEEAUSHwobRU5HSU5FX1NUQVRFX0lOUFVUX1JFUVVJUkVEEAYSGQoVRU5HSU5FX1NUQVRFX1JFSkVDVEVEEAcSHgoaRU5HSU5FX1NUQVRFX0FVVEhfUkVRVUlSRUQQCBIZChVFTkdJTkVfU1RBVEVfQVNTSUdORUQQCRIaChZFTkdJTkVfU1RBVEVfU0NIRURVTEVEEAoqsAEKDFRhc2tQcmlvcml0eRIdChlUQVNLX1BSSU9SSVRZX1VOU1BFQ0lGSUVEEAASHAoYVEFTS19QUklPUklUWV9CQUNLR1JPVU5EEAESFQoRVEFTS19QUklPUklUWV9MT1cQAhIYChRUQVNLX1BSSU9SSVRZX05PUk1BTBADEhYKElRBU0tfUFJJT1JJVFlfSElHSBAEEhoKFlRBU0tfUFJJT1JJVFlfQ1JJVElDQUwQBSroAQoOVGFza1VwZGF0ZUtpbmQSIAocVEFTS19VUERBVEVfS0lORF9VTlNQRUNJRklFRBAAEhwKGFRBU0tfVVBEQVRFX0tJTkRfTUVTU0FHRRABEhsKF1RBU0tfVVBEQVRFX0tJTkRfU1RBVFVTEAISHQoZVEFTS19VUERBVEVfS0lORF9BUlRJRkFDVBADEhoKFlRBU0tfVVBEQVRFX0tJTkRfUkVQTFkQBBIdChlUQVNLX1VQREFURV9LSU5EX01FVEFEQVRBEAUSHwobVEFTS19VUERBVEVfS0lORF9UUkFOU0lUSU9OEAYy5g4KC1Rhc2tTZXJ2aWNlEnMKClN1Ym1pdFRhc2sSHy5zaWduYWxib3gudjEuU3VibWl0VGFza1JlcXVlc3QaEi5zaWduYWxib3gudjEuVGFzayIwkoIZC3Rhc2tzLndyaXRlgtPkkwIbOgEqWgs6ASoiBi90YXNrcyIJL3YxL3Rhc2tzEpIBChBCYXRjaFN1Ym1pdFRhc2tzEiUuc2lnbmFsYm94LnYxLkJhdGNoU3VibWl0VGFza3NSZXF1ZXN0GiYuc2lnbmFsYm94LnYxLkJhdGNoU3VibWl0VGFza3NSZXNwb25zZSIvkoIZC3Rhc2tzLndyaXRlgtPkkwIaOgEqIhUvdjEvdGFza3M6YmF0Y2hTdWJtaXQSZgoHR2V0VGFzaxIcLnNpZ25hbGJveC52MS5HZXRUYXNrUmVxdWVzdBoSLnNpZ25hbGJveC52MS5UYXNrIimSghkKdGFza3MucmVhZILT5JMCFRITL3YxL3Rhc2tzL3t0YXNrX2lkfRJtCglMaXN0VGFza3MSHi5zaWduYWxib3gudjEuTGlzdFRhc2tzUmVxdWVzdBofLnNpZ25hbGJveC52MS5MaXN0VGFza3NSZXNwb25zZSIfkoIZCnRhc2tzLnJlYWSC0+STAgsSCS92MS90YXNrcxJ5CghXYWl0VGFzaxIdLnNpZ25hbGJveC52MS5XYWl0VGFza1JlcXVlc3QaHi5zaWduYWxib3gudjEuV2FpdFRhc2tSZXNwb25zZSIukoIZCnRhc2tzLnJlYWSC0+STAhoSGC92MS90YXNrcy97dGFza19pZH06d2FpdBKVAQoKQ2FuY2VsVGFzaxIfLnNpZ25hbGJveC52MS5DYW5jZWxUYXNrUmVxdWVzdBoSLnNpZ25hbGJveC52MS5UYXNrIlKSghkLdGFza3Mud3JpdGWC0+STAj06ASpaHDoBKiIXL3Rhc2tzL3t0YXNrX2lkfS9jYW5jZWwiGi92MS90YXNrcy97dGFza19pZH06Y2FuY2VsEnEKCkRlbGV0ZVRhc2sSHy5zaWduYWxib3gudjEuRGVsZXRlVGFza1JlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkiKpKCGQt0YXNrcy5hZG1pboLT5JMCFSoTL3YxL3Rhc2tzL3t0YXNrX2lkfRKCAQoMQ2xlYW51cFRhc2tzEiEuc2lnbmFsYm94LnYxLkNsZWFudXBUYXNrc1JlcXVlc3QaIi5zaWduYWxib3gudjEuQ2xlYW51cFRhc2tzUmVzcG9uc2UiK5KCGQt0YXNrcy5hZG1pboLT5JMCFjoBKiIRL3YxL3Rhc2tzOmNsZWFudXASeAoKV2F0Y2hUYXNrcxIfLnNpZ25hbGJveC52MS5XYXRjaFRhc2tzUmVxdWVzdBogLnNpZ25hbGJveC52MS5XYXRjaFRhc2tzUmVzcG9uc2UiJZKCGQp0YXNrcy5yZWFkgtPkkwIREg8vdjEvdGFza3M6d2F0Y2gwARKLAQoQR2V0VGFza0V4ZWN1dGlvbhIlLnNpZ25hbGJveC52MS5HZXRUYXNrRXhlY3V0aW9uUmVxdWVzdBobLnNpZ25hbGJveC52MS5UYXNrRXhlY3V0aW9uIjOSghkKdGFza3MucmVhZILT5JMCHxIdL3YxL3Rhc2tzL3t0YXNrX2lkfS9leGVjdXRpb24SoQEKE0xpc3RUYXNrVHJhbnNpdGlvbnMSKC5zaWduYWxib3gudjEuTGlzdFRhc2tUcmFuc2l0aW9uc1JlcXVlc3QaKS5zaWduYWxib3gudjEuTGlzdFRhc2tUcmFuc2l0aW9uc1Jlc3BvbnNlIjWSghkKdGFza3MucmVhZILT5JMCIRIfL3YxL3Rhc2tzL3t0YXNrX2lkfS90cmFuc2l0aW9ucxKSAQoMU2hhcmVDb250ZXh0EiEuc2lnbmFsYm94LnYxLlNoYXJlQ29udGV4dFJlcXVlc3QaGi5zaWduYWxib3gudjEuQ29udGV4dFNoYXJlIkOSghkLdGFza3Mud3JpdGWC0+STAi46BXNoYXJlIiUvdjEvY29udGV4dHMve3NoYXJlLmNvbnRleHRfaWR9OnNoYXJlEooBCg5VbnNoYXJlQ29udGV4dBIjLnNpZ25hbGJveC52MS5VbnNoYXJlQ29udGV4dFJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkiO5KCGQt0YXNrcy53cml0ZYLT5JMCJjoBKiIhL3YxL2NvbnRleHRzL3tjb250ZXh0X2lkfTp1bnNoYXJlEpwBChFMaXN0Q29udGV4dFNoYXJlcxImLnNpZ25hbGJveC52MS5MaXN0Q29udGV4dFNoYXJlc1JlcXVlc3QaJy5zaWduYWxib3gudjEuTGlzdENvbnRleHRTaGFyZXNSZXNwb25zZSI2koIZCnRhc2tzLnJlYWSC0+STAiISIC92MS9jb250ZXh0cy97Y29udGV4dF9pZH0vc2hhcmVzYgZwcm90bzM", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_empty, file_google_protobuf_struct, file_google_protobuf_timestamp, file_google_rpc_status, file_lf_a2a_v1_a2a, file_signalbox_v1_approval, file_signalbox_v1_options]);
+
+/**
+ * Others who see somebody's tasks of a context. 100 at most for each context and owner.
+ *
+ * @generated from message signalbox.v1.ContextShare
+ */
+export type ContextShare = Message<"signalbox.v1.ContextShare"> & {
+  /**
+   * @generated from field: string context_id = 1;
+   */
+  contextId: string;
+
+  /**
+   * One of both: a principal of the workspace, or all who have a role there.
+   *
+   * @generated from oneof signalbox.v1.ContextShare.subject
+   */
+  subject: {
+    /**
+     * @generated from field: string principal_id = 2;
+     */
+    value: string;
+    case: "principalId";
+  } | {
+    /**
+     * @generated from field: string role = 3;
+     */
+    value: string;
+    case: "role";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * @generated from field: bool can_write = 4;
+   */
+  canWrite: boolean;
+
+  /**
+   * Whose tasks they are.
+   *
+   * @generated from field: string owner_id = 5;
+   */
+  ownerId: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp create_time = 6;
+   */
+  createTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message signalbox.v1.ContextShare.
+ * Use `create(ContextShareSchema)` to create a new message.
+ */
+export const ContextShareSchema: GenMessage<ContextShare> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_task, 0);
+
+/**
+ * @generated from message signalbox.v1.ShareContextRequest
+ */
+export type ShareContextRequest = Message<"signalbox.v1.ShareContextRequest"> & {
+  /**
+   * @generated from field: signalbox.v1.ContextShare share = 1;
+   */
+  share?: ContextShare | undefined;
+};
+
+/**
+ * Describes the message signalbox.v1.ShareContextRequest.
+ * Use `create(ShareContextRequestSchema)` to create a new message.
+ */
+export const ShareContextRequestSchema: GenMessage<ShareContextRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_task, 1);
+
+/**
+ * @generated from message signalbox.v1.UnshareContextRequest
+ */
+export type UnshareContextRequest = Message<"signalbox.v1.UnshareContextRequest"> & {
+  /**
+   * @generated from field: string context_id = 1;
+   */
+  contextId: string;
+
+  /**
+   * @generated from oneof signalbox.v1.UnshareContextRequest.subject
+   */
+  subject: {
+    /**
+     * @generated from field: string principal_id = 2;
+     */
+    value: string;
+    case: "principalId";
+  } | {
+    /**
+     * @generated from field: string role = 3;
+     */
+    value: string;
+    case: "role";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message signalbox.v1.UnshareContextRequest.
+ * Use `create(UnshareContextRequestSchema)` to create a new message.
+ */
+export const UnshareContextRequestSchema: GenMessage<UnshareContextRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_task, 2);
+
+/**
+ * @generated from message signalbox.v1.ListContextSharesRequest
+ */
+export type ListContextSharesRequest = Message<"signalbox.v1.ListContextSharesRequest"> & {
+  /**
+   * @generated from field: string context_id = 1;
+   */
+  contextId: string;
+};
+
+/**
+ * Describes the message signalbox.v1.ListContextSharesRequest.
+ * Use `create(ListContextSharesRequestSchema)` to create a new message.
+ */
+export const ListContextSharesRequestSchema: GenMessage<ListContextSharesRequest> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_task, 3);
+
+/**
+ * @generated from message signalbox.v1.ListContextSharesResponse
+ */
+export type ListContextSharesResponse = Message<"signalbox.v1.ListContextSharesResponse"> & {
+  /**
+   * @generated from field: repeated signalbox.v1.ContextShare shares = 1;
+   */
+  shares: ContextShare[];
+};
+
+/**
+ * Describes the message signalbox.v1.ListContextSharesResponse.
+ * Use `create(ListContextSharesResponseSchema)` to create a new message.
+ */
+export const ListContextSharesResponseSchema: GenMessage<ListContextSharesResponse> = /*@__PURE__*/
+  messageDesc(file_signalbox_v1_task, 4);
 
 /**
  * A task in plain words.
@@ -184,7 +324,7 @@ export type Task = Message<"signalbox.v1.Task"> & {
  * Use `create(TaskSchema)` to create a new message.
  */
 export const TaskSchema: GenMessage<Task> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 0);
+  messageDesc(file_signalbox_v1_task, 5);
 
 /**
  * One thing that happened to a task.
@@ -267,7 +407,7 @@ export type TaskEvent = Message<"signalbox.v1.TaskEvent"> & {
  * Use `create(TaskEventSchema)` to create a new message.
  */
 export const TaskEventSchema: GenMessage<TaskEvent> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 1);
+  messageDesc(file_signalbox_v1_task, 6);
 
 /**
  * A task as the engine has it.
@@ -366,7 +506,7 @@ export type TaskExecution = Message<"signalbox.v1.TaskExecution"> & {
  * Use `create(TaskExecutionSchema)` to create a new message.
  */
 export const TaskExecutionSchema: GenMessage<TaskExecution> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 2);
+  messageDesc(file_signalbox_v1_task, 7);
 
 /**
  * A row of a task's log, as the engine sees it.
@@ -436,7 +576,7 @@ export type TaskTransition = Message<"signalbox.v1.TaskTransition"> & {
  * Use `create(TaskTransitionSchema)` to create a new message.
  */
 export const TaskTransitionSchema: GenMessage<TaskTransition> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 3);
+  messageDesc(file_signalbox_v1_task, 8);
 
 /**
  * @generated from message signalbox.v1.SubmitTaskRequest
@@ -563,7 +703,7 @@ export type SubmitTaskRequest = Message<"signalbox.v1.SubmitTaskRequest"> & {
  * Use `create(SubmitTaskRequestSchema)` to create a new message.
  */
 export const SubmitTaskRequestSchema: GenMessage<SubmitTaskRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 4);
+  messageDesc(file_signalbox_v1_task, 9);
 
 /**
  * @generated from message signalbox.v1.BatchSubmitTasksRequest
@@ -582,7 +722,7 @@ export type BatchSubmitTasksRequest = Message<"signalbox.v1.BatchSubmitTasksRequ
  * Use `create(BatchSubmitTasksRequestSchema)` to create a new message.
  */
 export const BatchSubmitTasksRequestSchema: GenMessage<BatchSubmitTasksRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 5);
+  messageDesc(file_signalbox_v1_task, 10);
 
 /**
  * @generated from message signalbox.v1.BatchSubmitTasksResponse
@@ -601,7 +741,7 @@ export type BatchSubmitTasksResponse = Message<"signalbox.v1.BatchSubmitTasksRes
  * Use `create(BatchSubmitTasksResponseSchema)` to create a new message.
  */
 export const BatchSubmitTasksResponseSchema: GenMessage<BatchSubmitTasksResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 6);
+  messageDesc(file_signalbox_v1_task, 11);
 
 /**
  * What came of one task of a batch.
@@ -634,7 +774,7 @@ export type BatchSubmitTaskResult = Message<"signalbox.v1.BatchSubmitTaskResult"
  * Use `create(BatchSubmitTaskResultSchema)` to create a new message.
  */
 export const BatchSubmitTaskResultSchema: GenMessage<BatchSubmitTaskResult> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 7);
+  messageDesc(file_signalbox_v1_task, 12);
 
 /**
  * @generated from message signalbox.v1.GetTaskRequest
@@ -651,7 +791,7 @@ export type GetTaskRequest = Message<"signalbox.v1.GetTaskRequest"> & {
  * Use `create(GetTaskRequestSchema)` to create a new message.
  */
 export const GetTaskRequestSchema: GenMessage<GetTaskRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 8);
+  messageDesc(file_signalbox_v1_task, 13);
 
 /**
  * @generated from message signalbox.v1.ListTasksRequest
@@ -712,7 +852,7 @@ export type ListTasksRequest = Message<"signalbox.v1.ListTasksRequest"> & {
  * Use `create(ListTasksRequestSchema)` to create a new message.
  */
 export const ListTasksRequestSchema: GenMessage<ListTasksRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 9);
+  messageDesc(file_signalbox_v1_task, 14);
 
 /**
  * @generated from message signalbox.v1.ListTasksResponse
@@ -745,7 +885,7 @@ export type ListTasksResponse = Message<"signalbox.v1.ListTasksResponse"> & {
  * Use `create(ListTasksResponseSchema)` to create a new message.
  */
 export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 10);
+  messageDesc(file_signalbox_v1_task, 15);
 
 /**
  * @generated from message signalbox.v1.WaitTaskRequest
@@ -769,7 +909,7 @@ export type WaitTaskRequest = Message<"signalbox.v1.WaitTaskRequest"> & {
  * Use `create(WaitTaskRequestSchema)` to create a new message.
  */
 export const WaitTaskRequestSchema: GenMessage<WaitTaskRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 11);
+  messageDesc(file_signalbox_v1_task, 16);
 
 /**
  * @generated from message signalbox.v1.WaitTaskResponse
@@ -793,7 +933,7 @@ export type WaitTaskResponse = Message<"signalbox.v1.WaitTaskResponse"> & {
  * Use `create(WaitTaskResponseSchema)` to create a new message.
  */
 export const WaitTaskResponseSchema: GenMessage<WaitTaskResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 12);
+  messageDesc(file_signalbox_v1_task, 17);
 
 /**
  * @generated from message signalbox.v1.CancelTaskRequest
@@ -810,7 +950,7 @@ export type CancelTaskRequest = Message<"signalbox.v1.CancelTaskRequest"> & {
  * Use `create(CancelTaskRequestSchema)` to create a new message.
  */
 export const CancelTaskRequestSchema: GenMessage<CancelTaskRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 13);
+  messageDesc(file_signalbox_v1_task, 18);
 
 /**
  * @generated from message signalbox.v1.DeleteTaskRequest
@@ -827,7 +967,7 @@ export type DeleteTaskRequest = Message<"signalbox.v1.DeleteTaskRequest"> & {
  * Use `create(DeleteTaskRequestSchema)` to create a new message.
  */
 export const DeleteTaskRequestSchema: GenMessage<DeleteTaskRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 14);
+  messageDesc(file_signalbox_v1_task, 19);
 
 /**
  * @generated from message signalbox.v1.CleanupTasksRequest
@@ -846,7 +986,7 @@ export type CleanupTasksRequest = Message<"signalbox.v1.CleanupTasksRequest"> & 
  * Use `create(CleanupTasksRequestSchema)` to create a new message.
  */
 export const CleanupTasksRequestSchema: GenMessage<CleanupTasksRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 15);
+  messageDesc(file_signalbox_v1_task, 20);
 
 /**
  * @generated from message signalbox.v1.CleanupTasksResponse
@@ -865,7 +1005,7 @@ export type CleanupTasksResponse = Message<"signalbox.v1.CleanupTasksResponse"> 
  * Use `create(CleanupTasksResponseSchema)` to create a new message.
  */
 export const CleanupTasksResponseSchema: GenMessage<CleanupTasksResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 16);
+  messageDesc(file_signalbox_v1_task, 21);
 
 /**
  * @generated from message signalbox.v1.WatchTasksRequest
@@ -912,7 +1052,7 @@ export type WatchTasksRequest = Message<"signalbox.v1.WatchTasksRequest"> & {
  * Use `create(WatchTasksRequestSchema)` to create a new message.
  */
 export const WatchTasksRequestSchema: GenMessage<WatchTasksRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 17);
+  messageDesc(file_signalbox_v1_task, 22);
 
 /**
  * @generated from message signalbox.v1.WatchTasksResponse
@@ -938,7 +1078,7 @@ export type WatchTasksResponse = Message<"signalbox.v1.WatchTasksResponse"> & {
  * Use `create(WatchTasksResponseSchema)` to create a new message.
  */
 export const WatchTasksResponseSchema: GenMessage<WatchTasksResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 18);
+  messageDesc(file_signalbox_v1_task, 23);
 
 /**
  * @generated from message signalbox.v1.GetTaskExecutionRequest
@@ -955,7 +1095,7 @@ export type GetTaskExecutionRequest = Message<"signalbox.v1.GetTaskExecutionRequ
  * Use `create(GetTaskExecutionRequestSchema)` to create a new message.
  */
 export const GetTaskExecutionRequestSchema: GenMessage<GetTaskExecutionRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 19);
+  messageDesc(file_signalbox_v1_task, 24);
 
 /**
  * @generated from message signalbox.v1.ListTaskTransitionsRequest
@@ -986,7 +1126,7 @@ export type ListTaskTransitionsRequest = Message<"signalbox.v1.ListTaskTransitio
  * Use `create(ListTaskTransitionsRequestSchema)` to create a new message.
  */
 export const ListTaskTransitionsRequestSchema: GenMessage<ListTaskTransitionsRequest> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 20);
+  messageDesc(file_signalbox_v1_task, 25);
 
 /**
  * @generated from message signalbox.v1.ListTaskTransitionsResponse
@@ -1010,7 +1150,7 @@ export type ListTaskTransitionsResponse = Message<"signalbox.v1.ListTaskTransiti
  * Use `create(ListTaskTransitionsResponseSchema)` to create a new message.
  */
 export const ListTaskTransitionsResponseSchema: GenMessage<ListTaskTransitionsResponse> = /*@__PURE__*/
-  messageDesc(file_signalbox_v1_task, 21);
+  messageDesc(file_signalbox_v1_task, 26);
 
 /**
  * Where a task is in the engine. A2A clients see SCHEDULED, QUEUED and ASSIGNED as SUBMITTED, or as WORKING when the task
@@ -1393,6 +1533,41 @@ export const TaskService: GenService<{
     methodKind: "unary";
     input: typeof ListTaskTransitionsRequestSchema;
     output: typeof ListTaskTransitionsResponseSchema;
+  },
+  /**
+   * Lets others see the caller's tasks of a context, those to come among them; with `can_write` they may answer, cancel and add to them
+   * as well. What was said before for the same subject is replaced.
+   *
+   * Errors: INVALID_ARGUMENT for a subject that is none.
+   *
+   * @generated from rpc signalbox.v1.TaskService.ShareContext
+   */
+  shareContext: {
+    methodKind: "unary";
+    input: typeof ShareContextRequestSchema;
+    output: typeof ContextShareSchema;
+  },
+  /**
+   * Takes back what ShareContext gave.
+   *
+   * Errors: NOT_FOUND with reason SHARE_NOT_FOUND.
+   *
+   * @generated from rpc signalbox.v1.TaskService.UnshareContext
+   */
+  unshareContext: {
+    methodKind: "unary";
+    input: typeof UnshareContextRequestSchema;
+    output: typeof EmptySchema;
+  },
+  /**
+   * Lists with whom the caller shares its tasks of a context.
+   *
+   * @generated from rpc signalbox.v1.TaskService.ListContextShares
+   */
+  listContextShares: {
+    methodKind: "unary";
+    input: typeof ListContextSharesRequestSchema;
+    output: typeof ListContextSharesResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_signalbox_v1_task, 0);

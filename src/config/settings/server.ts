@@ -24,7 +24,7 @@ export const SERVER_SETTINGS = {
     ...text("an IP address or a host name, without a port", "address", isHost),
     default: "127.0.0.1",
     about:
-      "Address that both listeners bind. It must be loopback: there is no authentication yet, so the server refuses to start on any other.",
+      "Address that both listeners bind. Where other machines can reach it, everybody must authenticate: see `auth.anonymous-role`.",
   },
   "http.port": {
     ...integer(0, 65535),

@@ -19,6 +19,7 @@ import {
   refusedUpdate,
 } from "../../domain/approval.ts";
 import { clip, SignalboxError, scopeMissing } from "../../domain/errors.ts";
+import { holds, type Principal } from "../../domain/identity/principal.ts";
 import { idViolations, MAX_ID_LENGTH } from "../../domain/message-rules.ts";
 import { refuse } from "../../domain/refusal.ts";
 import { foldTask, type NewUpdate, type TaskHeader, type TaskImage } from "../../domain/task-log.ts";
@@ -26,7 +27,7 @@ import type { ApprovalRecord, ApprovalRepository } from "../../store/approval-re
 import type { Settlement } from "../../store/approval-sql.ts";
 import type { TaskStore } from "../../store/task-store.ts";
 import { pageLimit, pageToken, readPageToken } from "../paging.ts";
-import type { Principal, RequestContext } from "../request-context.ts";
+import type { RequestContext } from "../request-context.ts";
 import type { Runtime } from "../runtime.ts";
 import type { UpdateHub } from "../update-hub.ts";
 import type { FindObstacle } from "./obstacle.ts";
@@ -204,10 +205,11 @@ function requireSame({ approvalId, taskId, state, decidedBy }: Approval, { decis
 }
 
 /** Throws unless a principal may decide. */
-function checkApprover({ id, scopes, roles, authentication }: Principal, record: ApprovalRecord): void {
-  if (!scopes.has(WRITE) && !scopes.has("*")) throw scopeMissing(WRITE);
+function checkApprover(principal: Principal, record: ApprovalRecord): void {
+  if (!holds(principal, WRITE)) throw scopeMissing(WRITE);
+  const { id, roles, authentication } = principal;
   const { approval, approvers, self } = record;
-  const isMe = (name: string) => name === id || roles?.has(name) || roles?.has(name.replace(/^role:/, ""));
+  const isMe = (name: string) => name === id || roles.has(name) || roles.has(name.replace(/^role:/, ""));
   const isNamed = approvers.every((list) => list.some(isMe));
   if (!isNamed) throw notAnApprover(approval.approvalId, "it names who may decide it, and you are not among them");
   // Who has not said who it is cannot be told from whoever asked.

@@ -10,6 +10,7 @@ import {
 } from "../../../gen/signalbox/v1/audit_pb.ts";
 import { auditLine, NO_HASH } from "../../domain/audit/entry.ts";
 import { invalidArgument } from "../../domain/errors.ts";
+import { holds } from "../../domain/identity/principal.ts";
 import { refuse } from "../../domain/refusal.ts";
 import { timestampViolations } from "../../domain/timestamps.ts";
 import type { AuditLogReads, EntryFilter, LogEntry } from "../../store/audit-log-reads.ts";
@@ -45,7 +46,7 @@ export function createAuditListing(reads: AuditLogReads): AuditListing {
   return async function list({ workspaceId, principal }, request) {
     const limit = pageSize(request.pageSize);
     const filter = filterOf(request);
-    const isAuditor = principal.scopes.has("*") || principal.scopes.has("audit.admin");
+    const isAuditor = holds(principal, "audit.admin");
     if (!isAuditor && (filter.actor ?? principal.id) !== principal.id) return create(ListEntriesResponseSchema, {});
     if (!isAuditor) filter.actor = principal.id;
     const before = readToken(request.pageToken);

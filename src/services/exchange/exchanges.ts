@@ -13,6 +13,7 @@ import {
 import { clip, internal, invalidArgument, SignalboxError, scopeMissing } from "../../domain/errors.ts";
 import { type ActResult, answerTo, taskIdOf } from "../../domain/exchange-answer.ts";
 import { type ActKind, completeEnvelope, kindName } from "../../domain/exchange-rules.ts";
+import { holds } from "../../domain/identity/principal.ts";
 import { idViolations } from "../../domain/message-rules.ts";
 import { refuse } from "../../domain/refusal.ts";
 import type { ExchangeRecord, ExchangeRepository, RecentCursor } from "../../store/exchange-repository.ts";
@@ -88,7 +89,7 @@ export function createExchanges(deps: ExchangesDeps): Exchanges {
     const { case: kind } = message.payload;
     const needed = kind === "result" || kind === "error" ? [] : SCOPES[kind!];
     for (const scope of [OWN_SCOPE, ...needed]) {
-      if (!principal.scopes.has(scope) && !principal.scopes.has("*")) throw scopeMissing(scope);
+      if (!holds(principal, scope)) throw scopeMissing(scope);
     }
     return message;
   }

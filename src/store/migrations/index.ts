@@ -23,6 +23,7 @@ import { up as heldUpdates } from "./0020-held-updates.ts";
 import { up as heldAttempts } from "./0021-held-attempts.ts";
 import { up as budgetSweeps } from "./0022-budget-sweeps.ts";
 import { up as auditChainsReopen } from "./0023-audit-chains-reopen.ts";
+import { up as identity } from "./0024-identity.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
@@ -48,4 +49,5 @@ export const migrations: Record<string, Migration> = {
   "0021-held-attempts": { up: heldAttempts },
   "0022-budget-sweeps": { up: budgetSweeps },
   "0023-audit-chains-reopen": { up: auditChainsReopen },
+  "0024-identity": { up: identity },
 };

@@ -4,6 +4,14 @@ import type { Generated } from "kysely";
 export interface WorkspaceTable {
   workspace_id: string;
   default_agent_id: string | null;
+  display_name: Generated<string>;
+  created_at: Generated<Date>;
+  suspended_at: Date | null;
+  suspend_reason: Generated<string>;
+  /** signalbox.v1.Quotas as JSON, without its etag; null when there are none. */
+  quotas: unknown | null;
+  /** Grows with every change of them; what clients see as etag. */
+  quotas_revision: Generated<number>;
 }
 
 export interface AgentTable {
@@ -25,6 +33,8 @@ export interface AgentTable {
   safe_to_repeat: Generated<boolean>;
   /** Tasks that it works on at once; null when there is no limit. */
   max_concurrency: number | null;
+  /** signalbox.v1.CardSignature; null where the card has none. */
+  card_signature: Uint8Array | null;
 }
 
 /** What is known of each agent's health. Times are the database's. */

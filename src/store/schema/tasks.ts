@@ -51,6 +51,8 @@ export interface TaskTable {
   delegation_depth: number | null;
   /** Whether it has rows in held_updates. */
   has_held: Generated<boolean>;
+  /** Whose it is; null for tasks of before there were principals. */
+  principal_id: string | null;
 }
 
 export interface TaskUpdateTable {

@@ -15,9 +15,12 @@ import {
   versionNotSupported,
   withMetadata,
 } from "../../domain/errors.ts";
+import { holds, type Principal } from "../../domain/identity/principal.ts";
 import { type AbortGroup, createAbortGroup } from "../../services/abort-group.ts";
 import type { Refusals } from "../../services/audit-refusals.ts";
-import type { Authenticator, Principal, RequestContext } from "../../services/request-context.ts";
+import type { Authenticator } from "../../services/identity/authenticator.ts";
+import type { Credentials } from "../../services/identity/credentials.ts";
+import type { RequestContext } from "../../services/request-context.ts";
 import type { Runtime } from "../../services/runtime.ts";
 import type { BoundRpc, BoundRpcs } from "./bound.ts";
 import { CallContext, headerOf } from "./call-context.ts";
@@ -85,7 +88,7 @@ function bind(
   /** Lets a call in or throws. Takes a promise's time only where the authenticator does. */
   function admit(context: HandlerContext): Promise<void> | undefined {
     if (scope === undefined) return undefined;
-    const principal = deps.authenticator.authenticate({ header: (name) => headerOf(context, name) });
+    const principal = deps.authenticator.authenticate(credentialsOf(context));
     if (principal instanceof Promise) return principal.then((known) => enter(context, scope, known));
     enter(context, scope, principal);
     return undefined;
@@ -94,7 +97,7 @@ function bind(
   function enter(context: HandlerContext, needed: string, principal: Principal): void {
     // First, so that whoever is refused has a name.
     context.values.set(requestContextKey, new CallContext(deps, context, principal, draining));
-    if (!principal.scopes.has(needed) && !principal.scopes.has("*")) throw scopeMissing(needed);
+    if (!holds(principal, needed)) throw scopeMissing(needed);
     if (isA2A) checkVersion(headerOf(context, "a2a-version"));
   }
 
@@ -168,6 +171,17 @@ function bind(
         ended(context, started, outcome);
       }
     },
+  };
+}
+
+function credentialsOf(context: HandlerContext): Credentials {
+  return {
+    header: (name) => headerOf(context, name),
+    method: context.requestMethod,
+    target: context.url,
+    authority: "",
+    peer: { address: undefined, isLocalSocket: false, certificate: undefined },
+    contentDigest: () => undefined,
   };
 }
 

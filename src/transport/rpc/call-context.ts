@@ -1,8 +1,9 @@
 /** What use cases see of a call, whatever it came over. */
 import type { HandlerContext } from "@connectrpc/connect";
 import type { Logger } from "pino";
+import type { Principal } from "../../domain/identity/principal.ts";
 import type { Abortable, AbortGroup } from "../../services/abort-group.ts";
-import type { Principal, RequestContext } from "../../services/request-context.ts";
+import type { RequestContext } from "../../services/request-context.ts";
 import type { Runtime } from "../../services/runtime.ts";
 import { addressTargetKey } from "./bound.ts";
 

@@ -29,5 +29,13 @@ export function createRegistryService(
     },
     listCapabilities: (request, context) => registry.listCapabilities(requestContextOf(context), request),
     searchAgents: (request, context) => registry.searchAgents(requestContextOf(context), request),
+    setAgentCredential: notYet,
+    getAgentCredential: notYet,
+    deleteAgentCredential: notYet,
   };
 }
+
+/** BUILDING: replaced by who builds it. */
+const notYet = (): never => {
+  throw new Error("not built yet");
+};

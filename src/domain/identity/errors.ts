@@ -1,0 +1,40 @@
+/** Errors of who asks. They say what to do, and nothing of what there is. Pure. */
+import { clip, SignalboxError, type SignalboxError as Thrown } from "../errors.ts";
+
+/** Nobody says who they are, where somebody must. */
+export const unauthenticated = (): Thrown =>
+  new SignalboxError({
+    code: "UNAUTHENTICATED",
+    reason: "UNAUTHENTICATED",
+    message: "This server wants to know who calls. The security schemes of its agent card say how to tell it.",
+  });
+
+/**
+ * A credential that is not good. `why` tells those who hold a good one how to mend their request, and nobody whether a key, a subject
+ * or a secret exists.
+ */
+export const invalidCredential = (why: string, metadata: Record<string, string> = {}, cause?: unknown): Thrown =>
+  new SignalboxError({
+    code: "UNAUTHENTICATED",
+    reason: "CREDENTIAL_INVALID",
+    message: `The credential of this call is not accepted: ${why}`,
+    metadata,
+    cause,
+  });
+
+/** A workspace that there is not, or that is none of the caller's business. */
+export const workspaceNotFound = (workspaceId: string): Thrown =>
+  new SignalboxError({
+    code: "NOT_FOUND",
+    reason: "WORKSPACE_NOT_FOUND",
+    message: `There is no workspace "${clip(workspaceId)}" that you may see.`,
+    metadata: { workspace: clip(workspaceId) },
+  });
+
+export const workspaceSuspended = (workspaceId: string): Thrown =>
+  new SignalboxError({
+    code: "PERMISSION_DENIED",
+    reason: "WORKSPACE_SUSPENDED",
+    message: `The workspace "${workspaceId}" is suspended. Who runs this router can resume it.`,
+    metadata: { workspace: workspaceId },
+  });

@@ -1,0 +1,61 @@
+/** Roles: names for sets of scopes. Every RPC needs one scope, which its proto declares; docs/identity.md shows the table. Pure. */
+
+/** Roles, each with what it is for. */
+export const ROLES = {
+  viewer: "sees everything of the workspace and changes nothing",
+  caller: "sends tasks, and sees its own and those that are shared with it",
+  agent: "is an agent: reports that it lives, and sends tasks on behalf of those that it has",
+  operator: "runs the workspace: agents, routes, rollouts, approvals, and every task",
+  admin: "everything in the workspace, its policy, keys and members among it",
+} as const;
+
+export type Role = keyof typeof ROLES;
+
+export const isRole = (name: string): name is Role => Object.hasOwn(ROLES, name);
+
+/**
+ * Beside what RPCs need there is `tasks.all`: to see, and with `tasks.write` to change, what belongs to others. Whoever lacks it sees
+ * what is its own or shared with it.
+ */
+const ALL_TASKS = "tasks.all";
+
+const CALLER = [
+  "agents.read",
+  "approvals.read",
+  "audit.read",
+  "budgets.read",
+  "exchanges.read",
+  "exchanges.write",
+].concat(["routing.read", "self.read", "tasks.read", "tasks.write"]);
+
+const VIEWER = ["agents.read", "approvals.read", "audit.read", "budgets.read", "cache.read", "credentials.read"].concat(
+  ["exchanges.read", "grants.read", "policies.read", "reputations.read", "rollouts.read", "routing.read", "tasks.read"],
+  ["self.read", "workspaces.read", "metrics.read", ALL_TASKS],
+);
+
+const OPERATOR = [
+  ...VIEWER,
+  "agents.write",
+  "agents.heartbeat",
+  "approvals.write",
+  "audit.admin",
+  "cache.admin",
+].concat(
+  ["credentials.write", "exchanges.write", "reputations.write", "rollouts.write", "routing.write"],
+  ["tasks.write", "tasks.admin"],
+);
+
+const SCOPES: Readonly<Record<Role, readonly string[]>> = {
+  viewer: VIEWER,
+  caller: CALLER,
+  agent: [...CALLER, "agents.heartbeat"],
+  operator: OPERATOR,
+  admin: ["*"],
+};
+
+/** The scopes of roles, and those that were given beside them. Names that are no roles give nothing. */
+export function scopesOf(roles: Iterable<string>, more: Iterable<string> = []): Set<string> {
+  const scopes = new Set(more);
+  for (const role of roles) if (isRole(role)) for (const scope of SCOPES[role]) scopes.add(scope);
+  return scopes;
+}
