@@ -6,6 +6,7 @@ import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { dirname, isAbsolute, relative, resolve } from "node:path";
 import { nearest } from "../domain/nearest.ts";
 import { ConfigError, type ConfigProblem } from "./config-error.ts";
+import { identityContradictions } from "./contradictions-identity.ts";
 import { isLoopbackHost } from "./kinds.ts";
 import {
   type Config,
@@ -59,7 +60,8 @@ export function loadConfig(sources: ConfigSources = {}): Config {
   }
   if (file) values.config = file.path;
   const config = complete(values, defaults, cwd);
-  problems.push(...contradictions(config, (key) => wheres.get(key) ?? flagName(key)));
+  const where = (key: SettingKey) => wheres.get(key) ?? flagName(key);
+  problems.push(...contradictions(config, where), ...identityContradictions(config, where));
   if (problems.length > 0) throw new ConfigError(problems);
   return config;
 }
