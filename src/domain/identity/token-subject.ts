@@ -11,7 +11,7 @@ export const MAX_SUBJECT_ID_LENGTH = 512;
  * UTF-8; or where it would be too long.
  */
 export function subjectId(issuer: string, subject: string): string | undefined {
-  const place = /^https?:\/\/(.+)$/s.exec(issuer)?.[1];
+  const place = /^https?:\/\/(.+)$/is.exec(issuer)?.[1];
   if (place === undefined || subject === "" || !issuer.isWellFormed() || !subject.isWellFormed()) return undefined;
   if (place.length + subject.length > MAX_SUBJECT_ID_LENGTH) return undefined;
   const id = `jwt/${place.split("/").map(encoded).join("/")}/${encoded(subject)}`;
