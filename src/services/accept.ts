@@ -274,6 +274,7 @@ class AcceptedWork implements Work {
   readonly message: Message;
   readonly delivery: Delivery;
   readonly principal: string;
+  readonly actors: readonly string[];
   readonly #context: RequestContext;
 
   constructor(context: RequestContext, request: SendMessageRequest, agent: AgentEndpoint, message: Message) {
@@ -281,6 +282,7 @@ class AcceptedWork implements Work {
     this.message = message;
     this.delivery = deliveryOf(context, request);
     this.principal = context.principal.id;
+    this.actors = context.principal.actors;
     this.#context = context;
   }
 

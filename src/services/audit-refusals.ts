@@ -4,6 +4,7 @@
  */
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { Logger } from "pino";
+import { actingDetail } from "../domain/audit/actor.ts";
 import type { AuditEvent } from "../domain/audit/entry.ts";
 import { clip, type SignalboxError } from "../domain/errors.ts";
 import type { AuditTrail } from "../store/audit-trail.ts";
@@ -32,10 +33,17 @@ const REASONS: ReadonlySet<string> = new Set([
   "SCOPE_MISSING",
 ]);
 
+export interface RefusedCaller {
+  readonly workspaceId: string;
+  readonly principalId: string;
+  /** Who acts for it, as `Principal.actors`. */
+  readonly actors?: readonly string[];
+}
+
 /** A call that was refused. */
 export interface RefusedCall {
   /** Undefined where nobody knows whose it is: then it is recorded in the server's own workspace. */
-  readonly caller: { readonly workspaceId: string; readonly principalId: string } | undefined;
+  readonly caller: RefusedCaller | undefined;
   /** As `lf.a2a.v1.A2AService/SendMessage`. */
   readonly rpc: string;
   readonly error: SignalboxError;
@@ -176,7 +184,11 @@ export function startRefusals({ trail, runtime, log, ownWorkspaceId }: RefusalsD
 function eventOf({ caller, rpc, error }: RefusedCall, ownWorkspaceId: string, at: Date): AuditEvent {
   const { code, reason, metadata } = error;
   const facts = Object.entries(metadata).slice(0, MOST_FACTS);
-  const detail: JsonObject = { code, ...Object.fromEntries(facts.map(([name, value]) => [clip(name), clip(value)])) };
+  const detail: JsonObject = {
+    code,
+    ...Object.fromEntries(facts.map(([name, value]) => [clip(name), clip(value)])),
+    ...actingDetail(caller?.actors),
+  };
   return {
     workspaceId: caller?.workspaceId ?? ownWorkspaceId,
     at,

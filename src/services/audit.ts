@@ -1,6 +1,6 @@
 /** What use cases tell the audit log: who has done what. */
 import type { JsonObject } from "@bufbuild/protobuf";
-import { routerActor } from "../domain/audit/actor.ts";
+import { actingDetail, routerActor } from "../domain/audit/actor.ts";
 import type { AuditTrail, Recording } from "../store/audit-trail.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
@@ -42,7 +42,10 @@ export function createAudit({ trail, runtime, replicaId }: AuditDeps): Audit {
   const recording = (workspaceId: string, actor: string, deed: Deed): Recording =>
     trail.recording({ workspaceId, at: runtime.now(), actor, result: "OK", ...deed });
   return {
-    recording: ({ workspaceId, principal }, deed) => recording(workspaceId, principal.id, deed),
+    recording: ({ workspaceId, principal }, deed) => {
+      const acting = actingDetail(principal.actors);
+      return recording(workspaceId, principal.id, acting ? { ...deed, detail: { ...deed.detail, ...acting } } : deed);
+    },
     recordingOfRouter: (workspaceId, deed) => recording(workspaceId, routerActor(replicaId()), deed),
   };
 }

@@ -13,7 +13,7 @@ import { createFurtherMessages, type ProceedWithTask } from "./further-messages.
 import { createMirrors, type MirrorPorts } from "./mirrors.ts";
 import { type BeginTask, createNewTasks, type NewTasksDeps } from "./new-tasks.ts";
 import { createRunners, type RunnersDeps } from "./runners.ts";
-import type { AppendOptions } from "./task-append.ts";
+import type { AppendOptions, ByPrincipal } from "./task-append.ts";
 import { AGENT_LEFT, CANCELED_BY_CLIENT } from "./task-cancel.ts";
 import type { TaskRunner } from "./task-runner.ts";
 import { createTaskWriter, LeaseLostError } from "./task-writer.ts";
@@ -37,7 +37,7 @@ export interface Dispatcher {
   /**
    * Cancels a task at its agent, as a principal wants. Throws TaskNotCancelable when the agent, or the task's state, forbids it.
    */
-  cancel(image: TaskImage, agent: AgentEndpoint, signal: AbortSignal, principal: string): Promise<void>;
+  cancel(image: TaskImage, agent: AgentEndpoint, signal: AbortSignal, by: ByPrincipal): Promise<void>;
   /** Shows the task to Get and List. False when its agent has answered with a bare Message meanwhile. */
   disclose(workspaceId: string, taskId: string): Promise<boolean>;
   /** Tasks that run here now. */
@@ -143,13 +143,13 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     return { runner, started: true };
   }
 
-  async function cancel(image: TaskImage, agent: AgentEndpoint, signal: AbortSignal, principal: string): Promise<void> {
+  async function cancel(image: TaskImage, agent: AgentEndpoint, signal: AbortSignal, by: ByPrincipal): Promise<void> {
     for (let current = image, attempt = 0; ; current = await load(image.header)) {
       try {
         const moved = current.header.agentId !== agent.agentId;
         const now = moved ? await deps.findAgent(current.header) : agent;
-        if (now) return await cancelAsItStands(current, now, signal, principal);
-        return await end(current, TaskState.CANCELED, AGENT_LEFT, CANCELED_BY_CLIENT, { principal });
+        if (now) return await cancelAsItStands(current, now, signal, by);
+        return await end(current, TaskState.CANCELED, AGENT_LEFT, CANCELED_BY_CLIENT, by);
       } catch (error) {
         // Another replica was faster with something, or has declared this one dead: what the log says now decides.
         if (!(error instanceof LeaseLostError)) throw error;
@@ -162,11 +162,11 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     image: TaskImage,
     agent: AgentEndpoint,
     signal: AbortSignal,
-    principal: string,
+    by: ByPrincipal,
   ): Promise<void> {
     const { runner, started } = await inTurn(image.header, () => entryToCancel(image, agent));
     try {
-      await runner.cancel(signal, principal);
+      await runner.cancel(signal, by);
     } catch (error) {
       if (!started) runner.release();
       else if (error instanceof LeaseLostError) running.drop(image.header, runner.writer);

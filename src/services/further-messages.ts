@@ -30,6 +30,8 @@ export interface Work {
   delivery: Delivery;
   /** Who sends it. */
   readonly principal: string;
+  /** Who acts for it, as `Principal.actors`. */
+  readonly actors?: readonly string[] | undefined;
   /** The log of the request, with its ids. Made when it is asked for. */
   readonly log: Logger;
 }
@@ -93,7 +95,7 @@ export function createFurtherMessages(deps: FurtherMessagesDeps, runners: Runner
 
   /** Stores a message under this replica's lease, which it takes if it does not have it, and brings it to the agent. */
   async function tell(image: TaskImage, work: Work): Promise<TaskImage> {
-    const { agent, message, delivery, principal } = work;
+    const { agent, message, delivery, principal, actors } = work;
     const entry = running.get(image.header);
     const runner = entry?.runner ?? runnerFor(image, agent, connect(agent), work);
     let outcome: string;
@@ -101,7 +103,7 @@ export function createFurtherMessages(deps: FurtherMessagesDeps, runners: Runner
       if (!entry && isLeased(image.state)) await runner.writer.seize(runners.signal);
       outcome = await runner.writer.append(
         goOn(work, entry !== undefined),
-        { once: true, take: !entry, by: { principal } },
+        { once: true, take: !entry, by: { principal, actors } },
         runners.signal,
       );
     } catch (error) {

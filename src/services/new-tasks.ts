@@ -164,7 +164,7 @@ export function createNewTasks(deps: NewTasksDeps, runners: Runners, waiting: Pi
       const storedBy = await store.submit({
         header,
         updates: [update],
-        accepted: { by: work.principal, ...(facts && { facts }) },
+        accepted: { by: work.principal, actors: work.actors, ...(facts && { facts }) },
         ...(isHeld ? { wakeInMs: UNSTARTED_MS } : waitsAtAgent && { wakeInMs: "at-agent" }),
         ...(decision && { decision }),
         ...(reserved && { drawn: reserved.drawn }),

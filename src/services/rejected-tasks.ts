@@ -89,7 +89,11 @@ export const createRejectTask =
       header,
       updates,
       decision: encode(RouteDecisionSchema, decision),
-      accepted: { by: context.principal.id, facts: decisionFacts(decision) },
+      accepted: {
+        by: context.principal.id,
+        actors: context.principal.actors,
+        facts: decisionFacts(decision),
+      },
       ...(keyHold && { reservedBy: keyHold.replicaId }),
     });
     await pushing?.store(workspaceId, header.taskId, "start");

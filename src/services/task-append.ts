@@ -19,6 +19,13 @@ import type { Bill, Budgets } from "./budget-port.ts";
  */
 export type Gather = "chunk" | "status" | "task";
 
+/** A caller, in whose name rows are written. */
+export interface ByPrincipal {
+  readonly principal: string;
+  /** Who acts for it, as `Principal.actors`. */
+  readonly actors?: readonly string[] | undefined;
+}
+
 export interface AppendOptions {
   /**
    * True: the task stays hidden from Get and List; refused when it was disclosed meanwhile. "either": it stays as it is.
@@ -38,7 +45,7 @@ export interface AppendOptions {
   /** Gives the task to another agent. With `forgetUpstream` alone: what it is called there, it says itself. */
   reroute?: Reroute;
   /** Whose doing it is, where that is not the router's: of what its agent says, or of a caller. */
-  by?: "agent" | { principal: string };
+  by?: "agent" | ByPrincipal;
   /** Settles the approval that the task waits for. */
   settles?: Settlement;
   /** What its agent has said and must not leave. What it cost is charged all the same. */

@@ -9,6 +9,7 @@ import { type EngineState, isTerminal, stateName } from "../domain/task-state.ts
 import type { AgentCallError, AgentCallOptions, AgentClient } from "./agent-port.ts";
 import type { TaskLog } from "./late-log.ts";
 import type { Runtime } from "./runtime.ts";
+import type { ByPrincipal } from "./task-append.ts";
 import type { TaskReporter } from "./task-reporter.ts";
 import { LeaseLostError, type TaskWriter } from "./task-writer.ts";
 
@@ -42,7 +43,7 @@ export function createTaskCancel(
   writer: TaskWriter,
   client: AgentClient,
   reporter: TaskReporter,
-): (signal: AbortSignal, principal: string) => Promise<void> {
+): (signal: AbortSignal, by: ByPrincipal) => Promise<void> {
   const state = () => stateOf(writer.image);
 
   function checkAgent({ header }: TaskImage): void {
@@ -50,7 +51,7 @@ export function createTaskCancel(
   }
 
   async function cancelAtAgent(
-    { taskId, upstreamTaskId, by }: { taskId: string; upstreamTaskId: string; by: { principal: string } },
+    { taskId, upstreamTaskId, by }: { taskId: string; upstreamTaskId: string; by: ByPrincipal },
     signal: AbortSignal,
   ): Promise<void> {
     try {
@@ -77,8 +78,7 @@ export function createTaskCancel(
     }
   }
 
-  return async (signal, principal) => {
-    const by = { principal };
+  return async (signal, by) => {
     const { taskId, upstreamTaskId } = writer.image.header;
     if (isTerminal(state())) throw taskNotCancelable(taskId, `it is ${stateName(state())} already.`);
     let name = upstreamTaskId;

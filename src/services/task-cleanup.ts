@@ -34,7 +34,7 @@ export function createTaskCleanup({ tasks, removal, hub, runtime }: TaskCleanupD
       const { workspaceId } = context;
       const state = stateOf(await tasks.visible(context, "", taskId));
       if (!isTerminal(state)) throw taskNotEnded(taskId, stateName(state));
-      if (!(await removal.remove(workspaceId, taskId, context.principal.id))) throw taskNotFound(taskId);
+      if (!(await removal.remove(workspaceId, taskId, context.principal))) throw taskNotFound(taskId);
       hub.hint(workspaceId, taskId, REMOVED);
     },
 
@@ -48,7 +48,7 @@ export function createTaskCleanup({ tasks, removal, hub, runtime }: TaskCleanupD
       let count = 0;
       for (let after: string | undefined = ""; after !== undefined; ) {
         signal.throwIfAborted();
-        const { removed, last } = await removal.removeEnded(workspaceId, { before, after, limit: BATCH }, principal.id);
+        const { removed, last } = await removal.removeEnded(workspaceId, { before, after, limit: BATCH }, principal);
         for (const taskId of removed) hub.hint(workspaceId, taskId, REMOVED);
         count += removed.length;
         after = last;

@@ -10,6 +10,7 @@ import { AgentCallError, type AgentCallOptions, type AgentClient, type AgentEndp
 import type { TaskLog } from "./late-log.ts";
 import type { Life, RunnerDeps, RunnerInit } from "./runner-deps.ts";
 import type { Runtime } from "./runtime.ts";
+import type { ByPrincipal } from "./task-append.ts";
 import { createTaskAttempts, type TaskAttempts } from "./task-attempts.ts";
 import { createTaskCancel } from "./task-cancel.ts";
 import { TaskDelivery } from "./task-delivery.ts";
@@ -113,7 +114,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   }
 
   /** Ends the task, as a principal wants, if its agent agrees. Throws TaskNotCancelable when it does not. */
-  async cancel(signal: AbortSignal, principal: string): Promise<void> {
+  async cancel(signal: AbortSignal, by: ByPrincipal): Promise<void> {
     this.#isToBeCanceled = true;
     const cancel = createTaskCancel(
       {
@@ -128,7 +129,7 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
       this.#client,
       this.reporter,
     );
-    await cancel(AbortSignal.any([signal, this.#life.signal]), principal);
+    await cancel(AbortSignal.any([signal, this.#life.signal]), by);
     if (isTerminal(this.#state) && this.#owesNothing) this.#stop.abort();
   }
 

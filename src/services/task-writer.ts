@@ -218,7 +218,8 @@ class LogWriter implements TaskWriter {
     const { state, header } = this.image;
     const { agentId, attempt } = header;
     const actor = by === "agent" ? agentActor(agentId) : (by?.principal ?? routerActor(this.#deps.replicaId()));
-    return { by: actor, from: state, attempt, agentId };
+    const actors = typeof by === "object" ? by.actors : undefined;
+    return { by: actor, actors, from: state, attempt, agentId };
   }
 
   #stored(draft: AppendDraft, done: Appended): void {

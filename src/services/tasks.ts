@@ -156,9 +156,9 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
       const { taskId } = image.header;
       if (isTerminal(stateOf(image))) throw taskNotCancelable(taskId, `it is ${stateName(stateOf(image))} already.`);
       const agent = await router.endpoint(image.header);
-      const principal = context.principal.id;
-      if (agent) await dispatcher.cancel(image, agent, context.signal, principal);
-      else await dispatcher.end(image, TaskState.CANCELED, AGENT_LEFT, CANCELED_BY_CLIENT, { principal });
+      const by = { principal: context.principal.id, actors: context.principal.actors };
+      if (agent) await dispatcher.cancel(image, agent, context.signal, by);
+      else await dispatcher.end(image, TaskState.CANCELED, AGENT_LEFT, CANCELED_BY_CLIENT, by);
       return viewTask((await load(context.workspaceId, taskId)) ?? image);
     },
   };

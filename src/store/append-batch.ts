@@ -303,10 +303,7 @@ function eventsOf(append: Append, log: readonly LoggedRow[], replicaId: string):
   const { reroute, author = { by: routerActor(replicaId), from: undefined, attempt: undefined, agentId: undefined } } =
     append;
   const { settles } = append;
-  const events = [
-    ...(settles ? [approvalSettled(append, author.by, settles)] : []),
-    ...eventsOfRows(append, log, author),
-  ];
+  const events = [...(settles ? [approvalSettled(append, author, settles)] : []), ...eventsOfRows(append, log, author)];
   if (!reroute) return events;
   const { agentId: to, decision } = reroute;
   return [rerouted(append, author.by, { from: author.agentId, to, decision }), ...events];

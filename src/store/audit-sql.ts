@@ -45,10 +45,13 @@ export const taskBody = (of: {
   action: string;
   task: string;
   detail?: Readonly<Record<string, string>>;
+  /** In the place of `detail`: an expression of the member as JSON, with a comma before it, or of an empty text. */
+  detailMember?: string;
 }): string => {
   const task = json(of.task);
   const members = Object.entries(of.detail ?? {}).map(([name, value]) => `'"${name}":' || ${value}`);
-  const detail = members.length === 0 ? "" : ` || ',"detail":{' || ${members.join(" || ',' || ")} || '}'`;
+  const given = of.detailMember === undefined ? "" : ` || ${of.detailMember}`;
+  const detail = members.length === 0 ? given : ` || ',"detail":{' || ${members.join(" || ',' || ")} || '}'`;
   return (
     `'"time":"' || to_char(${of.at} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') || '","workspace":' || ` +
     `${json(of.workspace)} || ',"actor":' || ${json(of.actor)} || ',"action":"${of.action}","target":"task","id":' || ` +

@@ -3,7 +3,8 @@
  * decision, the keys of the requests that they came of, what they waited for to be approved. States that end a task are final, so nobody writes to what is removed here.
  */
 
-import { routerActor } from "../domain/audit/actor.ts";
+import { actingDetail, routerActor } from "../domain/audit/actor.ts";
+import { canonicalJson } from "../domain/canonical-json.ts";
 import { uuidV7 } from "../domain/identifiers.ts";
 import { chained, NOW, taskBody } from "./audit-sql.ts";
 import { chainId } from "./audit-trail.ts";
@@ -13,9 +14,9 @@ import { ENDED } from "./task-sql.ts";
 /**
  * Removes the tasks of the statement `locked`. Keys are given as arrays, so that no plan reads a whole table, whatever
  * ANALYZE has found. Push notification configs go with their task, by their foreign key. Entries of the audit log stay, and one
- * is added: `audited` gives the parameters of who removes, and of the chain.
+ * is added: `audited` gives the parameters of who removes, of the chain, and of who acts for him.
  */
-const remove = (locked: string, audited: { actor: string; chain: string } | undefined): string => `
+const remove = (locked: string, audited: { actor: string; chain: string; detail: string } | undefined): string => `
     ${locked}, gone as (
       delete from tasks where workspace_id = $1 and task_id = any(array(select task_id from locked)) returning task_id
     ), log as (
@@ -24,32 +25,33 @@ const remove = (locked: string, audited: { actor: string; chain: string } | unde
       delete from idempotency_keys where workspace_id = $1 and task_id = any(array(select task_id from gone))
     ), decided as (
       delete from approvals where workspace_id = $1 and task_id = any(array(select task_id from gone))
-    )${audited ? `, ${chained(audited.chain, goneEntries(audited.actor))}` : ""}`;
+    )${audited ? `, ${chained(audited.chain, goneEntries(audited.actor, audited.detail))}` : ""}`;
 
-const goneEntries = (actor: string): string => `
+const goneEntries = (actor: string, detail: string): string => `
   select workspace_id, task_id, at, task_id as ord, ${taskBody({
     at: "at",
     workspace: "workspace_id",
     actor,
     action: "task.remove",
     task: "task_id",
+    detailMember: `${detail}::text`,
   })} as entries from (select $1::text as workspace_id, task_id, ${NOW} as at from gone offset 0) g`;
 
 const removeOne = (isAudited: boolean): Statement => ({
-  name: isAudited ? "task-remove-v3" : "task-remove-v3-unaudited",
+  name: isAudited ? "task-remove-v4" : "task-remove-v4-unaudited",
   text: `${remove(
     `
     with locked as (
       select task_id from tasks where workspace_id = $1 and task_id = $2 and state in (${ENDED}) for update
     )`,
-    isAudited ? { actor: "$3", chain: "$4" } : undefined,
+    isAudited ? { actor: "$3", chain: "$4", detail: "$5" } : undefined,
   )} select task_id from gone${isAudited ? " cross join chained" : ""}`,
 });
 
 // Ids begin with the time at which they were made, so the key itself leads to what is old: no index is kept for this. A task
 // that another removal has is left to it.
 const removeEnded = (isAudited: boolean): Statement => ({
-  name: isAudited ? "task-remove-ended-v3" : "task-remove-ended-v3-unaudited",
+  name: isAudited ? "task-remove-ended-v4" : "task-remove-ended-v4-unaudited",
   text: `${remove(
     `
     with page as materialized (
@@ -62,12 +64,18 @@ const removeEnded = (isAudited: boolean): Statement => ({
         for update skip locked
       ) t
     )`,
-    isAudited ? { actor: "$6", chain: "$7" } : undefined,
+    isAudited ? { actor: "$6", chain: "$7", detail: "$8" } : undefined,
   )} select array(select task_id from gone) as removed, (select max(task_id) from page) as last${isAudited ? " from chained" : ""}`,
 });
 
 const REMOVE = { audited: removeOne(true), unaudited: removeOne(false) };
 const REMOVE_ENDED = { audited: removeEnded(true), unaudited: removeEnded(false) };
+
+/** A principal that removes tasks. */
+export interface RemovedBy {
+  readonly id: string;
+  readonly actors?: readonly string[];
+}
 
 export interface RemovedPage {
   /** The ids of what was removed. */
@@ -77,8 +85,8 @@ export interface RemovedPage {
 }
 
 export interface TaskRemoval {
-  /** Removes one task. False when there is none, or it has not ended. `actor`: who does, for the audit log; left out, this replica. */
-  remove(workspaceId: string, taskId: string, actor?: string): Promise<boolean>;
+  /** Removes one task. False when there is none, or it has not ended. `by`: who does, for the audit log; left out, this replica. */
+  remove(workspaceId: string, taskId: string, by?: RemovedBy): Promise<boolean>;
   /**
    * Looks at `limit` tasks that were accepted before a time, by their ids, those after `after`, and removes those of them that
    * had ended by then. A clock that another server has only makes a task wait for the next time.
@@ -86,23 +94,26 @@ export interface TaskRemoval {
   removeEnded(
     workspaceId: string,
     page: { before: Date; after: string; limit: number },
-    actor?: string,
+    by?: RemovedBy,
   ): Promise<RemovedPage>;
 }
 
 /** `replicaId` tells under which id the audit log records what is removed; left out, it does not. */
 export function createTaskRemoval(db: Database, replicaId?: () => string): TaskRemoval {
   const variant = replicaId ? "audited" : "unaudited";
-  const authorship = (actor?: string): string[] => {
+  const authorship = (by?: RemovedBy): string[] => {
     const replica = replicaId?.();
-    return replica === undefined ? [] : [actor ?? routerActor(replica), chainId(replica, "x")];
+    if (replica === undefined) return [];
+    const detail = actingDetail(by?.actors);
+    const member = detail ? `,"detail":${canonicalJson(detail)}` : "";
+    return [by?.id ?? routerActor(replica), chainId(replica, "x"), member];
   };
   return {
-    remove: async (workspaceId, taskId, actor) =>
-      (await db.query(REMOVE[variant], [workspaceId, taskId, ...authorship(actor)])).length === 1,
-    async removeEnded(workspaceId, { before, after, limit }, actor) {
+    remove: async (workspaceId, taskId, by) =>
+      (await db.query(REMOVE[variant], [workspaceId, taskId, ...authorship(by)])).length === 1,
+    async removeEnded(workspaceId, { before, after, limit }, by) {
       const end = uuidV7(before.getTime() + 1, new Uint8Array(16));
-      const values = [workspaceId, after, end, limit, before, ...authorship(actor)];
+      const values = [workspaceId, after, end, limit, before, ...authorship(by)];
       const [row] = await db.query(REMOVE_ENDED[variant], values);
       return { removed: row!.removed as string[], last: (row!.last as string | null) ?? undefined };
     },

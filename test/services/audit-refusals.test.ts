@@ -55,6 +55,16 @@ describeEachBackend("refused calls", (ctx) => {
     await refusals.stop();
   });
 
+  test("say who acts for the caller", async () => {
+    await empty();
+    const refusals = open();
+    await refusals.record({ caller: { ...caller, actors: ["jwt/id.example/planner"] }, rpc, error: denied("task") });
+    expect(await auditEntries(ctx.db)).toMatchObject([
+      { detail: { actors: ["jwt/id.example/planner"], taskId: "task" } },
+    ]);
+    await refusals.stop();
+  });
+
   test("of a flood are counted, and none is lost", async () => {
     await empty();
     const refusals = open();

@@ -181,7 +181,7 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
       return dispatcher.begin(request, work(taskId), begin);
     },
     tell: (image) => dispatcher.proceed(image, work(image.header.taskId), never),
-    cancel: (image) => dispatcher.cancel(image, agent, never, "tester"),
+    cancel: (image) => dispatcher.cancel(image, agent, never, { principal: "tester" }),
     load,
     async when(of, wanted) {
       const { workspaceId, taskId } = of.header;

@@ -195,7 +195,7 @@ export async function startReplica({ db }: BackendContext, options: SteeringOpti
       return dispatcher.proceed(image, work(text, image.header.taskId, image.header.agentId), never);
     },
     /** Cancels a task as it was seen by who cancels it. */
-    cancel: (of: TaskImage) => dispatcher.cancel(of, endpoint(of.header.agentId), never, "tester"),
+    cancel: (of: TaskImage) => dispatcher.cancel(of, endpoint(of.header.agentId), never, { principal: "tester" }),
     /** What the log says why, row by row. */
     async causes({ header }: TaskImage): Promise<string[]> {
       const stored = await store.load(header.workspaceId, header.taskId);

@@ -232,17 +232,39 @@ describeEachBackend("audit of tasks", (ctx) => {
       tasks.map((task) => ended(task)),
     );
     const removal = createTaskRemoval(ctx.db, () => replica);
-    expect(await removal.remove("default", tasks[0]!.header.taskId, "anonymous")).toBe(true);
-    expect(await removal.remove("default", tasks[0]!.header.taskId, "anonymous")).toBe(false);
+    expect(await removal.remove("default", tasks[0]!.header.taskId, { id: "anonymous" })).toBe(true);
+    expect(await removal.remove("default", tasks[0]!.header.taskId, { id: "anonymous" })).toBe(false);
     const all = { before: new Date(Date.now() + 60_000), after: "", limit: 10 };
-    expect((await removal.removeEnded("default", all, "anonymous")).removed).toHaveLength(2);
-    expect((await removal.removeEnded("default", all, "anonymous")).removed).toHaveLength(0);
+    expect((await removal.removeEnded("default", all, { id: "anonymous" })).removed).toHaveLength(2);
+    expect((await removal.removeEnded("default", all, { id: "anonymous" })).removed).toHaveLength(0);
     await expectWholeChains(ctx.db);
     for (const task of tasks) {
       const entries = await of(task);
       expect(entries).toHaveLength(4);
       expect(entries.at(-1)).toMatchObject({ action: "task.remove", actor: "anonymous", id: task.header.taskId });
     }
+  });
+
+  test("says who acts for a principal, in whatever it does with a task", async () => {
+    const actors = ["jwt/id.example/planner", "jwt/id.example/front"];
+    const task = { ...newTask(replica), accepted: { by: "jwt/id.example/ann", actors } };
+    await submitBatch(ctx.db, replica, [task]);
+    const byCaller = { by: "jwt/id.example/ann", actors, from: EngineState.WORKING, attempt: 1, agentId: "agent" };
+    await appendBatch(ctx.db, replica, [
+      appendTo(task, [became(task.header, TaskState.WORKING), said("more")], { author: byCaller }),
+    ]);
+    await appendBatch(ctx.db, replica, [ended(task, { expectedSeq: 3 })]);
+    const removal = createTaskRemoval(ctx.db, () => replica);
+    expect(await removal.remove("default", task.header.taskId, { id: "jwt/id.example/ann", actors })).toBe(true);
+    await expectWholeChains(ctx.db);
+    const entries = await of(task);
+    const acting = entries.map(({ action, actor, detail }) => [action, actor, detail?.actors]);
+    expect(acting).toContainEqual(["task.accept", "jwt/id.example/ann", actors]);
+    expect(acting).toContainEqual(["task.message", "jwt/id.example/ann", actors]);
+    expect(acting).toContainEqual(["task.remove", "jwt/id.example/ann", actors]);
+    expect(acting.filter(([, actor]) => actor !== "jwt/id.example/ann").every(([, , of]) => of === undefined)).toBe(
+      true,
+    );
   });
 
   test("lets a webhook and its task be removed at once", async () => {

@@ -7,6 +7,7 @@ import { MessageSchema, PartSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { RouteDecisionSchema, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { Capability } from "../../src/domain/capability.ts";
 import { encode } from "../../src/domain/encode.ts";
+import { AUTHENTICATIONS } from "../../src/domain/identity/principal.ts";
 import { decimalOf, MAX_MICROS } from "../../src/domain/money.ts";
 import { PRIORITIES } from "../../src/domain/task-log.ts";
 import {
@@ -49,8 +50,14 @@ const texts = fc.oneof(fc.constant([]), fc.constant(["*"]), fc.uniqueArray(fc.st
 /** A request, an agent that was chosen for it, and how its decision was written. */
 const decided = fc.record({
   principal: fc.record(
-    { id: fc.string(), scopes: texts.map((scopes) => new Set(scopes)), roles: texts.map((roles) => new Set(roles)) },
-    { requiredKeys: ["id", "scopes"] },
+    {
+      id: fc.string(),
+      scopes: texts.map((scopes) => new Set(scopes)),
+      roles: texts.map((roles) => new Set(roles)),
+      authentication: fc.constantFrom(...AUTHENTICATIONS),
+      actors: fc.array(fc.string(), { maxLength: 3 }),
+    },
+    { requiredKeys: ["id", "scopes", "roles", "authentication", "actors"] },
   ),
   parts: fc.array(
     fc
@@ -94,6 +101,8 @@ test("a decision has all that the policy was asked about, when it comes back fro
       const score = isKept ? reputation : undefined;
       const looked = { source, capabilityId: given.asked || undefined };
       const facts = candidateFacts(asked, chosen, looked, score);
+      expect(facts.principal_actors).toEqual(given.principal.actors);
+      expect(facts.principal_authentication).toBe(given.principal.authentication);
       expect(facts.principal_roles).toEqual([...(given.principal.roles ?? [])]);
       const cost = decimalOf(capability?.costMicros ?? 0);
       const decision = create(RouteDecisionSchema, {

@@ -8,12 +8,15 @@ import type { ApprovalState } from "../../../gen/signalbox/v1/approval_pb.ts";
 import { approvalStateName } from "../approval.ts";
 import { type NewUpdate, stateBrought, type TaskHeader } from "../task-log.ts";
 import { type EngineState, engineStateName } from "../task-state.ts";
+import { actingDetail } from "./actor.ts";
 import type { AuditEvent } from "./entry.ts";
 
 /** Who has a task accepted, and what was decided about it. */
 export interface Acceptance {
   /** A principal. */
   readonly by: string;
+  /** Who acts for it, as `Principal.actors`. */
+  readonly actors?: readonly string[] | undefined;
   /** Joins the entry's detail, as the policy's verdict. 2 KiB at most. */
   readonly facts?: JsonObject;
 }
@@ -29,6 +32,8 @@ export interface LoggedRow {
 export interface Authorship {
   /** The actor. */
   readonly by: string;
+  /** Who acts for it, where it is a principal. */
+  readonly actors?: readonly string[] | undefined;
   /** The state before the rows. Undefined: not known. */
   readonly from: EngineState | undefined;
   readonly attempt: number | undefined;
@@ -64,7 +69,7 @@ const eventOf = (
 export function eventsOfNewTask(
   header: TaskHeader,
   rows: readonly LoggedRow[],
-  { by, facts }: Acceptance,
+  { by, actors, facts }: Acceptance,
   decision: Uint8Array | undefined,
   router: string,
 ): AuditEvent[] {
@@ -83,6 +88,7 @@ export function eventsOfNewTask(
     ...(holds && holds.length > MOST_HOLDS && { holdCount: holds.length }),
     ...(parent && { parent: { task: parent.taskId, agent: parent.agentId, depth: parent.depth } }),
     ...facts,
+    ...actingDetail(actors),
   });
   return rows.length === 1
     ? [accepted]
@@ -96,7 +102,7 @@ export function eventsOfNewTask(
 export function eventsOfRows(
   place: Place,
   rows: readonly LoggedRow[],
-  { by, from, attempt }: Authorship,
+  { by, actors, from, attempt }: Authorship,
 ): AuditEvent[] {
   const events: AuditEvent[] = [];
   let known = from;
@@ -109,9 +115,11 @@ export function eventsOfRows(
       if (attempt !== undefined) detail.attempt = attempt;
       if (body.length > 0) detail.digest = digestOf(body);
       if (update.cause !== undefined) detail.cause = causeInShort(update.cause);
-      events.push(eventOf(place, by, "task.transition", detail));
+      events.push(eventOf(place, by, "task.transition", { ...detail, ...actingDetail(actors) }));
     }
-    if (isMessage) events.push(eventOf(place, by, "task.message", { seq, digest: digestOf(body) }));
+    if (isMessage) {
+      events.push(eventOf(place, by, "task.message", { seq, digest: digestOf(body), ...actingDetail(actors) }));
+    }
     known = state ?? known;
   }
   return events;
@@ -148,12 +156,13 @@ export const approvalAsked = (place: Place, by: string, asked: AskedApproval): A
 /** An approval that somebody has decided on, or that nobody will. */
 export const approvalSettled = (
   place: Place,
-  by: string,
+  { by, actors }: Pick<Authorship, "by" | "actors">,
   { approvalId, state, comment }: { approvalId: string; state: ApprovalState; comment: string },
 ): AuditEvent => ({
   ...eventOf(place, by, "approval.settle", {
     state: approvalStateName(state),
     ...(comment !== "" && { comment: digestOf(Buffer.from(comment)) }),
+    ...actingDetail(actors),
   }),
   targetType: "approval",
   targetId: approvalId,

@@ -1,7 +1,9 @@
 /** Who asks, and what they may do. Pure. */
 
 /** How somebody proved who they are. */
-export type Authentication = "anonymous" | "api-key" | "hmac" | "jwt" | "mtls" | "sidecar";
+export const AUTHENTICATIONS = ["anonymous", "api-key", "hmac", "jwt", "mtls", "sidecar"] as const;
+
+export type Authentication = (typeof AUTHENTICATIONS)[number];
 
 /** Who a request comes from. Made once a request, by transport; every binding makes the same of the same credential. */
 export interface Principal {

@@ -1,4 +1,5 @@
 /** The facts that policies can ask about: what they are called, of what type they are, and from when on they are known. */
+import { AUTHENTICATIONS } from "../identity/principal.ts";
 import { nearest } from "../nearest.ts";
 import { PRIORITIES } from "../priority.ts";
 import { PHASES, type PolicyPhase } from "./facts.ts";
@@ -44,6 +45,17 @@ export const FACTS = {
   principal_id: { kind: "text", ...atAdmission, description: "who asks" },
   principal_roles: { kind: "texts", ...atAdmission, description: "the roles of who asks" },
   principal_scopes: { kind: "texts", ...atAdmission, description: "the scopes of who asks; `*` is all of them" },
+  principal_authentication: {
+    kind: "choice",
+    ...atAdmission,
+    values: AUTHENTICATIONS,
+    description: "how who asks has said who it is",
+  },
+  principal_actors: {
+    kind: "texts",
+    ...atAdmission,
+    description: "who acts for who asks, the one that has called first; empty where it calls itself",
+  },
   workspace_id: { kind: "text", ...atAdmission, description: "the workspace; also written `tenant_id`" },
   task_priority: {
     kind: "choice",

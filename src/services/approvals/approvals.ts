@@ -106,7 +106,7 @@ export function createApprovals(deps: ApprovalsDeps): Approvals {
         image,
         settlement,
         make,
-        { once: true, by: { principal: principal.id } },
+        { once: true, by: { principal: principal.id, actors: principal.actors } },
         signal,
       );
       if (settled) {

@@ -104,7 +104,7 @@ export function createWaitingTasks(
       await store.submit({
         header,
         updates,
-        accepted: { by: work.principal, ...(options.facts && { facts: options.facts }) },
+        accepted: { by: work.principal, actors: work.actors, ...(options.facts && { facts: options.facts }) },
         wakeInMs: waitMs,
         approval: { approvalId, principalId, rule, description, policyVersion, approvers, self, expiresAt },
         ...(options.decision && { decision: options.decision }),

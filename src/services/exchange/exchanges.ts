@@ -126,7 +126,11 @@ export function createExchanges(deps: ExchangesDeps): Exchanges {
   async function told(context: RequestContext, rpc: string, thrown: unknown): Promise<SignalboxError> {
     if (thrown instanceof SignalboxError) {
       const { workspaceId, principal } = context;
-      await refusals.record({ caller: { workspaceId, principalId: principal.id }, rpc, error: thrown });
+      await refusals.record({
+        caller: { workspaceId, principalId: principal.id, actors: principal.actors },
+        rpc,
+        error: thrown,
+      });
       return thrown;
     }
     context.log.error({ err: thrown }, "a message of an exchange failed in an unforeseen way");

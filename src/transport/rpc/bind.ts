@@ -131,7 +131,11 @@ function bind(
   /** Undefined, or what to wait for before the caller is answered. */
   function recorded(error: SignalboxError, context: HandlerContext): Promise<void> | undefined {
     const known = scope === undefined ? undefined : context.values.get(requestContextKey);
-    const caller = known && { workspaceId: known.workspaceId, principalId: known.principal.id };
+    const caller = known && {
+      workspaceId: known.workspaceId,
+      principalId: known.principal.id,
+      actors: known.principal.actors,
+    };
     return deps.refusals.record({ caller, rpc: `${service.typeName}/${method.name}`, error });
   }
 
