@@ -5,10 +5,11 @@
 
 import { routerActor } from "../domain/audit/actor.ts";
 import { uuidV7 } from "../domain/identifiers.ts";
+import type { Viewer } from "../domain/identity/visibility.ts";
 import { chained, NOW, taskBody } from "./audit-sql.ts";
 import { chainId } from "./audit-trail.ts";
 import type { Database, Statement } from "./database.ts";
-import { ENDED } from "./task-sql.ts";
+import { ACCESS, ENDED } from "./task-sql.ts";
 
 /**
  * Removes the tasks of the statement `locked`. Keys are given as arrays, so that no plan reads a whole table, whatever
@@ -49,20 +50,21 @@ const removeOne = (isAudited: boolean): Statement => ({
 // Ids begin with the time at which they were made, so the key itself leads to what is old: no index is kept for this. A task
 // that another removal has is left to it.
 const removeEnded = (isAudited: boolean): Statement => ({
-  name: isAudited ? "task-remove-ended-v3" : "task-remove-ended-v3-unaudited",
+  name: isAudited ? "task-remove-ended-v4" : "task-remove-ended-v4-unaudited",
   text: `${remove(
     `
     with page as materialized (
-      select task_id, state, status_at from tasks where workspace_id = $1 and task_id > $2 and task_id < $3
+      select task_id, state, status_at, ${ACCESS("t", "$6::text", "$7::text[]")} as access from tasks t where workspace_id = $1 and task_id > $2 and task_id < $3
       order by task_id limit $4
     ), locked as (
       select t.task_id from page p cross join lateral (
         select task_id from tasks
         where workspace_id = $1 and task_id = p.task_id and p.state in (${ENDED}) and p.status_at <= $5::timestamptz
+          and p.access = 2
         for update skip locked
       ) t
     )`,
-    isAudited ? { actor: "$6", chain: "$7" } : undefined,
+    isAudited ? { actor: "$8", chain: "$9" } : undefined,
   )} select array(select task_id from gone) as removed, (select max(task_id) from page) as last${isAudited ? " from chained" : ""}`,
 });
 
@@ -81,11 +83,11 @@ export interface TaskRemoval {
   remove(workspaceId: string, taskId: string, actor?: string): Promise<boolean>;
   /**
    * Looks at `limit` tasks that were accepted before a time, by their ids, those after `after`, and removes those of them that
-   * had ended by then. A clock that another server has only makes a task wait for the next time.
+   * had ended by then and that the viewer may change; undefined: all. A clock that another server has only makes a task wait for the next time.
    */
   removeEnded(
     workspaceId: string,
-    page: { before: Date; after: string; limit: number },
+    page: { before: Date; after: string; limit: number; viewer: Viewer | undefined },
     actor?: string,
   ): Promise<RemovedPage>;
 }
@@ -100,9 +102,18 @@ export function createTaskRemoval(db: Database, replicaId?: () => string): TaskR
   return {
     remove: async (workspaceId, taskId, actor) =>
       (await db.query(REMOVE[variant], [workspaceId, taskId, ...authorship(actor)])).length === 1,
-    async removeEnded(workspaceId, { before, after, limit }, actor) {
+    async removeEnded(workspaceId, { before, after, limit, viewer }, actor) {
       const end = uuidV7(before.getTime() + 1, new Uint8Array(16));
-      const values = [workspaceId, after, end, limit, before, ...authorship(actor)];
+      const values = [
+        workspaceId,
+        after,
+        end,
+        limit,
+        before,
+        viewer?.id ?? null,
+        viewer?.roles ?? [],
+        ...authorship(actor),
+      ];
       const [row] = await db.query(REMOVE_ENDED[variant], values);
       return { removed: row!.removed as string[], last: (row!.last as string | null) ?? undefined };
     },

@@ -81,7 +81,7 @@ export function createTaskActs(deps: TaskActsDeps): { delegate: Act<"delegate">;
     },
 
     async revise(asked, act) {
-      const before = await tasks.visible(act.context, "", asked.taskId);
+      const before = await tasks.changeable(act.context, "", asked.taskId);
       const request = create(SendMessageRequestSchema, { message: further(asked, act.message.messageId) });
       const task = await sent(act, request, before.seq, !asked.returnImmediately);
       return { case: "revise", value: { task } };
