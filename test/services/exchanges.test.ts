@@ -64,7 +64,9 @@ describeEachBackend("exchanges", (backend) => {
     create(ExchangeMessageSchema, { correlationId: "x", ...more, payload: payload! });
   const discover = (more: object = {}) => saying({ case: "discover", value: {} }, more);
   const kinds = async () =>
-    (await records().list("default", "x", { after: 0, limit: 99 }))?.map(({ message }) => message.kind);
+    (await records().list("default", { correlationId: "x", ownerId: undefined }, { limit: 99 }))?.map(
+      ({ message }) => message.kind,
+    );
   const nothing: Act<"discover"> = async () => ({ case: "discover", value: {} });
 
   it("are for those who hold the scopes of what they ask for", async () => {
@@ -151,7 +153,7 @@ describeEachBackend("exchanges", (backend) => {
       return hang(context.signal);
     });
     await expect(exchange(contextOf(["*"], caller.signal), discover())).rejects.toBe(left);
-    const [, answer] = (await records().list("default", "x", { after: 0, limit: 9 }))!;
+    const [, answer] = (await records().list("default", { correlationId: "x", ownerId: undefined }, { limit: 9 }))!;
     expect(answer?.message.payload).toMatchObject({ case: "error", value: { code: 1, info: { reason: "CANCELLED" } } });
   });
 
@@ -200,10 +202,18 @@ describeEachBackend("exchanges", (backend) => {
     const old = timestampFromDate(new Date("2026-01-01T00:00:00Z"));
     for (let i = 0; i < 25; i++) {
       const message = create(ExchangeMessageSchema, { correlationId: `old-${i}`, kind: 1, createTime: old });
-      await records().append("default", { message, principal: "p", taskId: undefined }, { begins: true, most: 9 });
+      await records().append(
+        "default",
+        { message, principal: "p", taskId: undefined },
+        { ownerId: "p", begins: true, most: 9 },
+      );
     }
     const fresh = create(ExchangeMessageSchema, { correlationId: "x", kind: 1, createTime: timestampFromDate(now) });
-    await records().append("default", { message: fresh, principal: "p", taskId: undefined }, { begins: true, most: 9 });
+    await records().append(
+      "default",
+      { message: fresh, principal: "p", taskId: undefined },
+      { ownerId: "p", begins: true, most: 9 },
+    );
     const waits: number[] = [];
     const minute = Promise.withResolvers<void>();
     const clock: Runtime = {
@@ -221,7 +231,7 @@ describeEachBackend("exchanges", (backend) => {
     await minute.promise;
     await sweep.stop();
     expect(waits).toEqual([50, 50, 60_000]);
-    const left = await records().recent("default", { limit: 99 });
+    const left = await records().recent("default", undefined, { limit: 99 });
     expect(left.map(({ message }) => message.correlationId)).toEqual(["x"]);
   });
 

@@ -9,4 +9,39 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     create index tasks_by_principal on tasks (workspace_id, principal_id, status_at desc, task_id desc) where disclosed`.execute(
     db,
   );
+
+  // Exchanges of one correlation id, which clients choose, are as many as there are principals who began one.
+  await sql`alter table exchange_messages drop constraint exchange_messages_workspace_id_correlation_id_fkey`.execute(
+    db,
+  );
+  await sql`alter table exchange_quotes drop constraint exchange_quotes_workspace_id_correlation_id_fkey`.execute(db);
+  for (const table of ["exchanges", "exchange_messages", "exchange_quotes"]) {
+    await sql`alter table ${sql.id(table)} add column owner_id text collate "C" not null default 'anonymous'`.execute(
+      db,
+    );
+    await sql`alter table ${sql.id(table)} alter column owner_id drop default`.execute(db);
+  }
+  await sql`
+    alter table exchanges drop constraint exchanges_pkey,
+      add primary key (workspace_id, correlation_id, owner_id)`.execute(db);
+  await sql`
+    alter table exchange_messages drop constraint exchange_messages_pkey,
+      add primary key (workspace_id, correlation_id, owner_id, seq),
+      add foreign key (workspace_id, correlation_id, owner_id) references exchanges on delete cascade`.execute(db);
+  await sql`
+    alter table exchange_quotes
+      add foreign key (workspace_id, correlation_id, owner_id) references exchanges on delete cascade`.execute(db);
+  await sql`drop index exchange_quotes_exchange`.execute(db);
+  await sql`create index exchange_quotes_exchange on exchange_quotes (workspace_id, correlation_id, owner_id)`.execute(
+    db,
+  );
+  await sql`drop index exchange_messages_time`.execute(db);
+  await sql`
+    create index exchange_messages_time on exchange_messages (workspace_id, created_at, correlation_id, owner_id, seq)`.execute(
+    db,
+  );
+  await sql`
+    create index exchange_messages_own on exchange_messages (workspace_id, owner_id, created_at, correlation_id, seq)`.execute(
+    db,
+  );
 }
