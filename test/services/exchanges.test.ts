@@ -104,17 +104,19 @@ describeEachBackend("exchanges", (backend) => {
     };
     const id = String.fromCharCode;
     const madeUp: unknown[][] = [
-      ["", 0, "x", 3e9],
-      ["", 0, "x", -1],
-      ["", 0, "x", 1.5],
-      ["", -8.64e15, "x", 1],
-      ["", 8.65e15, "x", 1],
-      ["", "0", "x", 1],
-      ["", 0, `a${id(0)}b`, 1],
-      ["", 0, "x".repeat(2000), 1],
-      ["", 0, null, 1],
-      ["x", 0, "x", 3e9],
-      ["x", 0, "x", -1],
+      ["", 0, "x", "p", 3e9],
+      ["", 0, "x", "p", -1],
+      ["", 0, "x", "p", 1.5],
+      ["", -8.64e15, "x", "p", 1],
+      ["", 8.65e15, "x", "p", 1],
+      ["", "0", "x", "p", 1],
+      ["", 0, `a${id(0)}b`, "p", 1],
+      ["", 0, "x".repeat(2000), "p", 1],
+      ["", 0, null, "p", 1],
+      ["x", 0, "x", "p", 3e9],
+      ["x", 0, "x", "p", -1],
+      ["", 0, "x", `p${id(0)}`, 1],
+      ["", 0, "x", 1],
     ];
     for (const token of madeUp) {
       await expect(ask(token, String(token[0])), JSON.stringify(token).slice(0, 60)).rejects.toMatchObject({
@@ -122,9 +124,9 @@ describeEachBackend("exchanges", (backend) => {
         violations: [{ field: "pageToken" }],
       });
     }
-    expect((await ask(["", 0, "x", 2 ** 31 - 1])).messages).toEqual([]);
-    expect((await ask(["", 8.64e15, `${id(0xd800)}x`, 0])).messages).toHaveLength(2);
-    expect((await ask(["x", 0, "x", 2 ** 31 - 1], "x")).messages).toEqual([]);
+    expect((await ask(["", 0, "x", "p", 2 ** 31 - 1])).messages).toEqual([]);
+    expect((await ask(["", 8.64e15, `${id(0xd800)}x`, "p", 0])).messages).toHaveLength(2);
+    expect((await ask(["x", 0, "x", "p", 2 ** 31 - 1], "x")).messages).toEqual([]);
   });
 
   it("an act that takes too long is DEADLINE_EXCEEDED, and is told to end", async () => {

@@ -167,6 +167,8 @@ export function createApprovals(deps: ApprovalsDeps): Approvals {
         ...(decision ? [] : [{ field: "verdict", description: "must be APPROVE or REJECT" }]),
         ...commentViolations("comment", comment),
       ]);
+      // Before anything is looked for: whoever may not decide learns nothing of what there is.
+      if (!holds(context.principal, WRITE)) throw scopeMissing(WRITE);
       const record = await find(context, approvalId);
       await carryOut(context, record, { approvalId, decision: decision!, comment });
       return (await find(context, approvalId)).approval;
