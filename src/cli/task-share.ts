@@ -33,10 +33,10 @@ export function addTaskShareCommands(task: Command, cli: Cli): void {
     .command("share <context>")
     .description("let others see your tasks of a context, those to come too");
   share.option("--write", "they may answer, cancel and add to them as well");
-  withSubject(share).action((contextId: string, { write = false, ...flags }: ShareFlags) => {
+  withSubject(share).action((contextId: string, { write, ...flags }: ShareFlags) => {
     const subject = subjectOf(share, flags);
     return callServer(cli, flags, async ({ tasks }) => {
-      const shared = await tasks.shareContext({ share: { contextId, subject, canWrite: write } });
+      const shared = await tasks.shareContext({ share: { contextId, subject, canWrite: write === true } });
       if (flags.json) return io.out(json(toJson(ContextShareSchema, shared)));
       io.out(`Context ${printable(contextId)} is shared with ${subjectText(shared)}, to ${mayText(shared)}.\n`);
     });
