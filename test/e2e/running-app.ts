@@ -22,6 +22,8 @@ export interface TestAppOptions {
   policy?: object;
   /** Ways to say who one is, beside those of the settings. */
   schemes?: readonly Scheme[];
+  /** What agents are registered with: who does. */
+  headers?: Readonly<Record<string, string>>;
   /** Takes the log, instead of nobody. */
   log?: Logger;
 }
@@ -42,6 +44,7 @@ export async function startTestApp({
   cards = {},
   policy,
   schemes,
+  headers = {},
   log,
 }: TestAppOptions = {}): Promise<TestApp> {
   const hasPlace = flags["database.url"] !== undefined || flags["data.dir"] !== undefined;
@@ -82,7 +85,7 @@ export async function startTestApp({
   async function register(agentId: string, source: Readonly<Record<string, unknown>>): Promise<unknown> {
     const response = await fetch(`${app.httpUrl}/v1/agents`, {
       method: "POST",
-      headers: { "content-type": "application/json" },
+      headers: { "content-type": "application/json", ...headers },
       body: JSON.stringify({ agentId, ...source }),
     });
     if (!response.ok) throw new Error(`${agentId} was not registered: ${await response.text()}`);
