@@ -62,10 +62,18 @@ describe.each(BACKENDS)("on %s", (backend) => {
 
   /** Calls in every binding that has the RPC. */
   function everywhere(method: DescMethod, request: JsonObject, headers: Record<string, string>) {
-    const signal = AbortSignal.timeout(30_000);
     return clients
       .filter(([, has]) => has(method))
-      .map(([way, , client]) => ({ way, ask: () => outcomeOf(client, { method, request, headers, signal }) }));
+      .map(([way, , client]) => ({
+        way,
+        async ask() {
+          const signal = AbortSignal.timeout(10_000);
+          const outcome = outcomeOf(client, { method, request, headers, signal });
+          return outcome.catch((error: unknown) => {
+            throw new Error(`${method.parent.name}.${method.name} over ${way} has no outcome`, { cause: error });
+          });
+        },
+      }));
   }
 
   test("serves services that all declare what they need, each scope in a role", () => {
