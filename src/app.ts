@@ -18,6 +18,7 @@ import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import type { Alerts } from "./services/alerts.ts";
 import { createCards } from "./services/cards.ts";
 import { draining } from "./services/dispatch-errors.ts";
+import type { Scheme } from "./services/identity/credentials.ts";
 import { type Runtime, systemRuntime } from "./services/runtime.ts";
 import { openGrpcListener } from "./transport/grpc/grpc-listener.ts";
 import { openHttpListener } from "./transport/http-listener.ts";
@@ -30,6 +31,8 @@ export interface AppOptions {
   log?: Logger;
   /** Agents that are functions in this process, by name. */
   inProcess?: ReadonlyMap<string, AgentHandler>;
+  /** Ways to say who one is beside those that are configured, asked before them. */
+  schemes?: readonly Scheme[];
   /** Gives up the start, while the database is waited for. */
   signal?: AbortSignal;
 }
@@ -76,6 +79,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     log,
     runtime,
     inProcess: options.inProcess,
+    schemes: options.schemes,
     signal: options.signal,
     onDelivery: metrics.pushDelivery,
     onTaken: metrics.tasksTaken,

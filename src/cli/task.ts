@@ -17,6 +17,7 @@ import { callServer, type ServerOptions, withServer } from "./server-call.ts";
 import { addTaskCleanupCommands } from "./task-cleanup.ts";
 import { addTaskEventsCommand } from "./task-events.ts";
 import { addTaskLogCommand } from "./task-log.ts";
+import { addTaskShareCommands } from "./task-share.ts";
 import { addTaskSubmitCommands } from "./task-submit.ts";
 import { answerHint, createUpdateTeller, isFailure, taskText } from "./task-text.ts";
 
@@ -70,6 +71,7 @@ export function addTaskCommands(program: Command, cli: Cli): void {
   addTaskLogCommand(task, cli);
   addTaskEventsCommand(task, cli);
   addTaskCleanupCommands(task, cli);
+  addTaskShareCommands(task, cli);
 
   const watch = task
     .command("watch <id>")

@@ -54,6 +54,8 @@ export interface Delivery {
   metadata?: Record<string, unknown>;
   /** Extension URIs that the client named. */
   extensions?: readonly string[];
+  /** The tasks that the message refers to and its sender may see: of others the agent is not told by its own names. Left out: none. */
+  references?: readonly string[];
   /** W3C trace context of the request. */
   traceparent?: string;
 }
@@ -73,6 +75,8 @@ export interface TaskHeader {
   workspaceId: string;
   taskId: string;
   contextId: string;
+  /** The principal that it belongs to; undefined for one of before principals were known, which is anonymous's. */
+  owner: string | undefined;
   /** Who has it now. */
   agentId: string;
   /** The capability for which its agent has it; undefined when it was given to the agent itself. */

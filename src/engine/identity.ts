@@ -16,8 +16,8 @@ export interface IdentityParts {
 }
 
 export function buildIdentity(base: EngineBase): IdentityParts {
-  const { config } = base;
-  const schemes: Scheme[] = [...tokenSchemes(base), ...workloadSchemes(base)];
+  const { config, schemes: more = [] } = base;
+  const schemes: Scheme[] = [...more, ...tokenSchemes(base), ...workloadSchemes(base)];
   const workspaces: KnownWorkspaces = { standing: () => "active", memberships: () => [] };
   const anonymousRole: Role | "none" = config.auth.anonymousRole;
   return { authenticator: createAuthenticator({ schemes, workspaces, anonymousRole }) };

@@ -9,6 +9,7 @@ import { buildExchanges } from "../services/exchange/build.ts";
 import { withExchanges } from "../services/exchange/exchange-sender.ts";
 import type { Exchanges } from "../services/exchange/exchanges.ts";
 import { createIdempotency } from "../services/idempotency.ts";
+import { type ContextShares, createContextShares } from "../services/identity/context-shares.ts";
 import { createLookupCounter } from "../services/lookup-counts.ts";
 import { noReputations } from "../services/no-reputation.ts";
 import { createPlainTasks, type PlainTasks } from "../services/plain-tasks.ts";
@@ -26,6 +27,7 @@ import { createTaskCleanup, type TaskCleanup } from "../services/task-cleanup.ts
 import { createTaskEvents, type TaskEvents } from "../services/task-events.ts";
 import { createTaskExecutions, type TaskExecutions } from "../services/task-executions.ts";
 import { createTasks, type Tasks } from "../services/tasks.ts";
+import { createContextShareRepository } from "../store/context-share-repository.ts";
 import { createExchangeRepository } from "../store/exchange-repository.ts";
 import { createIdempotencyRepository } from "../store/idempotency-repository.ts";
 import { createPushConfigRepository } from "../store/push-config-repository.ts";
@@ -50,6 +52,7 @@ export interface UseCases {
   readonly plainTasks: PlainTasks;
   readonly taskCleanup: TaskCleanup;
   readonly taskEvents: TaskEvents;
+  readonly contextShares: ContextShares;
   readonly routes: Routes;
   readonly pushConfigs: PushConfigs;
   readonly approvals: Approvals;
@@ -195,6 +198,7 @@ export function buildUseCases(
       runtime,
     }),
     taskEvents: createTaskEvents({ reads: createTaskEventReads(db), hub, runtime }),
+    contextShares: createContextShares({ repository: createContextShareRepository(db), audit, runtime }),
     routes,
     pushConfigs,
     approvals,

@@ -7,6 +7,7 @@ import { isBudgetExceeded } from "../domain/budget/budget-errors.ts";
 import type { DelegatingTask } from "../domain/budget/hold.ts";
 import { encode } from "../domain/encode.ts";
 import { invalidArgument, unsupportedOperation } from "../domain/errors.ts";
+import { type Viewer, viewerOf } from "../domain/identity/visibility.ts";
 import { checkExtensions, checkMediaTypes, sendViolations } from "../domain/message-rules.ts";
 import { refuse } from "../domain/refusal.ts";
 import { missingFields } from "../domain/required-fields.ts";
@@ -86,7 +87,7 @@ export function createAccept(deps: AcceptDeps): Accept {
   /** What has a key is done once: who sends it again is shown what came of it. */
   async function once(context: RequestContext, request: SendMessageRequest, key: string): Promise<Accepted> {
     const message = messageIn(request);
-    const known = message.taskId === "" ? undefined : await tasks.visible(context, request.tenant, message.taskId);
+    const known = message.taskId === "" ? undefined : await tasks.changeable(context, request.tenant, message.taskId);
     // To decide once more changes nothing, and is no part of the history, by which keys know what came of them.
     const decided = known && (await decide(context, message, known));
     if (decided) return decided;
@@ -149,13 +150,19 @@ export function createAccept(deps: AcceptDeps): Accept {
     );
     const isAnswered = cached?.standIn?.isReady ?? false;
     const upstreamContextId = known
-      ? await deps.store.findUpstreamContext(workspaceId, message.contextId, agent.agentId)
+      ? await deps.store.findUpstreamContext(workspaceId, {
+          contextId,
+          agentId: agent.agentId,
+          viewer: selfAsViewer(context),
+        })
       : undefined;
+    const references = await referencesIn(context, message);
     const reserved = await deps.budgets.reserve({ context, route, taskId, parent, isAnswered });
     const header: TaskRequest = {
       workspaceId,
       taskId,
       contextId,
+      owner: context.principal.id,
       agentId: agent.agentId,
       ...capabilityOf(route),
       createdAt,
@@ -173,7 +180,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     const updates = watch(context, header.taskId, 1, true);
     try {
       keyHold?.check();
-      const work = new AcceptedWork(context, request, endpointOf(route), stored);
+      const work = new AcceptedWork(context, request, endpointOf(route), stored, references);
       const image = await dispatcher.begin(header, work, {
         decision: encode(RouteDecisionSchema, decision),
         facts: decisionFacts(decision),
@@ -202,6 +209,12 @@ export function createAccept(deps: AcceptDeps): Accept {
     if (refusal) throw refusal;
   }
 
+  /** The tasks that a message refers to and that its sender sees. */
+  async function referencesIn({ workspaceId, principal }: RequestContext, { referenceTaskIds }: Message) {
+    if (referenceTaskIds.length === 0) return NO_REFERENCES;
+    return deps.store.seenTaskIds(workspaceId, referenceTaskIds, viewerOf(principal));
+  }
+
   /** What a message to a task does to its approval; undefined where it is no matter of approvals. */
   async function decide(context: RequestContext, message: Message, image: TaskImage): Promise<Accepted | undefined> {
     const { taskId, contextId } = image.header;
@@ -216,7 +229,7 @@ export function createAccept(deps: AcceptDeps): Accept {
 
   async function proceed(context: RequestContext, request: SendMessageRequest, keyHold?: KeyHold): Promise<Accepted> {
     const message = messageIn(request);
-    const image = await tasks.visible(context, request.tenant, message.taskId);
+    const image = await tasks.changeable(context, request.tenant, message.taskId);
     const { header } = image;
     const decided = await decide(context, message, image);
     if (decided) return decided;
@@ -236,7 +249,8 @@ export function createAccept(deps: AcceptDeps): Accept {
       "now",
     );
     const stored = { ...message, contextId: header.contextId };
-    const work = new AcceptedWork(context, request, agent, stored);
+    const references = await referencesIn(context, message);
+    const work = new AcceptedWork(context, request, agent, stored, references);
     keyHold?.check();
     const accepted = await dispatcher.proceed(image, work, context.signal);
     return { image: accepted, updates: watch(context, header.taskId, accepted.seq, false) };
@@ -248,6 +262,11 @@ export function createAccept(deps: AcceptDeps): Accept {
     return request.message?.taskId ? proceed(context, request) : begin(context, request);
   };
 }
+
+const NO_REFERENCES: readonly string[] = [];
+
+/** Whoever sees all tasks goes on with none but its own contexts, and those that are shared with it. */
+const selfAsViewer = ({ principal }: RequestContext): Viewer => ({ id: principal.id, roles: [...principal.roles] });
 
 /** The version of the policy by which a route was decided; 0 where there is none. */
 const versionOf = ({ policy }: RouteDecision): number => policy?.policyVersion ?? 0;
@@ -277,10 +296,17 @@ class AcceptedWork implements Work {
   readonly actors: readonly string[];
   readonly #context: RequestContext;
 
-  constructor(context: RequestContext, request: SendMessageRequest, agent: AgentEndpoint, message: Message) {
+  constructor(
+    context: RequestContext,
+    request: SendMessageRequest,
+    agent: AgentEndpoint,
+    message: Message,
+    references: readonly string[],
+  ) {
     this.agent = agent;
     this.message = message;
     this.delivery = deliveryOf(context, request);
+    if (references.length > 0) this.delivery.references = references;
     this.principal = context.principal.id;
     this.actors = context.principal.actors;
     this.#context = context;

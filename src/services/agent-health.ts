@@ -9,6 +9,7 @@ import {
 } from "../../gen/signalbox/v1/registry_pb.ts";
 import { type FieldViolation, invalidArgument } from "../domain/errors.ts";
 import { isDnsLabel } from "../domain/identifiers.ts";
+import { holds } from "../domain/identity/principal.ts";
 import { refuse } from "../domain/refusal.ts";
 import { errorRateAt, latencyQuantileAt } from "../domain/routing/agent-signals.ts";
 import { circuitState } from "../domain/routing/breaker.ts";
@@ -30,7 +31,7 @@ export interface AgentHealthService {
   of(workspaceId: string, agentId: string): Promise<AgentHealth | undefined>;
   /** Of several, by id; one that there is not is left out. */
   ofAll(workspaceId: string, agentIds: readonly string[]): Promise<ReadonlyMap<string, AgentHealth>>;
-  /** An agent says that it lives. */
+  /** An agent says that it lives; of another one only who may change agents says so. Throws AGENT_NOT_FOUND. */
   beat(context: RequestContext, request: HeartbeatRequest): Promise<AgentHealth>;
   /** Checks an agent now. */
   check(context: RequestContext, agentId: string): Promise<AgentHealth>;
@@ -105,9 +106,11 @@ export function createAgentHealth(deps: AgentHealthDeps): AgentHealthService {
   return {
     of,
     ofAll,
-    async beat({ workspaceId }, { agentId, ttlMs }) {
+    async beat({ workspaceId, principal }, { agentId, ttlMs }) {
       if (ttlMs !== undefined) refuse(heartbeatViolations(ttlMs, "ttlMs"));
-      const outcome = isDnsLabel(agentId) ? await repository.beat(workspaceId, agentId, ttlMs) : "missing";
+      // Of others it learns nothing: they are not looked for.
+      const mayBeat = principal.agentId === agentId || holds(principal, "agents.write");
+      const outcome = mayBeat && isDnsLabel(agentId) ? await repository.beat(workspaceId, agentId, ttlMs) : "missing";
       if (outcome === "missing") throw agentNotFound(agentId);
       if (outcome === "no-ttl") {
         const description = "is required: the agent gives no heartbeats, so nothing says how long one lasts";

@@ -1,8 +1,10 @@
 /** The ports through which a task that was dispatched finds another agent than the one that has it, and what its rollout says. */
+
 import type { Message } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type RouteDecision, RouteDecisionSchema } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { Capability } from "../domain/capability.ts";
 import { encode } from "../domain/encode.ts";
+import { ownerAsViewer } from "../domain/identity/visibility.ts";
 import type { Rollout } from "../domain/rollout.ts";
 import { givenCapabilityId, type TaskHeader } from "../domain/task-log.ts";
 import type { Reroute } from "../store/append-batch.ts";
@@ -50,13 +52,19 @@ export function endpointOf({ agent, capability }: Pick<AnotherAgent, "agent" | "
 /** What is stored when a task goes to another agent. */
 export async function rerouteTo(
   { agent, capability, decision }: AnotherAgent,
-  { workspaceId, contextId }: TaskHeader,
+  header: TaskHeader,
   store: Pick<TaskStore, "findUpstreamContext">,
 ): Promise<Reroute> {
+  const { workspaceId, contextId } = header;
+  const { agentId } = agent;
   return {
-    agentId: agent.agentId,
+    agentId,
     capabilityId: capability?.capabilityId,
     decision: encode(RouteDecisionSchema, decision),
-    upstreamContextId: await store.findUpstreamContext(workspaceId, contextId, agent.agentId),
+    upstreamContextId: await store.findUpstreamContext(workspaceId, {
+      contextId,
+      agentId,
+      viewer: ownerAsViewer(header),
+    }),
   };
 }

@@ -19,6 +19,7 @@ import { type BudgetKey, budgetKey, keysOf, parseBudgetKey } from "../domain/bud
 import type { BudgetPeriod, BudgetRule } from "../domain/budget/budget-rule.ts";
 import { WindowClock } from "../domain/budget/budget-window.ts";
 import { clip, invalidArgument, SignalboxError } from "../domain/errors.ts";
+import { type Viewer, viewerOf } from "../domain/identity/visibility.ts";
 import type { BudgetUsageReads, WindowUsage } from "../store/budget-usage-reads.ts";
 import { pageLimit, pageToken, pageTokenAs } from "./paging.ts";
 import type { RequestContext } from "./request-context.ts";
@@ -98,7 +99,8 @@ export function createBudgetUsage({ reads, load, indexOf, runtime }: BudgetUsage
   }
 
   return {
-    async list({ workspaceId }, request) {
+    async list({ workspaceId, principal }, request) {
+      const viewer = viewerOf(principal);
       const limit = pageLimit(request.pageSize, DEFAULT_PAGE, MAX_PAGE);
       const begin = keyIn(request.pageToken, "ListBudgets");
       await load(workspaceId);
@@ -125,7 +127,7 @@ export function createBudgetUsage({ reads, load, indexOf, runtime }: BudgetUsage
         const page = merged(stored, takeUpTo(shared, reach));
         for (const [i, usage] of page.entries()) {
           const view = viewOf(index, usage);
-          if (!view || !isAskedFor(request, view)) continue;
+          if (!view || !isAskedFor(request, view) || !isFor(viewer, view.principalId)) continue;
           budgets.push(view);
           if (budgets.length < limit) continue;
           const isEnd = isLast && i === page.length - 1;
@@ -137,20 +139,25 @@ export function createBudgetUsage({ reads, load, indexOf, runtime }: BudgetUsage
       return create(ListBudgetsResponseSchema, { budgets, nextPageToken: pageToken(after!) });
     },
 
-    async usage({ workspaceId }, { budgetId, pageSize, pageToken: token }) {
+    async usage({ workspaceId, principal }, { budgetId, pageSize, pageToken: token }) {
+      const viewer = viewerOf(principal);
       if (budgetId === "")
         throw invalidArgument([{ field: "budgetId", description: "is required: the id of a budget" }]);
       const limit = pageLimit(pageSize, DEFAULT_PAGE, MAX_PAGE);
       const after = keyIn(token, "ListBudgetUsage");
       await load(workspaceId);
-      const rule = indexOf(workspaceId)?.byId.get(budgetId);
+      const held = indexOf(workspaceId)?.byId.get(budgetId);
+      const rule = isFor(viewer, named(held?.principalId)) ? held : undefined;
       const stored = budgetId.includes("\0")
         ? []
         : await reads.windows(workspaceId, { ...keysOf(budgetId), after, order: "descending", limit: limit + 1 });
-      if (!rule && stored.length === 0 && after === undefined) throw budgetNotFound(budgetId);
       const page = stored.slice(0, limit);
+      const windows = page
+        .map((usage) => budgetView(parseBudgetKey(usage.key)!, held, usage))
+        .filter(({ principalId }) => isFor(viewer, principalId));
+      if (!rule && windows.length === 0 && after === undefined) throw budgetNotFound(budgetId);
       return create(ListBudgetUsageResponseSchema, {
-        windows: page.map((usage) => budgetView(parseBudgetKey(usage.key)!, rule, usage)),
+        windows,
         nextPageToken: stored.length > limit ? pageToken(page.at(-1)!.key) : "",
       });
     },
@@ -209,6 +216,10 @@ const named = (selector = ""): string => (selector === "*" ? "" : selector);
 
 const isForEach = ({ agentId, capabilityId, principalId }: BudgetRule): boolean =>
   [agentId, capabilityId, principalId].includes("*");
+
+/** What is another principal's own is shown only to who sees what belongs to others. */
+const isFor = (viewer: Viewer | undefined, principalId: string): boolean =>
+  !viewer || principalId === "" || principalId === viewer.id;
 
 const isAskedFor = (
   { agentId, capabilityId, principalId }: ListBudgetsRequest,

@@ -4,6 +4,7 @@ import { parentEnded } from "../domain/budget/budget-errors.ts";
 import type { DelegatingTask } from "../domain/budget/hold.ts";
 import { MAX_DELEGATION_DEPTH, parentNamed } from "../domain/delegation-extension.ts";
 import { taskNotFound, unsupportedOperation } from "../domain/errors.ts";
+import { viewerOf } from "../domain/identity/visibility.ts";
 import { refuse } from "../domain/refusal.ts";
 import { isFinal } from "../domain/task-state.ts";
 import type { TaskStore } from "../store/task-store.ts";
@@ -13,7 +14,7 @@ export interface Delegations {
   /**
    * The task on whose behalf this one is sent, by the delegation extension; undefined where it names none.
    *
-   * @throws SignalboxError INVALID_ARGUMENT for what is no id; TASK_NOT_FOUND for a parent that the workspace does not have,
+   * @throws SignalboxError INVALID_ARGUMENT for what is no id; TASK_NOT_FOUND for a parent that there is not, or that is neither the caller's to see nor with the agent that it is,
    * UNSUPPORTED_OPERATION for one that has ended, or above which there are as many tasks as there may be.
    */
   parentOf(context: RequestContext, request: SendMessageRequest): Promise<DelegatingTask | undefined> | undefined;
@@ -24,9 +25,10 @@ export interface Delegations {
  * request waits for it: whoever knows its id, which cannot be guessed, was told by the router.
  */
 export function createDelegations(store: Pick<TaskStore, "header">): Delegations {
-  async function find({ workspaceId }: RequestContext, taskId: string): Promise<DelegatingTask> {
-    const stored = taskId.includes("\0") ? undefined : await store.header(workspaceId, taskId);
-    if (!stored) throw taskNotFound(taskId.replaceAll("\0", ""));
+  async function find({ workspaceId, principal }: RequestContext, taskId: string): Promise<DelegatingTask> {
+    const stored = taskId.includes("\0") ? undefined : await store.header(workspaceId, taskId, viewerOf(principal));
+    const isWith = principal.agentId !== undefined && principal.agentId === stored?.header.agentId;
+    if (!stored || (!stored.access && !isWith)) throw taskNotFound(taskId.replaceAll("\0", ""));
     const { agentId, parent, deadlineAt, holds = [] } = stored.header;
     if (isFinal(stored.state)) throw parentEnded(taskId);
     const depth = (parent?.depth ?? 0) + 1;

@@ -15,6 +15,7 @@ import {
 } from "../../gen/signalbox/v1/policy_pb.ts";
 import { RouteDecisionSchema } from "../../gen/signalbox/v1/routing_pb.ts";
 import { type FieldViolation, invalidArgument, queueFull } from "../domain/errors.ts";
+import { viewerOf } from "../domain/identity/visibility.ts";
 import type { PolicyPhase } from "../domain/policy/facts.ts";
 import { factsOf } from "../domain/policy/facts-json.ts";
 import { refuse } from "../domain/refusal.ts";
@@ -64,11 +65,12 @@ export function createPolicyTrials({ policies, reader, readDecidedTasks, runtime
 
   async function replayed(
     draft: ActivePolicy,
-    { workspaceId, signal }: RequestContext,
+    { workspaceId, principal, signal }: RequestContext,
     range: { readonly fromMs: number; readonly beforeMs: number },
     limit: number,
   ): Promise<ReplayPolicyResponse> {
     const replay = createReplay(workspaceId, draft);
+    const viewer = viewerOf(principal);
     let { fromMs } = range;
     let after: string | undefined;
     let hasMore = false;
@@ -76,10 +78,10 @@ export function createPolicyTrials({ policies, reader, readDecidedTasks, runtime
       signal.throwIfAborted();
       // One more than is looked at says whether there are more.
       const size = Math.min(PAGE, limit - read + 1);
-      const query = { ...range, capabilityId: undefined, after, limit: size };
+      const query = { ...range, capabilityId: undefined, after, limit: size, viewer };
       const page = await readDecidedTasks(workspaceId, query);
       const taken = page.slice(0, limit - read);
-      for (const task of taken) replay.add(task);
+      for (const task of taken) if (task.seen) replay.add(task);
       hasMore = page.length > taken.length;
       read += taken.length;
       if (hasMore) fromMs = taken.at(-1)?.createdAt.getTime() ?? range.beforeMs;

@@ -28,6 +28,7 @@ const MAX_TEXT = 4096;
 /** What may stand in an HTTP header; anything else could write headers of its own. */
 const HEADER_TEXT = /^[\t\x20-\x7e]*$/;
 
+/** Configs hold their owner's tokens: who may not change the task does not see them. */
 export interface PushConfigs {
   /** Checks an inline config of the caller. */
   prepare(context: RequestContext, config: TaskPushNotificationConfig): Promise<PreparedPushConfig>;
@@ -102,7 +103,7 @@ export function createPushConfigs({ repository, tasks, webhooks, audit, runtime 
 
     async create(context, config) {
       refuse(missing({ taskId: config.taskId }));
-      const { header } = await tasks.visible(context, config.tenant, config.taskId);
+      const { header } = await tasks.changeable(context, config.tenant, config.taskId);
       await check(config, "");
       const result = stored(config, header.taskId);
       await put(context, result, "now");
@@ -111,7 +112,7 @@ export function createPushConfigs({ repository, tasks, webhooks, audit, runtime 
 
     async get(context, request) {
       refuse(missing({ taskId: request.taskId, id: request.id }));
-      const { header } = await tasks.visible(context, request.tenant, request.taskId);
+      const { header } = await tasks.changeable(context, request.tenant, request.taskId);
       const config = idViolations("id", request.id).length
         ? undefined
         : await repository.get(context.workspaceId, header.taskId, request.id);
@@ -121,7 +122,7 @@ export function createPushConfigs({ repository, tasks, webhooks, audit, runtime 
 
     async list(context, request) {
       refuse(missing({ taskId: request.taskId }));
-      const { header } = await tasks.visible(context, request.tenant, request.taskId);
+      const { header } = await tasks.changeable(context, request.tenant, request.taskId);
       if (request.pageSize < 0) throw invalidArgument([{ field: "pageSize", description: "must not be negative" }]);
       const limit = Math.min(request.pageSize || MAX_PAGE, MAX_PAGE);
       const afterId = request.pageToken === "" ? undefined : Buffer.from(request.pageToken, "base64url").toString();
@@ -140,7 +141,7 @@ export function createPushConfigs({ repository, tasks, webhooks, audit, runtime 
 
     async remove(context, request) {
       refuse(missing({ taskId: request.taskId, id: request.id }));
-      const { header } = await tasks.visible(context, request.tenant, request.taskId);
+      const { header } = await tasks.changeable(context, request.tenant, request.taskId);
       if (idViolations("id", request.id).length > 0) return;
       const { taskId } = header;
       const deed = { action: "push-config.remove", targetType: "push-config", targetId: request.id, taskId };

@@ -62,6 +62,7 @@ export const createRejectTask =
       workspaceId,
       taskId,
       contextId,
+      owner: context.principal.id,
       agentId: target?.kind === "agent" ? target.agent.agentId : NO_AGENT,
       capabilityId: target?.kind === "capability" ? target.capabilityId : undefined,
       createdAt: runtime.now(),

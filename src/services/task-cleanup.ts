@@ -1,6 +1,7 @@
 /** Removes tasks that have ended: one, or all that ended long ago. */
 import type { CleanupTasksRequest } from "../../gen/signalbox/v1/task_pb.ts";
 import { invalidArgument, SignalboxError, taskNotFound } from "../domain/errors.ts";
+import { viewerOf } from "../domain/identity/visibility.ts";
 import { stateOf } from "../domain/task-log.ts";
 import { isTerminal, stateName } from "../domain/task-state.ts";
 import type { TaskRemoval } from "../store/task-removal.ts";
@@ -14,9 +15,9 @@ const DEFAULT_AGE_S = 3600n;
 const BATCH = 500;
 
 export interface TaskCleanup {
-  /** Removes a task that the caller may see. Throws TaskNotFound, and TASK_NOT_ENDED for one that goes on. */
+  /** Removes a task that the caller may change. Throws TaskNotFound, and TASK_NOT_ENDED for one that goes on. */
   remove(context: RequestContext, taskId: string): Promise<void>;
-  /** Removes what ended long ago, batch by batch, and returns how many tasks that were. */
+  /** Removes what ended long ago and the caller may change, batch by batch, and returns how many tasks that were. */
   removeOld(context: RequestContext, request: CleanupTasksRequest): Promise<number>;
 }
 
@@ -32,7 +33,7 @@ export function createTaskCleanup({ tasks, removal, hub, runtime }: TaskCleanupD
     async remove(context, taskId) {
       if (taskId === "") throw invalidArgument([{ field: "taskId", description: "is required: the id of a task" }]);
       const { workspaceId } = context;
-      const state = stateOf(await tasks.visible(context, "", taskId));
+      const state = stateOf(await tasks.changeable(context, "", taskId));
       if (!isTerminal(state)) throw taskNotEnded(taskId, stateName(state));
       if (!(await removal.remove(workspaceId, taskId, context.principal))) throw taskNotFound(taskId);
       hub.hint(workspaceId, taskId, REMOVED);
@@ -45,10 +46,15 @@ export function createTaskCleanup({ tasks, removal, hub, runtime }: TaskCleanupD
         ]);
       }
       const before = new Date(Math.max(0, runtime.now().getTime() - Number(olderThanSeconds) * 1000));
+      const viewer = viewerOf(principal);
       let count = 0;
       for (let after: string | undefined = ""; after !== undefined; ) {
         signal.throwIfAborted();
-        const { removed, last } = await removal.removeEnded(workspaceId, { before, after, limit: BATCH }, principal);
+        const { removed, last } = await removal.removeEnded(
+          workspaceId,
+          { before, after, limit: BATCH, viewer },
+          principal,
+        );
         for (const taskId of removed) hub.hint(workspaceId, taskId, REMOVED);
         count += removed.length;
         after = last;

@@ -36,12 +36,12 @@ export class TaskDelivery {
 
   /** Sends a message and streams what the agent answers. */
   async stream(message: Message, delivery: Delivery): Promise<AsyncIterable<StreamResponse>> {
-    return this.#client.sendStream(await this.#upstream(message), this.#options(delivery));
+    return this.#client.sendStream(await this.#upstream(message, delivery), this.#options(delivery));
   }
 
   /** Sends a message, and waits for what comes of it. */
   async send(message: Message, delivery: Delivery): Promise<StreamResponse> {
-    return this.#client.send(await this.#upstream(message), this.#options(delivery));
+    return this.#client.send(await this.#upstream(message, delivery), this.#options(delivery));
   }
 
   /**
@@ -50,18 +50,21 @@ export class TaskDelivery {
    * agent that returned at once would show the task as it stood, with the question.
    */
   async sendAndReturn(message: Message, delivery: Delivery): Promise<StreamResponse> {
-    return this.#client.send(await this.#upstream(message), { ...this.#options(delivery), returnImmediately: true });
+    return this.#client.send(await this.#upstream(message, delivery), {
+      ...this.#options(delivery),
+      returnImmediately: true,
+    });
   }
 
   /** The message as the client sent it, with the agent's own ids in place of ours. */
-  async #upstream(message: Message): Promise<Message> {
+  async #upstream(message: Message, { references: seen = [] }: Delivery): Promise<Message> {
     const { workspaceId, agentId, upstreamTaskId, upstreamContextId } = this.#writer.image.header;
     const { referenceTaskIds } = message;
     const ids = { taskId: upstreamTaskId ?? "", contextId: upstreamContextId ?? "" };
     if (referenceTaskIds.length === 0) return { ...message, ...ids };
     const { store, runtime } = this.#deps;
     const references = await whenDatabaseAnswers(runtime, this.#signal, () =>
-      store.mapTaskIds(workspaceId, agentId, referenceTaskIds, "to-upstream"),
+      store.mapTaskIds(workspaceId, agentId, seen, "to-upstream"),
     );
     return { ...message, ...ids, referenceTaskIds: referenceTaskIds.map((id) => references.get(id) ?? id) };
   }
@@ -70,6 +73,7 @@ export class TaskDelivery {
     const { deadlineAt, taskId } = this.#writer.image.header;
     const { agentTimeoutMs, delegates } = this.#deps;
     const told = delegates && { metadata: withTask(delivery.metadata, taskId) };
-    return { ...delivery, ...told, signal: this.#signal, timeoutMs: agentTimeoutMs, ...(deadlineAt && { deadlineAt }) };
+    const { references: _, ...said } = delivery;
+    return { ...said, ...told, signal: this.#signal, timeoutMs: agentTimeoutMs, ...(deadlineAt && { deadlineAt }) };
   }
 }

@@ -13,6 +13,8 @@ import {
   WatchTasksResponseSchema,
 } from "../../gen/signalbox/v1/task_pb.ts";
 import { invalidArgument, SignalboxError } from "../domain/errors.ts";
+import type { Principal } from "../domain/identity/principal.ts";
+import { viewerOf } from "../domain/identity/visibility.ts";
 import { idViolations, MAX_ID_LENGTH } from "../domain/message-rules.ts";
 import { refuse } from "../domain/refusal.ts";
 import { stateBrought } from "../domain/task-log.ts";
@@ -70,7 +72,7 @@ export function createTaskEvents({ reads, hub, runtime }: TaskEventsDeps): TaskE
   }
 
   async function* read(context: RequestContext, filter: EventFilter, from: string) {
-    const { workspaceId, signal } = context;
+    const { workspaceId, principal, signal } = context;
     const query = <T>(work: () => Promise<T>): Promise<T> => whenDatabaseAnswers(runtime, signal, work);
     const alarm = createAlarm();
     const leave = [hub.onCommit(alarm.ring), hub.onHint(alarm.ring)];
@@ -82,7 +84,7 @@ export function createTaskEvents({ reads, hub, runtime }: TaskEventsDeps): TaskE
       /** Looks in a row that found only what a running transaction holds back. */
       for (let vain = 0; ; ) {
         const { rows, position, more, held } = await query(() => reads.read(workspaceId, after, filter, PAGE));
-        for (const row of rows) yield item(row.position, eventOf(row));
+        for (const row of rows) yield item(row.position, eventOf(row, principal));
         const now = runtime.elapsedMs();
         if (rows.length > 0) toldAtMs = now;
         if (position !== after && now - toldAtMs >= SILENCE_MS) {
@@ -102,7 +104,8 @@ export function createTaskEvents({ reads, hub, runtime }: TaskEventsDeps): TaskE
 
   return {
     async *watch(context, request, cursor) {
-      const filter = filterOf(request);
+      const viewer = viewerOf(context.principal);
+      const filter = { ...filterOf(request), ...(viewer && { viewer }) };
       const leave = takePlace(context);
       try {
         yield* read(context, filter, cursor);
@@ -132,7 +135,10 @@ function filterOf({ agentId, capabilityId, contextId, states }: WatchTasksReques
 const item = (position: EventPosition, event?: TaskEvent): WatchTasksResponse =>
   create(WatchTasksResponseSchema, { cursor: writeCursor(position), ...(event && { event }) });
 
-function eventOf({ position, contextId, agentId, capabilityId, at, attempt, update }: EventRow): TaskEvent {
+function eventOf(
+  { position, contextId, agentId, capabilityId, at, attempt, update }: EventRow,
+  reader: Principal,
+): TaskEvent {
   const isSeen = update.kind === "status" || update.kind === "artifact";
   return create(TaskEventSchema, {
     taskId: position.taskId,
@@ -144,7 +150,7 @@ function eventOf({ position, contextId, agentId, capabilityId, at, attempt, upda
     kind: UPDATE_KIND[update.kind],
     state: stateBrought(update) ?? EngineState.UNSPECIFIED,
     attempt,
-    cause: shownCause(update.cause ?? ""),
+    cause: shownCause(update.cause ?? "", reader),
     ...(isSeen && { update: update.body }),
   });
 }

@@ -13,6 +13,7 @@ import {
   TaskUpdateKind,
 } from "../../gen/signalbox/v1/task_pb.ts";
 import { clip, invalidArgument, taskNotFound } from "../domain/errors.ts";
+import { holds, type Principal } from "../domain/identity/principal.ts";
 import { PRIORITY_NUMBER } from "../domain/plain-task.ts";
 import type { UpdateKind } from "../domain/task-log.ts";
 import type { Execution, Transition, TransitionReads } from "../store/transition-reads.ts";
@@ -23,6 +24,8 @@ const MAX_PAGE = 1000;
 const DEFAULT_PAGE = 100;
 /** Longest cause that is shown, in characters: a page stays far below the largest message of any client. */
 const MAX_CAUSE = 1024;
+/** The same of one with the raw text, which is as long as the log keeps it. */
+const MAX_RAW_CAUSE = 16_384;
 
 /** Who may not see a task by GetTask does not see it here: both throw TaskNotFound. */
 export interface TaskExecutions {
@@ -53,7 +56,7 @@ export function createTaskExecutions({ reads, tasks }: { reads: TransitionReads;
       const page = found.slice(0, limit);
       const last = page.at(-1);
       return create(ListTaskTransitionsResponseSchema, {
-        transitions: page.map(transitionMessage),
+        transitions: page.map((transition) => transitionMessage(transition, context.principal)),
         nextPageToken: found.length > limit && last ? writeToken(last.seq) : "",
       });
     },
@@ -89,13 +92,16 @@ function executionMessage(taskId: string, execution: Execution): TaskExecution {
   });
 }
 
-function transitionMessage({ seq, at, kind, state, cause, attempt, fence, replicaId }: Transition): TaskTransition {
+function transitionMessage(
+  { seq, at, kind, state, cause, attempt, fence, replicaId }: Transition,
+  reader: Principal,
+): TaskTransition {
   return create(TaskTransitionSchema, {
     sequence: BigInt(seq),
     createTime: timestampFromDate(at),
     kind: UPDATE_KIND[kind],
     ...(state !== undefined && { state }),
-    cause: shownCause(cause ?? ""),
+    cause: shownCause(cause ?? "", reader),
     attempt,
     fencingToken: BigInt(fence),
     replicaId: replicaId ?? "",
@@ -103,10 +109,11 @@ function transitionMessage({ seq, at, kind, state, cause, attempt, fence, replic
 }
 
 /**
- * The first line of a cause. What follows it is the raw text of an agent's answer that is no A2A, which no client may see;
- * clients hold the scope `tasks.read` as operators do, so it stays in the database.
+ * A cause as a reader is shown it: its first line. What follows that is the raw text of an agent's answer that is no A2A, which is for
+ * who administers tasks.
  */
-export const shownCause = (cause: string): string => clip(cause.split("\n", 1)[0]!, MAX_CAUSE);
+export const shownCause = (cause: string, reader: Principal): string =>
+  holds(reader, "tasks.admin") ? clip(cause, MAX_RAW_CAUSE) : clip(cause.split("\n", 1)[0]!, MAX_CAUSE);
 
 // A page token is opaque to clients: the number of the row after which the page begins.
 

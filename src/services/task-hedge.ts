@@ -3,7 +3,9 @@
  * other is told to stop. After Dean and Barroso, "The Tail at Scale" (2013): hedged requests, deferred until most requests
  * would have been answered, and few at once, so that a system that is slow as a whole is not given twice the work.
  */
+
 import { type Message, Role, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { ownerAsViewer } from "../domain/identity/visibility.ts";
 import { misfitOfResult } from "../domain/output-check.ts";
 import type { Rollout } from "../domain/rollout.ts";
 import {
@@ -237,8 +239,13 @@ export class TaskHedge {
     const { store, runtime, connect, giveTo, life, guard } = this.#deps;
     const { writer } = this.#attempt;
     const { signal } = this.#stop;
-    const { workspaceId, contextId, agentId } = writer.image.header;
-    const upstreamContextId = await store.findUpstreamContext(workspaceId, contextId, second.agent.agentId);
+    const { header: first } = writer.image;
+    const { workspaceId, contextId, agentId } = first;
+    const upstreamContextId = await store.findUpstreamContext(workspaceId, {
+      contextId,
+      agentId: second.agent.agentId,
+      viewer: ownerAsViewer(first),
+    });
     if (signal.aborted) return undefined;
     const facts = { secondAgentId: second.agent.agentId };
     // The first agent's words may be told where the second's may not.

@@ -13,7 +13,14 @@ import {
   TaskSchema,
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { type FieldViolation, invalidArgument, taskNotCancelable, taskNotFound } from "../domain/errors.ts";
+import {
+  type FieldViolation,
+  invalidArgument,
+  SignalboxError,
+  taskNotCancelable,
+  taskNotFound,
+} from "../domain/errors.ts";
+import { viewerOf } from "../domain/identity/visibility.ts";
 import { historyViolations, idViolations, MAX_ID_LENGTH } from "../domain/message-rules.ts";
 import { refuse } from "../domain/refusal.ts";
 import { foldTask, givenCapabilityId, stateOf, type TaskHeader, type TaskImage, viewTask } from "../domain/task-log.ts";
@@ -33,6 +40,8 @@ const DEFAULT_PAGE = 50;
 export interface Tasks {
   /** A task that the caller may see, through the target it names. Throws TaskNotFound. */
   visible(context: RequestContext, tenant: string, taskId: string): Promise<TaskImage>;
+  /** The same for a caller that is to change it. Throws SHARED_TO_READ for who may only see it. */
+  changeable(context: RequestContext, tenant: string, taskId: string): Promise<TaskImage>;
   /** The same task as it stood at a number of its log. Throws INVALID_ARGUMENT where the log ends before. */
   visibleAt(context: RequestContext, tenant: string, taskId: string, cursor: StreamCursor): Promise<TaskImage>;
   get(context: RequestContext, request: GetTaskRequest): Promise<Task>;
@@ -64,7 +73,7 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
     const target = await router.target(context, tenant);
     // Nothing that is stored looks like these.
     if (taskId.length > MAX_ID_LENGTH || taskId.includes("\0")) throw taskNotFound(taskId.replaceAll("\0", ""));
-    const stored = await store.load(context.workspaceId, taskId);
+    const stored = await store.load(context.workspaceId, taskId, viewerOf(context.principal));
     if (!stored?.header.disclosed || !isOf(target, stored.header)) throw taskNotFound(taskId);
     return stored;
   }
@@ -74,16 +83,25 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
     return foldTask(header, updates);
   }
 
+  async function changeable(context: RequestContext, tenant: string, taskId: string): Promise<TaskImage> {
+    const { header, updates, access } = await find(context, tenant, taskId);
+    if (access !== "write") throw sharedToRead(taskId);
+    return foldTask(header, updates);
+  }
+
   async function pageOf(
     context: RequestContext,
     filter: TaskFilter,
     limit: number,
     pageToken: string,
   ): Promise<TaskPage> {
-    const fingerprint = createHash("sha256").update(JSON.stringify(filter)).digest("base64url").slice(0, 8);
+    const viewer = viewerOf(context.principal);
+    const listed = JSON.stringify([filter, viewer?.id]);
+    const fingerprint = createHash("sha256").update(listed).digest("base64url").slice(0, 8);
     const after = pageToken === "" ? undefined : readToken(pageToken, fingerprint);
     const { tasks, total } = await store.list(context.workspaceId, filter, {
       limit: limit + 1,
+      viewer,
       ...(after && { after }),
     });
     const page = tasks.slice(0, limit);
@@ -95,6 +113,7 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
 
   return {
     visible,
+    changeable,
     page: pageOf,
 
     async visibleAt(context, tenant, taskId, { sequence, header: name }) {
@@ -134,6 +153,7 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
       return create(ListTasksResponseSchema, {
         tasks: await Promise.all(
           page.tasks.map(async ({ header, status, metadata }) => {
+            // It stood in the list: whoever takes back a share meanwhile is a moment too late.
             const image = wantsLog ? await load(context.workspaceId, header.taskId) : undefined;
             const { historyLength, includeArtifacts = false } = request;
             if (image) return viewTask(image, { historyLength, includeArtifacts });
@@ -152,7 +172,7 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
     },
 
     async cancel(context, request) {
-      const image = await visible(context, request.tenant, request.id);
+      const image = await changeable(context, request.tenant, request.id);
       const { taskId } = image.header;
       if (isTerminal(stateOf(image))) throw taskNotCancelable(taskId, `it is ${stateName(stateOf(image))} already.`);
       const agent = await router.endpoint(image.header);
@@ -163,6 +183,15 @@ export function createTasks(deps: { store: TaskStore; router: Router; dispatcher
     },
   };
 }
+
+/** Who is told so sees the task already. */
+const sharedToRead = (taskId: string) =>
+  new SignalboxError({
+    code: "PERMISSION_DENIED",
+    reason: "SHARED_TO_READ",
+    message: `Task "${taskId}" is another's, who lets you see it and not change it. Ask its owner to share its context with you to write.`,
+    metadata: { taskId },
+  });
 
 /** Whether a task was given to a target, or went on to it. */
 function isOf(target: ResolvedTarget | undefined, header: TaskHeader): boolean {

@@ -19,6 +19,8 @@ export interface ApprovalRecord {
 export interface ApprovalFilter {
   readonly state?: ApprovalState;
   readonly taskId?: string;
+  /** Those of the tasks of one principal. */
+  readonly principalId?: string;
 }
 
 export interface ApprovalRepository {
@@ -52,7 +54,7 @@ export function createApprovalRepository(db: Database): ApprovalRepository {
       return row && { approval: approvalOf(row), approvers: row.approvers, self: row.self, isOver: row.is_over };
     },
 
-    async list(workspaceId, { state, taskId }, { before, limit }) {
+    async list(workspaceId, { state, taskId, principalId }, { before, limit }) {
       // Ids begin with the time at which they were made.
       const rows = await kysely
         .selectFrom("approvals")
@@ -60,6 +62,7 @@ export function createApprovalRepository(db: Database): ApprovalRepository {
         .where("workspace_id", "=", workspaceId)
         .$if(state !== undefined, (q) => q.where("state", "=", state!))
         .$if(taskId !== undefined, (q) => q.where("task_id", "=", taskId!))
+        .$if(principalId !== undefined, (q) => q.where("principal_id", "=", principalId!))
         .$if(before !== undefined, (q) => q.where("approval_id", "<", before!))
         .orderBy("approval_id", "desc")
         .limit(limit)

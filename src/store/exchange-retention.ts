@@ -14,8 +14,8 @@ export function createExchangeRetention({ kysely }: Database): ExchangeRetention
   return {
     async sweep(before, most) {
       const { numAffectedRows = 0n } = await sql`
-        delete from exchanges where (workspace_id, correlation_id) in (
-          select workspace_id, correlation_id from exchanges where last_at < ${before}
+        delete from exchanges where (workspace_id, correlation_id, owner_id) in (
+          select workspace_id, correlation_id, owner_id from exchanges where last_at < ${before}
           order by last_at limit ${most} for update skip locked
         )`.execute(kysely);
       return Number(numAffectedRows);

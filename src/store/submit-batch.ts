@@ -51,23 +51,23 @@ export interface NewTask {
 const SEEN_WITH_APPROVALS = `${ENDED}, ${EngineState.INPUT_REQUIRED}`;
 
 const SUBMIT = statementForms(
-  "task-submit-v9",
+  "task-submit-v10",
   ({ isAudited, approves }) => `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::boolean[],
                            $8::boolean[], $9::text[], $10::smallint[], $11::smallint[], $12::float8[], $13::timestamptz[],
                            $14::bytea[], $15::integer[], $16::text[], $17::bytea[], $18::bytea[], $27::text[],
-                           $28::text[], $29::text[], $30::text[], $31::smallint[])
+                           $28::text[], $29::text[], $30::text[], $31::smallint[], $32::text[])
       as i(workspace_id, task_id, context_id, agent_id, at, last_seq, disclosed, has_push, upstream_context_id,
            state, priority, wake_ms, deadline_at, delivery, attempt, capability_id, route_decision, status,
-           given_capability_id, holds, parent_task_id, parent_agent_id, delegation_depth)
+           given_capability_id, holds, parent_task_id, parent_agent_id, delegation_depth, principal_id)
     ), writer as (
       select replica_id from replicas where replica_id = $19 and died_at is null
     ), stored as (
       insert into tasks (workspace_id, task_id, context_id, agent_id, state, a2a_state, status, status_at, last_seq,
                          disclosed, has_push, upstream_context_id, created_at, priority, deadline_at, delivery, attempt,
                          capability_id, given_capability_id, earlier_agent_ids, route_decision, lease_owner, wake_at,
-                         holds, parent_task_id, parent_agent_id, delegation_depth)
+                         holds, parent_task_id, parent_agent_id, delegation_depth, principal_id)
       select i.workspace_id, i.task_id, i.context_id, i.agent_id, i.state,
              case when i.state in (${approves ? SEEN_WITH_APPROVALS : ENDED}) and i.last_seq > 1 then i.state
                   else ${TaskState.SUBMITTED} end, i.status, i.at,
@@ -77,14 +77,14 @@ const SUBMIT = statementForms(
              case when i.state in (${LEASED}) then w.replica_id end,
              case when i.state in (${UNLEASED})
                then case when i.wake_ms is null then ${AT_DEADLINE("i.deadline_at")} else least(${WAKE_AT}, i.deadline_at) end end,
-             i.holds::jsonb, i.parent_task_id, i.parent_agent_id, i.delegation_depth
+             i.holds::jsonb, i.parent_task_id, i.parent_agent_id, i.delegation_depth, i.principal_id
       from input i cross join writer w
       on conflict do nothing
       returning workspace_id, task_id, created_at, attempt, fence, holds${approves ? ", wake_at" : ""}
     ), begun as (
       select r.*, s.created_at, s.fence, s.attempt
       from unnest($20::text[], $21::text[], $22::bigint[], $23::smallint[], $24::bytea[], $25::text[], $26::smallint[]
-                  ${isAudited ? ", $32::text[]" : ""}) with ordinality
+                  ${isAudited ? ", $33::text[]" : ""}) with ordinality
         as r(workspace_id, task_id, seq, kind, body, cause, state, ${isAudited ? "entries, " : ""}ord)
       join stored s on s.workspace_id = r.workspace_id and s.task_id = r.task_id
     ), logged as (
@@ -102,8 +102,8 @@ const SUBMIT = statementForms(
       ) h
       group by h.workspace_id, h.limit_key, h.replica_id order by h.workspace_id, h.limit_key, h.replica_id
       on conflict (workspace_id, limit_key, replica_id) do update set units = b.units + excluded.units
-    )${isAudited ? `, ${chained("$33", "select workspace_id, task_id, created_at as at, entries, ord from begun")}` : ""}
-    ${approves ? ASKED(isAudited ? "$34" : "$32") : ""}
+    )${isAudited ? `, ${chained("$34", "select workspace_id, task_id, created_at as at, entries, ord from begun")}` : ""}
+    ${approves ? ASKED(isAudited ? "$35" : "$33") : ""}
     select 1 from writer${isAudited ? " cross join chained" : ""}`,
 );
 
@@ -159,6 +159,7 @@ export async function submitBatch(
     textArray(tasks, (t) => t.header.parent?.taskId),
     textArray(tasks, (t) => t.header.parent?.agentId),
     int2Array(tasks, (t) => t.header.parent?.depth),
+    textArray(tasks, (t) => t.header.owner),
     // With the first row of each.
     ...(isAudited
       ? [

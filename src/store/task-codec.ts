@@ -148,6 +148,7 @@ export function decodeHeader(row: Row): TaskHeader {
     workspaceId: row.workspace_id as string,
     taskId: row.task_id as string,
     contextId: row.context_id as string,
+    owner: (row.principal_id as string | null) ?? undefined,
     agentId: row.agent_id as string,
     capabilityId: (row.capability_id as string | null) ?? undefined,
     ...(row.earlier_agent_ids !== null && {

@@ -2,12 +2,13 @@
  * What happens to the tasks of a workspace, out of the logs of all tasks in the outbox's order (outbox-repository.ts): a
  * reader goes on after its place, gets each row once, and those of one task in their order.
  */
+import type { Viewer } from "../domain/identity/visibility.ts";
 import type { TaskUpdate } from "../domain/task-log.ts";
 import type { EngineState } from "../domain/task-state.ts";
 import type { Database, Row, Statement } from "./database.ts";
 import { FOLLOWS, HELD } from "./outbox-repository.ts";
 import { decodeUpdate, kindNumber } from "./task-codec.ts";
-import { GIVEN_CAPABILITY } from "./task-sql.ts";
+import { ACCESS, GIVEN_CAPABILITY } from "./task-sql.ts";
 
 /** A place in the order of a workspace's rows: after the row that it names. */
 export interface EventPosition {
@@ -28,6 +29,8 @@ export interface EventFilter {
   contextId?: string;
   /** The states that a row must have brought, any of them. */
   states?: readonly EngineState[];
+  /** Who reads. Not given: who sees all. */
+  viewer?: Viewer;
 }
 
 /** A row of a task's log that brought a state or an artifact. */
@@ -79,7 +82,7 @@ const HAS_BEGUN: Statement = {
 // As the outbox reads: see there how the page is found. The row without a kind says where the page ends. The limit of one
 // keeps the planner from joining the page with the whole table.
 const READ: Statement = {
-  name: "event-read-v2",
+  name: "event-read-v3",
   text: `
     with page as materialized (
       select u.xid, u.workspace_id, u.task_id, u.seq, u.kind, u.state, u.cause, u.attempt, u.created_at, u.body
@@ -97,6 +100,7 @@ const READ: Statement = {
           and (p.state is not null or p.kind in (${kindNumber("status")}, ${kindNumber("artifact")}))
           and ($7::text is null or t.agent_id = $7) and ($8::text is null or ${GIVEN_CAPABILITY} = $8)
           and ($9::text is null or t.context_id = $9) and ($10::smallint[] is null or p.state = any($10))
+          and ${ACCESS("t", "$11::text", "$12::text[]")} is not null
         limit 1
       ) t on true
     ), sized as (
@@ -123,7 +127,7 @@ export function createTaskEventReads(db: Database): TaskEventReads {
       return { xid: row!.xid as string, taskId: "", seq: 0 };
     },
     hasBegun: async (_workspaceId, xid) => (await db.query(HAS_BEGUN, [xid]))[0]?.begun === true,
-    async read(workspaceId, after, { agentId, capabilityId, contextId, states }, limits) {
+    async read(workspaceId, after, { agentId, capabilityId, contextId, states, viewer }, limits) {
       const rows = await db.query(READ, [
         after.xid,
         workspaceId,
@@ -135,6 +139,8 @@ export function createTaskEventReads(db: Database): TaskEventReads {
         capabilityId ?? null,
         contextId ?? null,
         states ?? null,
+        viewer?.id ?? null,
+        viewer?.roles ?? [],
       ]);
       const end = rows.pop()!;
       return {

@@ -2,24 +2,35 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { type Expression, type SqlBool, sql } from "kysely";
 import { type Task, TaskSchema, type TaskState, type TaskStatus } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { ANONYMOUS } from "../domain/identity/principal.ts";
+import type { TaskAccess, Viewer } from "../domain/identity/visibility.ts";
 import { MAX_ID_LENGTH } from "../domain/message-rules.ts";
 import type { TaskHeader, TaskUpdate } from "../domain/task-log.ts";
 import type { EngineState } from "../domain/task-state.ts";
 import type { Database, Row } from "./database.ts";
 import { decodeHeader, decodeStatus, decodeUpdate } from "./task-codec.ts";
-import { GIVEN_CAPABILITY } from "./task-sql.ts";
+import { ACCESS, BY_PRINCIPAL, BY_ROLE, GIVEN_CAPABILITY } from "./task-sql.ts";
 
 export interface TaskKey {
   workspaceId: string;
   taskId: string;
 }
 
+/** A task, and for whom it is read. */
+export interface ViewedTask extends TaskKey {
+  /** Who does not see it finds none. Undefined: it is read for nobody, or for who sees all. */
+  viewer?: Viewer | undefined;
+}
+
 export interface StoredTask {
   header: TaskHeader;
+  /** What it was read for may do with it. */
+  access: TaskAccess;
   updates: readonly TaskUpdate[];
 }
 
 const HEADER_COLUMNS = [
+  "principal_id",
   "context_id",
   "agent_id",
   "capability_id",
@@ -45,53 +56,82 @@ const HEADER_COLUMNS = [
 /** A task without its log. */
 export interface TaskStanding {
   header: TaskHeader;
+  /** What the viewer may do with it; undefined: it must not know of it. */
+  access: TaskAccess | undefined;
   state: EngineState;
 }
 
 const HEADER = {
-  name: "task-header-v1",
+  name: "task-header-v2",
   text: `
-    select workspace_id, task_id, state, ${HEADER_COLUMNS.join(", ")} from tasks where workspace_id = $1 and task_id = $2`,
+    select workspace_id, task_id, state, ${HEADER_COLUMNS.join(", ")},
+           ${ACCESS("t", "$3::text", "$4::text[]")} as access
+    from tasks t where workspace_id = $1 and task_id = $2`,
 };
 
 /** A task as it stands; undefined where there is none. However long its log is, this reads one row. */
-export async function readHeader(db: Database, { workspaceId, taskId }: TaskKey): Promise<TaskStanding | undefined> {
-  const [row] = await db.query(HEADER, [workspaceId, taskId]);
-  return row && { header: decodeHeader(row), state: row.state as EngineState };
+export async function readHeader(
+  db: Database,
+  { workspaceId, taskId, viewer }: ViewedTask,
+): Promise<TaskStanding | undefined> {
+  const [row] = await db.query(HEADER, [workspaceId, taskId, viewer?.id ?? null, viewer?.roles ?? []]);
+  return row && { header: decodeHeader(row), access: accessIn(row), state: row.state as EngineState };
 }
 
-// One statement, so that a task and its log are of one snapshot.
+const accessIn = ({ access }: Row): TaskAccess | undefined =>
+  access === null ? undefined : access === 2 ? "write" : "read";
+
+// One statement, so that a task and its log are of one snapshot, and that a task which its reader must not see is not read any
+// further than one that there is not. The limit of one keeps the planner from joining what is wanted with the whole table.
 const LOAD = {
-  name: "task-load-v5",
+  name: "task-load-v6",
   text: `
     with wanted as materialized (
-      select distinct workspace_id, task_id from unnest($1::text[], $2::text[]) as w(workspace_id, task_id)
+      select distinct workspace_id, task_id, viewer, roles
+      from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as w(workspace_id, task_id, viewer, roles)
+    ), found as materialized (
+      select w.viewer, w.roles, t.*
+      from wanted w cross join lateral (
+        select t.workspace_id, t.task_id, ${ACCESS("t", "w.viewer", "string_to_array(w.roles, ' ')")} as access,
+               ${HEADER_COLUMNS.map((column) => `t.${column}`).join(", ")}
+        from tasks t where t.workspace_id = w.workspace_id and t.task_id = w.task_id limit 1
+      ) t
+      where t.access is not null
     )
-    select t.workspace_id, t.task_id, 0::bigint as seq, null::smallint as kind, null::bytea as body, null as cause,
-           null::smallint as state,
-           ${HEADER_COLUMNS.map((column) => `t.${column}`).join(", ")}
-    from wanted w join tasks t on t.workspace_id = w.workspace_id and t.task_id = w.task_id
+    select f.workspace_id, f.task_id, f.viewer, f.roles, 0::bigint as seq, null::smallint as kind, null::bytea as body,
+           null as cause, null::smallint as state, f.access,
+           ${HEADER_COLUMNS.map((column) => `f.${column}`).join(", ")}
+    from found f
     union all
-    select u.workspace_id, u.task_id, u.seq, u.kind, u.body, u.cause, u.state,
+    select u.workspace_id, u.task_id, f.viewer, f.roles, u.seq, u.kind, u.body, u.cause, u.state, null,
            ${HEADER_COLUMNS.map(() => "null").join(", ")}
-    from wanted w join task_updates u on u.workspace_id = w.workspace_id and u.task_id = w.task_id
+    from found f join task_updates u on u.workspace_id = f.workspace_id and u.task_id = f.task_id
     order by seq`,
 };
 
-/** Loads tasks with their logs; undefined where there is none. Equal keys share what they get. */
-export async function loadBatch(db: Database, keys: readonly TaskKey[]): Promise<(StoredTask | undefined)[]> {
-  const rows = await db.query(LOAD, [keys.map((k) => k.workspaceId), keys.map((k) => k.taskId)]);
-  const found = new Map<string, { header: TaskHeader; updates: TaskUpdate[] }>();
+/** Loads tasks with their logs; undefined where there is none, or the viewer sees none. Equal keys share what they get. */
+export async function loadBatch(db: Database, keys: readonly ViewedTask[]): Promise<(StoredTask | undefined)[]> {
+  const roles = keys.map(({ viewer }) => viewer && rolesText(viewer));
+  const rows = await db.query(LOAD, [
+    keys.map((k) => k.workspaceId),
+    keys.map((k) => k.taskId),
+    keys.map((k) => k.viewer?.id ?? null),
+    roles.map((text) => text ?? null),
+  ]);
+  const found = new Map<string, { header: TaskHeader; access: TaskAccess; updates: TaskUpdate[] }>();
   for (const row of rows) {
-    const key = mapKey(row.workspace_id as string, row.task_id as string);
-    if (row.kind === null) found.set(key, { header: decodeHeader(row), updates: [] });
+    const key = mapKey(row.workspace_id, row.task_id, row.viewer, row.roles);
+    if (row.kind === null) found.set(key, { header: decodeHeader(row), access: accessIn(row)!, updates: [] });
     else found.get(key)?.updates.push(decodeUpdate(row));
   }
-  return keys.map((key) => found.get(mapKey(key.workspaceId, key.taskId)));
+  return keys.map((key, i) => found.get(mapKey(key.workspaceId, key.taskId, key.viewer?.id, roles[i])));
 }
 
-// Neither id holds a space: workspaces are DNS labels.
-const mapKey = (workspaceId: string, taskId: string): string => `${workspaceId} ${taskId}`;
+// No name of a role that anything is shared with holds a space.
+const rolesText = ({ roles }: Viewer): string => roles.filter((role) => !role.includes(" ")).join(" ");
+
+// PostgreSQL has no text with a NUL in it.
+const mapKey = (...parts: unknown[]): string => parts.map((part) => part ?? "").join("\0");
 
 /** Bytes of the bodies that are read at once; one body more when it is the first. */
 const PAGE_BYTES = 4 * 1024 * 1024;
@@ -178,17 +218,17 @@ export interface ListedTask {
   metadata: Task["metadata"];
 }
 
-/** Disclosed tasks, newest status first, and how many there are in all. */
+/** Disclosed tasks that the viewer sees, newest status first, and how many there are in all. */
 export async function listTasks(
   db: Database,
   workspaceId: string,
   filter: TaskFilter,
-  page: { after?: TaskCursor; limit: number },
+  { after, limit, viewer }: { after?: TaskCursor; limit: number; viewer: Viewer | undefined },
 ): Promise<{ tasks: ListedTask[]; total: number }> {
   const matching = db.kysely
     .selectFrom("tasks")
     .where("workspace_id", "=", workspaceId)
-    // A constant, so that the planner sees that the index for lists has them all.
+    // A constant, so that the planner sees that the indexes for lists have them all.
     .where(sql<SqlBool>`disclosed`)
     .$if(filter.contextId !== undefined, (q) => q.where("context_id", "=", filter.contextId!))
     .$if(filter.agentId !== undefined, (q) =>
@@ -200,14 +240,24 @@ export async function listTasks(
     .$if(filter.state !== undefined, (q) => q.where("a2a_state", "=", filter.state!))
     .$if(filter.engineState !== undefined, (q) => q.where("state", "=", filter.engineState!))
     .$if(filter.statusFrom !== undefined, (q) => q.where("status_at", ">=", filter.statusFrom!));
-  const rows = await matching
-    .select(["workspace_id", "task_id", "state", "a2a_state", "status", "status_at", "metadata", ...HEADER_COLUMNS])
-    .$if(page.after !== undefined, (q) => q.where(() => beyond(page.after!)))
-    .orderBy("status_at", "desc")
-    .orderBy("task_id", "desc")
-    .limit(page.limit)
-    .execute();
-  const { total } = await matching.select((eb) => eb.fn.countAll<number>().as("total")).executeTakeFirstOrThrow();
+  const page = (seen: Expression<SqlBool>) =>
+    matching
+      .where(() => seen)
+      .select(["workspace_id", "task_id", "state", "a2a_state", "status", "status_at", "metadata", ...HEADER_COLUMNS])
+      .$if(after !== undefined, (q) => q.where(() => beyond(after!)))
+      .orderBy("status_at", "desc")
+      .orderBy("task_id", "desc")
+      .limit(limit);
+  const count = (seen: Expression<SqlBool>) =>
+    matching.where(() => seen).select((eb) => eb.fn.countAll<number>().as("n"));
+  const [first, ...others] = seenBy(workspaceId, viewer);
+  const listed = others.reduce(
+    (pages, seen) => pages.unionAll(db.kysely.selectFrom(page(seen).as("p")).selectAll()),
+    db.kysely.selectFrom(page(first).as("p")).selectAll(),
+  );
+  const rows = await listed.orderBy("status_at", "desc").orderBy("task_id", "desc").limit(limit).execute();
+  const counted = others.reduce((counts, seen) => counts.unionAll(count(seen)), count(first));
+  const total = (await counted.execute()).reduce((sum, { n }) => sum + n, 0);
   return {
     total,
     tasks: rows.map((row) => ({
@@ -220,19 +270,51 @@ export async function listTasks(
   };
 }
 
+/**
+ * What a viewer sees, as conditions that hold of no task at once: who it belongs to, and the contexts that others share. Each is read by
+ * an index of its own; as one they would be asked of every task of the workspace.
+ */
+function seenBy(workspaceId: string, viewer: Viewer | undefined): [Expression<SqlBool>, ...Expression<SqlBool>[]] {
+  if (!viewer) return [sql<SqlBool>`true`];
+  const { id, roles } = viewer;
+  const own = sql<SqlBool>`principal_id = ${id}`;
+  const shared = sql<SqlBool>`(principal_id, context_id) in (
+    select owner_id, context_id from context_shares
+    where workspace_id = ${workspaceId} and owner_id <> ${id}
+      and ((subject_kind = ${sql.raw(String(BY_PRINCIPAL))} and subject = ${id})
+           or (subject_kind = ${sql.raw(String(BY_ROLE))} and subject = any(${roles}::text[])))
+  )`;
+  return id === ANONYMOUS ? [own, sql<SqlBool>`principal_id is null`, shared] : [own, shared];
+}
+
 const beyond = (cursor: TaskCursor): Expression<SqlBool> =>
   sql<SqlBool>`(status_at, task_id) < (${cursor.statusAt}::timestamptz, ${cursor.taskId}::text)`;
 
-/** The agent's own context id for one of our contexts: that of the latest task in which it told one. */
+/** Whose context goes on, and with which agent. */
+export interface UpstreamContextQuery {
+  contextId: string;
+  agentId: string;
+  viewer: Viewer;
+}
+
+/**
+ * The agent's own context id for one of our contexts: that of the latest task in which it told one. Contexts of one name are as many
+ * as there are owners: only the viewer's own counts, and what is shared with it to be changed. Seeing all tasks does not help.
+ */
 export async function findUpstreamContext(
   db: Database,
   workspaceId: string,
-  contextId: string,
-  agentId: string,
+  { contextId, agentId, viewer }: UpstreamContextQuery,
 ): Promise<string | undefined> {
+  const access = ACCESS("tasks", "v.id", "v.roles");
   const row = await db.kysely
     .selectFrom("tasks")
+    .innerJoin(
+      sql<{ id: string }>`(select ${viewer.id}::text as id, ${viewer.roles}::text[] as roles)`.as("v"),
+      (join) => join.onTrue(),
+    )
     .select("upstream_context_id")
+    .where(sql<SqlBool>`${sql.raw(access)} = 2`)
     .where("workspace_id", "=", workspaceId)
     .where("context_id", "=", contextId)
     .where("agent_id", "=", agentId)
@@ -246,6 +328,29 @@ export async function findUpstreamContext(
 /** Most ids that are looked up for one message or report; an agent may name as many as it likes. */
 const MAX_MAPPED_IDS = 1000;
 
+/** Those of the ids of tasks that a viewer sees, which are shown. Bounded as what is mapped. */
+export async function seenTaskIds(
+  db: Database,
+  workspaceId: string,
+  ids: readonly string[],
+  viewer: Viewer | undefined,
+): Promise<string[]> {
+  const wanted = mappable(ids);
+  const rows =
+    wanted.length === 0 ? [] : await db.query(SEEN_IDS, [workspaceId, wanted, viewer?.id ?? null, viewer?.roles ?? []]);
+  return rows.map(({ task_id }) => task_id as string);
+}
+
+const SEEN_IDS = {
+  name: "task-seen-ids-v1",
+  text: `
+    select task_id from tasks t
+    where workspace_id = $1 and task_id = any($2::text[]) and disclosed and ${ACCESS("t", "$3::text", "$4::text[]")} is not null`,
+};
+
+const mappable = (ids: readonly string[]): string[] =>
+  [...new Set(ids)].filter((id) => id.length <= MAX_ID_LENGTH && !id.includes("\0")).slice(0, MAX_MAPPED_IDS);
+
 /** Maps the agent's task ids to ours, or ours to the agent's, leaving out what is not known and what cannot be. */
 export async function mapTaskIds(
   db: Database,
@@ -254,9 +359,7 @@ export async function mapTaskIds(
   ids: readonly string[],
   direction: "to-upstream" | "from-upstream",
 ): Promise<Map<string, string>> {
-  const wanted = [...new Set(ids)]
-    .filter((id) => id.length <= MAX_ID_LENGTH && !id.includes("\0"))
-    .slice(0, MAX_MAPPED_IDS);
+  const wanted = mappable(ids);
   if (wanted.length === 0) return new Map();
   const column = sql.ref(direction === "to-upstream" ? "task_id" : "upstream_task_id");
   const rows = await db.kysely

@@ -6,10 +6,11 @@
 import { actingDetail, routerActor } from "../domain/audit/actor.ts";
 import { canonicalJson } from "../domain/canonical-json.ts";
 import { uuidV7 } from "../domain/identifiers.ts";
+import type { Viewer } from "../domain/identity/visibility.ts";
 import { chained, NOW, taskBody } from "./audit-sql.ts";
 import { chainId } from "./audit-trail.ts";
 import type { Database, Statement } from "./database.ts";
-import { ENDED } from "./task-sql.ts";
+import { ACCESS, ENDED } from "./task-sql.ts";
 
 /**
  * Removes the tasks of the statement `locked`. Keys are given as arrays, so that no plan reads a whole table, whatever
@@ -55,16 +56,17 @@ const removeEnded = (isAudited: boolean): Statement => ({
   text: `${remove(
     `
     with page as materialized (
-      select task_id, state, status_at from tasks where workspace_id = $1 and task_id > $2 and task_id < $3
+      select task_id, state, status_at, ${ACCESS("t", "$6::text", "$7::text[]")} as access from tasks t where workspace_id = $1 and task_id > $2 and task_id < $3
       order by task_id limit $4
     ), locked as (
       select t.task_id from page p cross join lateral (
         select task_id from tasks
         where workspace_id = $1 and task_id = p.task_id and p.state in (${ENDED}) and p.status_at <= $5::timestamptz
+          and p.access = 2
         for update skip locked
       ) t
     )`,
-    isAudited ? { actor: "$6", chain: "$7", detail: "$8" } : undefined,
+    isAudited ? { actor: "$8", chain: "$9", detail: "$10" } : undefined,
   )} select array(select task_id from gone) as removed, (select max(task_id) from page) as last${isAudited ? " from chained" : ""}`,
 });
 
@@ -89,11 +91,11 @@ export interface TaskRemoval {
   remove(workspaceId: string, taskId: string, by?: RemovedBy): Promise<boolean>;
   /**
    * Looks at `limit` tasks that were accepted before a time, by their ids, those after `after`, and removes those of them that
-   * had ended by then. A clock that another server has only makes a task wait for the next time.
+   * had ended by then and that the viewer may change; undefined: all. A clock that another server has only makes a task wait for the next time.
    */
   removeEnded(
     workspaceId: string,
-    page: { before: Date; after: string; limit: number },
+    page: { before: Date; after: string; limit: number; viewer: Viewer | undefined },
     by?: RemovedBy,
   ): Promise<RemovedPage>;
 }
@@ -111,9 +113,18 @@ export function createTaskRemoval(db: Database, replicaId?: () => string): TaskR
   return {
     remove: async (workspaceId, taskId, by) =>
       (await db.query(REMOVE[variant], [workspaceId, taskId, ...authorship(by)])).length === 1,
-    async removeEnded(workspaceId, { before, after, limit }, by) {
+    async removeEnded(workspaceId, { before, after, limit, viewer }, by) {
       const end = uuidV7(before.getTime() + 1, new Uint8Array(16));
-      const values = [workspaceId, after, end, limit, before, ...authorship(by)];
+      const values = [
+        workspaceId,
+        after,
+        end,
+        limit,
+        before,
+        viewer?.id ?? null,
+        viewer?.roles ?? [],
+        ...authorship(by),
+      ];
       const [row] = await db.query(REMOVE_ENDED[variant], values);
       return { removed: row!.removed as string[], last: (row!.last as string | null) ?? undefined };
     },

@@ -1,5 +1,6 @@
 /** Tasks and their logs. Every method takes the workspace first, alone or in its argument. */
 
+import type { Viewer } from "../domain/identity/visibility.ts";
 import { type Append, type Appended, appendBatch } from "./append-batch.ts";
 import type { Database } from "./database.ts";
 import { isDataError, replicaExpired } from "./database-errors.ts";
@@ -16,12 +17,15 @@ import {
   readHeader,
   readUpdates,
   type StoredTask,
+  seenTaskIds,
   type TaskCursor,
   type TaskFilter,
   type TaskKey,
   type TaskNumber,
   type TaskStanding,
   type UpdatesPage,
+  type UpstreamContextQuery,
+  type ViewedTask,
 } from "./task-reads.ts";
 
 export interface TaskStore {
@@ -39,10 +43,10 @@ export interface TaskStore {
    * until then can go with it.
    */
   append(append: Append | (() => Append)): Promise<Appended | undefined>;
-  /** A task with its whole log. */
-  load(workspaceId: string, taskId: string): Promise<StoredTask | undefined>;
-  /** The same without its log, and the state that it is in. */
-  header(workspaceId: string, taskId: string): Promise<TaskStanding | undefined>;
+  /** A task with its whole log. With a viewer: undefined for one that it does not see, as for one that there is not. */
+  load(workspaceId: string, taskId: string, viewer?: Viewer): Promise<StoredTask | undefined>;
+  /** The same without its log, the state that it is in, and what the viewer may do with it. */
+  header(workspaceId: string, taskId: string, viewer?: Viewer): Promise<TaskStanding | undefined>;
   /** At most `limit` rows of a task's log after number `after`, and about 4 MiB of them. */
   readUpdates(workspaceId: string, taskId: string, after: number, limit: number): Promise<UpdatesPage>;
   /** How far the logs of these tasks have come; a task that there is not is left out. */
@@ -50,9 +54,11 @@ export interface TaskStore {
   list(
     workspaceId: string,
     filter: TaskFilter,
-    page: { after?: TaskCursor; limit: number },
+    page: { after?: TaskCursor; limit: number; viewer: Viewer | undefined },
   ): Promise<{ tasks: ListedTask[]; total: number }>;
-  findUpstreamContext(workspaceId: string, contextId: string, agentId: string): Promise<string | undefined>;
+  findUpstreamContext(workspaceId: string, query: UpstreamContextQuery): Promise<string | undefined>;
+  /** Those of the ids of tasks that a viewer sees; undefined: who sees all. */
+  seenTaskIds(workspaceId: string, ids: readonly string[], viewer: Viewer | undefined): Promise<string[]>;
   mapTaskIds(
     workspaceId: string,
     agentId: string,
@@ -111,7 +117,7 @@ export function createTaskStore(
         isAudited,
       ),
   });
-  const loads = createGroupCommit<TaskKey, StoredTask | undefined>({
+  const loads = createGroupCommit<ViewedTask, StoredTask | undefined>({
     name: "load",
     maxBatch: 200,
     maxWaiting,
@@ -121,12 +127,13 @@ export function createTaskStore(
   return {
     submit: (task) => submits.submit(task),
     append: (append) => appends.submit(append),
-    load: (workspaceId, taskId) => loads.submit({ workspaceId, taskId }),
-    header: (workspaceId, taskId) => readHeader(db, { workspaceId, taskId }),
+    load: (workspaceId, taskId, viewer) => loads.submit({ workspaceId, taskId, viewer }),
+    header: (workspaceId, taskId, viewer) => readHeader(db, { workspaceId, taskId, viewer }),
     readUpdates: (workspaceId, taskId, after, limit) => readUpdates(db, { workspaceId, taskId }, after, limit),
     lastNumbers: (keys) => lastNumbers(db, keys),
     list: (workspaceId, filter, page) => listTasks(db, workspaceId, filter, page),
-    findUpstreamContext: (workspaceId, contextId, agentId) => findUpstreamContext(db, workspaceId, contextId, agentId),
+    findUpstreamContext: (workspaceId, query) => findUpstreamContext(db, workspaceId, query),
+    seenTaskIds: (workspaceId, ids, viewer) => seenTaskIds(db, workspaceId, ids, viewer),
     mapTaskIds: (workspaceId, agentId, ids, direction) => mapTaskIds(db, workspaceId, agentId, ids, direction),
     close: async () => {
       await Promise.all([submits.close(), appends.close(), loads.close()]);

@@ -8,6 +8,7 @@ import { run } from "../../src/cli/run.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { Config } from "../../src/config/settings.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
+import type { Scheme } from "../../src/services/identity/credentials.ts";
 import { pgliteDirectory, temporaryDirectory } from "../setup/pglite-template.ts";
 
 export interface TestAppOptions {
@@ -19,6 +20,10 @@ export interface TestAppOptions {
   cards?: Readonly<Record<string, object>>;
   /** A policy document, for all workspaces. */
   policy?: object;
+  /** Ways to say who one is, beside those of the settings. */
+  schemes?: readonly Scheme[];
+  /** What agents are registered with: who does. */
+  headers?: Readonly<Record<string, string>>;
   /** Takes the log, instead of nobody. */
   log?: Logger;
 }
@@ -38,6 +43,8 @@ export async function startTestApp({
   agents = {},
   cards = {},
   policy,
+  schemes,
+  headers = {},
   log,
 }: TestAppOptions = {}): Promise<TestApp> {
   const hasPlace = flags["database.url"] !== undefined || flags["data.dir"] !== undefined;
@@ -67,6 +74,7 @@ export async function startTestApp({
     config = loadConfig({ flags: { ...settings, ...files, ...flags }, env: {}, cwd: dataDir });
     app = await startApp(config, {
       inProcess: new Map(Object.entries(agents)),
+      ...(schemes && { schemes }),
       ...(log && { log }),
     });
   } catch (error) {
@@ -77,7 +85,7 @@ export async function startTestApp({
   async function register(agentId: string, source: Readonly<Record<string, unknown>>): Promise<unknown> {
     const response = await fetch(`${app.httpUrl}/v1/agents`, {
       method: "POST",
-      headers: { "content-type": "application/json" },
+      headers: { "content-type": "application/json", ...headers },
       body: JSON.stringify({ agentId, ...source }),
     });
     if (!response.ok) throw new Error(`${agentId} was not registered: ${await response.text()}`);

@@ -168,6 +168,7 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
         workspaceId,
         taskId,
         contextId: "context",
+        owner: undefined,
         agentId: agent.agentId,
         capabilityId: undefined,
         createdAt: runtime.now(),

@@ -64,7 +64,9 @@ describeEachBackend("exchanges", (backend) => {
     create(ExchangeMessageSchema, { correlationId: "x", ...more, payload: payload! });
   const discover = (more: object = {}) => saying({ case: "discover", value: {} }, more);
   const kinds = async () =>
-    (await records().list("default", "x", { after: 0, limit: 99 }))?.map(({ message }) => message.kind);
+    (await records().list("default", { correlationId: "x", ownerId: undefined }, { limit: 99 }))?.map(
+      ({ message }) => message.kind,
+    );
   const nothing: Act<"discover"> = async () => ({ case: "discover", value: {} });
 
   it("are for those who hold the scopes of what they ask for", async () => {
@@ -102,17 +104,19 @@ describeEachBackend("exchanges", (backend) => {
     };
     const id = String.fromCharCode;
     const madeUp: unknown[][] = [
-      ["", 0, "x", 3e9],
-      ["", 0, "x", -1],
-      ["", 0, "x", 1.5],
-      ["", -8.64e15, "x", 1],
-      ["", 8.65e15, "x", 1],
-      ["", "0", "x", 1],
-      ["", 0, `a${id(0)}b`, 1],
-      ["", 0, "x".repeat(2000), 1],
-      ["", 0, null, 1],
-      ["x", 0, "x", 3e9],
-      ["x", 0, "x", -1],
+      ["", 0, "x", "p", 3e9],
+      ["", 0, "x", "p", -1],
+      ["", 0, "x", "p", 1.5],
+      ["", -8.64e15, "x", "p", 1],
+      ["", 8.65e15, "x", "p", 1],
+      ["", "0", "x", "p", 1],
+      ["", 0, `a${id(0)}b`, "p", 1],
+      ["", 0, "x".repeat(2000), "p", 1],
+      ["", 0, null, "p", 1],
+      ["x", 0, "x", "p", 3e9],
+      ["x", 0, "x", "p", -1],
+      ["", 0, "x", `p${id(0)}`, 1],
+      ["", 0, "x", 1],
     ];
     for (const token of madeUp) {
       await expect(ask(token, String(token[0])), JSON.stringify(token).slice(0, 60)).rejects.toMatchObject({
@@ -120,9 +124,9 @@ describeEachBackend("exchanges", (backend) => {
         violations: [{ field: "pageToken" }],
       });
     }
-    expect((await ask(["", 0, "x", 2 ** 31 - 1])).messages).toEqual([]);
-    expect((await ask(["", 8.64e15, `${id(0xd800)}x`, 0])).messages).toHaveLength(2);
-    expect((await ask(["x", 0, "x", 2 ** 31 - 1], "x")).messages).toEqual([]);
+    expect((await ask(["", 0, "x", "p", 2 ** 31 - 1])).messages).toEqual([]);
+    expect((await ask(["", 8.64e15, `${id(0xd800)}x`, "p", 0])).messages).toHaveLength(2);
+    expect((await ask(["x", 0, "x", "p", 2 ** 31 - 1], "x")).messages).toEqual([]);
   });
 
   it("an act that takes too long is DEADLINE_EXCEEDED, and is told to end", async () => {
@@ -151,7 +155,7 @@ describeEachBackend("exchanges", (backend) => {
       return hang(context.signal);
     });
     await expect(exchange(contextOf(["*"], caller.signal), discover())).rejects.toBe(left);
-    const [, answer] = (await records().list("default", "x", { after: 0, limit: 9 }))!;
+    const [, answer] = (await records().list("default", { correlationId: "x", ownerId: undefined }, { limit: 9 }))!;
     expect(answer?.message.payload).toMatchObject({ case: "error", value: { code: 1, info: { reason: "CANCELLED" } } });
   });
 
@@ -200,10 +204,18 @@ describeEachBackend("exchanges", (backend) => {
     const old = timestampFromDate(new Date("2026-01-01T00:00:00Z"));
     for (let i = 0; i < 25; i++) {
       const message = create(ExchangeMessageSchema, { correlationId: `old-${i}`, kind: 1, createTime: old });
-      await records().append("default", { message, principal: "p", taskId: undefined }, { begins: true, most: 9 });
+      await records().append(
+        "default",
+        { message, principal: "p", taskId: undefined },
+        { ownerId: "p", begins: true, most: 9 },
+      );
     }
     const fresh = create(ExchangeMessageSchema, { correlationId: "x", kind: 1, createTime: timestampFromDate(now) });
-    await records().append("default", { message: fresh, principal: "p", taskId: undefined }, { begins: true, most: 9 });
+    await records().append(
+      "default",
+      { message: fresh, principal: "p", taskId: undefined },
+      { ownerId: "p", begins: true, most: 9 },
+    );
     const waits: number[] = [];
     const minute = Promise.withResolvers<void>();
     const clock: Runtime = {
@@ -221,7 +233,7 @@ describeEachBackend("exchanges", (backend) => {
     await minute.promise;
     await sweep.stop();
     expect(waits).toEqual([50, 50, 60_000]);
-    const left = await records().recent("default", { limit: 99 });
+    const left = await records().recent("default", undefined, { limit: 99 });
     expect(left.map(({ message }) => message.correlationId)).toEqual(["x"]);
   });
 

@@ -172,6 +172,7 @@ export async function startReplica({ db }: BackendContext, options: SteeringOpti
         workspaceId: "default",
         taskId,
         contextId: "context",
+        owner: undefined,
         agentId: first,
         capabilityId: undefined,
         createdAt: runtime.now(),

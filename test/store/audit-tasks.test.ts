@@ -234,7 +234,7 @@ describeEachBackend("audit of tasks", (ctx) => {
     const removal = createTaskRemoval(ctx.db, () => replica);
     expect(await removal.remove("default", tasks[0]!.header.taskId, { id: "anonymous" })).toBe(true);
     expect(await removal.remove("default", tasks[0]!.header.taskId, { id: "anonymous" })).toBe(false);
-    const all = { before: new Date(Date.now() + 60_000), after: "", limit: 10 };
+    const all = { before: new Date(Date.now() + 60_000), after: "", limit: 10, viewer: undefined };
     expect((await removal.removeEnded("default", all, { id: "anonymous" })).removed).toHaveLength(2);
     expect((await removal.removeEnded("default", all, { id: "anonymous" })).removed).toHaveLength(0);
     await expectWholeChains(ctx.db);

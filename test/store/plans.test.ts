@@ -99,7 +99,7 @@ async function useEngine(engine: Database, living: string): Promise<void> {
       capabilityId: undefined,
       after: undefined,
     };
-    await readDecidedTasks(engine, keys[0]!.workspaceId, { ...hour, limit: size });
+    await readDecidedTasks(engine, keys[0]!.workspaceId, { ...hour, limit: size, viewer: undefined });
     await readUpdates(engine, keys[0]!, 0, 100);
     await leases.reap(1);
     await leases.rescue(living, size);

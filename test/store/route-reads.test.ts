@@ -44,7 +44,13 @@ describeEachBackend("decided tasks", (ctx) => {
   });
 
   async function minutes(from: number, before: number, capabilityId?: string, limit = 100) {
-    const query = { fromMs: NOON + from * 60_000, beforeMs: NOON + before * 60_000, capabilityId, limit };
+    const query = {
+      fromMs: NOON + from * 60_000,
+      beforeMs: NOON + before * 60_000,
+      capabilityId,
+      limit,
+      viewer: undefined,
+    };
     const found: (number | undefined)[] = [];
     for (let after: string | undefined; ; ) {
       const page = await readDecidedTasks(ctx.db, "default", { ...query, after });
@@ -80,6 +86,7 @@ describeEachBackend("decided tasks", (ctx) => {
       capabilityId: undefined,
       after: undefined,
       limit: 5,
+      viewer: undefined,
     });
     const at = new Date(NOON);
     expect(first).toMatchObject({ createdAt: at, statusAt: at, a2aState: TaskState.SUBMITTED, disclosed: true });
@@ -109,7 +116,7 @@ describeEachBackend("decided tasks", (ctx) => {
       header: { agentId: "", leaseOwner: undefined },
     });
     expect(image.task.status).toMatchObject({ state: TaskState.REJECTED, message: { messageId: "2" } });
-    const { tasks } = await store.list("default", { state: TaskState.REJECTED }, { limit: 10 });
+    const { tasks } = await store.list("default", { state: TaskState.REJECTED }, { limit: 10, viewer: undefined });
     expect(tasks).toMatchObject([{ header: { taskId: header.taskId }, status: { message: { messageId: "2" } } }]);
     const [row] = await raw(ctx.db, "select wake_at, lease_owner from tasks where task_id = $1", [header.taskId]);
     expect(row).toEqual({ wake_at: null, lease_owner: null });

@@ -40,6 +40,8 @@ const chunk = (header: TaskHeader, text: string): NewUpdate[] =>
     }),
   );
 
+const NOBODY = { id: "anonymous", roles: [] };
+
 describeEachBackend("the task store", (context) => {
   let store: TaskStore;
   let replica: string;
@@ -169,15 +171,21 @@ describeEachBackend("the task store", (context) => {
   it("keeps a task hidden until it is disclosed, and lets no hidden reply follow that", async () => {
     const header = await submitted({ disclosed: false });
     const reply = replyUpdate(header, hello("bare"), new Map());
-    expect((await store.list("default", { contextId: header.contextId }, { limit: 10 })).total).toBe(0);
+    expect((await store.list("default", { contextId: header.contextId }, { limit: 10, viewer: undefined })).total).toBe(
+      0,
+    );
     expect(await appendTo(header, 1, [], { disclose: true })).toMatchObject({ disclosed: true });
-    expect((await store.list("default", { contextId: header.contextId }, { limit: 10 })).total).toBe(1);
+    expect((await store.list("default", { contextId: header.contextId }, { limit: 10, viewer: undefined })).total).toBe(
+      1,
+    );
     expect(await appendTo(header, 1, [reply], { onlyIfHidden: true })).toBeUndefined();
 
     const hidden = await submitted({ disclosed: false });
     expect(await appendTo(hidden, 1, [reply], { onlyIfHidden: true })).toMatchObject({ disclosed: false });
     expect((await imageOf(hidden))?.reply?.parts[0]?.content.value).toBe("bare");
-    expect((await store.list("default", { contextId: hidden.contextId }, { limit: 10 })).total).toBe(0);
+    expect((await store.list("default", { contextId: hidden.contextId }, { limit: 10, viewer: undefined })).total).toBe(
+      0,
+    );
   });
 
   it("walks a list by pages without a hole or a repetition, newest status first, ties included", async () => {
@@ -188,7 +196,11 @@ describeEachBackend("the task store", (context) => {
     const seen: string[] = [];
     const times: number[] = [];
     for (let after: { statusAt: Date; taskId: string } | undefined; ; ) {
-      const { tasks, total } = await store.list("default", { contextId }, { limit: 4, ...(after && { after }) });
+      const { tasks, total } = await store.list(
+        "default",
+        { contextId },
+        { limit: 4, viewer: undefined, ...(after && { after }) },
+      );
       expect(total).toBe(23);
       seen.push(...tasks.map((t) => t.header.taskId));
       times.push(...tasks.map((t) => t.statusAt.getTime()));
@@ -203,7 +215,8 @@ describeEachBackend("the task store", (context) => {
 
   it("lists each status as the log tells it, with its message and its own time", async () => {
     const header = await submitted();
-    const listed = async () => (await store.list("default", { contextId: header.contextId }, { limit: 1 })).tasks[0];
+    const listed = async () =>
+      (await store.list("default", { contextId: header.contextId }, { limit: 1, viewer: undefined })).tasks[0];
     const shown = async () => {
       const task = await listed();
       expect(task?.status).toEqual((await imageOf(header))?.task.status);
@@ -236,7 +249,9 @@ describeEachBackend("the task store", (context) => {
     await appendTo(done, 1, [status(done, TaskState.COMPLETED)], { at: new Date(at.getTime() + 1000) });
     const open = await submitted({ contextId, agentId: "two" });
     const ids = async (filter: object) =>
-      (await store.list("default", { contextId, ...filter }, { limit: 9 })).tasks.map((t) => t.header.taskId);
+      (await store.list("default", { contextId, ...filter }, { limit: 9, viewer: undefined })).tasks.map(
+        (t) => t.header.taskId,
+      );
     expect(await ids({})).toEqual([done.taskId, open.taskId]);
     expect(await ids({ state: TaskState.SUBMITTED })).toEqual([open.taskId]);
     expect(await ids({ agentId: "one" })).toEqual([done.taskId]);
@@ -257,8 +272,12 @@ describeEachBackend("the task store", (context) => {
       new Map([[upstream, header.taskId]]),
     );
     expect(await store.mapTaskIds("default", "other", [upstream], "from-upstream")).toEqual(new Map());
-    expect(await store.findUpstreamContext("default", header.contextId, "agent")).toBe("up-context");
-    expect(await store.findUpstreamContext("default", header.contextId, "other")).toBeUndefined();
+    expect(
+      await store.findUpstreamContext("default", { contextId: header.contextId, agentId: "agent", viewer: NOBODY }),
+    ).toBe("up-context");
+    expect(
+      await store.findUpstreamContext("default", { contextId: header.contextId, agentId: "other", viewer: NOBODY }),
+    ).toBeUndefined();
   });
 
   it("maps ids out of a list of any length, with whatever in it", async () => {
@@ -285,11 +304,13 @@ describeEachBackend("the task store", (context) => {
         more: false,
         gone: true,
       });
-      expect(await store.list("stranger", { contextId: header.contextId }, { limit: 10 })).toEqual({
+      expect(await store.list("stranger", { contextId: header.contextId }, { limit: 10, viewer: undefined })).toEqual({
         tasks: [],
         total: 0,
       });
-      expect(await store.findUpstreamContext("stranger", header.contextId, "agent")).toBeUndefined();
+      expect(
+        await store.findUpstreamContext("stranger", { contextId: header.contextId, agentId: "agent", viewer: NOBODY }),
+      ).toBeUndefined();
       expect(await store.mapTaskIds("stranger", "agent", [header.taskId], "to-upstream")).toEqual(new Map());
       expect(await appendTo(stranger, 1, chunk(stranger, "x"))).toBeUndefined();
       await store.submit({ header: stranger, updates: [messageUpdate(hello("theirs"))] });

@@ -1,4 +1,5 @@
 /** Roles: names for sets of scopes. Every RPC needs one scope, which its proto declares; docs/identity.md shows the table. Pure. */
+import { ALL_TASKS } from "./visibility.ts";
 
 /** Roles, each with what it is for. */
 export const ROLES = {
@@ -13,37 +14,39 @@ export type Role = keyof typeof ROLES;
 
 export const isRole = (name: string): name is Role => Object.hasOwn(ROLES, name);
 
-/**
- * Beside what RPCs need there is `tasks.all`: to see, and with `tasks.write` to change, what belongs to others. Whoever lacks it sees
- * what is its own or shared with it.
- */
-const ALL_TASKS = "tasks.all";
+/** What no RPC needs by itself: to see, and with `tasks.write` to change, what belongs to others; and to read the metrics. */
+export const BESIDE_RPCS: readonly string[] = [ALL_TASKS, "metrics.read"];
 
+/** All that a client of A2A does, and what it must know to do it well: agents and routes, and what its own tasks cost and went through. */
 const CALLER = [
-  "agents.read",
-  "approvals.read",
-  "audit.read",
-  "budgets.read",
-  "exchanges.read",
-  "exchanges.write",
-].concat(["routing.read", "self.read", "tasks.read", "tasks.write"]);
+  ...["agents.read", "approvals.read", "audit.read", "budgets.read", "exchanges.read", "exchanges.write"],
+  ...["routing.read", "self.read", "tasks.read", "tasks.write"],
+];
 
-const VIEWER = ["agents.read", "approvals.read", "audit.read", "budgets.read", "cache.read", "credentials.read"].concat(
-  ["exchanges.read", "grants.read", "policies.read", "reputations.read", "rollouts.read", "routing.read", "tasks.read"],
-  ["self.read", "workspaces.read", "metrics.read", ALL_TASKS],
-);
+const VIEWER = [
+  ...[
+    "agents.read",
+    "approvals.read",
+    "audit.read",
+    "budgets.read",
+    "cache.read",
+    "credentials.read",
+    "exchanges.read",
+  ],
+  ...["grants.read", "policies.read", "reputations.read", "rollouts.read", "routing.read", "self.read", "tasks.read"],
+  ...["workspaces.read", ...BESIDE_RPCS],
+];
 
 const OPERATOR = [
   ...VIEWER,
-  "agents.write",
-  "agents.heartbeat",
-  "approvals.write",
-  "audit.admin",
-  "cache.admin",
-].concat(
-  ["credentials.write", "exchanges.write", "reputations.write", "rollouts.write", "routing.write"],
-  ["tasks.write", "tasks.admin"],
-);
+  ...["agents.heartbeat", "agents.write", "approvals.write", "audit.admin", "cache.admin", "credentials.write"],
+  ...["exchanges.write", "reputations.write", "rollouts.write", "routing.write", "tasks.admin", "tasks.write"],
+];
+
+/** What only admins hold, by name: theirs are all, whatever there will be. */
+export const ONLY_ADMIN: readonly string[] = [
+  ...["grants.admin", "keys.admin", "members.admin", "policies.write", "workspaces.admin"],
+];
 
 const SCOPES: Readonly<Record<Role, readonly string[]>> = {
   viewer: VIEWER,

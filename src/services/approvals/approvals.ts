@@ -20,6 +20,7 @@ import {
 } from "../../domain/approval.ts";
 import { clip, SignalboxError, scopeMissing } from "../../domain/errors.ts";
 import { holds, type Principal } from "../../domain/identity/principal.ts";
+import { ALL_TASKS } from "../../domain/identity/visibility.ts";
 import { idViolations, MAX_ID_LENGTH } from "../../domain/message-rules.ts";
 import { refuse } from "../../domain/refusal.ts";
 import { foldTask, type NewUpdate, type TaskHeader, type TaskImage } from "../../domain/task-log.ts";
@@ -69,9 +70,9 @@ export function createApprovals(deps: ApprovalsDeps): Approvals {
     return isId ? repository.find(workspaceId, approvalId) : undefined;
   }
 
-  async function find({ workspaceId }: RequestContext, approvalId: string): Promise<ApprovalRecord> {
+  async function find({ workspaceId, principal }: RequestContext, approvalId: string): Promise<ApprovalRecord> {
     const found = await look(workspaceId, approvalId);
-    if (!found) throw approvalNotFound(approvalId);
+    if (!found || !seesApproval(principal, found.approval)) throw approvalNotFound(approvalId);
     return found;
   }
 
@@ -137,7 +138,7 @@ export function createApprovals(deps: ApprovalsDeps): Approvals {
   }
 
   return {
-    async list({ workspaceId }, { state, taskId, pageSize, pageToken: token }) {
+    async list({ workspaceId, principal }, { state, taskId, pageSize, pageToken: token }) {
       const limit = pageLimit(pageSize, 50);
       refuse([
         ...(approvalStateName(state).startsWith("STATE_")
@@ -146,7 +147,11 @@ export function createApprovals(deps: ApprovalsDeps): Approvals {
         ...idViolations("taskId", taskId),
       ]);
       const [before] = readPageToken(token, 1, "ListApprovals") ?? [];
-      const filter = { ...(state !== ApprovalState.UNSPECIFIED && { state }), ...(taskId !== "" && { taskId }) };
+      const filter = {
+        ...(state !== ApprovalState.UNSPECIFIED && { state }),
+        ...(taskId !== "" && { taskId }),
+        ...(!seesApproval(principal) && { principalId: principal.id }),
+      };
       const found = await repository.list(workspaceId, filter, { before, limit: limit + 1 });
       const approvals = found.slice(0, limit);
       const last = found.length > limit ? approvals.at(-1) : undefined;
@@ -162,6 +167,8 @@ export function createApprovals(deps: ApprovalsDeps): Approvals {
         ...(decision ? [] : [{ field: "verdict", description: "must be APPROVE or REJECT" }]),
         ...commentViolations("comment", comment),
       ]);
+      // Before anything is looked for: whoever may not decide learns nothing of what there is.
+      if (!holds(context.principal, WRITE)) throw scopeMissing(WRITE);
       const record = await find(context, approvalId);
       await carryOut(context, record, { approvalId, decision: decision!, comment });
       return (await find(context, approvalId)).approval;
@@ -180,11 +187,17 @@ export function createApprovals(deps: ApprovalsDeps): Approvals {
       if (!decision) throw approvalRequired(taskId, awaited);
       if ("violations" in decision) refuse(decision.violations);
       else if (decision.approvalId !== awaited) throw approvalRequired(taskId, awaited);
-      else return carryOut(context, await find(context, awaited), decision);
-      return undefined;
+      // Whose task it is, the caller sees: it is not asked again.
+      const known = await look(workspaceId, awaited);
+      if (!known) throw approvalNotFound(awaited);
+      return carryOut(context, known, decision as Decision);
     },
   };
 }
+
+/** Who decides, or sees all tasks, sees all approvals; others those of their own tasks. */
+const seesApproval = (principal: Principal, approval?: Approval): boolean =>
+  holds(principal, WRITE) || holds(principal, ALL_TASKS) || approval?.principalId === principal.id;
 
 const VERDICTS: ReadonlyMap<ApprovalVerdict, Decision["decision"]> = new Map([
   [ApprovalVerdict.APPROVE, "APPROVE"],

@@ -13,7 +13,8 @@ import {
 import { clip, internal, invalidArgument, SignalboxError, scopeMissing } from "../../domain/errors.ts";
 import { type ActResult, answerTo, taskIdOf } from "../../domain/exchange-answer.ts";
 import { type ActKind, completeEnvelope, kindName } from "../../domain/exchange-rules.ts";
-import { holds } from "../../domain/identity/principal.ts";
+import { holds, type Principal } from "../../domain/identity/principal.ts";
+import { ALL_TASKS, viewerOf } from "../../domain/identity/visibility.ts";
 import { idViolations } from "../../domain/message-rules.ts";
 import { refuse } from "../../domain/refusal.ts";
 import type { ExchangeRecord, ExchangeRepository, RecentCursor } from "../../store/exchange-repository.ts";
@@ -102,11 +103,22 @@ export function createExchanges(deps: ExchangesDeps): Exchanges {
     const begins = message.kind !== ExchangeKind.RESPONSE && message.kind !== ExchangeKind.ERROR;
     const entry = { message, principal: principal.id, taskId: taskIdOf(message) };
     const most = isAnswer ? NO_LIMIT : MOST_MESSAGES;
-    const outcome = await records.append(workspaceId, entry, { begins, most });
+    // What was asked for began an exchange of who asked.
+    const ownerId = begins || isAnswer ? principal.id : await answeredBy(workspaceId, principal, message.correlationId);
+    const outcome =
+      ownerId === undefined ? "missing" : await records.append(workspaceId, entry, { ownerId, begins, most });
     if (outcome === "missing") throw exchangeNotFound(message.correlationId);
     if (outcome === "full") throw exchangeFull(message.correlationId);
     return outcome;
   }
+
+  /** Whose exchange somebody's own RESPONSE or ERROR belongs to. */
+  const answeredBy = (workspaceId: string, principal: Principal, correlationId: string) =>
+    records.answerable(workspaceId, correlationId, {
+      principalId: principal.id,
+      seesAll: holds(principal, ALL_TASKS),
+      agentId: principal.agentId,
+    });
 
   const answer = (asked: ExchangeMessage, outcome: ActResult | SignalboxError): ExchangeMessage =>
     answerTo(asked, outcome, { messageId: runtime.newId(), now: runtime.now() });
@@ -187,17 +199,18 @@ export function createExchanges(deps: ExchangesDeps): Exchanges {
       if (failure) yield failure;
     },
 
-    async list({ workspaceId }, { correlationId, pageSize, pageToken }) {
+    async list({ workspaceId, principal }, { correlationId, pageSize, pageToken }) {
       refuse([
         ...idViolations("correlationId", correlationId),
         ...(pageSize < 0 ? [{ field: "pageSize", description: "must not be negative" }] : []),
       ]);
       const limit = Math.min(pageSize || DEFAULT_PAGE, MAX_PAGE);
       const from = pageToken === "" ? undefined : readToken(pageToken, correlationId);
+      const ownerId = viewerOf(principal)?.id;
       const found =
         correlationId === ""
-          ? await records.recent(workspaceId, { ...(from && { before: from }), limit: limit + 1 })
-          : await records.list(workspaceId, correlationId, { after: from?.seq ?? 0, limit: limit + 1 });
+          ? await records.recent(workspaceId, ownerId, { ...(from && { before: from }), limit: limit + 1 })
+          : await records.list(workspaceId, { correlationId, ownerId }, { after: from, limit: limit + 1 });
       if (!found) throw exchangeNotFound(correlationId);
       const page = found.slice(0, limit);
       const last = page.at(-1);
@@ -243,15 +256,21 @@ const exchangeFull = (correlationId: string) =>
 
 // A page token is opaque to clients: the last message of the page, and the list that it is of.
 
-const writeToken = ({ message, seq }: ExchangeRecord, listed: string): string =>
+const writeToken = ({ message, ownerId, seq }: ExchangeRecord, listed: string): string =>
   Buffer.from(
-    JSON.stringify([listed, message.createTime && timestampMs(message.createTime), message.correlationId, seq]),
+    JSON.stringify([
+      listed,
+      message.createTime && timestampMs(message.createTime),
+      message.correlationId,
+      ownerId,
+      seq,
+    ]),
   ).toString("base64url");
 
 function readToken(token: string, listed: string): RecentCursor {
-  const [list, ms, correlationId, seq] = parsed(token);
-  const isToken = list === listed && isDateMs(ms) && isId(correlationId) && isSequence(seq);
-  if (isToken) return { at: new Date(ms), correlationId, seq };
+  const [list, ms, correlationId, ownerId, seq] = parsed(token);
+  const isToken = list === listed && isDateMs(ms) && isId(correlationId) && isOwner(ownerId) && isSequence(seq);
+  if (isToken) return { at: new Date(ms), correlationId, ownerId, seq };
   throw invalidArgument([
     { field: "pageToken", description: "is not a nextPageToken of ListExchanges with the same correlationId" },
   ]);
@@ -270,5 +289,6 @@ function parsed(token: string): unknown[] {
 const isDateMs = (value: unknown): value is number => typeof value === "number" && value >= 0 && value <= 8.64e15;
 const isId = (value: unknown): value is string =>
   typeof value === "string" && idViolations("correlationId", value).length === 0;
+const isOwner = (value: unknown): value is string => typeof value === "string" && !value.includes("\0");
 const isSequence = (value: unknown): value is number =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) <= NO_LIMIT;

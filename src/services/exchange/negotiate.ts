@@ -61,8 +61,9 @@ export function negotiate(deps: NegotiateDeps): Act<"negotiate"> {
   const { runtime, records } = deps;
 
   return async (asked, act) => {
-    const { workspaceId } = act.context;
+    const { workspaceId, principal } = act.context;
     const { correlationId } = act.message;
+    const exchange = { ownerId: principal.id, correlationId };
     const { fit, cuts, isApprovedFirst } = await possible(asked, act);
     const strategy = strategyOf(asked)!;
     const seed = Math.floor(runtime.random() * 2 ** 32);
@@ -74,7 +75,7 @@ export function negotiate(deps: NegotiateDeps): Act<"negotiate"> {
       known.length <= MOST_QUOTES
         ? known.map((_, i) => i)
         : best(known, choose(known, strategy, options).scores, MOST_QUOTES);
-    const round = await records.count(workspaceId, correlationId, ExchangeKind.NEGOTIATE);
+    const round = await records.count(workspaceId, exchange, ExchangeKind.NEGOTIATE);
     // Before it is approved nobody hears of the work.
     const quoteOf = (offer: Offer, candidate: Candidate): Promise<Quoted> | Quoted =>
       isApprovedFirst && givesQuotes(offer.agent.card)
@@ -89,7 +90,7 @@ export function negotiate(deps: NegotiateDeps): Act<"negotiate"> {
     const candidates = quoted.map(({ candidate }) => candidate);
     const { order, chosen, scores, reasons } = selectOffer(candidates, limits, strategy, options);
     const views = quoted.map((one, i) => quoteView(one, scores[i] ?? 0));
-    await records.addQuotes(workspaceId, correlationId, views);
+    await records.addQuotes(workspaceId, exchange, views);
     return {
       case: "negotiate",
       value: {

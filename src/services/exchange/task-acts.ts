@@ -24,6 +24,7 @@ import { DELEGATION_EXTENSION } from "../../domain/delegation-extension.ts";
 import { clip, invalidArgument, SignalboxError } from "../../domain/errors.ts";
 import { EXCHANGE_EXTENSION } from "../../domain/exchange-extension.ts";
 import { ROUTER } from "../../domain/exchange-rules.ts";
+import { viewerOf } from "../../domain/identity/visibility.ts";
 import { QUOTE_EXTENSION } from "../../domain/quote-extension.ts";
 import { ROUTING_EXTENSION } from "../../domain/routing-extension.ts";
 import { capabilityTenant } from "../../domain/target.ts";
@@ -81,7 +82,7 @@ export function createTaskActs(deps: TaskActsDeps): { delegate: Act<"delegate">;
     },
 
     async revise(asked, act) {
-      const before = await tasks.visible(act.context, "", asked.taskId);
+      const before = await tasks.changeable(act.context, "", asked.taskId);
       const request = create(SendMessageRequestSchema, { message: further(asked, act.message.messageId) });
       const task = await sent(act, request, before.seq, !asked.returnImmediately);
       return { case: "revise", value: { task } };
@@ -102,8 +103,8 @@ export function createTaskActs(deps: TaskActsDeps): { delegate: Act<"delegate">;
     }
   }
 
-  async function validQuote({ workspaceId }: RequestContext, quoteId: string): Promise<Quote> {
-    const quote = await deps.records.quote(workspaceId, quoteId);
+  async function validQuote({ workspaceId, principal }: RequestContext, quoteId: string): Promise<Quote> {
+    const quote = await deps.records.quote(workspaceId, quoteId, viewerOf(principal)?.id);
     if (!quote) throw quoteNotFound(quoteId);
     const until = timestampDate(quote.expireTime!);
     if (until <= runtime.now()) throw quoteExpired(quoteId, until);

@@ -14,6 +14,7 @@ import {
 } from "../../../gen/signalbox/v1/routing_pb.ts";
 import { type FieldViolation, queueFull } from "../../domain/errors.ts";
 import { isDnsLabel } from "../../domain/identifiers.ts";
+import { viewerOf } from "../../domain/identity/visibility.ts";
 import { costMicros, decimalOf } from "../../domain/money.ts";
 import { refuse } from "../../domain/refusal.ts";
 import type { Candidate } from "../../domain/routing/candidate.ts";
@@ -83,11 +84,12 @@ async function readInto(replay: Replay, deps: ReplayDeps, context: RequestContex
   let after: string | undefined;
   let oldestMs = range.beforeMs;
   let taken = 0;
+  const viewer = viewerOf(context.principal);
   for (let read = 0; read < MOST_TASKS; read += PAGE) {
     context.signal.throwIfAborted();
-    const page = await deps.readDecidedTasks(context.workspaceId, { ...range, after, limit: PAGE });
+    const page = await deps.readDecidedTasks(context.workspaceId, { ...range, after, limit: PAGE, viewer });
     for (const task of page) {
-      if (!task.decision) continue;
+      if (!task.decision || !task.seen) continue;
       if (taken === MOST_DECISIONS) return { range: { ...range, fromMs: oldestMs }, hasMore: true, changes };
       const moved = replay.add(recordedOf(fromBinary(RouteDecisionSchema, task.decision), task), endingOf(task));
       taken += 1;

@@ -159,6 +159,8 @@ export interface CachedResultTable {
 export interface ExchangeTable {
   workspace_id: string;
   correlation_id: string;
+  /** Who began it. */
+  owner_id: string;
   /** Number of its last message. */
   last_seq: number;
   created_at: Date;
@@ -169,6 +171,8 @@ export interface ExchangeTable {
 export interface ExchangeMessageTable {
   workspace_id: string;
   correlation_id: string;
+  /** Who began it. */
+  owner_id: string;
   seq: number;
   /** signalbox.v1.ExchangeKind. */
   kind: number;
@@ -186,6 +190,8 @@ export interface ExchangeQuoteTable {
   workspace_id: string;
   quote_id: string;
   correlation_id: string;
+  /** Who began it. */
+  owner_id: string;
   /** signalbox.v1.Quote. */
   body: Uint8Array;
 }

@@ -12,6 +12,7 @@ import {
 } from "../../../gen/signalbox/v1/task_pb.ts";
 import { GRPC_CODE, packedErrorDetails } from "../../domain/error-details.ts";
 import { SignalboxError, withMetadata } from "../../domain/errors.ts";
+import type { ContextShares } from "../../services/identity/context-shares.ts";
 import type { PlainTasks } from "../../services/plain-tasks.ts";
 import type { TaskCleanup } from "../../services/task-cleanup.ts";
 import type { TaskEvents } from "../../services/task-events.ts";
@@ -21,6 +22,7 @@ import { setSequence } from "./bound.ts";
 import { headerOf } from "./call-context.ts";
 
 export interface TaskServiceDeps {
+  contextShares: ContextShares;
   plainTasks: PlainTasks;
   taskCleanup: TaskCleanup;
   taskEvents: TaskEvents;
@@ -28,7 +30,7 @@ export interface TaskServiceDeps {
 }
 
 export function createTaskService(deps: TaskServiceDeps): ServiceImpl<typeof TaskService> {
-  const { plainTasks, taskCleanup, taskEvents, taskExecutions } = deps;
+  const { contextShares, plainTasks, taskCleanup, taskEvents, taskExecutions } = deps;
   return {
     submitTask: (request, context) => plainTasks.submit(requestContextOf(context), request),
     batchSubmitTasks: async (request, context) => {
@@ -61,9 +63,12 @@ export function createTaskService(deps: TaskServiceDeps): ServiceImpl<typeof Tas
     },
     getTaskExecution: (request, context) => taskExecutions.get(requestContextOf(context), request),
     listTaskTransitions: (request, context) => taskExecutions.transitions(requestContextOf(context), request),
-    shareContext: notYet,
-    unshareContext: notYet,
-    listContextShares: notYet,
+    shareContext: (request, context) => contextShares.share(requestContextOf(context), request),
+    unshareContext: async (request, context) => {
+      await contextShares.unshare(requestContextOf(context), request);
+      return create(EmptySchema);
+    },
+    listContextShares: (request, context) => contextShares.list(requestContextOf(context), request),
   };
 }
 
@@ -83,8 +88,3 @@ async function* withCursors(items: AsyncIterable<WatchTasksResponse>): AsyncGene
     throw withMetadata(error, { cursor: last });
   }
 }
-
-/** BUILDING: replaced by who builds it. */
-const notYet = (): never => {
-  throw new Error("not built yet");
-};

@@ -238,6 +238,7 @@ describe("what the router keeps", () => {
           a2aState: 2,
           statusAt: new Date(),
           disclosed: true,
+          seen: true,
           decision: encode(RouteDecisionSchema, decision),
         },
       ],
