@@ -276,7 +276,11 @@ export function createRouter(deps: RouterDeps): Router {
     offer,
     async endpoint(task) {
       const found = await offer(task);
-      return found && endpointOf(found);
+      const endpoint = found && endpointOf(found);
+      const isOfThen = found !== undefined && found.agent.createdAt.getTime() <= task.createdAt.getTime();
+      if (isOfThen || task.upstreamTaskId === undefined) return endpoint;
+      // Its agent has it already: what ends with a grant is that it gets new ones, and who has its id now never had the task.
+      return (await directory.agentAt(task.workspaceId, task.agentId, task.createdAt)) ?? endpoint;
     },
     averageLatencyMs: async (task) => (await capabilityOf(task))?.averageLatencyMs,
   };
