@@ -10,6 +10,7 @@ import {
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
   AddCapabilityRequestSchema,
+  CircuitState,
   HeartbeatRequestSchema,
   ListAgentsRequestSchema,
   ListCapabilitiesRequestSchema,
@@ -18,6 +19,7 @@ import {
   UpdateAgentRequestSchema,
 } from "../../gen/signalbox/v1/registry_pb.ts";
 import type { Engine } from "../../src/engine.ts";
+import { AgentCallError } from "../../src/services/agent-port.ts";
 import { type RemotePuppet, type RemoteTurn, startRemotePuppet } from "../agents/remote-puppet.ts";
 import { BACKENDS } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
@@ -263,6 +265,36 @@ describe.each(BACKENDS)("what is lent, on %s", (backend) => {
       expect(stranger.heard).toEqual([]);
     },
   );
+
+  test("is in trouble for the borrower when it is for the lender, and the other way round", async () => {
+    const { engine, db } = lab;
+    const { agent } = await lent(["dig"], { alias: "digger" });
+    const { loads, directory } = engine;
+    const ask = (workspaceId: string) =>
+      refusal(sendIn(engine, workspaceId, "x", { tenant: workspaceId === "lender" ? "a.worker" : "a.digger" }));
+    const task = sendIn(engine, "borrower", "x", { tenant: "a.digger", wait: true });
+    end(await agent.turn());
+    await task;
+    expect(loads.of("lender", "worker")?.signals.succeeded).toBe(1);
+    expect(loads.of("borrower", "digger")).toBe(loads.of("lender", "worker"));
+    const home = { workspaceId: "lender", agentId: "worker" };
+    for (let i = 0; i < 50; i++) loads.failedCall(home, new AgentCallError("unreachable", "It is not there."));
+    expect(await ask("borrower")).toBe("AGENT_UNAVAILABLE");
+    expect(await ask("lender")).toBe("AGENT_UNAVAILABLE");
+    const { health } = await engine.registry.get(contextIn("borrower"), "digger");
+    expect(health?.circuitState).toBe(CircuitState.OPEN);
+    loads.moved(home);
+    expect(await ask("borrower")).toBe("done");
+    const context = contextIn("lender");
+    await engine.agentHealth.beat(context, create(HeartbeatRequestSchema, { agentId: "worker", ttlMs: 60_000 }));
+    await raw(db, "update agent_health set heartbeat_expires_at = now() - interval '1 second'");
+    directory.changed("lender");
+    expect(await ask("borrower")).toBe("AGENT_UNAVAILABLE");
+    const seen = await engine.registry.get(contextIn("borrower"), "digger");
+    expect(seen.health).toMatchObject({ healthy: false, reason: "the workspace that lends it knows why" });
+    await engine.agentHealth.beat(context, create(HeartbeatRequestSchema, { agentId: "worker" }));
+    expect(await ask("borrower")).toBe("done");
+  });
 
   test("the agent's limit is one for all who use it, and they take turns at it", LONG, async () => {
     const { engine } = lab;
