@@ -134,14 +134,17 @@ export function createExchangeRepository(db: Database): ExchangeRepository {
     },
 
     async list(workspaceId, correlationId, { after, limit }) {
-      const rows = await db.query(LIST, [workspaceId, correlationId, after, limit]);
+      const rows = await db.reading(workspaceId, (reader) =>
+        reader.query(LIST, [workspaceId, correlationId, after, limit]),
+      );
       if (rows.length === 0 && !(await exists(workspaceId, correlationId))) return undefined;
       return rows.map(decode);
     },
 
     async recent(workspaceId, { before = NOW, limit }) {
       const { at, correlationId, seq } = before;
-      return (await db.query(RECENT, [workspaceId, at, correlationId, seq, limit])).map(decode);
+      const values = [workspaceId, at, correlationId, seq, limit];
+      return (await db.reading(workspaceId, (reader) => reader.query(RECENT, values))).map(decode);
     },
 
     async count(workspaceId, correlationId, kind) {

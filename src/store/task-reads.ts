@@ -5,7 +5,7 @@ import { type Task, TaskSchema, type TaskState, type TaskStatus } from "../../ge
 import { MAX_ID_LENGTH } from "../domain/message-rules.ts";
 import type { TaskHeader, TaskUpdate } from "../domain/task-log.ts";
 import type { EngineState } from "../domain/task-state.ts";
-import type { Database, Row } from "./database.ts";
+import type { Database, Reader, Row } from "./database.ts";
 import { decodeHeader, decodeStatus, decodeUpdate } from "./task-codec.ts";
 import { GIVEN_CAPABILITY } from "./task-sql.ts";
 
@@ -179,13 +179,21 @@ export interface ListedTask {
 }
 
 /** Disclosed tasks, newest status first, and how many there are in all. */
-export async function listTasks(
-  db: Database,
+export const listTasks = (
+  db: Pick<Database, "reading">,
+  workspaceId: string,
+  filter: TaskFilter,
+  page: { after?: TaskCursor; limit: number },
+): Promise<{ tasks: ListedTask[]; total: number }> =>
+  db.reading(workspaceId, (reader) => listWith(reader, workspaceId, filter, page));
+
+async function listWith(
+  { kysely }: Pick<Reader, "kysely">,
   workspaceId: string,
   filter: TaskFilter,
   page: { after?: TaskCursor; limit: number },
 ): Promise<{ tasks: ListedTask[]; total: number }> {
-  const matching = db.kysely
+  const matching = kysely
     .selectFrom("tasks")
     .where("workspace_id", "=", workspaceId)
     // A constant, so that the planner sees that the index for lists has them all.
