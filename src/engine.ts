@@ -31,6 +31,7 @@ import type { Database } from "./store/database.ts";
 import { migrate } from "./store/migrate.ts";
 import { openDatabase } from "./store/open-database.ts";
 import { mendTransactionNumbers } from "./store/outbox-mend.ts";
+import { raiseWall } from "./store/row-security.ts";
 
 export interface Engine extends UseCases, AuditParts, IdentityParts {
   readonly db: Database;
@@ -115,6 +116,7 @@ async function build(base: EngineBase): Promise<Engine> {
     },
   });
   await migrate(db, log);
+  await raiseWall(db, config.database.rowLevelSecurity, log);
   await mendTransactionNumbers(db, log);
 
   let replicas = 1;

@@ -47,8 +47,8 @@ export function buildDispatch(
     findAgent: router.endpoint,
     loads: {
       ...loads,
-      end(header, state, isLast) {
-        loads.end(header, state);
+      end(header, state, isLast, home) {
+        loads.end({ ...home, createdAt: header.createdAt }, state);
         if (isLast) alerts.end(header, state);
       },
     },

@@ -13,6 +13,7 @@ import { createWorkspaceSettings, type WorkspaceSettings } from "../services/rou
 import { createAgentHealthRepository } from "../store/agent-health-repository.ts";
 import { createAgentQueueRepository } from "../store/agent-queue-repository.ts";
 import { createAllotmentRepository } from "../store/allotment-repository.ts";
+import { createLendingReads } from "../store/lending-reads.ts";
 import { readDecision } from "../store/route-reads.ts";
 import { createRoutingSettingsRepository } from "../store/routing-settings-repository.ts";
 import { createSignalRepository } from "../store/signal-repository.ts";
@@ -46,6 +47,7 @@ export function buildRouting(
   const watch = createAgentWatch({
     agents: repositories.agents,
     capabilities: repositories.capabilities,
+    lendings: createLendingReads(db),
     health: createAgentHealthRepository(db, config.health),
     signals: createSignalRepository(db),
     connector,

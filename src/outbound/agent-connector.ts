@@ -3,6 +3,7 @@ import type { AgentCard, AgentInterface } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { clip } from "../domain/errors.ts";
 import { createAbortGroup } from "../services/abort-group.ts";
 import { AgentCallError, type AgentClient, type AgentConnector, type AgentProber } from "../services/agent-port.ts";
+import { type AgentHome, homeOf } from "../store/agent-repository.ts";
 import { beginCall } from "./agent-call.ts";
 import type { AgentChannel } from "./agent-channel.ts";
 import { createAgentClient } from "./agent-client.ts";
@@ -34,7 +35,8 @@ interface Binding {
 }
 
 interface Connection {
-  card: AgentCard;
+  /** The cards that lead to it: of one agent there are several, where it is lent. */
+  cards: WeakSet<AgentCard>;
   /** What of the card the client was made from. */
   key: string;
   client: Omit<AgentClient, "release">;
@@ -126,10 +128,10 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
   return {
     pick,
 
-    connect({ workspaceId, agentId, card }) {
-      const place = placeOf(workspaceId, agentId);
+    connect({ card, ...agent }) {
+      const place = placeOf(homeOf(agent));
       const known = connections.get(place);
-      if (known?.card === card) return hold(known);
+      if (known?.cards.has(card)) return hold(known);
 
       const chosen = pick(card);
       if (!chosen) throw noInterface(card, fault);
@@ -137,13 +139,13 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
       const key = JSON.stringify([chosen.protocolBinding, chosen.url, chosen.tenant, streaming]);
       // A card that was read anew is another object, but mostly the same agent.
       if (known?.key === key) {
-        known.card = card;
+        known.cards.add(card);
         return hold(known);
       }
       giveUp(known);
       const channel = bindings[chosen.protocolBinding.toUpperCase()]!.open(chosen.url);
       const client = createAgentClient(channel, { streaming, tenant: chosen.tenant, shutdown });
-      const connection = { card, key, client, channel, held: 0, givenUp: false };
+      const connection = { cards: new WeakSet([card]), key, client, channel, held: 0, givenUp: false };
       connections.set(place, connection);
       return hold(connection);
     },
@@ -161,7 +163,7 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
     },
 
     forget(workspaceId, agentId) {
-      const place = placeOf(workspaceId, agentId);
+      const place = placeOf({ workspaceId, agentId });
       giveUp(connections.get(place));
       connections.delete(place);
     },
@@ -176,7 +178,7 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
   };
 }
 
-const placeOf = (workspaceId: string, agentId: string): string => `${workspaceId}/${agentId}`;
+const placeOf = ({ workspaceId, agentId }: AgentHome): string => `${workspaceId}/${agentId}`;
 
 function noInterface(card: AgentCard, fault: (offered: AgentInterface) => string | undefined): AgentCallError {
   const faults = card.supportedInterfaces.map(

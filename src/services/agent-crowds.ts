@@ -1,7 +1,9 @@
 /**
  * At which agents tasks wait for room, and how many, as far as this replica knows: what it has added and taken itself, and
- * what it counts in the database from time to time.
+ * what it counts in the database from time to time. Of an agent that is lent, each workspace has a crowd of its own; they wait for
+ * the same room.
  */
+import { getOrMake } from "../domain/get-or-make.ts";
 import type { AgentQueueRepository } from "../store/agent-queue-repository.ts";
 import type { PermitTask } from "./agent-permits.ts";
 import type { Runtime } from "./runtime.ts";
@@ -20,6 +22,10 @@ export interface Crowd extends AgentKey {
   count: number;
   /** The capabilities that they were given to. */
   readonly capabilityIds: Set<string>;
+  /** Where the agent is registered, as far as is known: crowds of one home wait for the same room. */
+  home: string;
+  /** When some of it were taken last, as a number that grows with each time; 0: never. */
+  servedAt: number;
   /** Whether other replicas know of it. */
   isTold: boolean;
   /** Tasks that this replica has added and taken, ever: a count that was made meanwhile is corrected by them. */
@@ -35,12 +41,19 @@ export interface AgentCrowds {
   subtract(crowd: Crowd, tasks: number): void;
   /** None waits any more. */
   forget(crowd: Crowd): void;
+  /** Those that wait at an agent, wherever they come from. */
+  at(agent: AgentKey): Iterable<Crowd>;
+  /** Some were taken. */
+  served(crowd: Crowd): void;
   /** Some of its tasks might be taken. */
   hope(crowd: Crowd): void;
   /** The same of all. */
   hopeForAll(): void;
-  /** Those of which some might be taken, some of them. They are hoped for no longer. */
-  takeHopeful(): Crowd[];
+  /**
+   * Those of which some might be taken, some of them, by home; of each home, who was served longest ago comes first. They are hoped
+   * for no longer.
+   */
+  takeHopeful(): Crowd[][];
   /** Whether there are any. */
   readonly hasHopeful: boolean;
   /** How many tasks wait at all agents. */
@@ -55,8 +68,11 @@ export function createAgentCrowds(
   repository: Pick<AgentQueueRepository, "crowded">,
   runtime: Runtime,
   maxWaiting: number,
+  homeOf: (workspaceId: string, agentId: string) => AgentKey | undefined = () => undefined,
 ): AgentCrowds {
   const crowds = new Map<string, Crowd>();
+  const byHome = new Map<string, Set<Crowd>>();
+  let turn = 0;
   /** In the order in which they came to be so: who was served comes last the next time. */
   const hopeful = new Set<Crowd>();
   /** Where the next count begins. */
@@ -69,15 +85,38 @@ export function createAgentCrowds(
     const key = keyOf({ workspaceId, agentId });
     let crowd = crowds.get(key);
     if (!crowd) {
-      crowd = { workspaceId, agentId, count: 0, capabilityIds: new Set(), isTold: false, added: 0, taken: 0 };
+      const nothing = { count: 0, isTold: false, added: 0, taken: 0, servedAt: 0 };
+      crowd = { workspaceId, agentId, capabilityIds: new Set(), home: homeKey({ workspaceId, agentId }), ...nothing };
       crowds.set(key, crowd);
-    }
+      getOrMake(byHome, crowd.home, () => new Set<Crowd>()).add(crowd);
+    } else settle(crowd);
     return crowd;
+  }
+
+  const homeKey = ({ workspaceId, agentId }: AgentKey) =>
+    keyOf(homeOf(workspaceId, agentId) ?? { workspaceId, agentId });
+
+  /** Puts it where its agent is by what is known now. */
+  function settle(crowd: Crowd): void {
+    const home = homeKey(crowd);
+    if (home === crowd.home) return;
+    leave(crowd);
+    crowd.home = home;
+    getOrMake(byHome, home, () => new Set<Crowd>()).add(crowd);
+  }
+
+  function leave(crowd: Crowd): void {
+    const others = byHome.get(crowd.home);
+    others?.delete(crowd);
+    if (others?.size === 0) byHome.delete(crowd.home);
   }
 
   function forget(crowd: Crowd): void {
     const key = keyOf(crowd);
-    if (crowds.get(key) === crowd) crowds.delete(key);
+    if (crowds.get(key) === crowd) {
+      crowds.delete(key);
+      leave(crowd);
+    }
     hopeful.delete(crowd);
   }
 
@@ -129,12 +168,21 @@ export function createAgentCrowds(
       crowd.count = Math.max(0, crowd.count - tasks);
     },
     forget,
+    at: (agent) => byHome.get(homeKey(agent)) ?? [],
+    served(crowd) {
+      crowd.servedAt = ++turn;
+    },
     hope: (crowd) => void hopeful.add(crowd),
     hopeForAll,
     takeHopeful() {
       const taken = [...hopeful].slice(0, BATCH);
-      for (const crowd of taken) hopeful.delete(crowd);
-      return taken;
+      for (const crowd of taken) {
+        hopeful.delete(crowd);
+        settle(crowd);
+      }
+      return [...Map.groupBy(taken, ({ home }) => home).values()].map((siblings) =>
+        siblings.sort((a, b) => a.servedAt - b.servedAt),
+      );
     },
     get hasHopeful() {
       return hopeful.size > 0;

@@ -3,10 +3,13 @@
  * What has not changed when they are loaded again is the same object as before, with all that was made of it.
  */
 import { type Capability, capabilitiesOf } from "../domain/capability.ts";
-import type { AgentRecord, AgentRepository } from "../store/agent-repository.ts";
+import { getOrMake } from "../domain/get-or-make.ts";
+import { type AgentHome, type AgentRecord, type AgentRepository, homeOf } from "../store/agent-repository.ts";
 import type { CapabilityKey, CapabilityRecord, CapabilityRepository } from "../store/capability-repository.ts";
+import type { Lending, LendingReads } from "../store/lending-reads.ts";
 import { type CapabilitySearch, createSearchIndexes, type SearchIndexes } from "./capability-search.ts";
 import { holdBriefly } from "./held-briefly.ts";
+import { createLentAgents, type HomeAgents, type LentAgent } from "./lent-agents.ts";
 import type { Runtime } from "./runtime.ts";
 
 const PAGE = 500;
@@ -21,6 +24,8 @@ export interface Offer {
 
 /** How many tasks an agent works on at once. */
 export interface ConcurrencyLimits {
+  /** The agent, where it is registered: its limits hold over all workspaces that use it. */
+  readonly home: AgentHome;
   /** Undefined when there is no limit. */
   readonly agent: number | undefined;
   /** Of each of its capabilities that has a limit. */
@@ -28,7 +33,7 @@ export interface ConcurrencyLimits {
 }
 
 export interface WorkspaceAgents {
-  /** In the order of their ids. */
+  /** Its own and those that other workspaces lend it, in the order of their ids. */
   readonly byId: ReadonlyMap<string, AgentRecord>;
   /** The default that was set, or the only agent there is. */
   readonly defaultAgent: AgentRecord | undefined;
@@ -39,20 +44,36 @@ export interface WorkspaceAgents {
   readonly search: CapabilitySearch;
   /** Of the agents that have any, by the agent's id. */
   readonly limits: ReadonlyMap<string, ConcurrencyLimits>;
+  /** Where those are registered that other workspaces lend, by their ids here. */
+  readonly lent: ReadonlyMap<string, AgentHome>;
 }
 
 export interface AgentDirectory {
   agents(workspaceId: string): Promise<WorkspaceAgents>;
   /** One agent. Undefined only if there is none now: one that is not held may have come by another replica. */
   agent(workspaceId: string, agentId: string): Promise<AgentRecord | undefined>;
+  /**
+   * The agent that a task of that moment was given to: one that a grant lent then, though it has ended since. Undefined where it
+   * was none, or has left.
+   */
+  agentAt(workspaceId: string, agentId: string, moment: Date): Promise<AgentRecord | undefined>;
+  /** Where an agent is registered, as was last heard of its workspace; undefined for a workspace's own. */
+  homeOf(workspaceId: string, agentId: string): AgentHome | undefined;
+  /** Who borrows an agent, as far as this replica has heard: their workspaces, and its ids there. */
+  borrowersOf(home: AgentHome): AgentHome[];
   /** What `agents` resolved to last; undefined before the first time. */
   last(workspaceId: string): WorkspaceAgents | undefined;
   /** Calls the listener when limits, or what else is known of the agents of a workspace with limits, were loaded anew. */
   onLimits(listener: (workspaceId: string) => void): void;
-  /** Calls the listener with each agent that has gone, or has been registered anew, since the load before. */
+  /** Calls the listener with each agent that has gone, is lent no longer, or has come anew, since the load before. */
   onGone(listener: (workspaceId: string, agentId: string) => void): void;
   /** Forgets what is held, after a change. */
   changed(workspaceId: string): void;
+}
+
+/** What a workspace has of its own. */
+interface Own extends HomeAgents {
+  readonly defaultId: string | undefined;
 }
 
 /** What was loaded last, from which the next load takes what is still true. */
@@ -69,40 +90,94 @@ export interface DirectoryEvents {
   onChange?: (before: AgentRecord, now: AgentRecord) => void;
 }
 
+/** Where nobody lends anything. */
+const NO_LENDINGS: LendingReads = {
+  of: async () => [],
+  find: async () => undefined,
+  at: async () => undefined,
+};
+
 export function createAgentDirectory(
   agents: AgentRepository,
   capabilities: CapabilityRepository,
   runtime: Runtime,
   { onLoad = async () => {}, onChange = () => {} }: DirectoryEvents = {},
+  lendings: LendingReads = NO_LENDINGS,
 ): AgentDirectory {
   const held = holdBriefly(runtime, load);
+  // Beside the whole: two workspaces may lend each other something, and must not wait for each other.
+  const heldOwn = holdBriefly(runtime, loadOwn);
+  const lastOwn = new Map<string, Own>();
+  const lentAgents = createLentAgents();
+  /** By workspace, those that it has ever lent something to, as far as was heard. */
+  const borrowers = new Map<string, Set<string>>();
   const last = new Map<string, Loaded>();
   const onLimits = new Set<(workspaceId: string) => void>();
   const onGone = new Set<(workspaceId: string, agentId: string) => void>();
 
   async function load(workspaceId: string): Promise<WorkspaceAgents> {
-    const records = await allAgents(workspaceId);
-    const given = await allGiven(workspaceId);
-    const defaultId = await agents.defaultAgentId(workspaceId);
-    await onLoad(workspaceId);
+    // What it has itself is as new as the whole; what others have may be a moment older.
+    heldOwn.forget(workspaceId);
+    const own = await heldOwn.get(workspaceId);
+    const lent = await allLent(workspaceId);
     const before = last.get(workspaceId);
-    const loaded = assemble(records, given, defaultId, before);
+    const loaded = assemble(own, lent, before);
     last.set(workspaceId, loaded);
     if (before && loaded.agents.byId !== before.agents.byId) {
-      tellChanges(workspaceId, before.agents.byId, loaded.agents.byId);
+      for (const agentId of before.agents.lent.keys()) {
+        const old = before.agents.byId.get(agentId)!;
+        if (!isSameAgent(old, loaded.agents.byId.get(agentId))) tellGone(workspaceId, agentId);
+      }
     }
     const { limits } = loaded.agents;
     if (limits.size > 0 && limits !== before?.agents.limits) for (const listener of onLimits) listener(workspaceId);
     return loaded.agents;
   }
 
-  function tellChanges(workspaceId: string, before: WorkspaceAgents["byId"], now: WorkspaceAgents["byId"]): void {
-    for (const [agentId, old] of before) {
-      const agent = now.get(agentId);
+  async function loadOwn(workspaceId: string): Promise<Own> {
+    const records = await allAgents(workspaceId);
+    const given = await allGiven(workspaceId);
+    const defaultId = await agents.defaultAgentId(workspaceId);
+    await onLoad(workspaceId);
+    const before = lastOwn.get(workspaceId);
+    const own: Own = {
+      byId: new Map(records.map((agent) => [agent.agentId, kept(agent, before?.byId.get(agent.agentId))])),
+      given: groupGiven(given, before?.given),
+      defaultId,
+    };
+    lastOwn.set(workspaceId, own);
+    for (const [agentId, old] of before?.byId ?? []) {
+      const agent = own.byId.get(agentId);
       if (agent === old) continue;
-      if (agent?.createdAt.getTime() === old.createdAt.getTime()) onChange(old, agent);
-      else for (const listener of onGone) listener(workspaceId, agentId);
+      if (agent && isSameAgent(old, agent)) onChange(old, agent);
+      else tellGone(workspaceId, agentId);
     }
+    return own;
+  }
+
+  function tellGone(workspaceId: string, agentId: string): void {
+    for (const listener of onGone) listener(workspaceId, agentId);
+  }
+
+  /** What a workspace borrows, by its ids there. */
+  async function allLent(workspaceId: string): Promise<Map<string, LentAgent>> {
+    const all = new Map<string, LentAgent>();
+    for (const lending of await lendings.of(workspaceId)) {
+      const lent = await lentBy(workspaceId, lending);
+      if (lent) all.set(lending.aliasId, lent);
+    }
+    return all;
+  }
+
+  async function lentBy(workspaceId: string, lending: Lending): Promise<LentAgent | undefined> {
+    getOrMake(borrowers, lending.providerId, () => new Set<string>()).add(workspaceId);
+    return lentAgents.lent(workspaceId, lending, await heldOwn.get(lending.providerId));
+  }
+
+  /** One that was lent a moment ago. */
+  async function findLent(workspaceId: string, agentId: string): Promise<AgentRecord | undefined> {
+    const lending = await lendings.find(workspaceId, agentId);
+    return lending && (await lentBy(workspaceId, lending))?.agent;
   }
 
   async function allAgents(workspaceId: string): Promise<AgentRecord[]> {
@@ -129,22 +204,34 @@ export function createAgentDirectory(
   return {
     agents: held.get,
     agent: async (workspaceId, agentId) =>
-      (await held.get(workspaceId)).byId.get(agentId) ?? (await agents.get(workspaceId, agentId)),
+      (await held.get(workspaceId)).byId.get(agentId) ??
+      (await agents.get(workspaceId, agentId)) ??
+      (await findLent(workspaceId, agentId)),
+    async agentAt(workspaceId, agentId, moment) {
+      const lending = await lendings.at(workspaceId, agentId, moment);
+      return lending && (await lentBy(workspaceId, lending))?.agent;
+    },
+    homeOf: (workspaceId, agentId) => last.get(workspaceId)?.agents.lent.get(agentId),
+    borrowersOf: ({ workspaceId, agentId }) =>
+      [...(borrowers.get(workspaceId) ?? [])].flatMap((borrower) =>
+        [...(last.get(borrower)?.agents.lent ?? [])]
+          .filter(([, home]) => home.workspaceId === workspaceId && home.agentId === agentId)
+          .map(([alias]) => ({ workspaceId: borrower, agentId: alias })),
+      ),
     last: (workspaceId) => last.get(workspaceId)?.agents,
     onLimits: (listener) => void onLimits.add(listener),
     onGone: (listener) => void onGone.add(listener),
-    changed: held.forget,
+    changed(workspaceId) {
+      heldOwn.forget(workspaceId);
+      held.forget(workspaceId);
+      for (const borrower of borrowers.get(workspaceId) ?? []) held.forget(borrower);
+    },
   };
 }
 
-function assemble(
-  records: readonly AgentRecord[],
-  givenNow: readonly CapabilityRecord[],
-  defaultId: string | undefined,
-  last: Loaded | undefined,
-): Loaded {
-  const byId = new Map(records.map((agent) => [agent.agentId, kept(agent, last?.agents.byId.get(agent.agentId))]));
-  const given = groupGiven(givenNow, last?.given);
+/** An agent of the workspace's own goes before one that is lent under the same id. */
+function assemble(own: Own, lentNow: ReadonlyMap<string, LentAgent>, last: Loaded | undefined): Loaded {
+  const { byId, given } = lentNow.size === 0 ? own : together(own, lentNow);
   let isNew = !last || byId.size !== last.agents.byId.size;
   const capabilities = new Map<string, readonly Capability[]>();
   for (const [agentId, agent] of byId) {
@@ -155,7 +242,7 @@ function assemble(
     capabilities.set(agentId, offered);
   }
   const lone = byId.size === 1 ? [...byId.values()][0] : undefined;
-  const defaultAgent = (defaultId === undefined ? undefined : byId.get(defaultId)) ?? lone;
+  const defaultAgent = (own.defaultId === undefined ? undefined : byId.get(own.defaultId)) ?? lone;
   const indexes = last?.indexes ?? createSearchIndexes();
   if (last && !isNew) {
     const agents = defaultAgent === last.agents.defaultAgent ? last.agents : { ...last.agents, defaultAgent };
@@ -164,7 +251,17 @@ function assemble(
   const search = indexes.over({ byId, capabilities });
   const byCapability = offersOf(byId, capabilities, given);
   const limits = limitsOf(byId, capabilities);
-  return { agents: { byId, defaultAgent, capabilities, byCapability, search, limits }, given, indexes };
+  const lent = new Map([...byId].flatMap(([agentId, { home }]) => (home ? [[agentId, home]] : [])));
+  return { agents: { byId, defaultAgent, capabilities, byCapability, search, limits, lent }, given, indexes };
+}
+
+/** What a workspace has and what it borrows, in the order of the agents' ids. */
+function together(own: Own, lentNow: ReadonlyMap<string, LentAgent>): HomeAgents {
+  const borrowed = [...lentNow].filter(([agentId]) => !own.byId.has(agentId));
+  const agents = [...own.byId, ...borrowed.map(([agentId, { agent }]): [string, AgentRecord] => [agentId, agent])];
+  const given = new Map(own.given);
+  for (const [agentId, lent] of borrowed) if (lent.given) given.set(agentId, lent.given);
+  return { byId: new Map(agents.sort(([a], [b]) => (a < b ? -1 : 1))), given };
 }
 
 function limitsOf(
@@ -172,11 +269,14 @@ function limitsOf(
   capabilities: ReadonlyMap<string, readonly Capability[]>,
 ): Map<string, ConcurrencyLimits> {
   const limits = new Map<string, ConcurrencyLimits>();
-  for (const [agentId, { maxConcurrency: agent }] of byId) {
+  for (const [agentId, record] of byId) {
+    const agent = record.maxConcurrency;
     const ofCapabilities = new Map<string, number>();
     for (const { capabilityId, maxConcurrency } of capabilities.get(agentId)!)
       if (maxConcurrency !== undefined) ofCapabilities.set(capabilityId, maxConcurrency);
-    if (agent !== undefined || ofCapabilities.size > 0) limits.set(agentId, { agent, capabilities: ofCapabilities });
+    if (agent !== undefined || ofCapabilities.size > 0) {
+      limits.set(agentId, { home: homeOf(record), agent, capabilities: ofCapabilities });
+    }
   }
   return limits;
 }
@@ -187,6 +287,12 @@ const offeredBy = ({ agentId, card }: AgentRecord, said: readonly CapabilityReco
     card,
     said.map(({ given }) => given),
   );
+
+/** Whether it is still that agent, and no other that has come under its id. */
+const isSameAgent = (before: AgentRecord, now: AgentRecord | undefined): boolean =>
+  now?.createdAt.getTime() === before.createdAt.getTime() &&
+  now.home?.workspaceId === before.home?.workspaceId &&
+  now.home?.agentId === before.home?.agentId;
 
 /** The agent as it was loaded before, if it has not changed. */
 function kept(agent: AgentRecord, before: AgentRecord | undefined): AgentRecord {

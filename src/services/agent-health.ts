@@ -17,13 +17,14 @@ import type { AgentHealthRepository, HealthRecord } from "../store/agent-health-
 import type { AgentRecord } from "../store/agent-repository.ts";
 import type { AgentCheck } from "./agent-check.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
-import { agentNotFound } from "./registry-views.ts";
+import { agentNotFound, notOwn } from "./registry-views.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { AgentLoads } from "./routing/agent-load.ts";
 import type { AgentAvailability } from "./routing/availability.ts";
 import type { Runtime } from "./runtime.ts";
 
 const MIN_TTL_MS = 1_000;
+const LENT_REASON = "the workspace that lends it knows why";
 const MAX_TTL_MS = 86_400_000;
 
 export interface AgentHealthService {
@@ -41,7 +42,7 @@ export interface AgentHealthService {
 
 export interface AgentHealthDeps {
   repository: AgentHealthRepository;
-  /** The agent as it is registered now. */
+  /** The agent as it is registered now in this workspace. */
   findAgent: (workspaceId: string, agentId: string) => Promise<AgentRecord | undefined>;
   directory: AgentDirectory;
   availability: Pick<AgentAvailability, "ejectedForMs">;
@@ -61,7 +62,8 @@ export function heartbeatViolations(ttlMs: number, field = "heartbeatTtlMs"): Fi
 export function createAgentHealth(deps: AgentHealthDeps): AgentHealthService {
   const { repository, directory, availability, loads, runtime } = deps;
 
-  function view(workspaceId: string, record: HealthRecord): AgentHealth {
+  /** Why a check failed may name the agent's address, which is no business of those that it is lent to. */
+  function view(workspaceId: string, record: HealthRecord, isLent: boolean): AgentHealth {
     const { agentId } = record;
     const nowMs = runtime.elapsedMs();
     const inMs = (ms: number) => timestampFromDate(new Date(runtime.now().getTime() + ms));
@@ -72,7 +74,7 @@ export function createAgentHealth(deps: AgentHealthDeps): AgentHealthService {
     const { healthy, reason } = judged(record, deps.heedsChecks);
     return create(AgentHealthSchema, {
       healthy,
-      reason,
+      reason: isLent && reason !== "" ? LENT_REASON : reason,
       failureCount: record.failures,
       ...(record.checkedAt && { lastCheckTime: timestampFromDate(record.checkedAt) }),
       ...(record.succeededAt && { lastSuccessTime: timestampFromDate(record.succeededAt) }),
@@ -89,8 +91,25 @@ export function createAgentHealth(deps: AgentHealthDeps): AgentHealthService {
   }
 
   async function ofAll(workspaceId: string, agentIds: readonly string[]): Promise<Map<string, AgentHealth>> {
-    const records = agentIds.length === 0 ? [] : await repository.get(workspaceId, agentIds);
-    return new Map(records.map((record) => [record.agentId, view(workspaceId, record)]));
+    const homes = agentIds.map((agentId) => ({
+      agentId,
+      home: directory.homeOf(workspaceId, agentId) ?? { workspaceId, agentId },
+    }));
+    const found = new Map<string, AgentHealth>();
+    for (const [lenderId, agents] of Map.groupBy(homes, ({ home }) => home.workspaceId)) {
+      const records = await repository.get(
+        lenderId,
+        agents.map(({ home }) => home.agentId),
+      );
+      const byId = new Map(records.map((record) => [record.agentId, record]));
+      for (const { agentId, home } of agents) {
+        const record = byId.get(home.agentId);
+        if (!record) continue;
+        const isLent = lenderId !== workspaceId;
+        found.set(agentId, view(workspaceId, { ...record, agentId }, isLent));
+      }
+    }
+    return found;
   }
 
   const of = async (workspaceId: string, agentId: string) => (await ofAll(workspaceId, [agentId])).get(agentId);
@@ -110,8 +129,9 @@ export function createAgentHealth(deps: AgentHealthDeps): AgentHealthService {
       if (ttlMs !== undefined) refuse(heartbeatViolations(ttlMs, "ttlMs"));
       // Of others it learns nothing: they are not looked for.
       const mayBeat = principal.agentId === agentId || holds(principal, "agents.write");
-      const outcome = mayBeat && isDnsLabel(agentId) ? await repository.beat(workspaceId, agentId, ttlMs) : "missing";
-      if (outcome === "missing") throw agentNotFound(agentId);
+      if (!mayBeat) throw agentNotFound(agentId);
+      const outcome = isDnsLabel(agentId) ? await repository.beat(workspaceId, agentId, ttlMs) : "missing";
+      if (outcome === "missing") throw await notOwn(directory, workspaceId, agentId);
       if (outcome === "no-ttl") {
         const description = "is required: the agent gives no heartbeats, so nothing says how long one lasts";
         throw invalidArgument([{ field: "ttlMs", description }]);
@@ -120,7 +140,7 @@ export function createAgentHealth(deps: AgentHealthDeps): AgentHealthService {
     },
     async check({ workspaceId, signal }, agentId) {
       const agent = isDnsLabel(agentId) ? await deps.findAgent(workspaceId, agentId) : undefined;
-      if (!agent) throw agentNotFound(agentId);
+      if (!agent) throw await notOwn(directory, workspaceId, agentId);
       await deps.check(agent, signal);
       return shown(workspaceId, agentId);
     },

@@ -1,6 +1,7 @@
 /**
  * Who may be given a task: one that runs has a permit of its agent's limit, and of its capability's where it was given to
- * one. Of agents without limits nothing is counted.
+ * one. Of agents without limits nothing is counted. A limit is its agent's wherever the task comes from: units are taken under the
+ * name that the agent has where it is registered.
  */
 import type { LimitKey } from "../store/allotment-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
@@ -53,15 +54,20 @@ export function createAgentPermits({ directory, allotments, onFree }: AgentPermi
   const limitsOf = (workspaceId: string, agentId: string) => directory.last(workspaceId)?.limits.get(agentId);
 
   function ofAgent(workspaceId: string, agentId: string): Slice | undefined {
-    const limit = limitsOf(workspaceId, agentId)?.agent;
-    return limit === undefined ? undefined : allotments.slice({ workspaceId, key: `agent/${agentId}` }, limit);
+    const { home, agent: limit } = limitsOf(workspaceId, agentId) ?? {};
+    if (!home || limit === undefined) return undefined;
+    return allotments.slice({ workspaceId: home.workspaceId, key: `agent/${home.agentId}` }, limit);
   }
 
   function ofCapability({ workspaceId, agentId, capabilityId }: PermitTask): Slice | undefined {
     if (capabilityId === undefined) return undefined;
-    const limit = limitsOf(workspaceId, agentId)?.capabilities.get(capabilityId);
-    if (limit === undefined) return undefined;
-    return allotments.slice({ workspaceId, key: `capability/${agentId}/${capabilityId}` }, limit);
+    const { home, capabilities } = limitsOf(workspaceId, agentId) ?? {};
+    const limit = capabilities?.get(capabilityId);
+    if (!home || limit === undefined) return undefined;
+    return allotments.slice(
+      { workspaceId: home.workspaceId, key: `capability/${home.agentId}/${capabilityId}` },
+      limit,
+    );
   }
 
   const slicesOf = (task: PermitTask): Slice[] =>

@@ -4,6 +4,7 @@
  */
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { AgentCard, AgentInterface, Message, StreamResponse, Task } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import type { AgentHome } from "../store/agent-repository.ts";
 
 /** What travels with a call to an agent besides its body. */
 export interface AgentCallOptions {
@@ -51,6 +52,11 @@ export interface AgentClient {
 export interface AgentAddress {
   workspaceId: string;
   agentId: string;
+  /**
+   * Where it is registered, of an agent that another workspace lends. Connections and credentials go by this: they are those of the
+   * workspace that lends it.
+   */
+  home?: AgentHome;
   card: AgentCard;
 }
 
@@ -71,7 +77,7 @@ export interface AgentConnector {
    * Throws AgentCallError (kind "unreachable") when the card offers no interface that the router speaks.
    */
   connect(address: AgentAddress): AgentClient;
-  /** Keeps no connection for further calls, after an agent's card changed or it left. */
+  /** Keeps no connection for further calls, after an agent's card changed or it left. By where the agent is registered. */
   forget(workspaceId: string, agentId: string): void;
   close(): Promise<void>;
 }

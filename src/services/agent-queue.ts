@@ -1,6 +1,7 @@
 /**
  * The tasks that wait for room at their agents. They wait in the database, where any replica that has a permit finds them: the
- * higher priority first, and then the elder.
+ * higher priority first, and then the elder. Workspaces that wait for the same agent, because one lends it to the others, take
+ * turns.
  */
 import type { Logger } from "pino";
 import type { AgentQueueRepository, AgentRoom } from "../store/agent-queue-repository.ts";
@@ -22,7 +23,7 @@ const USUAL_LATENCY_MS = 1_000;
 export interface AgentQueueDeps {
   repository: AgentQueueRepository;
   permits: AgentPermits;
-  directory: Pick<AgentDirectory, "agents">;
+  directory: Pick<AgentDirectory, "agents" | "homeOf">;
   runtime: Runtime;
   log: Logger;
   replicaId: () => string;
@@ -69,7 +70,7 @@ export interface AgentQueue {
    * yet to begin, and get none, wait at their agents.
    */
   sort(tasks: readonly ClaimedTask[], how: "claimed" | "rescued", signal: AbortSignal): Promise<PermittedTask[]>;
-  /** How many tasks wait at an agent, as far as this replica knows. */
+  /** How many tasks wait at an agent, of all workspaces that use it, as far as this replica knows. */
   waitingAt(agent: AgentKey): number;
   /** The same of all agents. */
   readonly waiting: number;
@@ -87,7 +88,13 @@ interface Offer extends AgentRoom {
 
 export function createAgentQueue(deps: AgentQueueDeps): AgentQueue {
   const { repository, permits, directory, runtime, log, replicaId, maxWaiting } = deps;
-  const crowds = createAgentCrowds(repository, runtime, maxWaiting);
+  const crowds = createAgentCrowds(repository, runtime, maxWaiting, directory.homeOf);
+
+  /** Whether somebody waits for the agent already, of whatever workspace. */
+  function isCrowded(agent: AgentKey): boolean {
+    for (const _ of crowds.at(agent)) return true;
+    return false;
+  }
 
   function hope(crowd: Crowd): void {
     crowds.hope(crowd);
@@ -118,11 +125,16 @@ export function createAgentQueue(deps: AgentQueueDeps): AgentQueue {
     return slice.take(further) ? 1 + further : 1;
   }
 
-  async function offerOf(crowd: Crowd, room: number): Promise<Offer> {
+  /** A part of what is idle, for one of so many that want of it. */
+  const share = (slice: Slice | undefined, wanted: number, among: number): number =>
+    slice && among > 1 ? Math.min(wanted, Math.ceil(Math.max(1, slice.idle) / among)) : wanted;
+
+  /** `among`: how many crowds, this one and those to come after it, wait for the same room. */
+  async function offerOf(crowd: Crowd, room: number, among: number): Promise<Offer> {
     const { workspaceId, agentId, added } = crowd;
     await directory.agents(workspaceId);
     const slice = permits.ofAgent(workspaceId, agentId);
-    const wanted = Math.min(room, Math.max(1, crowd.count));
+    const wanted = share(slice, Math.min(room, Math.max(1, crowd.count)), among);
     const units = slice ? await hold(slice, wanted) : wanted;
     const slices = new Map<string, Slice>();
     const capabilities = new Map<string, number>();
@@ -130,7 +142,7 @@ export function createAgentQueue(deps: AgentQueueDeps): AgentQueue {
       const ofCapability = permits.ofCapability({ workspaceId, agentId, capabilityId });
       if (!ofCapability) return;
       slices.set(capabilityId, ofCapability);
-      capabilities.set(capabilityId, await hold(ofCapability, units));
+      capabilities.set(capabilityId, await hold(ofCapability, share(ofCapability, units, among)));
     };
     if (units > 0) await Promise.all([...crowd.capabilityIds].map(holdOf));
     return { workspaceId, agentId, units, capabilities, crowd, slice, slices, added };
@@ -145,9 +157,17 @@ export function createAgentQueue(deps: AgentQueueDeps): AgentQueue {
     }
   }
 
+  /** Of those that wait for the same room: one after another, in this order. */
+  async function offersAt(siblings: readonly Crowd[], room: number): Promise<PromiseSettledResult<Offer>[]> {
+    const offered: PromiseSettledResult<Offer>[] = [];
+    for (const [i, crowd] of siblings.entries())
+      offered.push(...(await Promise.allSettled([offerOf(crowd, room, siblings.length - i)])));
+    return offered;
+  }
+
   /** What may be taken now: of no more tasks than there is room for. */
   async function offers(room: number): Promise<Offer[]> {
-    const asked = await Promise.allSettled(crowds.takeHopeful().map((crowd) => offerOf(crowd, room)));
+    const asked = (await Promise.all(crowds.takeHopeful().map((siblings) => offersAt(siblings, room)))).flat();
     let left = room;
     // Where the agents could not be read, it is counted again within a second.
     return asked.flatMap((answer) => {
@@ -191,12 +211,17 @@ export function createAgentQueue(deps: AgentQueueDeps): AgentQueue {
       }
       giveBack(offer, kept);
       crowds.subtract(crowd, own.length);
+      if (own.length > 0) crowds.served(crowd);
       const isUsedUp = ([capabilityId, most]: [string, number]) =>
         own.filter((task) => task.capabilityId === capabilityId).length === most;
       const usedUp = [...capabilities].filter(isUsedUp);
       // There may be more units than were idle; where there were none, somebody has yet to give one back.
       if (own.length === units || usedUp.some(([, most]) => most > 0)) crowds.hope(crowd);
-      else if (usedUp.length === 0 && crowd.added === offer.added) crowds.forget(crowd);
+      else if (usedUp.length === 0 && crowd.added === offer.added) {
+        crowds.forget(crowd);
+        // What it did not need, others may.
+        for (const other of crowds.at(crowd)) crowds.hope(other);
+      }
     }
     await park(refused, signal);
     return { taken, more: crowds.hasHopeful };
@@ -228,7 +253,7 @@ export function createAgentQueue(deps: AgentQueueDeps): AgentQueue {
 
   return {
     async admit(task) {
-      const permit = crowds.get(task) ? undefined : await permits.take(task);
+      const permit = isCrowded(task) ? undefined : await permits.take(task);
       if (permit) return permit;
       const waiting = crowds.get(task)?.count ?? 0;
       if (waiting >= maxWaiting) throw agentQueueIsFull(task.agentId, retryAfterMs(task, waiting));
@@ -241,8 +266,7 @@ export function createAgentQueue(deps: AgentQueueDeps): AgentQueue {
       if (crowd) crowds.subtract(crowd, 1);
     },
     freed(agent) {
-      const crowd = crowds.get(agent);
-      if (crowd) hope(crowd);
+      for (const crowd of crowds.at(agent)) hope(crowd);
     },
     freedAny() {
       crowds.hopeForAll();
@@ -263,7 +287,11 @@ export function createAgentQueue(deps: AgentQueueDeps): AgentQueue {
       );
       return sorted.filter((each) => each !== undefined);
     },
-    waitingAt: (agent) => crowds.get(agent)?.count ?? 0,
+    waitingAt(agent) {
+      let waiting = 0;
+      for (const crowd of crowds.at(agent)) waiting += crowd.count;
+      return waiting;
+    },
     get waiting() {
       return crowds.total;
     },

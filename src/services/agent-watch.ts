@@ -5,9 +5,10 @@ import type { EjectionRules } from "../domain/routing/outliers.ts";
 import type { AgentHealthRepository } from "../store/agent-health-repository.ts";
 import type { AgentRepository } from "../store/agent-repository.ts";
 import type { CapabilityRepository } from "../store/capability-repository.ts";
+import type { LendingReads } from "../store/lending-reads.ts";
 import type { SignalRepository } from "../store/signal-repository.ts";
 import { createAgentCheck } from "./agent-check.ts";
-import { type AgentDirectory, createAgentDirectory } from "./agent-directory.ts";
+import { type AgentDirectory, createAgentDirectory, type DirectoryEvents } from "./agent-directory.ts";
 import { type AgentHealthService, createAgentHealth } from "./agent-health.ts";
 import type { AgentConnector, AgentProber, CardFetcher } from "./agent-port.ts";
 import type { Audit } from "./audit.ts";
@@ -22,6 +23,8 @@ import type { Runtime } from "./runtime.ts";
 export interface AgentWatchDeps {
   agents: AgentRepository;
   capabilities: CapabilityRepository;
+  /** What workspaces lend each other; left out, nothing. */
+  lendings?: LendingReads;
   health: AgentHealthRepository;
   signals: SignalRepository;
   connector: AgentConnector & AgentProber;
@@ -56,17 +59,25 @@ export interface AgentWatch {
 export function createAgentWatch(deps: AgentWatchDeps): AgentWatch {
   const { agents, runtime, log, connector, checks, circuit } = deps;
   const heedsChecks = checks.intervalMs > 0;
-  const availability = createAvailability({ runtime, health: deps.health, heedsChecks, rules: deps.outlier });
+  const availability = createAvailability({
+    runtime,
+    health: deps.health,
+    heedsChecks,
+    rules: deps.outlier,
+    lentTo: (workspaceId) => directory.last(workspaceId)?.lent,
+  });
   const loads = createAgentLoads(runtime, {
     rules: circuit.failures > 0 ? circuit : undefined,
     onCircuit: availability.circuitMoved,
+    homeOf: (workspaceId, agentId) => directory.homeOf(workspaceId, agentId),
   });
-  const directory = createAgentDirectory(agents, deps.capabilities, runtime, {
+  const events: DirectoryEvents = {
     onLoad: availability.refresh,
     onChange: (before, now) => {
       if (isMoved(connector, before.card, now.card)) loads.moved(now);
     },
-  });
+  };
+  const directory: AgentDirectory = createAgentDirectory(agents, deps.capabilities, runtime, events, deps.lendings);
   directory.onGone((workspaceId, agentId) => {
     loads.forget({ workspaceId, agentId });
     availability.forget({ workspaceId, agentId });

@@ -21,7 +21,7 @@ import type { CapabilityRepository } from "../store/capability-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { Audit } from "./audit.ts";
 import { pageLimit, pageToken, readPageToken } from "./paging.ts";
-import { agentNotFound, capabilityView, type Standings } from "./registry-views.ts";
+import { agentNotFound, capabilityView, notOwn, type Standings } from "./registry-views.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
 
@@ -76,7 +76,7 @@ export function createRegistryCapabilities({
       const outcome = await capabilities.put(workspaceId, agentId, given, options);
       if (outcome === "full") throw tooManyCapabilities(agentId);
       const agent = outcome === "stored" ? await agents.get(workspaceId, agentId) : undefined;
-      if (!agent) throw agentNotFound(agentId);
+      if (!agent) throw await notOwn(directory, workspaceId, agentId);
       directory.changed(workspaceId);
       const [merged] = capabilitiesOf(agentId, agent.card, [given]).filter(
         ({ capabilityId }) => capabilityId === given.capabilityId,
@@ -96,7 +96,8 @@ export function createRegistryCapabilities({
         directory.changed(workspaceId);
         return;
       }
-      if (!isDnsLabel(agentId) || !(await agents.get(workspaceId, agentId))) throw agentNotFound(agentId);
+      if (!isDnsLabel(agentId) || !(await agents.get(workspaceId, agentId)))
+        throw await notOwn(directory, workspaceId, agentId);
       throw capabilityNotFound(agentId, capabilityId);
     },
 

@@ -1,6 +1,7 @@
 /** How the registry shows what it has, and says that it does not have something. */
 import { create } from "@bufbuild/protobuf";
 import { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
   Access,
   type Agent,
@@ -10,9 +11,11 @@ import {
 } from "../../gen/signalbox/v1/registry_pb.ts";
 import type { Capability } from "../domain/capability.ts";
 import { SignalboxError } from "../domain/errors.ts";
+import { isDnsLabel } from "../domain/identifiers.ts";
 import { decimalOf } from "../domain/money.ts";
 import type { StandingNow } from "../domain/reputation/agent-standings.ts";
 import type { AgentRecord } from "../store/agent-repository.ts";
+import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentConnector } from "./agent-port.ts";
 import type { KnownStandings } from "./known-standings.ts";
 
@@ -28,11 +31,13 @@ export function agentView(
   standing: StandingNow | undefined,
 ): Agent {
   const used = connector.pick(agent.card);
+  const { home } = agent;
   return create(AgentSchema, {
     agentId: agent.agentId,
-    card: agent.card,
+    card: home ? borrowersCard(agent.card) : agent.card,
     cardUrl: agent.cardUrl ?? "",
-    ...(used && { interface: used }),
+    ...(used && !home && { interface: used }),
+    lentByWorkspaceId: home?.workspaceId ?? "",
     isDefault: agent.agentId === defaultId,
     etag: `"${agent.revision}"`,
     createTime: timestampFromDate(agent.createdAt),
@@ -43,6 +48,20 @@ export function agentView(
     ...(health && { health }),
     ...(standing && { standing: { ...standing } }),
     maxConcurrency: agent.maxConcurrency ?? 0,
+  });
+}
+
+/**
+ * The card without where the agent is and how to get in there: it is had through this router alone. Its signatures were made for the
+ * whole.
+ */
+function borrowersCard(card: AgentCard): AgentCard {
+  return create(AgentCardSchema, {
+    ...card,
+    supportedInterfaces: [],
+    securitySchemes: {},
+    securityRequirements: [],
+    signatures: [],
   });
 }
 
@@ -90,6 +109,22 @@ export function capabilityView(capability: Capability, standing?: StandingNow) {
     cacheTtlMs: BigInt(capability.cacheTtlMs),
     cacheShared: capability.cacheShared,
     ...(standing && { standing: { ...standing } }),
+  });
+}
+
+/** Why an agent cannot be changed that is none of the workspace's own: there is none, or another workspace lends it. */
+export async function notOwn(
+  directory: Pick<AgentDirectory, "agents">,
+  workspaceId: string,
+  agentId: string,
+): Promise<SignalboxError> {
+  const lent = isDnsLabel(agentId) ? (await directory.agents(workspaceId)).lent.get(agentId) : undefined;
+  if (!lent) return agentNotFound(agentId);
+  return new SignalboxError({
+    code: "FAILED_PRECONDITION",
+    reason: "AGENT_IS_LENT",
+    message: `Agent "${agentId}" is lent by workspace "${lent.workspaceId}", which alone can change it. To be without it, end its grant with RevokeGrant.`,
+    metadata: { agentId, lentByWorkspaceId: lent.workspaceId },
   });
 }
 

@@ -26,7 +26,7 @@ import { etagMismatch, revisionIn } from "./etag.ts";
 import { pageLimit, pageToken, readPageToken } from "./paging.ts";
 import { createRegistryCapabilities, type RegistryCapabilities } from "./registry-capabilities.ts";
 import { createRegistrySearch, type RegistrySearch } from "./registry-search.ts";
-import { agentNotFound, agentView, type Standings } from "./registry-views.ts";
+import { agentNotFound, agentView, notOwn, type Standings } from "./registry-views.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { Runtime } from "./runtime.ts";
 
@@ -79,16 +79,25 @@ export function createRegistry(deps: RegistryDeps): Registry {
     }
   }
 
-  async function existing(context: RequestContext, agentId: string): Promise<AgentRecord> {
-    const agent = isDnsLabel(agentId) ? await repository.get(context.workspaceId, agentId) : undefined;
-    if (!agent) throw agentNotFound(agentId);
+  /** An agent of the workspace's own. */
+  async function existing({ workspaceId }: RequestContext, agentId: string): Promise<AgentRecord> {
+    const agent = isDnsLabel(agentId) ? await repository.get(workspaceId, agentId) : undefined;
+    if (!agent) throw await notOwn(directory, workspaceId, agentId);
+    return agent;
+  }
+
+  /** An agent of the workspace, its own or lent to it. */
+  async function usable({ workspaceId }: RequestContext, agentId: string): Promise<AgentRecord> {
+    const own = isDnsLabel(agentId) ? await repository.get(workspaceId, agentId) : undefined;
+    const agent = own ?? (await directory.agents(workspaceId)).byId.get(agentId);
+    if (!agent || (!own && !agent.home)) throw agentNotFound(agentId);
     return agent;
   }
 
   async function show(context: RequestContext, agentId: string): Promise<Agent> {
     const { workspaceId } = context;
     const { defaultAgent } = await directory.agents(workspaceId);
-    const agent = await existing(context, agentId);
+    const agent = await usable(context, agentId);
     await reputation.load(workspaceId);
     const standing = reputation.standing(workspaceId, agentId, undefined);
     return agentView(agent, defaultAgent?.agentId, connector, await health.of(workspaceId, agentId), standing);
@@ -168,7 +177,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
       const removed =
         isDnsLabel(agentId) &&
         (await repository.remove(context.workspaceId, agentId, recording(context, "agent.remove", agentId)));
-      if (!removed) throw agentNotFound(agentId);
+      if (!removed) throw await notOwn(directory, context.workspaceId, agentId);
       changed(context);
       connector.forget(context.workspaceId, agentId);
     },
@@ -180,8 +189,10 @@ export function createRegistry(deps: RegistryDeps): Registry {
       const [afterId] = readPageToken(request.pageToken, 1, "ListAgents") ?? [];
       const page = { limit: limit + 1, ...(afterId !== undefined && { afterId }) };
       const found = await repository.list(context.workspaceId, page);
-      const { defaultAgent } = await directory.agents(context.workspaceId);
-      const agents = found.slice(0, limit);
+      const { defaultAgent, byId } = await directory.agents(context.workspaceId);
+      const lent = [...byId.values()].filter((agent) => agent.home && agent.agentId > (afterId ?? ""));
+      const together = lent.length === 0 ? found : merged(found, lent);
+      const agents = together.slice(0, limit);
       const last = agents.at(-1);
       const ids = agents.map(({ agentId }) => agentId);
       const healths = await health.ofAll(context.workspaceId, ids);
@@ -196,7 +207,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
             reputation.standing(context.workspaceId, agent.agentId, undefined),
           ),
         ),
-        nextPageToken: found.length > limit && last ? pageToken(last.agentId) : "",
+        nextPageToken: together.length > limit && last ? pageToken(last.agentId) : "",
       });
     },
 
@@ -210,7 +221,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
     },
 
     async setDefault(context, agentId) {
-      await existing(context, agentId);
+      await usable(context, agentId);
       await repository.setDefault(context.workspaceId, agentId, recording(context, "agent.set-default", agentId));
       changed(context);
       return show(context, agentId);
@@ -254,6 +265,13 @@ export function createRegistry(deps: RegistryDeps): Registry {
   }
 }
 
+/** In the order of their ids. What a page has of the workspace's own goes before what is lent under the same id. */
+function merged(own: readonly AgentRecord[], lent: readonly AgentRecord[]): AgentRecord[] {
+  const ids = new Set(own.map(({ agentId }) => agentId));
+  const all = [...own, ...lent.filter(({ agentId }) => !ids.has(agentId))];
+  return all.sort((a, b) => (a.agentId < b.agentId ? -1 : 1));
+}
+
 function agentIdViolations(agentId: string) {
   if (RESERVED_IDS.has(agentId)) return [{ field: "agentId", description: `"${agentId}" is reserved; take another` }];
   if (isDnsLabel(agentId)) return [];
@@ -270,7 +288,7 @@ const agentExists = (agentId: string) =>
   new SignalboxError({
     code: "ALREADY_EXISTS",
     reason: "AGENT_EXISTS",
-    message: `Agent "${agentId}" is registered already. Update it, remove it first, or register under another id.`,
+    message: `There is an agent "${agentId}" already. Update it, remove it or end its grant first, or register under another id.`,
     metadata: { agentId },
   });
 

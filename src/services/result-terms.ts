@@ -28,6 +28,12 @@ export function resultTerms(offers: readonly Offer[]): ResultTerms {
 }
 
 function generationOf(offers: readonly Offer[]): string {
-  const facts = offers.map(({ agent, version }) => [agent.agentId, agent.createdAt.getTime(), agent.revision, version]);
+  const facts = offers.map(({ agent: { agentId, createdAt, revision, home }, version }) => [
+    agentId,
+    createdAt.getTime(),
+    revision,
+    version,
+    ...(home ? [home.workspaceId, home.agentId] : []),
+  ]);
   return createHash("sha256").update(JSON.stringify(facts)).digest("base64url");
 }

@@ -260,12 +260,23 @@ export function createRouter(deps: RouterDeps): Router {
     return capabilities.get(agentId)?.find((each) => each.capabilityId === capabilityId);
   }
 
-  async function offer(task: TaskHeader): Promise<Possible | undefined> {
+  /** The agent of a task, and what it offers now. */
+  async function offerNow(task: TaskHeader): Promise<Possible | undefined> {
     const agent = await directory.agent(task.workspaceId, task.agentId);
     if (!agent) return undefined;
     // Whoever has it for what its client asked for, without offering that, is not asked for anything else.
     if (heldForCapabilityId(task) === undefined) return alone(agent, await directory.agents(task.workspaceId));
     return { agent, capability: await capabilityOf(task) };
+  }
+
+  async function offer(task: TaskHeader): Promise<Possible | undefined> {
+    const now = await offerNow(task);
+    const { workspaceId, agentId, createdAt, upstreamTaskId } = task;
+    const isSinceThen = now !== undefined && now.agent.createdAt <= createdAt;
+    if (isSinceThen || upstreamTaskId === undefined) return now;
+    // Its agent has it already: what ends with a grant is that it gets new ones, and who has its id now never had the task.
+    const then = await directory.agentAt(workspaceId, agentId, createdAt);
+    return then ? { agent: then, capability: undefined } : now;
   }
 
   return {

@@ -3,6 +3,7 @@ import type { Logger } from "pino";
 import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { stateBrought, stateOf, type TaskHeader, type TaskUpdate } from "../domain/task-log.ts";
 import { TRANSITIONS } from "../domain/task-state.ts";
+import type { AgentHome } from "../store/agent-repository.ts";
 import type { TakenTask } from "../store/lease-repository.ts";
 import type { TaskKey } from "../store/task-reads.ts";
 import type { AgentPermits, Permit } from "./agent-permits.ts";
@@ -54,8 +55,8 @@ export interface StartOptions {
 
 /** Who hears of the tasks that agents have. */
 export interface TaskTimes extends Pick<AgentLoads, "begin"> {
-  /** As of AgentLoads. `isLast`: the task is with no other agent next. */
-  end(header: TaskHeader, state: TaskState, isLast: boolean): void;
+  /** As of AgentLoads, of the agent that has the name `home` where it is registered. `isLast`: the task is with no other agent next. */
+  end(header: TaskHeader, state: TaskState, isLast: boolean, home: AgentHome): void;
 }
 
 interface RunningDeps {
@@ -160,7 +161,7 @@ class Entry implements RunningTask, TaskListener {
     this.#permit = permit;
     this.permit();
     places.take(workspaceId);
-    deps.loads.begin(runner.writer.image.header);
+    deps.loads.begin(runner.home);
     this.#deaf = deps.hub.subscribe(workspaceId, taskId, this);
   }
 
@@ -221,7 +222,7 @@ class Entry implements RunningTask, TaskListener {
       isStill && !this.#since
         ? header
         : { ...header, agentId: this.#agentId, createdAt: this.#since ?? header.createdAt };
-    this.#deps.loads.end(own, this.#outcome(isStill), isStill && !this.runner.hasGivenWay);
+    this.#deps.loads.end(own, this.#outcome(isStill), isStill && !this.runner.hasGivenWay, this.runner.home);
   }
 
   /** How the task ended as far as it tells of the agent that had it here. */

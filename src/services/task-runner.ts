@@ -5,6 +5,7 @@ import { mayDelegate } from "../domain/delegation-extension.ts";
 import { type Delivery, stateOf } from "../domain/task-log.ts";
 import type { TaskResult } from "../domain/task-result.ts";
 import { isTerminal } from "../domain/task-state.ts";
+import type { AgentHome } from "../store/agent-repository.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import { AgentCallError, type AgentCallOptions, type AgentClient, type AgentEndpoint } from "./agent-port.ts";
 import type { TaskLog } from "./late-log.ts";
@@ -248,13 +249,13 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
   /** The agent can be had. */
   onAnswered(): void {
     if (this.isStoodIn) return;
-    this.#deps.loads.answered(this.#ofAgent);
+    this.#deps.loads.answered(this.home);
   }
 
   /** It cannot, or what it says is no A2A. */
   onUnanswered(failure: AgentCallError): void {
     if (this.isStoodIn) return;
-    this.#deps.loads.failedCall(this.#ofAgent, failure);
+    this.#deps.loads.failedCall(this.home, failure);
   }
 
   /** Nobody waits for what is held: the run ends with how its storing failed. */
@@ -325,9 +326,10 @@ export class TaskRunner implements ReporterDeps, FollowerDeps, LimitDeps, Messag
     return stateOf(this.writer.image);
   }
 
-  /** Whom it tells of: the task may be with another agent by now. */
-  get #ofAgent(): { workspaceId: string; agentId: string } {
-    return { workspaceId: this.writer.image.header.workspaceId, agentId: this.#agent.agentId };
+  /** Whom it tells of, by where the agent is registered: the task may be with another agent by now. */
+  get home(): AgentHome {
+    const { agentId, home } = this.#agent;
+    return home ?? { workspaceId: this.writer.image.header.workspaceId, agentId };
   }
 
   /** Whether there is nothing to wait for that the agent would have to be told: it is named, or was never begun. */

@@ -7,9 +7,17 @@ import type { Database } from "./database.ts";
 import type { AgentTable } from "./schema/agents.ts";
 import type { Schema } from "./schema.ts";
 
+/** Where an agent is registered. */
+export interface AgentHome {
+  readonly workspaceId: string;
+  readonly agentId: string;
+}
+
 export interface AgentRecord {
   workspaceId: string;
   agentId: string;
+  /** Where it is registered, of an agent that another workspace lends; undefined for one of this workspace. */
+  home?: AgentHome;
   card: AgentCard;
   cardUrl: string | undefined;
   /** The ETag with which the card was served to us. */
@@ -25,6 +33,9 @@ export interface AgentRecord {
   updatedAt: Date;
   cardFetchedAt: Date;
 }
+
+/** Where an agent is registered: what is one for all who may use it, as its limits and its connections, goes by this. */
+export const homeOf = (agent: AgentHome & { readonly home?: AgentHome }): AgentHome => agent.home ?? agent;
 
 /** A card, and where it came from. */
 export interface AgentCardSource {
@@ -50,7 +61,7 @@ export interface NewAgent extends Required<AgentChange> {
 }
 
 export interface AgentRepository {
-  /** False when the id is taken. It is healthy until a check says otherwise, and due for one. */
+  /** False when the id is taken, also by an agent that another workspace lends. It is healthy until a check says otherwise, and due for one. */
   insert(workspaceId: string, agentId: string, agent: NewAgent, now: Date, record?: Recording): Promise<boolean>;
   /** Changes an agent; `revision` guards against lost updates when given. */
   update(
@@ -115,6 +126,7 @@ export function createAgentRepository(db: Database): AgentRepository {
           )
           .executeTakeFirst();
       return kysely.transaction().execute(async (tx) => {
+        if (await isLentAs(tx, workspaceId, agentId)) return false;
         const { numInsertedOrUpdatedRows = 0n } = await insert(tx);
         if (numInsertedOrUpdatedRows === 0n) return false;
         await record?.(tx);
@@ -214,6 +226,19 @@ export function createAgentRepository(db: Database): AgentRepository {
         await record?.(tx);
       }),
   };
+}
+
+/** Whether another workspace lends an agent under this id. */
+async function isLentAs(tx: Kysely<Schema>, workspaceId: string, agentId: string): Promise<boolean> {
+  const active = await tx
+    .selectFrom("grants")
+    .select("grant_id")
+    .where("consumer_workspace_id", "=", workspaceId)
+    .where("alias_agent_id", "=", agentId)
+    .where("state", "=", 2)
+    .where((eb) => eb.or([eb("expires_at", "is", null), eb("expires_at", ">", sql<Date>`clock_timestamp()`)]))
+    .executeTakeFirst();
+  return active !== undefined;
 }
 
 function cardColumns(source: AgentCardSource, now: Date) {

@@ -41,32 +41,35 @@ const PENDING = {
 };
 
 export function createApprovalRepository(db: Database): ApprovalRepository {
-  const { kysely } = db;
   return {
     async find(workspaceId, approvalId) {
-      const row = await kysely
-        .selectFrom("approvals")
-        .selectAll()
-        .select(sql<boolean>`expires_at <= clock_timestamp()`.as("is_over"))
-        .where("workspace_id", "=", workspaceId)
-        .where("approval_id", "=", approvalId)
-        .executeTakeFirst();
+      const row = await db.reading(workspaceId, ({ kysely }) =>
+        kysely
+          .selectFrom("approvals")
+          .selectAll()
+          .select(sql<boolean>`expires_at <= clock_timestamp()`.as("is_over"))
+          .where("workspace_id", "=", workspaceId)
+          .where("approval_id", "=", approvalId)
+          .executeTakeFirst(),
+      );
       return row && { approval: approvalOf(row), approvers: row.approvers, self: row.self, isOver: row.is_over };
     },
 
     async list(workspaceId, { state, taskId, principalId }, { before, limit }) {
       // Ids begin with the time at which they were made.
-      const rows = await kysely
-        .selectFrom("approvals")
-        .selectAll()
-        .where("workspace_id", "=", workspaceId)
-        .$if(state !== undefined, (q) => q.where("state", "=", state!))
-        .$if(taskId !== undefined, (q) => q.where("task_id", "=", taskId!))
-        .$if(principalId !== undefined, (q) => q.where("principal_id", "=", principalId!))
-        .$if(before !== undefined, (q) => q.where("approval_id", "<", before!))
-        .orderBy("approval_id", "desc")
-        .limit(limit)
-        .execute();
+      const rows = await db.reading(workspaceId, ({ kysely }) =>
+        kysely
+          .selectFrom("approvals")
+          .selectAll()
+          .where("workspace_id", "=", workspaceId)
+          .$if(state !== undefined, (q) => q.where("state", "=", state!))
+          .$if(taskId !== undefined, (q) => q.where("task_id", "=", taskId!))
+          .$if(principalId !== undefined, (q) => q.where("principal_id", "=", principalId!))
+          .$if(before !== undefined, (q) => q.where("approval_id", "<", before!))
+          .orderBy("approval_id", "desc")
+          .limit(limit)
+          .execute(),
+      );
       return rows.map(approvalOf);
     },
 

@@ -78,7 +78,8 @@ export interface AuditLogReads {
   workspaces(): Promise<string[]>;
 }
 
-export function createAuditLogReads({ kysely }: Database): AuditLogReads {
+export function createAuditLogReads(db: Database): AuditLogReads {
+  const { kysely } = db;
   const spansWithin = (workspaceId: string, start: number, end: number) => sql`
     select first_index, chain_id, first_n, count from audit_spans
     where workspace_id = ${workspaceId} and first_index < ${end} and first_index >= coalesce((
@@ -90,7 +91,7 @@ export function createAuditLogReads({ kysely }: Database): AuditLogReads {
     end: number,
     filter: EntryFilter = {},
   ): Promise<LogEntry[]> {
-    const { rows } = await sql<Row>`
+    const query = sql<Row>`
       select s.first_index + e.n - s.first_n as index, e.chain_id, e.n, e.body, e.hash, p.hash as previous
       from (${spansWithin(workspaceId, start, end)}) s
       join audit_entries e on e.workspace_id = ${workspaceId} and e.chain_id = s.chain_id
@@ -98,7 +99,8 @@ export function createAuditLogReads({ kysely }: Database): AuditLogReads {
         and e.n < s.first_n + least(s.count, ${end} - s.first_index)
       left join audit_entries p on p.workspace_id = ${workspaceId} and p.chain_id = e.chain_id and p.n = e.n - 1
       where true ${conditions(filter)}
-      order by 1`.execute(kysely);
+      order by 1`;
+    const { rows } = await db.reading(workspaceId, (reader) => query.execute(reader.kysely));
     return rows.map(entry);
   }
 

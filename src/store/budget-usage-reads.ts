@@ -116,7 +116,7 @@ export function createBudgetUsageReads(db: Database): BudgetUsageReads {
     async windows(workspaceId, { from, to, after, endsAfter, order, limit }) {
       const statement = order === "ascending" ? ASCENDING : DESCENDING;
       const values = [workspaceId, from, to, after ?? null, endsAfter ?? null, limit];
-      return (await db.query(statement, values)).map(usageIn);
+      return (await db.reading(workspaceId, (reader) => reader.query(statement, values))).map(usageIn);
     },
     async fullest(at, limit) {
       const rows = await db.query(FULLEST, [at, limit]);

@@ -31,6 +31,12 @@ export interface Notifications {
   close(): Promise<void>;
 }
 
+/** What reads the rows of one workspace. */
+export interface Reader {
+  readonly kysely: Kysely<Schema>;
+  query(statement: Statement, values: readonly unknown[]): Promise<Row[]>;
+}
+
 export interface Database {
   readonly backend: "postgres" | "pglite";
   readonly kysely: Kysely<Schema>;
@@ -39,6 +45,13 @@ export interface Database {
    * database that cannot be reached becomes SignalboxError DATABASE_UNAVAILABLE; anything else is rethrown.
    */
   query(statement: Statement, values: readonly unknown[]): Promise<Row[]>;
+  /**
+   * Reads what is one workspace's, in one transaction that changes nothing. Where row-level security is there (`raiseWall`), it sees
+   * no row of any other workspace, whatever a statement asks for. Costs two round trips more than without.
+   */
+  reading<T>(workspaceId: string, use: (reader: Reader) => Promise<T>): Promise<T>;
+  /** The role in which it reads from now on; undefined: in that of its connection, and without a transaction. */
+  readAs(role: string | undefined): void;
   /**
    * Runs migrations and other long work on a Kysely without time limits; on PostgreSQL it has a connection of its own.
    */

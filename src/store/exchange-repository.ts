@@ -187,17 +187,19 @@ export function createExchangeRepository(db: Database): ExchangeRepository {
 
     async list(workspaceId, { correlationId, ownerId }, { after, limit }) {
       const place = [after?.ownerId ?? "", after?.seq ?? 0];
-      const rows = await db.query(LIST, [workspaceId, correlationId, ...place, limit, ownerId ?? null]);
+      const values = [workspaceId, correlationId, ...place, limit, ownerId ?? null];
+      const rows = await db.reading(workspaceId, (reader) => reader.query(LIST, values));
       if (rows.length === 0 && !(await exists(workspaceId, correlationId, ownerId))) return undefined;
       return rows.map(decode);
     },
 
     async recent(workspaceId, ownerId, { before = NOW, limit }) {
       const values = [workspaceId, before.at, before.correlationId, before.ownerId, before.seq, limit];
-      const rows =
+      const rows = await db.reading(workspaceId, (reader) =>
         ownerId === undefined
-          ? await db.query(RECENT_OF_ALL, values)
-          : await db.query(RECENT_OF_OWNER, [...values, ownerId]);
+          ? reader.query(RECENT_OF_ALL, values)
+          : reader.query(RECENT_OF_OWNER, [...values, ownerId]),
+      );
       return rows.map(decode);
     },
 

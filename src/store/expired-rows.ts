@@ -76,12 +76,15 @@ const REPORTS: Statement = {
 };
 
 const REPUTATIONS: Statement = {
-  name: "expired-reputations-v1",
+  name: "expired-reputations-v2",
   text: `
     delete from reputations where ctid = any (array(
       select r.ctid from reputations r
       where r.at < $1 and not exists (
         select from agents a where a.workspace_id = r.workspace_id and a.agent_id = r.agent_id
+      ) and not exists (
+        select from grants g
+        where g.consumer_workspace_id = r.workspace_id and g.alias_agent_id = r.agent_id and g.state = 2
       )
       limit $2 for update skip locked
     )) returning 1`,

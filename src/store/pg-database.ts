@@ -2,11 +2,11 @@
  * A Database over node-postgres. PostgreSQL and PGlite share it whole, because both speak PostgreSQL's protocol: only the
  * sockets differ. So both have the same values, errors, prepared statements and transactions.
  */
-import { Kysely, PostgresDialect } from "kysely";
+import { CompiledQuery, Kysely, PostgresDialect, sql } from "kysely";
 import pg from "pg";
 import type { Logger } from "pino";
 import { databaseUnavailable } from "../domain/errors.ts";
-import type { Database, Statement } from "./database.ts";
+import type { Database, Row, Statement } from "./database.ts";
 import { isRetryable, isUnavailable, mapDatabaseError } from "./database-errors.ts";
 import { noNotifications, openNotifications } from "./notifications.ts";
 import { valueTypes } from "./pg-values.ts";
@@ -49,10 +49,29 @@ export function createPgDatabase({ backend, pool, ownSession, log, onClose }: Pg
   }
 
   let closed: Promise<void> | undefined;
+  let readerRole: string | undefined;
   return {
     backend,
     kysely,
     query,
+    reading(workspaceId, use) {
+      const role = readerRole;
+      if (role === undefined) return use({ kysely, query });
+      return kysely.transaction().execute(async (tx) => {
+        await sql`
+          select set_config('signalbox.workspace', ${workspaceId}, true), set_config('role', ${role}, true)`.execute(
+          tx,
+        );
+        return use({
+          kysely: tx,
+          query: async ({ text }, values) =>
+            (await tx.executeQuery<Row>(CompiledQuery.raw(text, values as unknown[]))).rows,
+        });
+      });
+    },
+    readAs(role) {
+      readerRole = role;
+    },
     async maintain(work) {
       if (!ownSession) return work(kysely);
       const own = openSessions({ ...ownSession, max: 1 }, log);

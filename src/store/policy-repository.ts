@@ -48,19 +48,23 @@ export function createPolicyRepository(db: Database): PolicyRepository {
     },
 
     async get(workspaceId, version) {
-      const row = await kysely
-        .selectFrom("policy_versions")
-        .select([...FACTS, "document"])
-        .where("workspace_id", "=", workspaceId)
-        .where("version", "=", version)
-        .executeTakeFirst();
+      const row = await db.reading(workspaceId, (reader) =>
+        reader.kysely
+          .selectFrom("policy_versions")
+          .select([...FACTS, "document"])
+          .where("workspace_id", "=", workspaceId)
+          .where("version", "=", version)
+          .executeTakeFirst(),
+      );
       return row && { ...versionOf(row), document: row.document };
     },
 
     async list(workspaceId, before, limit) {
-      let query = kysely.selectFrom("policy_versions").select(FACTS).where("workspace_id", "=", workspaceId);
-      if (before !== undefined) query = query.where("version", "<", before);
-      return (await query.orderBy("version", "desc").limit(limit).execute()).map(versionOf);
+      return db.reading(workspaceId, async (reader) => {
+        let query = reader.kysely.selectFrom("policy_versions").select(FACTS).where("workspace_id", "=", workspaceId);
+        if (before !== undefined) query = query.where("version", "<", before);
+        return (await query.orderBy("version", "desc").limit(limit).execute()).map(versionOf);
+      });
     },
 
     add(workspaceId, { version, document, digest, ruleCount, budgetCount, author, comment, createdAt }, record) {

@@ -111,12 +111,14 @@ export function createReputationRepository(db: Database): ReputationRepository {
     },
 
     async list(workspaceId, { limit, after, agentId }) {
-      let query = kysely.selectFrom("reputations").selectAll().where("workspace_id", "=", workspaceId);
-      if (agentId !== undefined) query = query.where("agent_id", "=", agentId);
-      if (after)
-        query = query.where(sql<boolean>`(agent_id, capability_id) > (${after.agentId}, ${after.capabilityId})`);
-      const rows = await query.orderBy("agent_id").orderBy("capability_id").limit(limit).execute();
-      return rows.map(recordOf);
+      return db.reading(workspaceId, async (reader) => {
+        let query = reader.kysely.selectFrom("reputations").selectAll().where("workspace_id", "=", workspaceId);
+        if (agentId !== undefined) query = query.where("agent_id", "=", agentId);
+        if (after)
+          query = query.where(sql<boolean>`(agent_id, capability_id) > (${after.agentId}, ${after.capabilityId})`);
+        const rows = await query.orderBy("agent_id").orderBy("capability_id").limit(limit).execute();
+        return rows.map(recordOf);
+      });
     },
 
     endings: (rows) => readEndings(db, rows),

@@ -7,7 +7,7 @@ import type { TaskAccess, Viewer } from "../domain/identity/visibility.ts";
 import { MAX_ID_LENGTH } from "../domain/message-rules.ts";
 import type { TaskHeader, TaskUpdate } from "../domain/task-log.ts";
 import type { EngineState } from "../domain/task-state.ts";
-import type { Database, Row } from "./database.ts";
+import type { Database, Reader, Row } from "./database.ts";
 import { decodeHeader, decodeStatus, decodeUpdate } from "./task-codec.ts";
 import { ACCESS, BY_PRINCIPAL, BY_ROLE, GIVEN_CAPABILITY } from "./task-sql.ts";
 
@@ -219,13 +219,28 @@ export interface ListedTask {
 }
 
 /** Disclosed tasks that the viewer sees, newest status first, and how many there are in all. */
-export async function listTasks(
-  db: Database,
+export const listTasks = (
+  db: Pick<Database, "reading">,
   workspaceId: string,
   filter: TaskFilter,
-  { after, limit, viewer }: { after?: TaskCursor; limit: number; viewer: Viewer | undefined },
+  page: ListPage,
+): Promise<{ tasks: ListedTask[]; total: number }> =>
+  db.reading(workspaceId, (reader) => listWith(reader, workspaceId, filter, page));
+
+/** A page of a list. `viewer`: who sees what is its own or shared with it; undefined sees all. */
+interface ListPage {
+  after?: TaskCursor;
+  limit: number;
+  viewer: Viewer | undefined;
+}
+
+async function listWith(
+  { kysely }: Pick<Reader, "kysely">,
+  workspaceId: string,
+  filter: TaskFilter,
+  { after, limit, viewer }: ListPage,
 ): Promise<{ tasks: ListedTask[]; total: number }> {
-  const matching = db.kysely
+  const matching = kysely
     .selectFrom("tasks")
     .where("workspace_id", "=", workspaceId)
     // A constant, so that the planner sees that the indexes for lists have them all.
@@ -252,8 +267,8 @@ export async function listTasks(
     matching.where(() => seen).select((eb) => eb.fn.countAll<number>().as("n"));
   const [first, ...others] = seenBy(workspaceId, viewer);
   const listed = others.reduce(
-    (pages, seen) => pages.unionAll(db.kysely.selectFrom(page(seen).as("p")).selectAll()),
-    db.kysely.selectFrom(page(first).as("p")).selectAll(),
+    (pages, seen) => pages.unionAll(kysely.selectFrom(page(seen).as("p")).selectAll()),
+    kysely.selectFrom(page(first).as("p")).selectAll(),
   );
   const rows = await listed.orderBy("status_at", "desc").orderBy("task_id", "desc").limit(limit).execute();
   const counted = others.reduce((counts, seen) => counts.unionAll(count(seen)), count(first));

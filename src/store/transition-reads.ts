@@ -74,7 +74,8 @@ export function createTransitionReads(db: Database): TransitionReads {
       return row && execution(row);
     },
     async list(workspaceId, taskId, { after, limit }) {
-      return (await db.query(LIST, [workspaceId, taskId, after, limit])).map(transition);
+      const values = [workspaceId, taskId, after, limit];
+      return (await db.reading(workspaceId, (reader) => reader.query(LIST, values))).map(transition);
     },
   };
 }

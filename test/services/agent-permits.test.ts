@@ -46,8 +46,9 @@ function lab(limits: Map<string, ConcurrencyLimits>) {
   return { permits, allotments, others, asks, state };
 }
 
+const home = { workspaceId: "default", agentId: "agent" };
 const limit = (agent: number | undefined, capabilities: Record<string, number> = {}) =>
-  new Map([["agent", { agent, capabilities: new Map(Object.entries(capabilities)) }]]);
+  new Map([["agent", { home, agent, capabilities: new Map(Object.entries(capabilities)) }]]);
 
 test("tasks of an agent without limits run in the same statements as if there were no permits", async () => {
   const start = await openLab();
@@ -121,7 +122,7 @@ describe("a permit", () => {
     expect(allotments.totals()).toEqual({ granted: 2, held: 2 });
     forced[0]?.release();
     expect(await permits.take(task)).toBeUndefined();
-    limits.set("agent", { agent: 1, capabilities: new Map([["one", 1]]) });
+    limits.set("agent", { home, agent: 1, capabilities: new Map([["one", 1]]) });
     const capable = { ...task, capabilityId: "one" };
     expect(permits.force(capable, forced[1])).toBe(forced[1]);
     expect(permits.force(capable, forced[1])?.slices).toHaveLength(2);

@@ -50,6 +50,9 @@ function open(before: Before | undefined, fallbackChain = steps) {
     directory: {
       agents: async () => agents,
       agent: async (_, id) => byId.get(id),
+      agentAt: async () => undefined,
+      homeOf: () => undefined,
+      borrowersOf: () => [],
       changed() {},
       last: () => agents,
       onLimits() {},

@@ -57,6 +57,7 @@ describe("a refusal stays small", () => {
       byCapability: new Map(offers.map((offer) => [offer.capability.capabilityId, [offer]])),
       search: { matches: () => [], agents: () => new Map() },
       limits: new Map(),
+      lent: new Map(),
     };
     expect(agents.byCapability.size).toBeGreaterThan(1000);
     expect(sizeOf(noRoute(agents, "Hello"))).toBeLessThan(ENOUGH);

@@ -63,6 +63,12 @@ export const SERVER_SETTINGS = {
     default: 10,
     about: "Most connections to PostgreSQL at once, besides one that listens for other replicas. PGlite has one.",
   },
+  "database.row-level-security": {
+    ...oneOf("auto", "required", "off"),
+    default: "auto",
+    about:
+      "Whether what lists and shows one workspace's things reads in a role of the database that sees no other's rows. With `auto` it does where the database's user may make that role; with `required` the server does not start otherwise. See docs/identity.md.",
+  },
   "data.dir": {
     ...path("the path of a folder", "folder"),
     default: ".signalbox",

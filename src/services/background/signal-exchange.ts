@@ -24,7 +24,7 @@ export interface SignalExchangeDeps {
   signals: SignalRepository;
   loads: AgentLoads;
   availability: Pick<AgentAvailability, "judge">;
-  directory: Pick<AgentDirectory, "agents">;
+  directory: Pick<AgentDirectory, "agents" | "borrowersOf">;
   runtime: Runtime;
   log: Logger;
   /** Who tells. Asked each time: a replica that was declared dead goes on under another id. */
@@ -85,7 +85,9 @@ export function createSignalExchange(deps: SignalExchangeDeps): SignalExchange {
   }
 
   async function judge(): Promise<void> {
-    const byWorkspace = Map.groupBy(loads.takeFailing(), ({ workspaceId }) => workspaceId);
+    // An agent that is lent has other peers in each workspace.
+    const failing = loads.takeFailing().flatMap((agent) => [agent, ...directory.borrowersOf(agent)]);
+    const byWorkspace = Map.groupBy(failing, ({ workspaceId }) => workspaceId);
     for (const [workspaceId, agents] of byWorkspace) {
       const ids = agents.map(({ agentId }) => agentId);
       const ejected = availability.judge(workspaceId, await directory.agents(workspaceId), ids, loads);

@@ -1,6 +1,7 @@
 /**
  * How agents do: how many tasks each has at once, how long they take, how many fail, and whether it can be reached. What this
- * replica has seen itself is in memory; what others have told it is beside that, and what is read here is both together.
+ * replica has seen itself is in memory; what others have told it is beside that, and what is read here is both together. An agent
+ * that is lent is known by the name that it has where it is registered, whoever asks for it by another.
  */
 import { TaskState } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import { mergeSignals, newSignals, observe, type Signals } from "../../domain/routing/agent-signals.ts";
@@ -39,10 +40,10 @@ export interface AgentLoads {
   of(workspaceId: string, agentId: string): AgentLoad | undefined;
   /** The agent's circuit breaker; undefined when it is closed, and there is nothing to remember. */
   breaker(workspaceId: string, agentId: string): Breaker | undefined;
-  /** A task begins to run here. */
-  begin(header: TaskHeader): void;
+  /** A task begins to run here, at an agent by its name where it is registered. */
+  begin(agent: OfTask): void;
   /** It runs here no longer. `state` says how it stands: one that has ended tells how long its agent took, and whether it failed. */
-  end(header: TaskHeader, state: TaskState): void;
+  end(task: OfTask & Pick<TaskHeader, "createdAt">, state: TaskState): void;
   /** The agent has answered the message of a task, whatever it said, or can be asked for one again. */
   answered(task: OfTask): void;
   /** It could not be had, or what it answered is no A2A. What it refuses is an answer. */
@@ -68,6 +69,8 @@ export interface LoadEvents {
   rules?: BreakerRules | undefined;
   /** Told of each breaker that is open, or half-open, from now on, and of each that has closed. */
   onCircuit?: (agent: OfTask, breaker: Breaker | undefined) => void;
+  /** Where an agent is registered that another workspace lends; undefined for a workspace's own. */
+  homeOf?: (workspaceId: string, agentId: string) => OfTask | undefined;
 }
 
 /** Of one agent. */
@@ -82,16 +85,24 @@ interface Known extends OfTask {
   merged: { inFlight: number; signals: Signals } | undefined;
 }
 
-export function createAgentLoads(runtime: Runtime, { rules, onCircuit = () => {} }: LoadEvents = {}): AgentLoads {
+export function createAgentLoads(
+  runtime: Runtime,
+  { rules, onCircuit = () => {}, homeOf = () => undefined }: LoadEvents = {},
+): AgentLoads {
   const loads = new Map<string, Known>();
   const changed = new Set<Known>();
   const failing = new Set<Known>();
   const keyOf = (workspaceId: string, agentId: string) => `${workspaceId} ${agentId}`;
 
+  function known(workspaceId: string, agentId: string): Known | undefined {
+    const home = homeOf(workspaceId, agentId);
+    return loads.get(home ? keyOf(home.workspaceId, home.agentId) : keyOf(workspaceId, agentId));
+  }
+
   function at({ workspaceId, agentId }: OfTask): Known {
     const key = keyOf(workspaceId, agentId);
-    const known = loads.get(key);
-    if (known) return known;
+    const before = loads.get(key);
+    if (before) return before;
     const own = { inFlight: 0, signals: newSignals() };
     const nothing = { breaker: undefined, movedAtMs: undefined, others: undefined, merged: undefined };
     const load: Known = { workspaceId, agentId, own, ...nothing };
@@ -156,22 +167,22 @@ export function createAgentLoads(runtime: Runtime, { rules, onCircuit = () => {}
 
   return {
     of(workspaceId, agentId) {
-      const load = loads.get(keyOf(workspaceId, agentId));
+      const load = known(workspaceId, agentId);
       if (!load?.others) return load?.own;
       load.merged ??= merge(load, load.others);
       return load.merged;
     },
-    breaker: (workspaceId, agentId) => loads.get(keyOf(workspaceId, agentId))?.breaker,
-    begin(header) {
-      touched(header).own.inFlight += 1;
+    breaker: (workspaceId, agentId) => known(workspaceId, agentId)?.breaker,
+    begin(agent) {
+      touched(agent).own.inFlight += 1;
     },
-    end(header, state) {
-      const load = touched(header);
+    end(task, state) {
+      const load = touched(task);
       const { own } = load;
       own.inFlight = Math.max(0, own.inFlight - 1);
       const failed = state === TaskState.FAILED || state === TaskState.REJECTED;
       if (!failed && state !== TaskState.COMPLETED) return;
-      const latencyMs = Math.max(0, runtime.now().getTime() - header.createdAt.getTime());
+      const latencyMs = Math.max(0, runtime.now().getTime() - task.createdAt.getTime());
       observe(own.signals, { latencyMs, failed, nowMs: runtime.elapsedMs() });
       if (failed) failing.add(load);
       else succeeded(load);

@@ -50,6 +50,11 @@ export interface AgentAvailability {
 
 export interface AvailabilityDeps {
   runtime: Runtime;
+  /**
+   * Where the agents are registered that other workspaces lend a workspace, by their ids there; left out, none are lent. What checks
+   * and circuits say of them is said there, once for all; who is ejected is so among the peers that it has in each workspace.
+   */
+  lentTo?: (workspaceId: string) => ReadonlyMap<string, AgentKey> | undefined;
   health: Pick<AgentHealthRepository, "troubled">;
   /** Whether what checks say counts. */
   heedsChecks: boolean;
@@ -60,7 +65,8 @@ export interface AvailabilityDeps {
 const RETRY_MS = 5_000;
 const LEAST_RETRY_MS = 100;
 
-export function createAvailability({ runtime, health, heedsChecks, rules }: AvailabilityDeps): AgentAvailability {
+export function createAvailability(deps: AvailabilityDeps): AgentAvailability {
+  const { runtime, health, heedsChecks, rules, lentTo = () => undefined } = deps;
   const workspaces = new Map<string, WorkspaceTroubles>();
 
   function of(workspaceId: string): WorkspaceTroubles {
@@ -71,13 +77,33 @@ export function createAvailability({ runtime, health, heedsChecks, rules }: Avai
     return troubles;
   }
 
+  const homeOf = (workspaceId: string, agentId: string): AgentKey =>
+    lentTo(workspaceId)?.get(agentId) ?? { workspaceId, agentId };
+
+  /** Of a workspace that borrows agents. */
+  function withLent(workspaceId: string, lent: ReadonlyMap<string, AgentKey>): Troubles | undefined {
+    const own = workspaces.get(workspaceId);
+    const isAny = own?.isAny || [...lent.values()].some((home) => workspaces.get(home.workspaceId)?.isAny);
+    if (!isAny) return undefined;
+    return {
+      of(agentId, capabilityId) {
+        const home = lent.get(agentId);
+        if (!home) return own?.of(agentId, capabilityId);
+        return workspaces.get(home.workspaceId)?.of(home.agentId, undefined) ?? own?.ejection(agentId, capabilityId);
+      },
+    };
+  }
+
   return {
     troubles(workspaceId) {
+      const lent = lentTo(workspaceId);
+      if (lent && lent.size > 0) return withLent(workspaceId, lent);
       const troubles = workspaces.get(workspaceId);
       return troubles?.isAny ? troubles : undefined;
     },
     chosen(workspaceId, agentId) {
-      const breaker = workspaces.get(workspaceId)?.circuits.get(agentId);
+      const home = homeOf(workspaceId, agentId);
+      const breaker = workspaces.get(home.workspaceId)?.circuits.get(home.agentId);
       if (breaker) takeProbe(breaker, runtime.elapsedMs());
     },
     circuitMoved({ workspaceId, agentId }, breaker) {
@@ -99,7 +125,10 @@ export function createAvailability({ runtime, health, heedsChecks, rules }: Avai
         ),
       );
     },
-    isHealthy: (workspaceId, agentId) => !workspaces.get(workspaceId)?.isUnhealthy(agentId),
+    isHealthy(workspaceId, agentId) {
+      const home = homeOf(workspaceId, agentId);
+      return !workspaces.get(home.workspaceId)?.isUnhealthy(home.agentId);
+    },
     ejectedForMs: (workspaceId, agentId) => workspaces.get(workspaceId)?.ejectedForMs(agentId),
     known: () =>
       [...workspaces].flatMap(([workspaceId, troubles]) =>
@@ -149,6 +178,10 @@ class WorkspaceTroubles implements Troubles {
     if (circuit && !admits(circuit, this.#runtime.elapsedMs())) {
       return this.#because("CIRCUIT_OPEN", admitsAtMs(circuit, this.#runtime.elapsedMs()));
     }
+    return this.ejection(agentId, capabilityId);
+  }
+
+  ejection(agentId: string, capabilityId: string | undefined): Unavailable | undefined {
     if (capabilityId === undefined) return undefined;
     const ejection = this.#ejections.get(capabilityId)?.get(agentId)?.ejection;
     if (!ejection || ejection.untilMs <= this.#runtime.elapsedMs()) return undefined;
