@@ -21,6 +21,7 @@ import type { Alerts } from "./services/alerts.ts";
 import type { Refusals } from "./services/audit-refusals.ts";
 import type { Outbox } from "./services/background/outbox.ts";
 import type { Dispatcher } from "./services/dispatcher.ts";
+import { resealSecrets } from "./services/identity/reseal.ts";
 import type { KnownStandings } from "./services/known-standings.ts";
 import type { Rollouts } from "./services/rollouts.ts";
 import type { Router } from "./services/router.ts";
@@ -31,6 +32,7 @@ import type { Database } from "./store/database.ts";
 import { migrate } from "./store/migrate.ts";
 import { openDatabase } from "./store/open-database.ts";
 import { mendTransactionNumbers } from "./store/outbox-mend.ts";
+import { createSealedSecrets } from "./store/sealed-secrets.ts";
 
 export interface Engine extends UseCases, AuditParts, IdentityParts {
   readonly db: Database;
@@ -120,8 +122,9 @@ async function build(base: EngineBase): Promise<Engine> {
   let replicas = 1;
   const ground = await buildGround(base);
   filesChanged = recordPolicyFiles(base, ground, policy.files);
+  await resealSecrets({ secrets: createSealedSecrets(db), box: ground.secrets, log });
   const audit = await buildAuditLog(base, () => replicas);
-  const clients = buildClients(base);
+  const clients = buildClients(base, ground);
   const identity = buildIdentity(base);
   const routing = buildRouting(base, ground, clients, policy, () => dispatch.claims.lookAtAgents());
   const money = buildBudgets(base, ground, policy);

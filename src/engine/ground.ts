@@ -4,7 +4,12 @@ import { type Refusals, startRefusals } from "../services/audit-refusals.ts";
 import { type Hints, startHints } from "../services/background/hints.ts";
 import { joinReplicas, type Replica } from "../services/background/replica.ts";
 import { startSlowPoll } from "../services/background/slow-poll.ts";
+import type { SecretBox } from "../services/identity/secret-box.ts";
 import { createUpdateHub, type UpdateHub } from "../services/update-hub.ts";
+import {
+  type AgentCredentialRepository,
+  createAgentCredentialRepository,
+} from "../store/agent-credential-repository.ts";
 import { type AgentRepository, createAgentRepository } from "../store/agent-repository.ts";
 import { type ApprovalRepository, createApprovalRepository } from "../store/approval-repository.ts";
 import { type AuditTrail, createAuditTrail, recordSilence } from "../store/audit-trail.ts";
@@ -13,6 +18,7 @@ import { createLeaseRepository, type LeaseRepository } from "../store/lease-repo
 import { createRolloutRepository, type RolloutRepository } from "../store/rollout-repository.ts";
 import { createTaskStore, type TaskStore } from "../store/task-store.ts";
 import type { EngineBase } from "./options.ts";
+import { buildSecrets } from "./secrets.ts";
 
 export interface Ground {
   readonly leases: LeaseRepository;
@@ -23,9 +29,12 @@ export interface Ground {
   readonly trail: AuditTrail;
   readonly audit: Audit;
   readonly refusals: Refusals;
+  /** Keeps what this server must know of others' secrets. */
+  readonly secrets: SecretBox;
   /** The repositories that more than one part works with. */
   readonly repositories: {
     readonly agents: AgentRepository;
+    readonly agentCredentials: AgentCredentialRepository;
     readonly approvals: ApprovalRepository;
     readonly capabilities: CapabilityRepository;
     readonly rollouts: RolloutRepository;
@@ -35,7 +44,9 @@ export interface Ground {
 /** Where what belongs to no workspace is recorded. */
 export const OWN_WORKSPACE = "default";
 
-export async function buildGround({ db, config, log, runtime, closing }: EngineBase): Promise<Ground> {
+export async function buildGround(base: EngineBase): Promise<Ground> {
+  const { db, config, log, runtime, closing } = base;
+  const secrets = buildSecrets(base);
   const leases = createLeaseRepository(db, config.audit.enabled);
   const alone = db.backend === "pglite";
   const isAudited = config.audit.enabled;
@@ -62,6 +73,7 @@ export async function buildGround({ db, config, log, runtime, closing }: EngineB
   const store = createTaskStore(db, { maxWaiting: config.limits.queue, replicaId: replica.id, isAudited });
   const repositories = {
     agents: createAgentRepository(db),
+    agentCredentials: createAgentCredentialRepository(db),
     approvals: createApprovalRepository(db),
     capabilities: createCapabilityRepository(db),
     rollouts: createRolloutRepository(db),
@@ -74,5 +86,5 @@ export async function buildGround({ db, config, log, runtime, closing }: EngineB
   closing.push(() => store.close());
   closing.push(() => refusals.stop());
   closing.push(() => poll.stop());
-  return { leases, replica, hub, store, hints, trail, audit, refusals, repositories };
+  return { leases, replica, hub, store, hints, trail, audit, refusals, secrets, repositories };
 }

@@ -47,11 +47,19 @@ export interface AgentClient {
   release(): void;
 }
 
+/** Whose an agent is, and its id there. */
+export interface AgentPlace {
+  readonly workspaceId: string;
+  readonly agentId: string;
+}
+
 /** An agent to be called. */
 export interface AgentAddress {
   workspaceId: string;
   agentId: string;
   card: AgentCard;
+  /** Of an agent that another workspace lends: where it is registered. What the router proves itself with is that one's. */
+  home?: AgentPlace | undefined;
 }
 
 /** An agent that tasks are given to. */
@@ -114,12 +122,18 @@ export interface CardFetcher {
   /**
    * Fetches and checks the card at `url`, with If-None-Match when `etag` is given, else If-Modified-Since when `modified` is.
    * Returns undefined when the server says that it has not changed.
+   * With `agent`, the request carries that agent's credential, at the origin of `url` and nowhere else.
    * Throws SignalboxError: UNAVAILABLE CARD_UNAVAILABLE, INVALID_ARGUMENT for a URL that is not allowed or a card that
    * breaks the contract, naming the field.
    */
   fetch(
     url: string,
-    options: { etag?: string | undefined; modified?: string | undefined; signal: AbortSignal },
+    options: {
+      etag?: string | undefined;
+      modified?: string | undefined;
+      agent?: AgentPlace | undefined;
+      signal: AbortSignal;
+    },
   ): Promise<FetchedCard | undefined>;
 }
 
@@ -135,11 +149,11 @@ export interface AgentProber {
   /**
    * Asks at the interface that the router would call whether somebody is there, over a connection of its own: grpc.health.v1
    * over gRPC, where an agent that does not know it is alive all the same; a GET over HTTP, where anything below 500, and 501,
-   * is an answer. An agent in this process is there.
+   * is an answer. An agent in this process is there. It carries the agent's credential, as calls do.
    *
    * @throws AgentCallError that says why it is not.
    */
-  probe(card: AgentCard, options: { signal: AbortSignal; timeoutMs: number }): Promise<void>;
+  probe(agent: AgentAddress, options: { signal: AbortSignal; timeoutMs: number }): Promise<void>;
 }
 
 /** Posts push notifications. */
