@@ -14,6 +14,7 @@ import { buildIdentity, type IdentityParts } from "./engine/identity.ts";
 import type { EngineBase, EngineListeners, EngineOptions } from "./engine/options.ts";
 import { buildPolicy } from "./engine/policy.ts";
 import { buildRouting } from "./engine/routing.ts";
+import { buildSecrets } from "./engine/secrets.ts";
 import { buildUseCases, type UseCases } from "./engine/use-cases.ts";
 import type { AgentDirectory } from "./services/agent-directory.ts";
 import type { AgentHealthService } from "./services/agent-health.ts";
@@ -89,6 +90,8 @@ const UNHEARD: EngineListeners = {
 /** Throws SignalboxError with a sentence for the operator when it cannot start. */
 export async function startEngine(options: EngineOptions): Promise<Engine> {
   const { config, log } = options;
+  // First: keys that cannot be read are nothing that a database must be waited for.
+  const secrets = buildSecrets(options);
   const db = await openDatabase({
     ...(config.database.url !== undefined && { url: config.database.url }),
     dataDir: config.data.dir,
@@ -96,7 +99,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     log,
     signal: options.signal ?? new AbortController().signal,
   });
-  const base: EngineBase = { ...UNHEARD, ...options, db, closing: [() => db.close()] };
+  const base: EngineBase = { ...UNHEARD, ...options, db, secrets, closing: [() => db.close()] };
   try {
     return await build(base);
   } catch (error) {
@@ -122,7 +125,7 @@ async function build(base: EngineBase): Promise<Engine> {
   let replicas = 1;
   const ground = await buildGround(base);
   filesChanged = recordPolicyFiles(base, ground, policy.files);
-  await resealSecrets({ secrets: createSealedSecrets(db), box: ground.secrets, log });
+  await resealSecrets({ secrets: createSealedSecrets(db), box: base.secrets, log });
   const audit = await buildAuditLog(base, () => replicas);
   const clients = buildClients(base, ground);
   const identity = buildIdentity(base);

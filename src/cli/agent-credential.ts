@@ -4,7 +4,7 @@ import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Command } from "commander";
 import { type AgentCredential, AgentCredentialSchema } from "../../gen/signalbox/v1/registry_pb.ts";
 import { KIND_NAMES } from "../domain/identity/agent-credential.ts";
-import { givenText } from "./given-text.ts";
+import { textOf } from "./given-text.ts";
 import { facts, json } from "./printable.ts";
 import type { Cli } from "./run.ts";
 import { callServer, type ServerOptions, withServer } from "./server-call.ts";
@@ -88,7 +88,7 @@ export function addAgentCredentialCommands(agents: Command, cli: Cli): void {
 
 const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
-function kindOf(command: Command, { io }: Cli, options: SetFlags): Kind {
+function kindOf(command: Command, cli: Cli, options: SetFlags): Kind {
   const names = Object.keys(KINDS) as (keyof typeof KINDS)[];
   const [name, other] = names.filter((kind) => options[kind] !== undefined);
   if (name === undefined || other !== undefined) {
@@ -101,7 +101,7 @@ function kindOf(command: Command, { io }: Cli, options: SetFlags): Kind {
   const foreign = PARTS.find((part) => options[part] !== undefined && !allowed.includes(part));
   if (foreign !== undefined) return command.error(`error: ${flagOf(foreign)} says nothing with ${flagOf(name)}.`);
 
-  const read = (path: string) => givenText(command, io, path);
+  const read = (path: string) => textOf(command, cli, path);
   // Editors end a file with a line feed, which is not of the secret.
   const secret = (path: string) => read(path).replace(/\r?\n$/, "");
   const client = () => ({

@@ -18,7 +18,6 @@ import { createLeaseRepository, type LeaseRepository } from "../store/lease-repo
 import { createRolloutRepository, type RolloutRepository } from "../store/rollout-repository.ts";
 import { createTaskStore, type TaskStore } from "../store/task-store.ts";
 import type { EngineBase } from "./options.ts";
-import { buildSecrets } from "./secrets.ts";
 
 export interface Ground {
   readonly leases: LeaseRepository;
@@ -44,9 +43,7 @@ export interface Ground {
 /** Where what belongs to no workspace is recorded. */
 export const OWN_WORKSPACE = "default";
 
-export async function buildGround(base: EngineBase): Promise<Ground> {
-  const { db, config, log, runtime, closing } = base;
-  const secrets = buildSecrets(base);
+export async function buildGround({ db, config, log, runtime, secrets, closing }: EngineBase): Promise<Ground> {
   const leases = createLeaseRepository(db, config.audit.enabled);
   const alone = db.backend === "pglite";
   const isAudited = config.audit.enabled;

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { SignalboxError } from "../domain/errors.ts";
 import { createSecretBox, SECRET_KEY_BYTES, type SecretBox } from "../services/identity/secret-box.ts";
 import { makeKeyFile, readKeyFile } from "./key-file.ts";
-import type { EngineBase } from "./options.ts";
+import type { EngineOptions } from "./options.ts";
 
 /** In `data.dir`. */
 export const SECRETS_FILE = "secrets.key";
@@ -17,14 +17,14 @@ const MOST_KEYS = 16;
  *
  * @throws SignalboxError SECRETS_KEY_UNREADABLE for a setting, or a file, that holds no such keys.
  */
-export function buildSecrets({ config, db, log }: Pick<EngineBase, "config" | "db" | "log">): SecretBox {
+export function buildSecrets({ config, log }: Pick<EngineOptions, "config" | "log">): SecretBox {
   const { key } = config.secrets;
   if (key !== undefined) return createSecretBox(keysIn(readKeyFile(key, unreadable) ?? key, "secrets.key"));
-  if (db.backend !== "pglite") return createSecretBox([]);
+  if (config.database.url !== undefined) return createSecretBox([]);
   return madeWhenNeeded(join(config.data.dir, SECRETS_FILE), log);
 }
 
-function madeWhenNeeded(path: string, log: EngineBase["log"]): SecretBox {
+function madeWhenNeeded(path: string, log: EngineOptions["log"]): SecretBox {
   const read = (): Buffer[] | undefined => {
     const text = readKeyFile(path, unreadable);
     return text === undefined ? undefined : keysIn(text, path);
