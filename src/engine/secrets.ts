@@ -7,7 +7,7 @@ import { makeKeyFile, readKeyFile } from "./key-file.ts";
 import type { EngineOptions } from "./options.ts";
 
 /** In `data.dir`. */
-export const SECRETS_FILE = "secrets.key";
+const SECRETS_FILE = "secrets.key";
 /** More keys than anybody changes through at once. */
 const MOST_KEYS = 16;
 

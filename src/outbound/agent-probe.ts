@@ -4,6 +4,7 @@
  * each check of an agent that hangs.
  */
 import { connect, type IncomingHttpHeaders } from "node:http2";
+import { isIP } from "node:net";
 import { fromBinary } from "@bufbuild/protobuf";
 import type { Agent } from "undici";
 import { HealthCheckResponse_ServingStatus, HealthCheckResponseSchema } from "../../gen/grpc/health/v1/health_pb.ts";
@@ -40,7 +41,7 @@ export async function probeGrpc(
   identity?: TlsIdentity,
 ): Promise<void> {
   // Nobody looks up an address, so the guard is asked here.
-  await guard.resolve(host).catch((error: unknown) => Promise.reject(unreachableAgent(error)));
+  if (isIP(host) !== 0) await guard.resolve(host).catch((error: unknown) => Promise.reject(unreachableAgent(error)));
   const { headers, body } = await askHealth(`${tls ? "https" : "http"}://${host}:${port}`, guard, call, identity);
   const code = headers["grpc-status"];
   if (code === undefined) return refuseStatus(Number(headers[":status"]));

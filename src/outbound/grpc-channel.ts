@@ -125,7 +125,7 @@ function metadataOf(call: AgentCall, rpc: DescMethod, sending: Uint8Array): Meta
 }
 
 /** A message as gRPC sends it: after a byte that says that it is not compressed, and four of its length. */
-export function framed(message: Uint8Array): Buffer {
+function framed(message: Uint8Array): Buffer {
   const frame = Buffer.alloc(5 + message.length);
   frame.writeUInt32BE(message.length, 1);
   frame.set(message, 5);

@@ -3,8 +3,11 @@ import { randomBytes } from "node:crypto";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { toJsonString } from "@bufbuild/protobuf";
+import { ConnectError } from "@connectrpc/connect";
 import pg from "pg";
 import { afterEach, describe, expect, test } from "vitest";
+import { AgentCredentialSchema } from "../../gen/signalbox/v1/registry_pb.ts";
 import { createSignalboxClient } from "../../src/sdk/client.ts";
 import { createAuthority } from "../agents/certificates.ts";
 import { cardOf } from "../agents/rogue-agent.ts";
@@ -50,10 +53,8 @@ async function stateAfterSending({ httpUrl }: TestApp): Promise<string> {
 /** Everything that a program has said: each line of the log, as it is written. */
 const textOf = ({ lines }: LogLines) => lines.map((line) => JSON.stringify(line)).join("\n");
 
-const everyEntry = async ({ httpUrl }: TestApp) => {
-  const { out } = await runCommand(httpUrl, ["audit", "export"]);
-  return out;
-};
+const everyEntry = async ({ httpUrl }: TestApp) =>
+  (await runCommand(httpUrl, ["audit", "list", "--limit", "1000", "--json"])).out;
 
 describe.each(["pglite", "postgres"])("on %s", (backend) => {
   const placeOf = async () =>
@@ -132,7 +133,12 @@ describe.each(["pglite", "postgres"])("on %s", (backend) => {
     let taken = 0;
     for (const kind of kinds) {
       try {
-        said.push(JSON.stringify(await registry.setAgentCredential({ agentId: "a", credential: { kind } })));
+        said.push(
+          toJsonString(
+            AgentCredentialSchema,
+            await registry.setAgentCredential({ agentId: "a", credential: { kind } }),
+          ),
+        );
         taken += 1;
         said.push(await stateAfterSending(app));
         said.push((await runCommand(httpUrl, ["agents", "check", "a", "--json"])).out);
@@ -140,7 +146,8 @@ describe.each(["pglite", "postgres"])("on %s", (backend) => {
         said.push((await runCommand(httpUrl, ["agents", "credential", "get", "a"])).out);
         said.push((await runCommand(httpUrl, ["task", "list", "--json"])).out);
       } catch (error) {
-        said.push(String(error), JSON.stringify(error));
+        if (!(error instanceof ConnectError)) throw error;
+        said.push(String(error), JSON.stringify(error.details));
       }
     }
     // Those that are not wrong; a certificate has no use without TLS.
