@@ -14,6 +14,7 @@ import { buildIdentity, type IdentityParts } from "./engine/identity.ts";
 import type { EngineBase, EngineListeners, EngineOptions } from "./engine/options.ts";
 import { buildPolicy } from "./engine/policy.ts";
 import { buildRouting } from "./engine/routing.ts";
+import { buildSecrets } from "./engine/secrets.ts";
 import { buildUseCases, type UseCases } from "./engine/use-cases.ts";
 import type { AgentDirectory } from "./services/agent-directory.ts";
 import type { AgentHealthService } from "./services/agent-health.ts";
@@ -21,6 +22,7 @@ import type { Alerts } from "./services/alerts.ts";
 import type { Refusals } from "./services/audit-refusals.ts";
 import type { Outbox } from "./services/background/outbox.ts";
 import type { Dispatcher } from "./services/dispatcher.ts";
+import { resealSecrets } from "./services/identity/reseal.ts";
 import type { KnownStandings } from "./services/known-standings.ts";
 import type { Rollouts } from "./services/rollouts.ts";
 import type { Router } from "./services/router.ts";
@@ -32,6 +34,7 @@ import { migrate } from "./store/migrate.ts";
 import { openDatabase } from "./store/open-database.ts";
 import { mendTransactionNumbers } from "./store/outbox-mend.ts";
 import { raiseWall } from "./store/row-security.ts";
+import { createSealedSecrets } from "./store/sealed-secrets.ts";
 
 export interface Engine extends UseCases, AuditParts, IdentityParts {
   readonly db: Database;
@@ -88,6 +91,8 @@ const UNHEARD: EngineListeners = {
 /** Throws SignalboxError with a sentence for the operator when it cannot start. */
 export async function startEngine(options: EngineOptions): Promise<Engine> {
   const { config, log } = options;
+  // First: keys that cannot be read are nothing that a database must be waited for.
+  const secrets = buildSecrets(options);
   const db = await openDatabase({
     ...(config.database.url !== undefined && { url: config.database.url }),
     dataDir: config.data.dir,
@@ -95,7 +100,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     log,
     signal: options.signal ?? new AbortController().signal,
   });
-  const base: EngineBase = { ...UNHEARD, ...options, db, closing: [() => db.close()] };
+  const base: EngineBase = { ...UNHEARD, ...options, db, secrets, closing: [() => db.close()] };
   try {
     return await build(base);
   } catch (error) {
@@ -122,8 +127,9 @@ async function build(base: EngineBase): Promise<Engine> {
   let replicas = 1;
   const ground = await buildGround(base);
   filesChanged = recordPolicyFiles(base, ground, policy.files);
+  await resealSecrets({ secrets: createSealedSecrets(db), box: base.secrets, log });
   const audit = await buildAuditLog(base, () => replicas);
-  const clients = buildClients(base);
+  const clients = buildClients(base, ground);
   const identity = buildIdentity(base);
   const routing = buildRouting(base, ground, clients, policy, () => dispatch.claims.lookAtAgents());
   const money = buildBudgets(base, ground, policy);

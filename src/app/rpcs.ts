@@ -47,7 +47,7 @@ export function bindRpcs(engine: Engine, deps: RpcsDeps): BoundRpcs {
       A2AService,
       createA2AService({ sender, tasks, pushConfigs, cards: deps.cards, eventDialect: dialectBy(rollouts) }),
     ),
-    register(RegistryService, createRegistryService(engine.registry, engine.agentHealth)),
+    register(RegistryService, createRegistryService(engine.registry, engine.agentHealth, engine.agentCredentials)),
     register(TaskService, createTaskService(engine)),
     register(RoutingService, createRoutingService(engine.routes)),
     register(RolloutService, createRolloutService(engine.rolloutSettings, engine.alerts)),

@@ -4,6 +4,7 @@ import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { type Command, InvalidArgumentError } from "commander";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type Agent, AgentSchema, type RegisterAgentRequest } from "../../gen/signalbox/v1/registry_pb.ts";
+import { addAgentCredentialCommands } from "./agent-credential.ts";
 import { circuitWord, healthFacts, healthWord, showHealth, timeText } from "./agent-health.ts";
 import { addAgentSearchCommand } from "./agent-search.ts";
 import { age, facts, json, table } from "./printable.ts";
@@ -88,6 +89,7 @@ export function addAgentsCommands(program: Command, cli: Cli): void {
   );
 
   addAgentSearchCommand(agents, cli);
+  addAgentCredentialCommands(agents, cli);
 
   withServer(
     agents.command("show <id>").aliases(["get", "describe"]).description("show one agent, and how it does"),

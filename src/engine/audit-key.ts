@@ -1,6 +1,5 @@
 /** The private keys of the audit log: as they are named, or in the data folder, where the first is made. */
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { KEY_FILE, PREVIOUS_KEY_FILE } from "../config/settings/audit.ts";
@@ -8,6 +7,7 @@ import type { Config } from "../config/settings.ts";
 import { readPrivateKey } from "../domain/audit/checkpoint.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import type { GivenKeys } from "../services/audit/signer.ts";
+import { makeKeyFile, readKeyFile } from "./key-file.ts";
 
 /**
  * `mayMake`: no key has signed the log yet.
@@ -32,35 +32,21 @@ function namedKey(setting: string, given: string): KeyObject {
   throw unreadable(`${setting} is no private Ed25519 key, and names no file that can be read.`);
 }
 
-const NO_SUCH_FILE: ReadonlySet<string> = new Set(["ENOENT", "ENOTDIR", "ENAMETOOLONG", "ERR_INVALID_ARG_VALUE"]);
-
 /** Undefined when there is no such file. */
 function fileKey(path: string): KeyObject | undefined {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    // No file has such a name: it may be a key, and is not shown.
-    if (code === undefined || NO_SUCH_FILE.has(code)) return undefined;
-    throw unreadable(`${path} cannot be read (${code}).`);
-  }
+  const text = readKeyFile(path, unreadable);
+  if (text === undefined) return undefined;
   const key = readPrivateKey(text);
   if (!key) throw unreadable(`${path} holds no private Ed25519 key.`);
   return key;
 }
 
-/** The file first: a key that was used and is lost would be worse than one that is there and was not. */
 function makeKey(folder: string, log: Logger): KeyObject | undefined {
   const { privateKey } = generateKeyPairSync("ed25519");
   const path = join(folder, KEY_FILE);
   try {
-    mkdirSync(folder, { recursive: true });
-    const pem = privateKey.export({ format: "pem", type: "pkcs8" });
-    writeFileSync(path, pem, { mode: 0o600, flag: "wx", flush: true });
+    if (!makeKeyFile(path, privateKey.export({ format: "pem", type: "pkcs8" }) as string)) return fileKey(path);
   } catch (err) {
-    // Another server with the same folder was faster.
-    if ((err as NodeJS.ErrnoException).code === "EEXIST") return fileKey(path);
     log.error({ err, path }, "no key for the audit log could be kept: set audit.key (SIGNALBOX_AUDIT_KEY)");
     return undefined;
   }

@@ -4,7 +4,12 @@ import { type Refusals, startRefusals } from "../services/audit-refusals.ts";
 import { type Hints, startHints } from "../services/background/hints.ts";
 import { joinReplicas, type Replica } from "../services/background/replica.ts";
 import { startSlowPoll } from "../services/background/slow-poll.ts";
+import type { SecretBox } from "../services/identity/secret-box.ts";
 import { createUpdateHub, type UpdateHub } from "../services/update-hub.ts";
+import {
+  type AgentCredentialRepository,
+  createAgentCredentialRepository,
+} from "../store/agent-credential-repository.ts";
 import { type AgentRepository, createAgentRepository } from "../store/agent-repository.ts";
 import { type ApprovalRepository, createApprovalRepository } from "../store/approval-repository.ts";
 import { type AuditTrail, createAuditTrail, recordSilence } from "../store/audit-trail.ts";
@@ -23,9 +28,12 @@ export interface Ground {
   readonly trail: AuditTrail;
   readonly audit: Audit;
   readonly refusals: Refusals;
+  /** Keeps what this server must know of others' secrets. */
+  readonly secrets: SecretBox;
   /** The repositories that more than one part works with. */
   readonly repositories: {
     readonly agents: AgentRepository;
+    readonly agentCredentials: AgentCredentialRepository;
     readonly approvals: ApprovalRepository;
     readonly capabilities: CapabilityRepository;
     readonly rollouts: RolloutRepository;
@@ -35,7 +43,7 @@ export interface Ground {
 /** Where what belongs to no workspace is recorded. */
 export const OWN_WORKSPACE = "default";
 
-export async function buildGround({ db, config, log, runtime, closing }: EngineBase): Promise<Ground> {
+export async function buildGround({ db, config, log, runtime, secrets, closing }: EngineBase): Promise<Ground> {
   const leases = createLeaseRepository(db, config.audit.enabled);
   const alone = db.backend === "pglite";
   const isAudited = config.audit.enabled;
@@ -62,6 +70,7 @@ export async function buildGround({ db, config, log, runtime, closing }: EngineB
   const store = createTaskStore(db, { maxWaiting: config.limits.queue, replicaId: replica.id, isAudited });
   const repositories = {
     agents: createAgentRepository(db),
+    agentCredentials: createAgentCredentialRepository(db),
     approvals: createApprovalRepository(db),
     capabilities: createCapabilityRepository(db),
     rollouts: createRolloutRepository(db),
@@ -74,5 +83,5 @@ export async function buildGround({ db, config, log, runtime, closing }: EngineB
   closing.push(() => store.close());
   closing.push(() => refusals.stop());
   closing.push(() => poll.stop());
-  return { leases, replica, hub, store, hints, trail, audit, refusals, repositories };
+  return { leases, replica, hub, store, hints, trail, audit, refusals, secrets, repositories };
 }

@@ -6,6 +6,7 @@ import type { Verdict } from "../domain/policy/verdict.ts";
 import type { AgentHandler } from "../outbound/in-process-channel.ts";
 import type { ApprovalOutcome } from "../services/approvals/waiting-tasks.ts";
 import type { Scheme } from "../services/identity/credentials.ts";
+import type { SecretBox } from "../services/identity/secret-box.ts";
 import type { LookupOutcome } from "../services/lookup-counts.ts";
 import type { MirrorOutcome } from "../services/mirrors.ts";
 import type { Runtime } from "../services/runtime.ts";
@@ -60,6 +61,8 @@ export interface EngineOptions extends EngineSetup, Partial<EngineListeners> {
 /** What every part is built from, beside the parts before it. */
 export interface EngineBase extends EngineSetup, EngineListeners {
   db: Database;
+  /** Keeps what this server must know of others' secrets. */
+  secrets: SecretBox;
   /** Where each part that must be closed adds how. */
   closing: Closing;
 }

@@ -9,6 +9,7 @@ import { buildExchanges } from "../services/exchange/build.ts";
 import { withExchanges } from "../services/exchange/exchange-sender.ts";
 import type { Exchanges } from "../services/exchange/exchanges.ts";
 import { createIdempotency } from "../services/idempotency.ts";
+import { type AgentCredentials, createAgentCredentials } from "../services/identity/agent-credentials.ts";
 import { type ContextShares, createContextShares } from "../services/identity/context-shares.ts";
 import { createLookupCounter } from "../services/lookup-counts.ts";
 import { noReputations } from "../services/no-reputation.ts";
@@ -60,6 +61,7 @@ export interface UseCases {
   readonly isGuarded: IsGuarded;
   readonly exchanges: Exchanges;
   readonly registry: Registry;
+  readonly agentCredentials: AgentCredentials;
   readonly rolloutSettings: RolloutSettings;
   readonly cachedResults: CachedResults;
   readonly policyVersions: PolicyVersions;
@@ -205,6 +207,15 @@ export function buildUseCases(
     isGuarded,
     exchanges,
     registry,
+    agentCredentials: createAgentCredentials({
+      repository: repositories.agentCredentials,
+      agents: repositories.agents,
+      box: ground.secrets,
+      checks: clients.credentialChecks,
+      known: clients.credentials,
+      audit,
+      runtime,
+    }),
     policyVersions: createPolicyVersions({ ...policyParts, audit, runtime }),
     policyTrials: createPolicyTrials({
       ...policyParts,

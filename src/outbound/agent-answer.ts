@@ -93,6 +93,7 @@ export function brokenConnection(rpc: string, cause: unknown): AgentCallError {
 
 const CONNECT_FAILURES: Record<string, string> = {
   ADDRESS_REFUSED: "its address is private or local, which is not allowed here",
+  CREDENTIAL_NEEDS_TLS: "credentials are not sent without TLS to an address that is not private",
   ECONNREFUSED: "nothing listens at its address",
   ECONNRESET: "it closed the connection at once",
   EHOSTUNREACH: "there is no way to its address",

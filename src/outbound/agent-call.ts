@@ -1,6 +1,7 @@
 /** One call to an agent, whatever the binding: how long it may be silent, what ends it, what travels beside its body. */
 import type { Abortable, AbortGroup } from "../services/abort-group.ts";
 import { AgentCallError, type AgentCallOptions } from "../services/agent-port.ts";
+import type { Proof } from "./agent-proof.ts";
 
 /**
  * Begins a call: the agent is expected to speak at once. The call ends with the reason of `options.signal` or of
@@ -13,6 +14,10 @@ export function beginCall(rpc: string, options: AgentCallOptions, shutdown: Abor
 export class AgentCall implements Abortable {
   /** Name of the RPC, as `SendMessage`, for messages. */
   readonly rpc: string;
+  /** What it carries to prove who calls. */
+  proof: Proof | undefined;
+  /** Set when the agent has answered that it does not know who calls: HTTP 401, UNAUTHENTICATED of gRPC. */
+  isUnknownCaller = false;
   readonly #options: AgentCallOptions;
   readonly #shutdown: AbortGroup;
   /** Why the call ended, once it has. */

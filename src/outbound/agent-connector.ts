@@ -1,23 +1,31 @@
 /** From an agent's card to a client: picks the interface, makes the binding, keeps the connections. */
+import type { Agent } from "undici";
 import type { AgentCard, AgentInterface } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { clip } from "../domain/errors.ts";
 import { createAbortGroup } from "../services/abort-group.ts";
-import { AgentCallError, type AgentClient, type AgentConnector, type AgentProber } from "../services/agent-port.ts";
-import { type AgentHome, homeOf } from "../store/agent-repository.ts";
+import {
+  AgentCallError,
+  type AgentClient,
+  type AgentConnector,
+  type AgentPlace,
+  type AgentProber,
+} from "../services/agent-port.ts";
 import { beginCall } from "./agent-call.ts";
 import type { AgentChannel } from "./agent-channel.ts";
 import { createAgentClient } from "./agent-client.ts";
 import { type Probe, probeGrpc, probeHttp } from "./agent-probe.ts";
+import { destinationOf, type Prover, type TlsIdentity, type Way } from "./agent-proof.ts";
 import { createGrpcChannel } from "./grpc-channel.ts";
 import { createHttpConnections } from "./http-connections.ts";
 import { createHttpJsonChannel } from "./http-json-channel.ts";
 import { type AgentHandler, createInProcessChannel } from "./in-process-channel.ts";
 import { createJsonRpcChannel } from "./json-rpc-channel.ts";
-import { createUrlGuard } from "./url-guard.ts";
+import { createProvenChannel, provenCall } from "./proven-channel.ts";
+import { createUrlGuard, type UrlGuard, type UrlGuardOptions, withinOwnNetwork } from "./url-guard.ts";
 
-export interface AgentConnectorOptions {
-  /** Whether agents may be at private and loopback addresses. */
-  allowPrivateUrls: boolean;
+export interface AgentConnectorOptions extends UrlGuardOptions {
+  /** What the router proves itself with to agents; left out: nothing. */
+  prover?: Prover | undefined;
   /** The largest single message, or event of a stream, that is taken from an agent. Default 4 MiB. */
   maxMessageBytes?: number;
   /** Agents in this process by name: an interface with binding `IN-PROCESS` and url `in-process:<name>` reaches them. */
@@ -30,7 +38,7 @@ export interface AgentConnectorOptions {
  */
 interface Binding {
   check(url: string): unknown;
-  open(url: string): AgentChannel;
+  open(url: string, way: Way): AgentChannel;
   probe: Probe;
 }
 
@@ -47,29 +55,47 @@ interface Connection {
 }
 
 export function createAgentConnector(options: AgentConnectorOptions): AgentConnector & AgentProber {
-  const { maxMessageBytes = 4 * 1024 * 1024, inProcess = new Map<string, AgentHandler>() } = options;
+  const { maxMessageBytes = 4 * 1024 * 1024, inProcess = new Map<string, AgentHandler>(), prover } = options;
   const guard = createUrlGuard(options);
   const http = createHttpConnections(guard);
   const shutdown = createAbortGroup();
   const connections = new Map<string, Connection>();
   const retired = new Set<Connection>();
 
-  const overHttp: Probe = (url, call) => probeHttp(http, url, call);
+  const own = withinOwnNetwork(guard);
+  const ownHttp = createHttpConnections(own);
+
+  const guardOf = (way: Way): UrlGuard => (way === "own-network" ? own : guard);
+  const identityOf = (way: Way): TlsIdentity | undefined => (typeof way === "string" ? undefined : way);
+
+  /** A channel over the connections of a way. Those of a certificate are its own, and end with it. */
+  function overHttp(way: Way, open: (connections: Agent) => AgentChannel): AgentChannel {
+    if (typeof way === "string") return open(way === "any" ? http : ownHttp);
+    const connections = createHttpConnections(guard, way);
+    return { ...open(connections), close: () => void connections.close() };
+  }
+
+  const probeOverHttp: Probe = async (url, call, way) => {
+    if (typeof way === "string") return probeHttp(way === "any" ? http : ownHttp, url, call);
+    const connections = createHttpConnections(guard, way);
+    return probeHttp(connections, url, call).finally(() => connections.destroy());
+  };
   const bindings: Record<string, Binding> = {
     GRPC: {
       check: (url) => guard.checkTarget(url, "url"),
-      open: (url) => createGrpcChannel(guard, guard.checkTarget(url, "url"), maxMessageBytes),
-      probe: (url, call) => probeGrpc(guard, guard.checkTarget(url, "url"), call),
+      open: (url, way) =>
+        createGrpcChannel(guardOf(way), guard.checkTarget(url, "url"), maxMessageBytes, identityOf(way)),
+      probe: (url, call, way) => probeGrpc(guardOf(way), guard.checkTarget(url, "url"), call, identityOf(way)),
     },
     JSONRPC: {
       check: (url) => guard.checkUrl(url, "url"),
-      open: (url) => createJsonRpcChannel(http, url, maxMessageBytes),
-      probe: overHttp,
+      open: (url, way) => overHttp(way, (connections) => createJsonRpcChannel(connections, url, maxMessageBytes)),
+      probe: probeOverHttp,
     },
     "HTTP+JSON": {
       check: (url) => guard.checkUrl(url, "url"),
-      open: (url) => createHttpJsonChannel(http, url, maxMessageBytes),
-      probe: overHttp,
+      open: (url, way) => overHttp(way, (connections) => createHttpJsonChannel(connections, url, maxMessageBytes)),
+      probe: probeOverHttp,
     },
     "IN-PROCESS": {
       check: handlerAt,
@@ -77,6 +103,14 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
       probe: async (url) => void handlerAt(url),
     },
   };
+
+  function openChannel(place: AgentPlace, { protocolBinding, url }: AgentInterface): AgentChannel {
+    const binding = bindings[protocolBinding.toUpperCase()]!;
+    const open = (way: Way) => binding.open(url, way);
+    // An agent in this process need not be told who calls it.
+    if (!prover || protocolBinding.toUpperCase() === "IN-PROCESS") return open("any");
+    return createProvenChannel({ prover, place, to: destinationOf(guard, protocolBinding, url), open });
+  }
 
   function handlerAt(url: string): AgentHandler {
     const handler = url.startsWith("in-process:") ? inProcess.get(url.slice("in-process:".length)) : undefined;
@@ -129,7 +163,8 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
     pick,
 
     connect({ card, ...agent }) {
-      const place = placeOf(homeOf(agent));
+      const home = agent.home ?? agent;
+      const place = placeOf(home);
       const known = connections.get(place);
       if (known?.cards.has(card)) return hold(known);
 
@@ -143,20 +178,26 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
         return hold(known);
       }
       giveUp(known);
-      const channel = bindings[chosen.protocolBinding.toUpperCase()]!.open(chosen.url);
+      const channel = openChannel(home, chosen);
       const client = createAgentClient(channel, { streaming, tenant: chosen.tenant, shutdown });
       const connection = { cards: new WeakSet([card]), key, client, channel, held: 0, givenUp: false };
       connections.set(place, connection);
       return hold(connection);
     },
 
-    async probe(card, options) {
+    async probe({ card, ...agent }, options) {
       const chosen = pick(card);
       if (!chosen) throw noInterface(card, fault);
       const call = beginCall("the health check", options, shutdown);
       try {
         call.throwIfEnded();
-        await bindings[chosen.protocolBinding.toUpperCase()]!.probe(chosen.url, call);
+        const { protocolBinding, url } = chosen;
+        const isProven = prover !== undefined && protocolBinding.toUpperCase() !== "IN-PROCESS";
+        const place = agent.home ?? agent;
+        const proof = isProven
+          ? await provenCall({ prover, place, to: destinationOf(guard, protocolBinding, url) }, call)
+          : undefined;
+        await bindings[protocolBinding.toUpperCase()]!.probe(url, call, proof?.way ?? "any");
       } finally {
         call.end();
       }
@@ -173,12 +214,12 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
       for (const { channel } of [...connections.values(), ...retired]) channel.close();
       connections.clear();
       retired.clear();
-      await http.destroy();
+      await Promise.all([http.destroy(), ownHttp.destroy()]);
     },
   };
 }
 
-const placeOf = ({ workspaceId, agentId }: AgentHome): string => `${workspaceId}/${agentId}`;
+const placeOf = ({ workspaceId, agentId }: AgentPlace): string => `${workspaceId}/${agentId}`;
 
 function noInterface(card: AgentCard, fault: (offered: AgentInterface) => string | undefined): AgentCallError {
   const faults = card.supportedInterfaces.map(

@@ -4,18 +4,20 @@
  * each check of an agent that hangs.
  */
 import { connect, type IncomingHttpHeaders } from "node:http2";
+import { isIP } from "node:net";
 import { fromBinary } from "@bufbuild/protobuf";
 import type { Agent } from "undici";
 import { HealthCheckResponse_ServingStatus, HealthCheckResponseSchema } from "../../gen/grpc/health/v1/health_pb.ts";
 import { AgentCallError } from "../services/agent-port.ts";
 import { unreachableAgent } from "./agent-answer.ts";
 import type { AgentCall } from "./agent-call.ts";
+import type { TlsIdentity, Way } from "./agent-proof.ts";
 import { callHttp } from "./http-call.ts";
 import { ConnectFailure, guardedLookup } from "./http-connections.ts";
 import type { GrpcTarget, UrlGuard } from "./url-guard.ts";
 
 /** Throws AgentCallError, or the reason of the call's signal, when nobody is there. */
-export type Probe = (url: string, call: AgentCall) => Promise<void>;
+export type Probe = (url: string, call: AgentCall, way: Way) => Promise<void>;
 
 /** Of gRPC: what a server answers, or something before it, that cannot serve. */
 const CANNOT_SERVE: Readonly<Record<string, string>> = { 4: "DEADLINE_EXCEEDED", 14: "UNAVAILABLE" };
@@ -23,6 +25,7 @@ const CANNOT_SERVE: Readonly<Record<string, string>> = { 4: "DEADLINE_EXCEEDED",
 const MOST_BYTES = 1_024;
 /** Before each message of gRPC: whether it is compressed, and its length. An empty one is all that is asked. */
 const PREFIX_BYTES = 5;
+const HEALTH_CHECK = "/grpc.health.v1.Health/Check";
 
 /** By a GET. What is refused, or sent elsewhere, is an answer; so is 501, which knows no GET. */
 export async function probeHttp(connections: Agent, url: string, call: AgentCall): Promise<void> {
@@ -31,10 +34,15 @@ export async function probeHttp(connections: Agent, url: string, call: AgentCall
 }
 
 /** By grpc.health.v1. An agent that does not know it has answered, and so is there. */
-export async function probeGrpc(guard: UrlGuard, { host, port, tls }: GrpcTarget, call: AgentCall): Promise<void> {
+export async function probeGrpc(
+  guard: UrlGuard,
+  { host, port, tls }: GrpcTarget,
+  call: AgentCall,
+  identity?: TlsIdentity,
+): Promise<void> {
   // Nobody looks up an address, so the guard is asked here.
-  await guard.resolve(host).catch((error: unknown) => Promise.reject(unreachableAgent(error)));
-  const { headers, body } = await askHealth(`${tls ? "https" : "http"}://${host}:${port}`, guard, call);
+  if (isIP(host) !== 0) await guard.resolve(host).catch((error: unknown) => Promise.reject(unreachableAgent(error)));
+  const { headers, body } = await askHealth(`${tls ? "https" : "http"}://${host}:${port}`, guard, call, identity);
   const code = headers["grpc-status"];
   if (code === undefined) return refuseStatus(Number(headers[":status"]));
   const reason = CANNOT_SERVE[String(code)];
@@ -58,8 +66,10 @@ function statusIn(body: Buffer): HealthCheckResponse_ServingStatus | undefined {
 }
 
 /** The headers and trailers of the answer in one, and its body. */
-function askHealth(origin: string, guard: UrlGuard, call: AgentCall) {
-  const session = connect(origin, { lookup: guardedLookup(guard) });
+function askHealth(origin: string, guard: UrlGuard, call: AgentCall, identity?: TlsIdentity) {
+  const asking = Buffer.alloc(PREFIX_BYTES);
+  const proven = call.proof?.headers({ method: "POST", target: HEALTH_CHECK, content: asking });
+  const session = connect(origin, { lookup: guardedLookup(guard), ...identity });
   let isConnected = false;
   session.once("connect", () => {
     isConnected = true;
@@ -75,7 +85,8 @@ function askHealth(origin: string, guard: UrlGuard, call: AgentCall) {
     session.once("close", () => fail(new Error("closed")));
     const asked = session.request({
       ":method": "POST",
-      ":path": "/grpc.health.v1.Health/Check",
+      ":path": HEALTH_CHECK,
+      ...proven,
       "content-type": "application/grpc",
       te: "trailers",
     });
@@ -91,7 +102,7 @@ function askHealth(origin: string, guard: UrlGuard, call: AgentCall) {
       if (size <= MOST_BYTES) chunks.push(chunk);
     });
     asked.once("end", () => resolve({ headers, body: Buffer.concat(chunks) }));
-    asked.end(Buffer.alloc(PREFIX_BYTES));
+    asked.end(asking);
   });
   const ended = Promise.withResolvers<never>();
   call.endsWithIt({ abort: ended.reject });

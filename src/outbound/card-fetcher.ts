@@ -4,15 +4,16 @@ import { request } from "undici";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { clip, invalidArgument, SignalboxError } from "../domain/errors.ts";
 import { missingFields } from "../domain/required-fields.ts";
-import type { CardFetcher } from "../services/agent-port.ts";
+import { AgentCallError, type AgentPlace, type CardFetcher } from "../services/agent-port.ts";
 import { isObject } from "./agent-answer.ts";
+import { destinationOfUrl, type Proof, type Prover } from "./agent-proof.ts";
 import { parseJson } from "./http-call.ts";
 import { ConnectFailure, createHttpConnections } from "./http-connections.ts";
-import { AddressRefused, createUrlGuard } from "./url-guard.ts";
+import { AddressRefused, createUrlGuard, type UrlGuardOptions, withinOwnNetwork } from "./url-guard.ts";
 
-export interface CardFetcherOptions {
-  /** Whether cards may be at private and loopback addresses. */
-  allowPrivateUrls: boolean;
+export interface CardFetcherOptions extends UrlGuardOptions {
+  /** What the router proves itself with to agents; left out: nothing. */
+  prover?: Prover | undefined;
   /** Largest card. Default 1 MiB. */
   maxBytes?: number;
   /** Longest time for a card, redirects included, in milliseconds. Default 10 s. */
@@ -23,29 +24,46 @@ const MAX_REDIRECTS = 3;
 
 /** The fetcher of the port. `close` ends what runs and drops the connections. */
 export function createCardFetcher(options: CardFetcherOptions): CardFetcher & { close(): Promise<void> } {
-  const { maxBytes = 1024 * 1024, timeoutMs = 10_000 } = options;
+  const { maxBytes = 1024 * 1024, timeoutMs = 10_000, prover } = options;
   const guard = createUrlGuard(options);
   const http = createHttpConnections(guard);
+  const ownHttp = createHttpConnections(withinOwnNetwork(guard));
+
+  /** One request. Undefined where its answer is not worth anything, because it carried a token that is stale. */
+  async function ask(at: URL, headers: Record<string, string>, proof: Proof | undefined, signal: AbortSignal) {
+    const way = proof?.way ?? "any";
+    const connections = way === "any" ? http : way === "own-network" ? ownHttp : createHttpConnections(guard, way);
+    const { pathname, search } = at;
+    const proven = proof?.headers({ method: "GET", target: pathname + search, content: "" });
+    // Those of a certificate end with what they were made for.
+    const end = () => (typeof way === "string" ? undefined : void connections.close());
+    try {
+      const answer = await request(at, { dispatcher: connections, headers: { ...headers, ...proven }, signal });
+      answer.body.on("error", () => {});
+      if (answer.statusCode !== 401 || !proof?.wasRefused()) return answer;
+      answer.body.destroy();
+      return undefined;
+    } finally {
+      end();
+    }
+  }
 
   /** The final answer, after redirects. Undefined for 304. */
-  async function get(url: string, { etag, modified }: Validators, signal: AbortSignal) {
+  async function get(url: string, { etag, modified }: Validators, agent: AgentPlace | undefined, signal: AbortSignal) {
     // Who has an ETag does not need the other (RFC 9110, section 13.1.3).
     const condition: Record<string, string> =
       etag !== undefined ? { "if-none-match": etag } : modified !== undefined ? { "if-modified-since": modified } : {};
     const isConditional = etag !== undefined || modified !== undefined;
     let at = guard.checkUrl(url, "card_url");
+    const { origin } = at;
     for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects++) {
-      const headers = { accept: "application/json, application/a2a+json", "a2a-version": "1.0" };
-      const {
-        statusCode,
-        headers: received,
-        body,
-      } = await request(at, {
-        dispatcher: http,
-        headers: { ...headers, ...condition },
-        signal,
-      });
-      body.on("error", () => {});
+      const headers = { accept: "application/json, application/a2a+json", "a2a-version": "1.0", ...condition };
+      // What proves us goes to where the card is said to be, and to no other place that a redirect names.
+      const prove = async () =>
+        agent && at.origin === origin ? prover?.optionalProof(agent, destinationOfUrl(at), { signal }) : undefined;
+      const answer = (await ask(at, headers, await prove(), signal)) ?? (await ask(at, headers, await prove(), signal));
+      if (!answer) throw unavailable(url, "answered HTTP 401");
+      const { statusCode, headers: received, body } = answer;
       const location = headerIn(received.location);
       if (statusCode === 304 && isConditional) {
         body.destroy();
@@ -64,21 +82,24 @@ export function createCardFetcher(options: CardFetcherOptions): CardFetcher & { 
   }
 
   return {
-    async fetch(url, { signal, ...validators }) {
+    async fetch(url, { signal, agent, ...validators }) {
       const timeout = AbortSignal.timeout(timeoutMs);
       try {
-        const found = await get(url, validators, AbortSignal.any([signal, timeout]));
+        const found = await get(url, validators, agent, AbortSignal.any([signal, timeout]));
         if (!found) return undefined;
         const { text, etag, modified } = found;
         return { card: readCard(text), ...(etag !== "" && { etag }), ...(modified !== "" && { modified }) };
       } catch (error) {
         if (signal.aborted) throw signal.reason;
         if (error instanceof SignalboxError) throw error;
+        if (error instanceof AgentCallError) throw unavailable(url, `was not asked. ${error.message}`, error);
         if (timeout.aborted) throw unavailable(url, `gave no card within ${timeoutMs} ms`, error);
         throw connectError(url, error);
       }
     },
-    close: () => http.destroy(),
+    async close() {
+      await Promise.all([http.destroy(), ownHttp.destroy()]);
+    },
   };
 }
 

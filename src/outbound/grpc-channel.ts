@@ -1,13 +1,22 @@
 /** gRPC by grpc-js (A2A specification, section 10). Messages are coded by protobuf-es; grpc-js sees bytes. */
 import { type DescMethod, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
-import { type CallOptions, Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import {
+  type CallOptions,
+  type ChannelCredentials,
+  Client,
+  credentials,
+  Metadata,
+  type ServiceError,
+  status,
+} from "@grpc/grpc-js";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { StatusSchema } from "../../gen/google/rpc/status_pb.ts";
 import { AgentCallError } from "../services/agent-port.ts";
 import { brokenConnection, decodeBinary, invalidAnswer, refusedCall, unreachableAgent } from "./agent-answer.ts";
 import { type AgentCall, listen } from "./agent-call.ts";
 import type { AgentChannel } from "./agent-channel.ts";
+import type { TlsIdentity } from "./agent-proof.ts";
 import { guardedTarget, RESOLUTION_FAILED } from "./grpc-resolver.ts";
 import type { GrpcTarget, UrlGuard } from "./url-guard.ts";
 
@@ -15,9 +24,10 @@ export function createGrpcChannel(
   guard: UrlGuard,
   { host, port, tls }: GrpcTarget,
   maxMessageBytes: number,
+  identity?: TlsIdentity,
 ): AgentChannel {
   const { target, options } = guardedTarget(guard, host, port);
-  const client = new Client(target, tls ? credentials.createSsl() : credentials.createInsecure(), {
+  const client = new Client(target, tls ? secured(identity) : credentials.createInsecure(), {
     ...options,
     "grpc.max_receive_message_length": maxMessageBytes,
     "grpc.max_send_message_length": -1,
@@ -33,14 +43,15 @@ export function createGrpcChannel(
 
   return {
     async unary(rpc, request, call) {
+      const sending = toBinary(rpc.input, request);
       const bytes = await new Promise<Buffer>((resolve, reject) => {
         const sent = begun(call, () =>
           client.makeUnaryRequest(
             pathOf(rpc),
             toBuffer,
             asItIs,
-            toBinary(rpc.input, request),
-            metadataOf(call),
+            sending,
+            metadataOf(call, rpc, sending),
             optionsOf(call),
             (error, value) => (error ? reject(grpcFailure(call, error)) : resolve(value!)),
           ),
@@ -51,13 +62,14 @@ export function createGrpcChannel(
     },
 
     async *stream(rpc, request, call) {
+      const sending = toBinary(rpc.input, request);
       const sent = begun(call, () =>
         client.makeServerStreamRequest(
           pathOf(rpc),
           toBuffer,
           asItIs,
-          toBinary(rpc.input, request),
-          metadataOf(call),
+          sending,
+          metadataOf(call, rpc, sending),
           optionsOf(call),
         ),
       );
@@ -93,10 +105,31 @@ const pathOf = (rpc: DescMethod): string => `/${rpc.parent.typeName}/${rpc.name}
 const toBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 const asItIs = (bytes: Buffer): Buffer => bytes;
 
-function metadataOf(call: AgentCall): Metadata {
+/** What the router shows, and by whom the agent's certificate may be signed: the system's authorities if nothing is said. */
+const secured = (identity: TlsIdentity | undefined): ChannelCredentials =>
+  identity
+    ? credentials.createSsl(
+        identity.ca === undefined ? null : Buffer.from(identity.ca),
+        Buffer.from(identity.key),
+        Buffer.from(identity.cert),
+      )
+    : credentials.createSsl();
+
+function metadataOf(call: AgentCall, rpc: DescMethod, sending: Uint8Array): Metadata {
   const metadata = new Metadata();
   for (const [name, value] of Object.entries(call.headers)) metadata.set(name, value);
+  if (!call.proof) return metadata;
+  const proven = call.proof.headers({ method: "POST", target: pathOf(rpc), content: framed(sending) });
+  for (const [name, value] of Object.entries(proven)) metadata.set(name, value);
   return metadata;
+}
+
+/** A message as gRPC sends it: after a byte that says that it is not compressed, and four of its length. */
+function framed(message: Uint8Array): Buffer {
+  const frame = Buffer.alloc(5 + message.length);
+  frame.writeUInt32BE(message.length, 1);
+  frame.set(message, 5);
+  return frame;
 }
 
 function onAbort(call: AgentCall, cancel: () => void): void {
@@ -112,6 +145,7 @@ const NOT_ONE_ANSWER = /^(Too many responses received|No message received)/;
 
 function grpcFailure(call: AgentCall, error: ServiceError): unknown {
   if (call.signal.aborted) return call.signal.reason;
+  if (error.code === status.UNAUTHENTICATED) call.isUnknownCaller = true;
   const { rpc } = call;
   const details = error.details ?? error.message;
   if (NEVER_SENT.test(details)) return unreachableAgent(connectError(error, details));

@@ -4,6 +4,7 @@ import { AgentCallError } from "../services/agent-port.ts";
 import { brokenConnection, invalidAnswer, unreachableAgent } from "./agent-answer.ts";
 import { type AgentCall, listen } from "./agent-call.ts";
 import { ConnectFailure } from "./http-connections.ts";
+import type { OutgoingRequest } from "./request-signature.ts";
 import { createSseParser, SseError, type SseEvent } from "./sse.ts";
 
 export interface HttpRequest {
@@ -26,6 +27,7 @@ export async function callHttp(connections: Agent, call: AgentCall, sent: HttpRe
   const headers: Record<string, string> = { ...call.headers, accept: sent.accept };
   if (sent.contentType !== undefined) headers["content-type"] = sent.contentType;
   try {
+    if (call.proof) Object.assign(headers, call.proof.headers(outgoing(sent)));
     const {
       statusCode,
       headers: received,
@@ -37,6 +39,7 @@ export async function callHttp(connections: Agent, call: AgentCall, sent: HttpRe
       body: sent.body ?? null,
       signal: call.signal,
     });
+    if (statusCode === 401) call.isUnknownCaller = true;
     // A body that is cut off while nobody reads it must not bring down the process.
     body.on("error", () => {});
     const contentType = [received["content-type"] ?? ""].flat()[0]!;
@@ -44,6 +47,11 @@ export async function callHttp(connections: Agent, call: AgentCall, sent: HttpRe
   } catch (error) {
     throw httpFailure(call, error);
   }
+}
+
+function outgoing({ method, url, body = "" }: HttpRequest): OutgoingRequest {
+  const { pathname, search } = new URL(url);
+  return { method, target: pathname + search, content: body };
 }
 
 /** The whole body as text. The agent's silence counts from the beginning of the call. Throws AgentCallError. */

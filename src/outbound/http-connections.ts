@@ -1,6 +1,7 @@
 /** HTTP connections that the guard watches over. */
 import { isIP, type LookupFunction } from "node:net";
 import { Agent, buildConnector } from "undici";
+import type { TlsIdentity } from "./agent-proof.ts";
 import type { UrlGuard } from "./url-guard.ts";
 
 /** No connection came about, so nothing of the request was sent. */
@@ -29,11 +30,16 @@ export function guardedLookup(guard: UrlGuard): LookupFunction {
 
 /**
  * A pool of HTTP/1.1 connections of which each goes to an address that the guard has checked, redirects and names that
- * change included. Calls set their own time limits: the pool has none of its own.
+ * change included. Calls set their own time limits: the pool has none of its own. `identity`: what is shown in TLS.
  */
-export function createHttpConnections(guard: UrlGuard): Agent {
+export function createHttpConnections(guard: UrlGuard, identity?: TlsIdentity): Agent {
   // HTTP/1.1 alone: there, the end of a call is the end of its connection, which is how the agent learns of it.
-  const open = buildConnector({ lookup: guardedLookup(guard), timeout: CONNECT_TIMEOUT_MS, allowH2: false });
+  const open = buildConnector({
+    ...identity,
+    lookup: guardedLookup(guard),
+    timeout: CONNECT_TIMEOUT_MS,
+    allowH2: false,
+  });
 
   const connect: buildConnector.connector = (target, callback) => {
     const tryOpen = () =>

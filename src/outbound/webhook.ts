@@ -4,7 +4,7 @@ import { invalidArgument, SignalboxError } from "../domain/errors.ts";
 import type { WebhookSender } from "../services/agent-port.ts";
 import { isSuccess } from "./http-call.ts";
 import { ConnectFailure, createHttpConnections } from "./http-connections.ts";
-import { AddressRefused, createUrlGuard } from "./url-guard.ts";
+import { AddressRefused, createUrlGuard, type UrlGuardOptions } from "./url-guard.ts";
 
 /** Nobody reads what a webhook answers; so much of it is taken to keep the connection for the next notification. */
 const MAX_ANSWER_BYTES = 64 * 1024;
@@ -13,9 +13,7 @@ const MAX_ANSWER_BYTES = 64 * 1024;
  * The sender of the port. Redirects are not followed. Throws INVALID_ARGUMENT for an address that is not allowed,
  * UNAVAILABLE with reason WEBHOOK_FAILED otherwise. `close` ends what runs and drops the connections.
  */
-export function createWebhookSender(options: {
-  allowPrivateUrls: boolean;
-}): WebhookSender & { close(): Promise<void> } {
+export function createWebhookSender(options: UrlGuardOptions): WebhookSender & { close(): Promise<void> } {
   const guard = createUrlGuard(options);
   const http = createHttpConnections(guard);
 

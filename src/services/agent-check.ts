@@ -53,7 +53,7 @@ export function createAgentCheck(deps: AgentCheckDeps): AgentCheck {
       cardUrl === undefined ? { card: agent.card, odd: "" } : await refresh({ ...agent, cardUrl }, signal);
     const used = connector.pick(card);
     if (cardUrl === undefined || URL.parse(cardUrl)?.origin !== (used && URL.parse(used.url)?.origin))
-      await connector.probe(card, { signal, timeoutMs });
+      await connector.probe({ ...agent, card }, { signal, timeoutMs });
     return odd;
   }
 

@@ -48,6 +48,9 @@ export interface AgentClient {
   release(): void;
 }
 
+/** Whose an agent is, and its id there. */
+export type AgentPlace = AgentHome;
+
 /** An agent to be called. */
 export interface AgentAddress {
   workspaceId: string;
@@ -120,12 +123,18 @@ export interface CardFetcher {
   /**
    * Fetches and checks the card at `url`, with If-None-Match when `etag` is given, else If-Modified-Since when `modified` is.
    * Returns undefined when the server says that it has not changed.
+   * With `agent`, the request carries that agent's credential, at the origin of `url` and nowhere else.
    * Throws SignalboxError: UNAVAILABLE CARD_UNAVAILABLE, INVALID_ARGUMENT for a URL that is not allowed or a card that
    * breaks the contract, naming the field.
    */
   fetch(
     url: string,
-    options: { etag?: string | undefined; modified?: string | undefined; signal: AbortSignal },
+    options: {
+      etag?: string | undefined;
+      modified?: string | undefined;
+      agent?: AgentPlace | undefined;
+      signal: AbortSignal;
+    },
   ): Promise<FetchedCard | undefined>;
 }
 
@@ -141,11 +150,11 @@ export interface AgentProber {
   /**
    * Asks at the interface that the router would call whether somebody is there, over a connection of its own: grpc.health.v1
    * over gRPC, where an agent that does not know it is alive all the same; a GET over HTTP, where anything below 500, and 501,
-   * is an answer. An agent in this process is there.
+   * is an answer. An agent in this process is there. It carries the agent's credential, as calls do.
    *
    * @throws AgentCallError that says why it is not.
    */
-  probe(card: AgentCard, options: { signal: AbortSignal; timeoutMs: number }): Promise<void>;
+  probe(agent: AgentAddress, options: { signal: AbortSignal; timeoutMs: number }): Promise<void>;
 }
 
 /** Posts push notifications. */

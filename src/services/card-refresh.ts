@@ -83,7 +83,12 @@ export function createCardRefresh(deps: CardRefreshDeps): CardRefresh {
     changed,
     async refresh(agent, signal) {
       const { workspaceId, agentId, cardUrl, cardEtag, cardModified, revision } = agent;
-      const fetched = await cards.fetch(cardUrl, { signal, etag: cardEtag, modified: cardModified });
+      const fetched = await cards.fetch(cardUrl, {
+        signal,
+        etag: cardEtag,
+        modified: cardModified,
+        agent: { workspaceId, agentId },
+      });
       if (!fetched) return agent.card;
       const served = { cardUrl, cardEtag: fetched.etag, cardModified: fetched.modified };
       if (equals(AgentCardSchema, agent.card, fetched.card)) {

@@ -19,7 +19,7 @@ import type { CapabilityRepository } from "../store/capability-repository.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentHealthService } from "./agent-health.ts";
 import { heartbeatViolations } from "./agent-health.ts";
-import type { AgentConnector, CardFetcher } from "./agent-port.ts";
+import type { AgentConnector, AgentPlace, CardFetcher } from "./agent-port.ts";
 import type { Audit } from "./audit.ts";
 import { type CardRefresh, cardDigest, MAX_ECHO_LENGTH } from "./card-refresh.ts";
 import { etagMismatch, revisionIn } from "./etag.ts";
@@ -67,9 +67,14 @@ export function createRegistry(deps: RegistryDeps): Registry {
     deps;
   const { checked } = cardRefresh;
 
-  async function fetchCard(url: string, field: string, signal: AbortSignal): Promise<AgentCardSource> {
+  async function fetchCard(
+    url: string,
+    field: string,
+    signal: AbortSignal,
+    agent?: AgentPlace,
+  ): Promise<AgentCardSource> {
     try {
-      const fetched = await cards.fetch(url, { signal });
+      const fetched = await cards.fetch(url, { signal, agent });
       if (!fetched) throw new Error("a card was fetched without a condition and came back unchanged");
       const { card, etag, modified } = fetched;
       return checked({ card, cardUrl: url, cardEtag: etag, cardModified: modified }, "the card's ");
@@ -153,7 +158,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
       const unknown = paths.filter((path) => !CHANGEABLE.includes(path));
       const revision = agent.etag === "" ? undefined : revisionOf(agent.etag);
       refuse(unknown.map((path) => ({ field: "updateMask", description: `"${clip(path)}" cannot be changed` })));
-      const change = await changeOf(agent, paths, context.signal);
+      const change = await changeOf(context, agent, paths);
       const { source, ...said } = change;
       const facts = { fields: paths.slice(0, MOST_FIELDS), ...said, ...(source && { card: cardDigest(source) }) };
       const outcome = await repository.update(
@@ -229,7 +234,11 @@ export function createRegistry(deps: RegistryDeps): Registry {
   };
 
   /** The change that `paths` name. Fetches the card when it is to come from another URL. */
-  async function changeOf(agent: Agent, paths: readonly string[], signal: AbortSignal): Promise<AgentChange> {
+  async function changeOf(
+    { workspaceId, signal }: RequestContext,
+    agent: Agent,
+    paths: readonly string[],
+  ): Promise<AgentChange> {
     const has = (path: string) => paths.includes(path) || paths.includes("*");
     if (has("max_concurrency")) refuse(concurrencyViolations("agent.maxConcurrency", agent.maxConcurrency));
     const said: AgentChange = {
@@ -237,7 +246,8 @@ export function createRegistry(deps: RegistryDeps): Registry {
       ...(has("max_concurrency") && { maxConcurrency: agent.maxConcurrency }),
     };
     if (has("card_url") && agent.cardUrl !== "") {
-      return { ...said, source: await fetchCard(agent.cardUrl, "agent.cardUrl", signal) };
+      const place = { workspaceId, agentId: agent.agentId };
+      return { ...said, source: await fetchCard(agent.cardUrl, "agent.cardUrl", signal, place) };
     }
     if (has("card") && agent.card) {
       const source = { card: agent.card, cardUrl: undefined, cardEtag: undefined };

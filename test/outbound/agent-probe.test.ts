@@ -17,10 +17,12 @@ async function probe(card: AgentCard, timeoutMs = 5_000): Promise<string> {
   const inProcess = new Map([["here", async () => Promise.reject(new Error("nobody calls"))]]);
   const connector = createAgentConnector({ allowPrivateUrls: true, inProcess });
   onTestFinished(() => connector.close());
-  return connector.probe(card, { signal: new AbortController().signal, timeoutMs }).then(
-    () => "there",
-    (error: Error & { kind?: string }) => `${error.kind}: ${error.message}`,
-  );
+  return connector
+    .probe({ workspaceId: "w", agentId: "a", card }, { signal: new AbortController().signal, timeoutMs })
+    .then(
+      () => "there",
+      (error: Error & { kind?: string }) => `${error.kind}: ${error.message}`,
+    );
 }
 
 /** A gRPC server that knows the health protocol alone, and answers with a serving status. */

@@ -72,7 +72,7 @@ async function openWatch(db: Database, differs: Partial<AgentWatchDeps> = {}): P
       },
       forget: (_workspaceId, agentId) => forgotten.push(agentId),
       close: async () => {},
-      async probe({ name }) {
+      async probe({ card: { name } }) {
         if (down.has(name)) throw unreachable;
       },
     },

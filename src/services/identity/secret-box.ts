@@ -9,6 +9,8 @@ const VERSION = 1;
 const TELLING_BYTES = 4;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
+/** Of AES-256. */
+export const SECRET_KEY_BYTES = 32;
 const HEAD_BYTES = 1 + TELLING_BYTES + NONCE_BYTES;
 
 export interface SecretBox {
@@ -26,7 +28,7 @@ export interface SecretBox {
   isOld(sealed: Uint8Array): boolean;
 }
 
-/** `keys` have 32 bytes each: the first seals, all open. */
+/** `keys` have SECRET_KEY_BYTES each: the first seals, all open. */
 export function createSecretBox(keys: readonly Uint8Array[]): SecretBox {
   const byTelling = new Map(keys.map((key) => [tellingOf(key), key]));
   const [first] = keys;
@@ -57,6 +59,9 @@ export function createSecretBox(keys: readonly Uint8Array[]): SecretBox {
   };
 }
 
+/** What a secret of a table's row is bound to: `agent_credentials/<workspace>/<agent>`. */
+export const boundTo = (table: string, workspaceId: string, id: string): string => `${table}/${workspaceId}/${id}`;
+
 /** Tells keys apart, and nothing of what they are. */
 const tellingOf = (key: Uint8Array): string =>
   hash("sha256", Buffer.concat([TELLING_LABEL, key])).slice(0, 2 * TELLING_BYTES);
@@ -70,7 +75,7 @@ const secretsKeyMissing = () =>
     message: "This server has no key to keep secrets with. Its operator gives it one in secrets.key.",
   });
 
-const secretUnreadable = (about: string, cause?: unknown) =>
+export const secretUnreadable = (about: string, cause?: unknown) =>
   new SignalboxError({
     code: "FAILED_PRECONDITION",
     reason: "SECRET_UNREADABLE",

@@ -2,12 +2,14 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { RegistryService } from "../../../gen/signalbox/v1/registry_pb.ts";
 import type { AgentHealthService } from "../../services/agent-health.ts";
+import type { AgentCredentials } from "../../services/identity/agent-credentials.ts";
 import type { Registry } from "../../services/registry.ts";
 import { requestContextOf } from "./bind.ts";
 
 export function createRegistryService(
   registry: Registry,
   health: AgentHealthService,
+  credentials: AgentCredentials,
 ): ServiceImpl<typeof RegistryService> {
   return {
     registerAgent: (request, context) => registry.register(requestContextOf(context), request),
@@ -29,13 +31,11 @@ export function createRegistryService(
     },
     listCapabilities: (request, context) => registry.listCapabilities(requestContextOf(context), request),
     searchAgents: (request, context) => registry.searchAgents(requestContextOf(context), request),
-    setAgentCredential: notYet,
-    getAgentCredential: notYet,
-    deleteAgentCredential: notYet,
+    setAgentCredential: (request, context) => credentials.set(requestContextOf(context), request),
+    getAgentCredential: (request, context) => credentials.get(requestContextOf(context), request.agentId),
+    deleteAgentCredential: async (request, context) => {
+      await credentials.remove(requestContextOf(context), request.agentId);
+      return {};
+    },
   };
 }
-
-/** BUILDING: replaced by who builds it. */
-const notYet = (): never => {
-  throw new Error("not built yet");
-};
