@@ -75,13 +75,16 @@ export function rateLimited(limit: RateName, max: number, retryAfterMs: number):
 
 type QuotaName = "tasks_in_flight" | "stored_bytes" | "streams";
 
-const QUOTAS: Record<QuotaName, (max: number, used: string) => string> = {
-  tasks_in_flight: (max, used) =>
-    `This workspace may have ${times(max, "task")} that have not ended${used}. Nothing was stored; try again when some have ended`,
-  stored_bytes: (max, used) =>
-    `This workspace may have ${max} bytes of stored tasks${used}. Nothing was stored; remove tasks that have ended, and try again when they are counted`,
-  streams: (max, used) =>
-    `This workspace may have ${times(max, "stream")} open at once, over all servers${used}. Close some, or try again`,
+const QUOTAS: Record<QuotaName, { what: (max: number) => string; remedy: string }> = {
+  tasks_in_flight: {
+    what: (max) => `${times(max, "task")} in flight`,
+    remedy: "Nothing was stored; let some end, and",
+  },
+  stored_bytes: {
+    what: (max) => `${max} bytes of stored tasks`,
+    remedy: "Nothing was stored; remove tasks that have ended, and",
+  },
+  streams: { what: (max) => `${times(max, "stream")} open at once, over all servers`, remedy: "Close some, and" },
 };
 
 /** More than there may be at once. `used`: how much there is, where that is known. */
@@ -91,11 +94,12 @@ export function quotaExceeded(
   used: number | undefined,
   retryAfterMs: number,
 ): SignalboxError {
-  const text = QUOTAS[limit](max, used === undefined ? "" : `, and has ${used}`);
+  const { what, remedy } = QUOTAS[limit];
+  const has = used === undefined ? "" : `, and has ${used}`;
   return new SignalboxError({
     code: "RESOURCE_EXHAUSTED",
     reason: "QUOTA_EXCEEDED",
-    message: `${text} in ${Math.ceil(retryAfterMs / 1_000)} s.`,
+    message: `This workspace may have ${what(max)}${has}. ${remedy} try again in ${Math.ceil(retryAfterMs / 1_000)} s.`,
     metadata: { limit, max: String(max), ...(used !== undefined && { used: String(used) }) },
     retryAfterMs,
   });
