@@ -1,7 +1,7 @@
 /**
  * Points a second that replicas share: a row for each key, on which all of them draw. The limiter is rate-limiter-flexible's for
  * PostgreSQL, with two of its parts exchanged: it counts by the clock of the database, and what many keys draw at the same moment is
- * one statement. See docs/decisions/0028-rates-by-the-library.md.
+ * one statement. See docs/decisions/0013-limits-of-workspaces.md.
  */
 import { RateLimiterMemory, RateLimiterPostgres, RateLimiterRes } from "rate-limiter-flexible";
 import { databaseUnavailable } from "../domain/errors.ts";

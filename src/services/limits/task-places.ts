@@ -1,7 +1,7 @@
 /**
  * Tasks of a workspace that have not ended, over all replicas, where its quota says how many there may be. A task holds a unit of the quota
  * as it holds of budgets: the statement that stores it takes the unit of its replica's slice, and the one that ends it, whoever that is,
- * gives it back. So no crash loses one, and none is counted twice. See docs/decisions/0028-rates-by-the-library.md.
+ * gives it back. So no crash loses one, and none is counted twice. See docs/decisions/0013-limits-of-workspaces.md.
  */
 import type { Logger } from "pino";
 import type { BudgetHold } from "../../domain/budget/hold.ts";
