@@ -240,5 +240,13 @@ describeEachBackend("tasks in flight", (context) => {
     for (const taskId of running) await end(labs[0]!, taskId);
     // One runs yet, which is all that there may be now.
     await expect(begin(labs[2]!)).rejects.toMatchObject({ reason: "QUOTA_EXCEEDED" });
+    const left = await raw(context.db, "select task_id from tasks where state not in (3, 4, 5, 7)");
+    expect(left).toHaveLength(1);
+    await end(labs[0]!, left[0]!.task_id as string);
+    expect(await held()).toBe(0);
+    // Whichever server had it, the room comes to another, and only once.
+    await beginSoon(labs[1]!);
+    expect(await held()).toBe(1);
+    await expect(begin(labs[2]!)).rejects.toMatchObject({ reason: "QUOTA_EXCEEDED" });
   });
 });
