@@ -94,6 +94,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onPolicyVerdict: metrics.policyVerdict,
     onBudgetRefused: metrics.budgetRefused,
     onBudgetOverrun: metrics.budgetOverrun,
+    onLimited: metrics.limited,
   });
   const { db, hub, directory, router } = engine;
   const closing: Closing = [];

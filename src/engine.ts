@@ -11,6 +11,7 @@ import { buildDispatch, type DispatchParts } from "./engine/dispatch.ts";
 import { startDuties } from "./engine/duties.ts";
 import { buildGround } from "./engine/ground.ts";
 import { buildIdentity, type IdentityParts } from "./engine/identity.ts";
+import { buildLimits, type LimitParts } from "./engine/limits.ts";
 import type { EngineBase, EngineListeners, EngineOptions } from "./engine/options.ts";
 import { buildPolicy } from "./engine/policy.ts";
 import { buildRouting } from "./engine/routing.ts";
@@ -36,7 +37,7 @@ import { mendTransactionNumbers } from "./store/outbox-mend.ts";
 import { raiseWall } from "./store/row-security.ts";
 import { createSealedSecrets } from "./store/sealed-secrets.ts";
 
-export interface Engine extends UseCases, AuditParts, IdentityParts {
+export interface Engine extends UseCases, AuditParts, IdentityParts, Pick<LimitParts, "limits" | "quotaUses"> {
   readonly db: Database;
   readonly hub: UpdateHub;
   readonly directory: AgentDirectory;
@@ -86,6 +87,7 @@ const UNHEARD: EngineListeners = {
   onCheck() {},
   onBudgetRefused() {},
   onBudgetOverrun() {},
+  onLimited() {},
 };
 
 /** Throws SignalboxError with a sentence for the operator when it cannot start. */
@@ -133,18 +135,22 @@ async function build(base: EngineBase): Promise<Engine> {
   const identity = buildIdentity(base);
   const routing = buildRouting(base, ground, clients, policy, () => dispatch.claims.lookAtAgents());
   const money = buildBudgets(base, ground, policy);
-  const dispatch: DispatchParts = buildDispatch(base, ground, clients, policy, routing, money);
-  const useCases = buildUseCases(base, ground, clients, policy, routing, dispatch, money);
+  const limiting = buildLimits(base, ground);
+  const dispatch: DispatchParts = buildDispatch(base, ground, clients, policy, routing, money, limiting);
+  const useCases = buildUseCases(base, ground, clients, policy, routing, dispatch, money, limiting);
   const outbox = await startDuties(base, ground, clients, policy, routing);
 
   const { leases, replica, hub, hints, refusals } = ground;
   const { watch, rollouts, router, alerts, allotments, agentQueue } = routing;
   const { dispatcher, claims } = dispatch;
   const { budgets } = money;
+  const { taskPlaces, openStreams } = limiting;
   let patience = 0;
   closing.push(() => watch.stop());
   // After the tasks were let go: their ends may take of what it has.
   closing.push(() => budgets.stop());
+  closing.push(() => taskPlaces.stop());
+  closing.push(() => openStreams.stop());
   closing.push(() => dispatcher.stop(patience));
   // Before the tasks are let go, which their agents have and whoever takes them over counts.
   closing.push(() => allotments.stop());
@@ -161,6 +167,8 @@ async function build(base: EngineBase): Promise<Engine> {
       dispatcher.abandon();
       allotments.reset();
       budgets.reset();
+      taskPlaces.reset();
+      openStreams.reset();
     },
   });
   // Before anybody can ask for them, what is known to be nobody's is taken up.
@@ -169,11 +177,15 @@ async function build(base: EngineBase): Promise<Engine> {
   watch.start();
   allotments.start();
   budgets.start();
+  taskPlaces.start();
+  openStreams.start();
 
   return {
     ...useCases,
     ...identity,
     ...audit,
+    limits: limiting.limits,
+    quotaUses: limiting.quotaUses,
     db,
     hub,
     refusals,

@@ -35,7 +35,7 @@ import { createRolloutService } from "../transport/rpc/rollout-service.ts";
 import { createRoutingService } from "../transport/rpc/routing-service.ts";
 import { createTaskService } from "../transport/rpc/task-service.ts";
 
-export interface RpcsDeps extends Omit<BindDeps, "authenticator" | "refusals"> {
+export interface RpcsDeps extends Omit<BindDeps, "authenticator" | "limits" | "refusals"> {
   cards: Cards;
   state: ServingState;
 }
@@ -63,7 +63,8 @@ export function bindRpcs(engine: Engine, deps: RpcsDeps): BoundRpcs {
   const services = [...registrations.map(({ service }) => service), Health, ServerReflection, ServerReflectionAlpha];
   const names = services.map(({ typeName }) => typeName);
   const reflection = createReflection(services);
-  return bindServices({ ...deps, authenticator: engine.authenticator, refusals: engine.refusals }, [
+  const { authenticator, limits, refusals } = engine;
+  return bindServices({ ...deps, authenticator, limits, refusals }, [
     ...registrations,
     register(Health, createHealthService(deps.state, names)),
     register(ServerReflection, reflection.v1),

@@ -10,6 +10,7 @@ import { createHeldUpdates } from "../store/held-updates.ts";
 import type { BudgetParts } from "./budgets.ts";
 import type { Clients } from "./clients.ts";
 import type { Ground } from "./ground.ts";
+import { type LimitParts, withPlaces } from "./limits.ts";
 import type { EngineBase } from "./options.ts";
 import type { PolicyParts } from "./policy.ts";
 import type { RoutingParts } from "./routing.ts";
@@ -26,6 +27,7 @@ export function buildDispatch(
   { policy, policies }: PolicyParts,
   routing: RoutingParts,
   { budgets }: BudgetParts,
+  { taskPlaces }: Pick<LimitParts, "taskPlaces">,
 ): DispatchParts {
   const { config, log, runtime } = base;
   const { leases, replica, hub, store, repositories } = ground;
@@ -43,7 +45,7 @@ export function buildDispatch(
     runtime,
     log,
     replicaId: replica.id,
-    budgets,
+    budgets: withPlaces(budgets, taskPlaces),
     findAgent: router.endpoint,
     loads: {
       ...loads,

@@ -9,6 +9,7 @@ import type { KnownWorkspaces } from "../services/identity/known-workspaces.ts";
 import { createSidecarScheme } from "../services/identity/sidecar-scheme.ts";
 import { createTokenScheme } from "../services/identity/token-scheme.ts";
 import { createTrustedProxies } from "../services/identity/trusted-proxies.ts";
+import { limitFailures } from "../services/limits/peer-failures.ts";
 import type { EngineBase } from "./options.ts";
 
 export interface IdentityParts {
@@ -16,11 +17,13 @@ export interface IdentityParts {
 }
 
 export function buildIdentity(base: EngineBase): IdentityParts {
-  const { config, schemes: more = [] } = base;
+  const { config, runtime, onLimited, schemes: more = [] } = base;
   const schemes: Scheme[] = [...more, ...tokenSchemes(base), ...workloadSchemes(base)];
   const workspaces: KnownWorkspaces = { standing: () => "active", memberships: () => [] };
   const anonymousRole: Role | "none" = config.auth.anonymousRole;
-  return { authenticator: createAuthenticator({ schemes, workspaces, anonymousRole }) };
+  const authenticator = createAuthenticator({ schemes, workspaces, anonymousRole });
+  const onFlood = () => onLimited("failed_authentications_per_second");
+  return { authenticator: limitFailures(authenticator, { runtime, onLimited: onFlood }) };
 }
 
 function tokenSchemes({ config, runtime, log, closing }: EngineBase): Scheme[] {

@@ -1,6 +1,7 @@
 /** What an engine is started with, and what each of its parts is built from. */
 import type { Logger } from "pino";
 import type { Config } from "../config/settings.ts";
+import type { LimitName } from "../domain/identity/quotas.ts";
 import type { PolicyPhase } from "../domain/policy/facts.ts";
 import type { Verdict } from "../domain/policy/verdict.ts";
 import type { AgentHandler } from "../outbound/in-process-channel.ts";
@@ -41,6 +42,8 @@ export interface EngineListeners {
   onBudgetRefused(): void;
   /** Told of what a task cost beyond what its budget had left, in millionths of the currency. */
   onBudgetOverrun(micros: number): void;
+  /** Told of each call, task and stream that is refused because of a limit. */
+  onLimited(limit: LimitName): void;
 }
 
 interface EngineSetup {

@@ -41,6 +41,7 @@ import type { BudgetParts } from "./budgets.ts";
 import type { Clients } from "./clients.ts";
 import type { DispatchParts } from "./dispatch.ts";
 import type { Ground } from "./ground.ts";
+import type { LimitParts } from "./limits.ts";
 import type { EngineBase } from "./options.ts";
 import type { PolicyParts } from "./policy.ts";
 import type { RoutingParts } from "./routing.ts";
@@ -78,6 +79,7 @@ export function buildUseCases(
   routing: RoutingParts,
   { dispatcher }: DispatchParts,
   { budgets, budgetUsage }: BudgetParts,
+  { limits }: Pick<LimitParts, "limits">,
 ): UseCases {
   const { db, config, log, runtime } = base;
   const { policy, reputation } = policyParts;
@@ -148,6 +150,7 @@ export function buildUseCases(
     policy,
     trust: reputation,
     budgets,
+    limits,
     onBudgetRefused: base.onBudgetRefused,
     delegations: createDelegations(store),
     dispatcher,

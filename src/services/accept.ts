@@ -18,12 +18,13 @@ import type { TaskStore } from "../store/task-store.ts";
 import type { AgentEndpoint } from "./agent-port.ts";
 import { endpointOf } from "./another-agent.ts";
 import type { Approvals } from "./approvals/approvals.ts";
-import type { Budgets } from "./budget-port.ts";
+import type { Budgets, Reservation } from "./budget-port.ts";
 import type { Delegations } from "./delegations.ts";
 import { messageToEnded } from "./dispatch-errors.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { Work } from "./further-messages.ts";
 import type { Idempotency, KeyHold } from "./idempotency.ts";
+import { bothOf, type TaskLimits } from "./limits/workspace-limits.ts";
 import type { TaskRequest } from "./new-tasks.ts";
 import type { Admitted, Policy } from "./policy.ts";
 import type { PushConfigs } from "./push-configs.ts";
@@ -46,6 +47,8 @@ export interface AcceptDeps {
   budgets: Budgets;
   /** Told of each task that is refused for what it costs, be it before it is stored or there. */
   onBudgetRefused: () => void;
+  /** What the workspace of a message may use. */
+  limits: TaskLimits;
   delegations: Delegations;
   trust: Trust;
   dispatcher: Dispatcher;
@@ -73,6 +76,8 @@ interface NewTask {
   readonly admitted: Admitted;
   readonly cached: CacheAnswer | undefined;
   readonly keyHold: KeyHold | undefined;
+  /** Of its workspace's quota. */
+  readonly place: Reservation | undefined;
 }
 
 export type Accept = (context: RequestContext, request: SendMessageRequest) => Promise<Accepted>;
@@ -107,12 +112,16 @@ export function createAccept(deps: AcceptDeps): Accept {
     keyHold?: KeyHold,
   ): Promise<Accepted> {
     const message = messageIn(request);
-    const parent = await deps.delegations.parentOf(context, request);
-    const admitted = await policy.admit(context, request, message, parent);
-    const cached = await deps.cache.lookup(context, request, taskId, admitted);
+    const place = await deps.limits.begin(context, taskId);
+    let cached: CacheAnswer | undefined;
     try {
-      return await admit(context, request, { message, taskId, parent, admitted, cached, keyHold });
+      const parent = await deps.delegations.parentOf(context, request);
+      const admitted = await policy.admit(context, request, message, parent);
+      cached = await deps.cache.lookup(context, request, taskId, admitted);
+      return await admit(context, request, { message, taskId, parent, admitted, cached, keyHold, place });
     } catch (error) {
+      // Unless the task may be stored.
+      place?.release();
       if (isBudgetExceeded(error)) deps.onBudgetRefused();
       await cached?.withdraw();
       throw error;
@@ -122,7 +131,7 @@ export function createAccept(deps: AcceptDeps): Accept {
   async function admit(
     context: RequestContext,
     request: SendMessageRequest,
-    { message, taskId, parent, admitted, cached, keyHold }: NewTask,
+    { message, taskId, parent, admitted, cached, keyHold, place }: NewTask,
   ): Promise<Accepted> {
     const known = message.contextId !== "";
     const contextId = known ? message.contextId : runtime.newId();
@@ -134,6 +143,8 @@ export function createAccept(deps: AcceptDeps): Accept {
       keyHold?.check();
       const given = { taskId, message, contextId, why: error.message, decision: error.rejection, keyHold };
       const image = await reject(context, request, given);
+      // It has ended before anybody had it.
+      place?.release();
       await cached?.withdraw();
       return { image, updates: watch(context, image.header.taskId, image.seq, true) };
     }
@@ -157,7 +168,7 @@ export function createAccept(deps: AcceptDeps): Accept {
         })
       : undefined;
     const references = await referencesIn(context, message);
-    const reserved = await deps.budgets.reserve({ context, route, taskId, parent, isAnswered });
+    const reserved = bothOf(place, await deps.budgets.reserve({ context, route, taskId, parent, isAnswered }));
     const header: TaskRequest = {
       workspaceId,
       taskId,
@@ -241,6 +252,7 @@ export function createAccept(deps: AcceptDeps): Accept {
     const agent = endpointOf(offer);
     checkExtensions(context.extensions, agent.card);
     checkMediaTypes(message, agent.card);
+    await deps.limits.proceed(context.workspaceId);
     await policy.proceed(context, request, message, header, offer);
     const pushConfig = request.configuration?.taskPushNotificationConfig;
     await (pushConfig && (await deps.pushConfigs.prepare(context, pushConfig)))?.store(

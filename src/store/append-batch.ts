@@ -129,7 +129,7 @@ const wants = (flag: number): string => `(i.flags & ${flag} <> 0)`;
 const TAKES = `(${wants(TAKE)} or (t.lease_owner is null and coalesce(i.state, 0) in (${LEASED})))`;
 
 const APPEND = statementForms(
-  "task-append-v9",
+  "task-append-v10",
   ({ isAudited, approves }) => `
     with input as (
       select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::int[], $7::timestamptz[],
@@ -190,7 +190,8 @@ const APPEND = statementForms(
     ), spent as (
       -- What chargeOf reckons, of the holds as they are now: tasks on its behalf may have drawn on them since they were read.
       select alike.workspace_id, h.k as limit_key, h.r as replica_id, h.u * alike.tasks as units,
-             alike.tasks * case when h.t = 'T' then case when alike.is_charged or h.f then h.u else 0 end
+             alike.tasks * case when h.t = 'Q' then 0
+                                when h.t = 'T' then case when alike.is_charged or h.f then h.u else 0 end
                                 else least(h.u, greatest(0, coalesce(alike.cost, case when alike.is_charged or h.f then h.d else 0 end)
                                                             - coalesce(h.w, 0))) end as charged
       -- Most tasks of a batch held the same and ended alike, which is reckoned once.

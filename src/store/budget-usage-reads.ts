@@ -91,14 +91,14 @@ const windowsIn = (order: "asc" | "desc"): Statement => ({
 const ASCENDING = windowsIn("asc");
 const DESCENDING = windowsIn("desc");
 
-// Where little is shared out, little is used: sums are made only of those of which the most is. What is shared out and idle is given
+// Keys that begin with no letter and no digit are of quotas. Where little is shared out, little is used: sums are made only of those of which the most is. What is shared out and idle is given
 // back within seconds, so ten times as many as are asked for are enough to choose from.
 const FULLEST: Statement = {
-  name: "budget-fullest-v2",
+  name: "budget-fullest-v3",
   text: `
     select * from (${usage(`
       select workspace_id, limit_key, max(limit_units) as limit_units, max(ends_at) as ends_at from budget_slices
-      where ends_at > $1 group by workspace_id, limit_key
+      where ends_at > $1 and limit_key >= '0' group by workspace_id, limit_key
       order by sum(granted)::float8 / greatest(max(limit_units), 1) desc, workspace_id, limit_key limit 10 * $2::int`)}
     ) u order by (used + reserved)::float8 / greatest(limit_units, 1) desc, workspace_id, limit_key limit $2::int`,
 };

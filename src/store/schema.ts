@@ -31,6 +31,7 @@ import type {
   MemberTable,
   SignedNonceTable,
 } from "./schema/identity.ts";
+import type { OpenStreamTable, RateWindowTable, WorkspaceUsageTable } from "./schema/limits.ts";
 import type {
   AllotmentTable,
   CachedResultTable,
@@ -88,4 +89,7 @@ export interface Schema {
   signed_nonces: SignedNonceTable;
   context_shares: ContextShareTable;
   agent_credentials: AgentCredentialTable;
+  rate_windows: RateWindowTable;
+  open_streams: OpenStreamTable;
+  workspace_usage: WorkspaceUsageTable;
 }

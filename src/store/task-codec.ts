@@ -2,7 +2,7 @@
 import { type DescMessage, fromBinary, type MessageShape } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { StreamResponseSchema, type TaskState, type TaskStatus, TaskStatusSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import type { BudgetHold } from "../domain/budget/hold.ts";
+import type { BudgetHold, HoldUnit } from "../domain/budget/hold.ts";
 import { encode } from "../domain/encode.ts";
 import {
   type Delivery,
@@ -91,7 +91,7 @@ const decodeDelivery = (bytes: Uint8Array | null): Delivery =>
 /** A hold as it stands with its task: short names, because tasks are many. The append statement reads them too. */
 interface StoredHold {
   k: string;
-  t: "M" | "T";
+  t: "M" | "T" | "Q";
   u: number;
   r: string;
   d: number;
@@ -100,6 +100,8 @@ interface StoredHold {
   /** It was drawn from what the task's parent held: nothing was reserved for it. */
   p?: true;
 }
+
+const UNIT_LETTERS = { MONEY: "M", TASKS: "T", IN_FLIGHT: "Q" } as const satisfies Record<HoldUnit, StoredHold["t"]>;
 
 /** What tasks that are alike hold is one array: it is written once. */
 const holdTexts = new WeakMap<readonly BudgetHold[], string>();
@@ -120,7 +122,7 @@ function holdsText(holds: readonly BudgetHold[], ofParent?: ReadonlySet<string>)
   const stored = holds.map(
     ({ key, unit, units, replicaId, declared, drawn, chargesFailure }): StoredHold => ({
       k: key,
-      t: unit === "MONEY" ? "M" : "T",
+      t: UNIT_LETTERS[unit],
       u: units,
       r: replicaId,
       d: declared,
@@ -135,7 +137,7 @@ function holdsText(holds: readonly BudgetHold[], ofParent?: ReadonlySet<string>)
 export const decodeHolds = (stored: unknown): BudgetHold[] =>
   (stored as StoredHold[]).map(({ k, t, u, r, d, w = 0, f = false }) => ({
     key: k,
-    unit: t === "M" ? "MONEY" : "TASKS",
+    unit: t === "M" ? "MONEY" : t === "Q" ? "IN_FLIGHT" : "TASKS",
     units: u,
     replicaId: r,
     declared: d,

@@ -73,7 +73,9 @@ export function eventsOfNewTask(
   decision: Uint8Array | undefined,
   router: string,
 ): AuditEvent[] {
-  const { workspaceId, taskId, createdAt: at, attempt, holds, parent } = header;
+  const { workspaceId, taskId, createdAt: at, attempt, parent } = header;
+  // Of budgets. What it holds of a quota is nobody's decision.
+  const holds = header.holds?.filter(({ unit }) => unit !== "IN_FLIGHT");
   const place = { workspaceId, taskId, at };
   const [first] = rows;
   const state = first && stateBrought(first.update);

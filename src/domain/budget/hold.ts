@@ -1,10 +1,13 @@
 /** What a task holds of budgets until it ends, and what is charged of it then. Stored with the task, so that whoever ends it can settle. Pure. */
 import type { BudgetUnit } from "./budget-rule.ts";
 
+/** Beside the units of budgets there are tasks that have not ended, of which a workspace may have so many: their end gives all back. */
+export type HoldUnit = BudgetUnit | "IN_FLIGHT";
+
 export interface BudgetHold {
-  /** The window of a budget, as the key of its limit. */
+  /** The window of a budget, or the quota, as the key of its limit. */
   readonly key: string;
-  readonly unit: BudgetUnit;
+  readonly unit: HoldUnit;
   /** Millionths of the currency, or tasks. Whole, not negative. What was drawn from it is not among them any more. */
   readonly units: number;
   /** The replica of whose slice it was taken. */
@@ -46,6 +49,7 @@ export interface TaskOutcome {
  * the outcome was. What was drawn has its own tasks to be charged for. The append statement reckons the same.
  */
 export function chargeOf(hold: BudgetHold, { completed, costMicros }: TaskOutcome): number {
+  if (hold.unit === "IN_FLIGHT") return 0;
   const isCharged = completed || hold.chargesFailure;
   if (hold.unit === "TASKS") return isCharged ? hold.units : 0;
   const cost = costMicros ?? (isCharged ? hold.declared : 0);

@@ -25,6 +25,7 @@ import { up as budgetSweeps } from "./0022-budget-sweeps.ts";
 import { up as auditChainsReopen } from "./0023-audit-chains-reopen.ts";
 import { up as identity } from "./0024-identity.ts";
 import { up as owners } from "./0025-owners.ts";
+import { up as limits } from "./0028-limits.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
@@ -52,4 +53,5 @@ export const migrations: Record<string, Migration> = {
   "0023-audit-chains-reopen": { up: auditChainsReopen },
   "0024-identity": { up: identity },
   "0025-owners": { up: owners },
+  "0028-limits": { up: limits },
 };

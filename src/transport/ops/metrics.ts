@@ -1,5 +1,6 @@
 /** Metrics after Prometheus conventions: `signalbox_*`, seconds and bytes. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { LIMIT_NAMES, type LimitName } from "../../domain/identity/quotas.ts";
 import { PHASES } from "../../domain/policy/facts.ts";
 import type { BudgetGauge } from "../../services/budget-usage.ts";
 import type { AgentGauge } from "../../services/routing/agent-gauges.ts";
@@ -29,6 +30,7 @@ export interface Metrics {
   reputation(outcome: "good" | "bad" | "neutral" | "report", count: number): void;
   budgetRefused(): void;
   budgetOverrun(micros: number): void;
+  limited(limit: LimitName): void;
 }
 
 export interface MetricsSources {
@@ -242,6 +244,13 @@ export function createMetrics(sources: MetricsSources): Metrics {
     help: "What tasks that ended here cost beyond what their budgets had left, in the currency.",
     registers,
   });
+  const limited = new Counter({
+    name: "signalbox_limited_total",
+    help: "Calls, tasks and streams that were refused here because of a rate limit or a quota, by the name of the limit.",
+    labelNames: ["limit"],
+    registers,
+  });
+  for (const limit of LIMIT_NAMES) limited.inc({ limit }, 0);
   const showAudit = auditGauges(registry);
   new Gauge({
     name: "signalbox_build_info",
@@ -297,6 +306,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
     reputation: (outcome, count) => outcomes.inc({ outcome }, count),
     budgetRefused: () => budgetRefusals.inc(),
     budgetOverrun: (micros) => budgetOverruns.inc(micros / 1e6),
+    limited: (limit) => limited.inc({ limit }),
   };
 }
 

@@ -20,6 +20,8 @@ import { type AbortGroup, createAbortGroup } from "../../services/abort-group.ts
 import type { Refusals } from "../../services/audit-refusals.ts";
 import type { Authenticator } from "../../services/identity/authenticator.ts";
 import type { Credentials } from "../../services/identity/credentials.ts";
+import type { CloseStream } from "../../services/limits/open-streams.ts";
+import type { CallLimits } from "../../services/limits/workspace-limits.ts";
 import type { RequestContext } from "../../services/request-context.ts";
 import type { Runtime } from "../../services/runtime.ts";
 import type { BoundRpc, BoundRpcs } from "./bound.ts";
@@ -28,6 +30,8 @@ import { scopeOf } from "./scopes.ts";
 
 export interface BindDeps {
   authenticator: Authenticator;
+  /** What calls are held against once it is known who calls. */
+  limits: CallLimits;
   runtime: Runtime;
   log: Logger;
   /** Told of each call when it ends; `code` is `OK` or the name of the error's code. */
@@ -90,15 +94,21 @@ function bind(
     if (scope === undefined) return undefined;
     const principal = deps.authenticator.authenticate(credentialsOf(context));
     if (principal instanceof Promise) return principal.then((known) => enter(context, scope, known));
-    enter(context, scope, principal);
-    return undefined;
+    return enter(context, scope, principal);
   }
 
-  function enter(context: HandlerContext, needed: string, principal: Principal): void {
+  function enter(context: HandlerContext, needed: string, principal: Principal): Promise<void> | undefined {
     // First, so that whoever is refused has a name.
     context.values.set(requestContextKey, new CallContext(deps, context, principal, draining));
     if (!holds(principal, needed)) throw scopeMissing(needed);
     if (isA2A) checkVersion(headerOf(context, "a2a-version"));
+    return deps.limits.enter(principal);
+  }
+
+  /** Counts a stream of a workspace as open. Health and reflection belong to none. */
+  function openStream(context: HandlerContext): CloseStream | Promise<CloseStream> | undefined {
+    if (scope === undefined) return undefined;
+    return deps.limits.openStream(requestContextOf(context).workspaceId);
   }
 
   function ended(context: HandlerContext, started: number, error?: SignalboxError): void {
@@ -160,8 +170,10 @@ function bind(
     async *stream(requests, context) {
       const started = performance.now();
       let outcome: SignalboxError | undefined;
+      let close: CloseStream | undefined;
       try {
         await admit(context);
+        close = await openStream(context);
         const items = call(requests, context) as AsyncIterable<object>;
         // Streams with a request context hear of the drain through its signal.
         for await (const item of scope === undefined ? until(deps.drain, items) : items) {
@@ -172,6 +184,7 @@ function bind(
         await recorded(outcome, context);
         throw outcome;
       } finally {
+        close?.();
         ended(context, started, outcome);
       }
     },
