@@ -14,6 +14,7 @@ import { buildIdentity, type IdentityParts } from "./engine/identity.ts";
 import type { EngineBase, EngineListeners, EngineOptions } from "./engine/options.ts";
 import { buildPolicy } from "./engine/policy.ts";
 import { buildRouting } from "./engine/routing.ts";
+import { buildSecrets } from "./engine/secrets.ts";
 import { buildUseCases, type UseCases } from "./engine/use-cases.ts";
 import type { AgentDirectory } from "./services/agent-directory.ts";
 import type { AgentHealthService } from "./services/agent-health.ts";
@@ -122,7 +123,8 @@ async function build(base: EngineBase): Promise<Engine> {
   filesChanged = recordPolicyFiles(base, ground, policy.files);
   const audit = await buildAuditLog(base, () => replicas);
   const clients = buildClients(base);
-  const identity = buildIdentity(base);
+  const box = buildSecrets(base);
+  const identity = buildIdentity(base, ground, box);
   const routing = buildRouting(base, ground, clients, policy, () => dispatch.claims.lookAtAgents());
   const money = buildBudgets(base, ground, policy);
   const dispatch: DispatchParts = buildDispatch(base, ground, clients, policy, routing, money);

@@ -9,6 +9,8 @@ const VERSION = 1;
 const TELLING_BYTES = 4;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
+/** Of AES-256. */
+export const SECRET_KEY_BYTES = 32;
 const HEAD_BYTES = 1 + TELLING_BYTES + NONCE_BYTES;
 
 export interface SecretBox {
@@ -26,7 +28,7 @@ export interface SecretBox {
   isOld(sealed: Uint8Array): boolean;
 }
 
-/** `keys` have 32 bytes each: the first seals, all open. */
+/** `keys` have SECRET_KEY_BYTES each: the first seals, all open. */
 export function createSecretBox(keys: readonly Uint8Array[]): SecretBox {
   const byTelling = new Map(keys.map((key) => [tellingOf(key), key]));
   const [first] = keys;
