@@ -97,10 +97,10 @@ export const newKeyOf = (
   key: create(KeySchema, given),
 });
 
-/** A request as transport tells of it. */
+/** A request as transport tells of it; its content is null where it is a stream. */
 export function credentialsOf(
   headers: Readonly<Record<string, string>>,
-  { method = "POST", target = "/v1/tasks", content = "" as string | Uint8Array | undefined } = {},
+  { method = "POST", target = "/v1/tasks", content = "" as string | Uint8Array | null | undefined } = {},
 ): Credentials {
   const all = new Map(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]));
   return {
@@ -109,7 +109,12 @@ export function credentialsOf(
     target,
     authority: "127.0.0.1:8080",
     peer: { address: "127.0.0.1", isLocalSocket: false, certificate: undefined },
-    contentDigest: () => (content === undefined ? undefined : createHash("sha256").update(content).digest()),
+    contentDigest: () =>
+      content === null
+        ? undefined
+        : createHash("sha256")
+            .update(content ?? "")
+            .digest(),
   };
 }
 
