@@ -13,7 +13,7 @@ import { KeyKind } from "../../gen/signalbox/v1/workspace_pb.ts";
 import { run } from "../../src/cli/run.ts";
 import { checkContent, isSignedWith, readSignature } from "../../src/domain/identity/http-signature.ts";
 import { createSignalboxClient } from "../../src/sdk/client.ts";
-import { pgliteDirectory } from "../setup/pglite-template.ts";
+import { createDatabase, temporaryDirectory } from "../store/backends.ts";
 import { runCommand, startTestApp, type TestApp } from "./running-app.ts";
 
 const ADMIN_KEY = `sbx_operator_${"k".repeat(43)}`;
@@ -239,7 +239,8 @@ describe("what signs", () => {
 });
 
 it("the first start shows the key of the first admin, once", async () => {
-  const dataDir = await pgliteDirectory();
+  const database = await createDatabase();
+  const dataDir = await temporaryDirectory();
   const logs: string[] = [];
   async function start(): Promise<string> {
     const stop = new AbortController();
@@ -250,6 +251,8 @@ it("the first start shows the key of the first admin, once", async () => {
       "0",
       "--grpc-port",
       "0",
+      "--database-url",
+      database.url,
       "--data-dir",
       dataDir,
       "--auth-anonymous-role",
@@ -265,7 +268,7 @@ it("the first start shows the key of the first admin, once", async () => {
       err: (text) => void logs.push(text),
       stop: stop.signal,
       env: {},
-      cwd: `${dataDir}/..`,
+      cwd: dataDir,
     });
     expect(code).toBe(0);
     return out;
@@ -277,9 +280,10 @@ it("the first start shows the key of the first admin, once", async () => {
   expect(second).toContain("is serving");
   expect(second).not.toContain("sbx_");
   expect(logs.join("")).not.toContain(token);
-  const app = await startTestApp({ flags: { "data.dir": dataDir, "auth.anonymous-role": "none" } });
+  const app = await startTestApp({ flags: { "database.url": database.url, "auth.anonymous-role": "none" } });
   const me = await createSignalboxClient({ baseUrl: app.httpUrl, apiKey: token }).workspaces.whoAmI({});
   expect(me).toMatchObject({ principalId: "admin", roles: ["admin"], scopes: ["*"] });
   await app.stop();
-  await rm(dataDir, { recursive: true, force: true });
+  await database.drop();
+  await rm(dataDir, { recursive: true });
 });
