@@ -42,6 +42,8 @@ export interface RunningApp {
   readonly httpUrl: string;
   /** `host:port` of the gRPC listener. */
   readonly grpcAddress: string;
+  /** The token of the first admin's key, where this start made it. It is nowhere else: show it. */
+  readonly firstKey: string | undefined;
   /**
    * Turns NOT_SERVING, lets calls end for as long as `drain.ms`, ends what is left with UNAVAILABLE (DRAINING), and closes
    * the database. Tasks go on where they are taken up next.
@@ -170,12 +172,15 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     address.url = config.public.url === undefined ? httpUrl : trimSlash(config.public.url) + config.http.basePath;
     address.grpc = config.public.grpc ?? grpcAddress;
 
+    // Last, so that what is made is shown.
+    const firstKey = await engine.makeFirstKey();
     state.start();
     log.info({ http: httpUrl, grpc: grpcAddress, database: db.backend, version: PACKAGE_VERSION }, "serving");
 
     return {
       httpUrl,
       grpcAddress,
+      firstKey,
       async drain() {
         log.info({ drainMs: config.drain.ms }, "draining");
         const endsAt = performance.now() + config.drain.ms;

@@ -132,7 +132,7 @@ async function build(base: EngineBase): Promise<Engine> {
   await resealSecrets({ secrets: createSealedSecrets(db), box: base.secrets, log });
   const audit = await buildAuditLog(base, () => replicas);
   const clients = buildClients(base, ground);
-  const identity = buildIdentity(base);
+  const identity = buildIdentity(base, ground);
   const routing = buildRouting(base, ground, clients, policy, () => dispatch.claims.lookAtAgents());
   const money = buildBudgets(base, ground, policy);
   const limiting = buildLimits(base, ground);

@@ -14,6 +14,7 @@ import { ReputationService } from "../../gen/signalbox/v1/reputation_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
+import { WorkspaceService } from "../../gen/signalbox/v1/workspace_pb.ts";
 import { withOldKeys } from "../domain/a2a-0-3-events.ts";
 import type { Engine } from "../engine.ts";
 import type { Cards } from "../services/cards.ts";
@@ -34,6 +35,7 @@ import { createReputationService } from "../transport/rpc/reputation-service.ts"
 import { createRolloutService } from "../transport/rpc/rollout-service.ts";
 import { createRoutingService } from "../transport/rpc/routing-service.ts";
 import { createTaskService } from "../transport/rpc/task-service.ts";
+import { createWorkspaceService } from "../transport/rpc/workspace-service.ts";
 
 export interface RpcsDeps extends Omit<BindDeps, "authenticator" | "limits" | "refusals"> {
   cards: Cards;
@@ -58,6 +60,7 @@ export function bindRpcs(engine: Engine, deps: RpcsDeps): BoundRpcs {
     register(BudgetService, createBudgetService(engine.budgetUsage)),
     register(ReputationService, createReputationService(engine.reputations)),
     register(AuditService, createAuditService(engine.auditLog)),
+    register(WorkspaceService, createWorkspaceService(engine)),
   ];
   // These tell of all services, themselves among them.
   const services = [...registrations.map(({ service }) => service), Health, ServerReflection, ServerReflectionAlpha];

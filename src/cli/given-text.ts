@@ -7,5 +7,8 @@ import { readGivenFile } from "./server-call.ts";
 /** What a file is called where something is said of it; `-` is standard input. */
 export const nameOf = (file: string): string => (file === "-" ? "standard input" : file);
 
-export const textOf = (command: Command, { io }: Cli, file: string): string =>
-  (file === "-" ? (io.stdin?.() ?? readFileSync(0)) : readGivenFile(command, file)).toString();
+/** The bytes of a file, or of standard input. */
+export const bytesOf = (command: Command, { io }: Cli, file: string): Buffer =>
+  file === "-" ? (io.stdin?.() ?? readFileSync(0)) : readGivenFile(command, file);
+
+export const textOf = (command: Command, cli: Cli, file: string): string => bytesOf(command, cli, file).toString();

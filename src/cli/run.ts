@@ -12,12 +12,14 @@ import { addCacheCommands } from "./cache.ts";
 import { addCapabilitiesCommands } from "./capabilities.ts";
 import { addExchangeCommands } from "./exchange.ts";
 import type { ExitCode, Io } from "./io.ts";
+import { addKeysCommands, addWhoAmICommand } from "./keys.ts";
 import { addPolicyCommands } from "./policy.ts";
 import { addReputationCommands } from "./reputation.ts";
 import { addAlertsCommands, addRolloutCommands } from "./rollout.ts";
 import { addRouteCommands } from "./route.ts";
 import { addSendCommand } from "./send.ts";
 import { addServeCommand } from "./serve.ts";
+import { addSignCommand } from "./sign.ts";
 import { addTaskCommands } from "./task.ts";
 
 /** What the commands share. */
@@ -49,6 +51,9 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addPolicyCommands(program, cli);
   addBudgetsCommands(program, cli);
   addAuditCommands(program, cli);
+  addKeysCommands(program, cli);
+  addWhoAmICommand(program, cli);
+  addSignCommand(program, cli);
   return runProgram(program, args, cli);
 }
 

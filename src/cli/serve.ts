@@ -64,6 +64,19 @@ export async function serve(config: Config, io: Io, onStarted: (app: RunningApp)
   }
 }
 
+/** What is said of the key that the first admin gets. */
+const firstKeyLines = (token: string): string[] => [
+  "",
+  "This is the first start, and everybody must authenticate. The key of the first admin, shown this once:",
+  "",
+  `  ${token}`,
+  "",
+  "Keep it where secrets are kept, and use it as SIGNALBOX_API_KEY, or as Authorization: Bearer. With it make keys for others:",
+  "  signalbox keys create NAME --role caller",
+  "Who has lost it starts the server with auth.admin-key.",
+  "",
+];
+
 /** Where a running server is found, for a person. */
 export function banner(config: Config, app: RunningApp): string {
   const { url } = config.database;
@@ -73,6 +86,7 @@ export function banner(config: Config, app: RunningApp): string {
     `  gRPC      ${app.grpcAddress}`,
     `  Card      ${app.httpUrl}/.well-known/agent-card.json`,
     `  Database  ${url === undefined ? `PGlite in ${config.data.dir}` : maskedUrl(url)}`,
+    ...(app.firstKey === undefined ? [] : firstKeyLines(app.firstKey)),
     "Ctrl-C stops it.",
     "",
   ].join("\n");

@@ -3,12 +3,13 @@ import { readFileSync } from "node:fs";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Command } from "commander";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import { type CredentialFlags, clientCredentials, isSentInTheClear } from "../config/client-credentials.ts";
 import { serverUrl } from "../config/load.ts";
 import { createSignalboxClient, type SignalboxClient } from "../sdk/client.ts";
 import { age, printable, utcMinute } from "./printable.ts";
 import type { Cli } from "./run.ts";
 
-export interface ServerOptions {
+export interface ServerOptions extends CredentialFlags {
   server?: string;
   json?: boolean;
 }
@@ -20,6 +21,10 @@ export function withServer(command: Command): Command {
       "--server <url>",
       "address of the server's HTTP listener (SIGNALBOX_SERVER; default: http://127.0.0.1:8080)",
     )
+    .option("--api-key <key>", "a key that is sent with each call (better: SIGNALBOX_API_KEY)")
+    .option("--sign-with <key>", "a key that signs each call and is never sent (better: SIGNALBOX_SIGNING_KEY)")
+    .option("--token <token>", "a token of an issuer that the server trusts (better: SIGNALBOX_TOKEN)")
+    .option("--workspace <id>", "the workspace to work in, for members of several (SIGNALBOX_WORKSPACE)")
     .option("--json", "print JSON for programs");
 }
 
@@ -31,8 +36,10 @@ export async function callServer(
 ): Promise<void> {
   const { io } = cli;
   const baseUrl = serverUrl(options.server, io.env);
+  const credentials = clientCredentials(options, io.env);
+  if (isSentInTheClear(credentials, baseUrl)) io.err(IN_THE_CLEAR);
   try {
-    await call(createSignalboxClient({ baseUrl, signal: io.stop }));
+    await call(createSignalboxClient({ baseUrl, signal: io.stop, ...credentials }));
   } catch (error) {
     if (!(error instanceof ConnectError)) throw error;
     cli.exitCode = 1;
@@ -41,6 +48,9 @@ export async function callServer(
     else io.err(sentences(facts(error, baseUrl)));
   }
 }
+
+const IN_THE_CLEAR =
+  "warning: The credential goes to this server in the clear: whoever is on the way can read and use it. Use https://, or a key that signs.\n";
 
 /** What an error says, for programs. */
 interface ErrorFacts {

@@ -5,6 +5,7 @@
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { dirname, isAbsolute, relative, resolve } from "node:path";
 import { nearest } from "../domain/nearest.ts";
+import { CLIENT_VARIABLES } from "./client-credentials.ts";
 import { ConfigError, type ConfigProblem } from "./config-error.ts";
 import { identityContradictions } from "./contradictions-identity.ts";
 import { isLoopbackHost } from "./kinds.ts";
@@ -36,7 +37,11 @@ export interface ConfigSources {
 type Layer = Map<SettingKey, Given>;
 
 /** Variables that are named like settings and are none. */
-const OTHER_VARIABLES = new Set(["SIGNALBOX_SERVER", "SIGNALBOX_TEST_DATABASE_URL"]);
+const OTHER_VARIABLES = new Set<string>([
+  "SIGNALBOX_SERVER",
+  "SIGNALBOX_TEST_DATABASE_URL",
+  ...Object.values(CLIENT_VARIABLES),
+]);
 
 /** The complete, checked configuration. Throws ConfigError with every mistake of every source at once. */
 export function loadConfig(sources: ConfigSources = {}): Config {

@@ -2,28 +2,64 @@
 import { knownScopes } from "../domain/identity/known-scopes.ts";
 import type { Role } from "../domain/identity/roles.ts";
 import { createKeySetFetcher } from "../outbound/key-set-fetcher.ts";
+import { startKeyUses } from "../services/background/key-uses.ts";
 import { type Authenticator, createAuthenticator } from "../services/identity/authenticator.ts";
 import { createCertificateScheme } from "../services/identity/certificate-scheme.ts";
 import type { Scheme } from "../services/identity/credentials.ts";
+import { makeFirstKey } from "../services/identity/first-key.ts";
+import { adminKey, createKeyScheme } from "../services/identity/key-scheme.ts";
+import { createKeys, type Keys } from "../services/identity/keys.ts";
+import { createKnownKeys } from "../services/identity/known-keys.ts";
 import type { KnownWorkspaces } from "../services/identity/known-workspaces.ts";
 import { createSidecarScheme } from "../services/identity/sidecar-scheme.ts";
+import { createSignatureScheme } from "../services/identity/signature-scheme.ts";
 import { createTokenScheme } from "../services/identity/token-scheme.ts";
 import { createTrustedProxies } from "../services/identity/trusted-proxies.ts";
 import { limitFailures } from "../services/limits/peer-failures.ts";
+import { createApiKeyRepository } from "../store/api-key-repository.ts";
+import { createNonceRepository } from "../store/nonce-repository.ts";
+import type { Ground } from "./ground.ts";
 import type { EngineBase } from "./options.ts";
 
 export interface IdentityParts {
   readonly authenticator: Authenticator;
+  readonly keys: Keys;
+  /** Makes the key of the first admin, where one is wanted. Its token is in the answer, and nowhere else. */
+  makeFirstKey(): Promise<string | undefined>;
 }
 
-export function buildIdentity(base: EngineBase): IdentityParts {
-  const { config, runtime, onLimited, schemes: more = [] } = base;
-  const schemes: Scheme[] = [...more, ...tokenSchemes(base), ...workloadSchemes(base)];
-  const workspaces: KnownWorkspaces = { standing: () => "active", memberships: () => [] };
+export function buildIdentity(base: EngineBase, { audit }: Pick<Ground, "audit">): IdentityParts {
+  const { config, db, runtime, log, closing, onLimited, secrets: box, schemes: more = [] } = base;
   const anonymousRole: Role | "none" = config.auth.anonymousRole;
+  const repository = createApiKeyRepository(db);
+  const nonces = createNonceRepository(db);
+  const known = createKnownKeys({ repository, box, runtime, log, fixed: adminKey(config.auth.adminKey) });
+  const uses = startKeyUses({ keys: known, runtime, log });
+  closing.push(() => nonces.close());
+  closing.push(() => uses.stop());
+  const schemes: Scheme[] = [
+    ...more,
+    createKeyScheme({ keys: known, runtime }),
+    createSignatureScheme({ keys: known, nonces, runtime, windowSeconds: config.auth.signatureWindowSeconds }),
+    ...tokenSchemes(base),
+    ...workloadSchemes(base),
+  ];
+  const workspaces: KnownWorkspaces = { standing: () => "active", memberships: () => [] };
   const authenticator = createAuthenticator({ schemes, workspaces, anonymousRole });
   const onFlood = () => onLimited("failed_authentications_per_second");
-  return { authenticator: limitFailures(authenticator, { runtime, onLimited: onFlood }) };
+  return {
+    authenticator: limitFailures(authenticator, { runtime, onLimited: onFlood }),
+    keys: createKeys({ repository, known, box, audit, runtime }),
+    makeFirstKey: () =>
+      makeFirstKey({
+        repository,
+        box,
+        audit,
+        runtime,
+        anonymousRole,
+        hasAdminKey: config.auth.adminKey !== undefined,
+      }),
+  };
 }
 
 function tokenSchemes({ config, runtime, log, closing }: EngineBase): Scheme[] {

@@ -26,9 +26,12 @@ import { ReputationService } from "../../gen/signalbox/v1/reputation_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
+import { WorkspaceService } from "../../gen/signalbox/v1/workspace_pb.ts";
 import { AFTER_SEQUENCE_HEADER, resuming, UPDATES_EXTENSION } from "./resuming-stream.ts";
+import { signingInterceptor } from "./signing.ts";
 
 export { sequenceOf } from "./resuming-stream.ts";
+export { frameMessage, type SignedHeaders, type SignOptions, signRequest } from "./signing.ts";
 
 /** The key of the request's metadata under which the router reads what a message asks of it. */
 export const ROUTING_EXTENSION = "urn:signalbox:a2a:routing:v1";
@@ -38,6 +41,14 @@ export interface ClientOptions {
   baseUrl: string;
   /** Ends every call of this client when it aborts. */
   signal?: AbortSignal;
+  /** An API key, which is sent with every call. One of `apiKey`, `token` and `signingKey` at most. */
+  apiKey?: string;
+  /** A token of an issuer that the server trusts, which is sent with every call. */
+  token?: string;
+  /** An API key that signs every call and is never sent. Calls that send a stream cannot be signed. */
+  signingKey?: string;
+  /** The workspace to work in, for members of several. */
+  workspace?: string;
   /** Sent with every call that does not bring another value. */
   headers?: Readonly<Record<string, string>>;
   /**
@@ -116,6 +127,8 @@ export interface SignalboxClient {
   readonly budgets: Client<typeof BudgetService>;
   /** The audit log: entries, checkpoints and proofs. */
   readonly audit: Client<typeof AuditService>;
+  /** Workspaces, keys, members, and who one is. */
+  readonly workspaces: Client<typeof WorkspaceService>;
 
   /**
    * Sends a message. Waits until the task ends or needs something, unless `wait` is false. Some agents answer with a
@@ -141,14 +154,16 @@ export interface SignalboxClient {
 
 /** Makes a client. It connects with the first call and holds nothing that needs closing. */
 export function createSignalboxClient(options: ClientOptions): SignalboxClient {
-  const { baseUrl, signal, headers = {}, reconnects = 10 } = options;
+  const { baseUrl, signal, signingKey, reconnects = 10 } = options;
+  const headers = { ...credentialHeaders(options), ...options.headers };
   const intercept: Interceptor = (next) => (request) => {
     for (const [name, value] of Object.entries({ "A2A-Version": "1.0", ...headers })) {
       if (!request.header.has(name)) request.header.set(name, value);
     }
     return next(signal ? { ...request, signal: AbortSignal.any([request.signal, signal]) } : request);
   };
-  const transport = createConnectTransport({ baseUrl, httpVersion: "1.1", interceptors: [intercept] });
+  const interceptors = signingKey === undefined ? [intercept] : [intercept, signingInterceptor(signingKey)];
+  const transport = createConnectTransport({ baseUrl, httpVersion: "1.1", interceptors });
   const a2a = createClient(A2AService, transport);
   const registry = createClient(RegistryService, transport);
   const tasks = createClient(TaskService, transport);
@@ -161,6 +176,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
   const reputations = createClient(ReputationService, transport);
   const budgets = createClient(BudgetService, transport);
   const audit = createClient(AuditService, transport);
+  const workspaces = createClient(WorkspaceService, transport);
 
   async function send(message: string | Message, options: SendOptions & { wait?: boolean } = {}) {
     const request = sendRequest(message, options);
@@ -248,6 +264,18 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     reputations,
     budgets,
     audit,
+    workspaces,
+  };
+}
+
+/** The headers that say who calls, and where. */
+function credentialHeaders({ apiKey, token, signingKey, workspace }: ClientOptions): Record<string, string> {
+  const given = [apiKey, token, signingKey].filter((credential) => credential !== undefined);
+  if (given.length > 1) throw new TypeError("A client has one of apiKey, token and signingKey.");
+  const bearer = apiKey ?? token;
+  return {
+    ...(bearer !== undefined && { Authorization: `Bearer ${bearer}` }),
+    ...(workspace !== undefined && { "Signalbox-Workspace": workspace }),
   };
 }
 

@@ -16,6 +16,10 @@ export interface ExpiredRows {
   removeReputations(before: Date, limit: number): Promise<number>;
   /** Removes at most `limit` slices of windows of budgets that ended before, of which no task holds anything. Returns how many. */
   removeBudgetSlices(before: Date, limit: number): Promise<number>;
+  /** Removes at most `limit` nonces of signed requests that nobody could repeat any more. Returns how many. */
+  removeNonces(now: Date, limit: number): Promise<number>;
+  /** Removes at most `limit` API keys that were revoked, or expired, before. Returns how many. */
+  removeApiKeys(before: Date, limit: number): Promise<number>;
   /** Removes the oldest results of workspaces that have more than `most`, at most `limit` of each. Returns how many. */
   evictResults(most: number, limit: number): Promise<number>;
 }
@@ -117,6 +121,24 @@ const BUDGETS: Statement = {
     returning 1`,
 };
 
+const NONCES: Statement = {
+  name: "expired-nonces-v1",
+  text: `
+    delete from signed_nonces where ctid = any (array(
+      select ctid from signed_nonces where expires_at <= $1 order by expires_at limit $2 for update skip locked
+    )) returning 1`,
+};
+
+const API_KEYS: Statement = {
+  name: "ended-api-keys-v1",
+  text: `
+    delete from api_keys where ctid = any (array(
+      select ctid from api_keys
+      where coalesce(revoked_at, expires_at) < $1
+      order by coalesce(revoked_at, expires_at) limit $2 for update skip locked
+    )) returning 1`,
+};
+
 export function createExpiredRows(db: Database): ExpiredRows {
   return {
     removeKeys: async (now, limit) => (await db.query(KEYS, [now, limit])).length,
@@ -124,6 +146,8 @@ export function createExpiredRows(db: Database): ExpiredRows {
     removeReports: async (before, limit) => (await db.query(REPORTS, [before, limit])).length,
     removeReputations: async (before, limit) => (await db.query(REPUTATIONS, [before, limit])).length,
     removeBudgetSlices: async (before, limit) => (await db.query(BUDGETS, [before, limit])).length,
+    removeNonces: async (now, limit) => (await db.query(NONCES, [now, limit])).length,
+    removeApiKeys: async (before, limit) => (await db.query(API_KEYS, [before, limit])).length,
     evictResults: async (most, limit) => (await db.query(EVICT, [most, limit])).length,
   };
 }

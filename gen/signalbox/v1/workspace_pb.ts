@@ -446,7 +446,8 @@ export type CreateKeyResponse = Message<"signalbox.v1.CreateKeyResponse"> & {
   key?: Key | undefined;
 
   /**
-   * `sbx_<key id>_<secret>`: shown this once. Of a key that signs, the secret is what comes after the last `_`.
+   * `sbx_<key id>_<secret>`: shown this once. Of a key that signs, the secret is the text after the second `_`,
+   * which may hold further ones.
    *
    * @generated from field: string token = 2;
    */

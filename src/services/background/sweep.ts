@@ -1,4 +1,7 @@
-/** Removes keys, cached results, reports, reputations and past windows of budgets that are of no use any more. Every replica does, now and then. */
+/**
+ * Removes keys, cached results, reports, reputations, past windows of budgets and nonces that are of no use any more. Every replica does,
+ * now and then.
+ */
 import type { Logger } from "pino";
 import type { ExpiredRows } from "../../store/expired-rows.ts";
 import { isTransient } from "../database-away.ts";
@@ -14,6 +17,8 @@ const REPORTS_KEPT_MS = 7 * 86_400_000;
 const LEFT_KEPT_MS = 30 * 86_400_000;
 /** So long it is known what was used of a budget, from the end of a window: a month is held against the same one of a year before. */
 const WINDOWS_KEPT_MS = 400 * 86_400_000;
+/** So long keys that have ended are listed. */
+const ENDED_KEYS_KEPT_MS = 400 * 86_400_000;
 
 export interface SweepDeps {
   rows: ExpiredRows;
@@ -49,6 +54,8 @@ export function startSweep({ rows, runtime, log, maxResults }: SweepDeps): Sweep
         await removeAll(() => rows.removeReports(ago(REPORTS_KEPT_MS), BATCH));
         await removeAll(() => rows.removeReputations(ago(LEFT_KEPT_MS), BATCH));
         await removeAll(() => rows.removeBudgetSlices(ago(WINDOWS_KEPT_MS), BATCH));
+        await removeAll(() => rows.removeNonces(runtime.now(), BATCH));
+        await removeAll(() => rows.removeApiKeys(ago(ENDED_KEYS_KEPT_MS), BATCH));
       } catch (err) {
         if (!isTransient(err)) log.error({ err }, "what has expired could not be removed; trying again later");
       }

@@ -25,6 +25,7 @@ import { up as budgetSweeps } from "./0022-budget-sweeps.ts";
 import { up as auditChainsReopen } from "./0023-audit-chains-reopen.ts";
 import { up as identity } from "./0024-identity.ts";
 import { up as owners } from "./0025-owners.ts";
+import { up as keyLives } from "./0026-key-lives.ts";
 import { up as limits } from "./0028-limits.ts";
 
 export const migrations: Record<string, Migration> = {
@@ -53,5 +54,6 @@ export const migrations: Record<string, Migration> = {
   "0023-audit-chains-reopen": { up: auditChainsReopen },
   "0024-identity": { up: identity },
   "0025-owners": { up: owners },
+  "0026-key-lives": { up: keyLives },
   "0028-limits": { up: limits },
 };

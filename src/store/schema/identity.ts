@@ -18,6 +18,8 @@ export interface ApiKeyTable {
   created_at: Date;
   created_by: string;
   expires_at: Date | null;
+  /** How long it was made to last, in milliseconds; null: without end. */
+  lasts_ms: number | null;
   revoked_at: Date | null;
   last_used_at: Date | null;
 }
