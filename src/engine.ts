@@ -15,6 +15,7 @@ import type { EngineBase, EngineListeners, EngineOptions } from "./engine/option
 import { buildPolicy } from "./engine/policy.ts";
 import { buildRouting } from "./engine/routing.ts";
 import { buildUseCases, type UseCases } from "./engine/use-cases.ts";
+import { buildWorkspaces, type WorkspaceParts } from "./engine/workspaces.ts";
 import type { AgentDirectory } from "./services/agent-directory.ts";
 import type { AgentHealthService } from "./services/agent-health.ts";
 import type { Alerts } from "./services/alerts.ts";
@@ -32,7 +33,7 @@ import { migrate } from "./store/migrate.ts";
 import { openDatabase } from "./store/open-database.ts";
 import { mendTransactionNumbers } from "./store/outbox-mend.ts";
 
-export interface Engine extends UseCases, AuditParts, IdentityParts {
+export interface Engine extends UseCases, AuditParts, IdentityParts, WorkspaceParts {
   readonly db: Database;
   readonly hub: UpdateHub;
   readonly directory: AgentDirectory;
@@ -127,6 +128,7 @@ async function build(base: EngineBase): Promise<Engine> {
   const money = buildBudgets(base, ground, policy);
   const dispatch: DispatchParts = buildDispatch(base, ground, clients, policy, routing, money);
   const useCases = buildUseCases(base, ground, clients, policy, routing, dispatch, money);
+  const workspaces = buildWorkspaces(base, ground, routing, identity.knownWorkspaces);
   const outbox = await startDuties(base, ground, clients, policy, routing);
 
   const { leases, replica, hub, hints, refusals } = ground;
@@ -165,6 +167,7 @@ async function build(base: EngineBase): Promise<Engine> {
   return {
     ...useCases,
     ...identity,
+    ...workspaces,
     ...audit,
     db,
     hub,

@@ -14,6 +14,7 @@ import { ReputationService } from "../../gen/signalbox/v1/reputation_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
+import { WorkspaceService } from "../../gen/signalbox/v1/workspace_pb.ts";
 import { withOldKeys } from "../domain/a2a-0-3-events.ts";
 import type { Engine } from "../engine.ts";
 import type { Cards } from "../services/cards.ts";
@@ -34,8 +35,9 @@ import { createReputationService } from "../transport/rpc/reputation-service.ts"
 import { createRolloutService } from "../transport/rpc/rollout-service.ts";
 import { createRoutingService } from "../transport/rpc/routing-service.ts";
 import { createTaskService } from "../transport/rpc/task-service.ts";
+import { createWorkspaceService } from "../transport/rpc/workspace-service.ts";
 
-export interface RpcsDeps extends Omit<BindDeps, "authenticator" | "refusals"> {
+export interface RpcsDeps extends Omit<BindDeps, "authenticator" | "openCalls" | "refusals"> {
   cards: Cards;
   state: ServingState;
 }
@@ -58,12 +60,14 @@ export function bindRpcs(engine: Engine, deps: RpcsDeps): BoundRpcs {
     register(BudgetService, createBudgetService(engine.budgetUsage)),
     register(ReputationService, createReputationService(engine.reputations)),
     register(AuditService, createAuditService(engine.auditLog)),
+    register(WorkspaceService, createWorkspaceService(engine)),
   ];
   // These tell of all services, themselves among them.
   const services = [...registrations.map(({ service }) => service), Health, ServerReflection, ServerReflectionAlpha];
   const names = services.map(({ typeName }) => typeName);
   const reflection = createReflection(services);
-  return bindServices({ ...deps, authenticator: engine.authenticator, refusals: engine.refusals }, [
+  const { authenticator, openCalls, refusals } = engine;
+  return bindServices({ ...deps, authenticator, openCalls, refusals }, [
     ...registrations,
     register(Health, createHealthService(deps.state, names)),
     register(ServerReflection, reflection.v1),

@@ -24,6 +24,7 @@ import { up as heldAttempts } from "./0021-held-attempts.ts";
 import { up as budgetSweeps } from "./0022-budget-sweeps.ts";
 import { up as auditChainsReopen } from "./0023-audit-chains-reopen.ts";
 import { up as identity } from "./0024-identity.ts";
+import { up as suspension } from "./0027-suspension.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
@@ -50,4 +51,5 @@ export const migrations: Record<string, Migration> = {
   "0022-budget-sweeps": { up: budgetSweeps },
   "0023-audit-chains-reopen": { up: auditChainsReopen },
   "0024-identity": { up: identity },
+  "0027-suspension": { up: suspension },
 };
