@@ -11,7 +11,9 @@ import { addBudgetsCommands } from "./budgets.ts";
 import { addCacheCommands } from "./cache.ts";
 import { addCapabilitiesCommands } from "./capabilities.ts";
 import { addExchangeCommands } from "./exchange.ts";
+import { addGrantsCommands } from "./grants.ts";
 import type { ExitCode, Io } from "./io.ts";
+import { addMembersCommands } from "./members.ts";
 import { addPolicyCommands } from "./policy.ts";
 import { addReputationCommands } from "./reputation.ts";
 import { addAlertsCommands, addRolloutCommands } from "./rollout.ts";
@@ -19,6 +21,7 @@ import { addRouteCommands } from "./route.ts";
 import { addSendCommand } from "./send.ts";
 import { addServeCommand } from "./serve.ts";
 import { addTaskCommands } from "./task.ts";
+import { addQuotasCommands, addWorkspacesCommands } from "./workspaces.ts";
 
 /** What the commands share. */
 export interface Cli {
@@ -49,6 +52,10 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addPolicyCommands(program, cli);
   addBudgetsCommands(program, cli);
   addAuditCommands(program, cli);
+  addWorkspacesCommands(program, cli);
+  addQuotasCommands(program, cli);
+  addMembersCommands(program, cli);
+  addGrantsCommands(program, cli);
   return runProgram(program, args, cli);
 }
 

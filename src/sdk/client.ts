@@ -26,6 +26,7 @@ import { ReputationService } from "../../gen/signalbox/v1/reputation_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
+import { WorkspaceService } from "../../gen/signalbox/v1/workspace_pb.ts";
 import { AFTER_SEQUENCE_HEADER, resuming, UPDATES_EXTENSION } from "./resuming-stream.ts";
 
 export { sequenceOf } from "./resuming-stream.ts";
@@ -116,6 +117,8 @@ export interface SignalboxClient {
   readonly budgets: Client<typeof BudgetService>;
   /** The audit log: entries, checkpoints and proofs. */
   readonly audit: Client<typeof AuditService>;
+  /** signalbox.v1.WorkspaceService: workspaces, what they may use, their keys and members, and what they lend each other. */
+  readonly workspaces: Client<typeof WorkspaceService>;
 
   /**
    * Sends a message. Waits until the task ends or needs something, unless `wait` is false. Some agents answer with a
@@ -161,6 +164,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
   const reputations = createClient(ReputationService, transport);
   const budgets = createClient(BudgetService, transport);
   const audit = createClient(AuditService, transport);
+  const workspaces = createClient(WorkspaceService, transport);
 
   async function send(message: string | Message, options: SendOptions & { wait?: boolean } = {}) {
     const request = sendRequest(message, options);
@@ -248,6 +252,7 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     reputations,
     budgets,
     audit,
+    workspaces,
   };
 }
 

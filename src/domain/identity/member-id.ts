@@ -30,8 +30,9 @@ export function memberIdViolations(field: string, id: string): FieldViolation[] 
 
 /** The ids of entries that stand for a principal: its own, and each beginning of it that ends in a slash. */
 export function entriesFor(principalId: string): string[] {
-  const entries = [principalId];
-  for (let at = principalId.indexOf("/"); at >= 0 && entries.length <= MOST_SLASHES; ) {
+  // Whoever is called so that it looks like an entry for many is one of those.
+  const entries = principalId.endsWith("/*") ? [] : [principalId];
+  for (let at = principalId.indexOf("/"), slashes = 1; at >= 0 && slashes <= MOST_SLASHES; slashes++) {
     entries.push(`${principalId.slice(0, at + 1)}*`);
     at = principalId.indexOf("/", at + 1);
   }
