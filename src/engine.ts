@@ -54,6 +54,8 @@ export interface Engine extends UseCases, AuditParts, IdentityParts, WorkspacePa
   readonly agentHealth: AgentHealthService;
   /** How the agents do that are known here, those in trouble first; as many as a page of metrics can hold. */
   agentGauges(): AgentGauge[];
+  /** How many agents all workspaces have. Rejects when the database does not answer. */
+  countAgents(): Promise<number>;
   /** How many tasks wait for room at their agents, over all replicas, as this one has counted them within the last second. */
   readonly waitingAtAgents: number;
   /** How agents stand, as this replica knows it. */
@@ -186,6 +188,7 @@ async function build(base: EngineBase): Promise<Engine> {
     policyFilesAreValid: () => policy.files.problems.length === 0,
     agentHealth: watch.health,
     agentGauges: watch.gauges,
+    countAgents: ground.repositories.agents.count,
     reputation: policy.reputation,
     get waitingAtAgents() {
       return agentQueue.waiting;
