@@ -10,6 +10,7 @@ import { createServingState } from "./app/serving-state.ts";
 import { PACKAGE_FOLDER, PACKAGE_VERSION } from "./config/package.ts";
 import type { Config } from "./config/settings.ts";
 import type { PublicAddress } from "./domain/card.ts";
+import { HOME_WORKSPACE } from "./domain/identity/principal.ts";
 import { errorRateAt } from "./domain/routing/agent-signals.ts";
 import { stateName } from "./domain/task-state.ts";
 import { type Closing, closeAll } from "./engine/closing.ts";
@@ -19,6 +20,7 @@ import type { Alerts } from "./services/alerts.ts";
 import { createCards } from "./services/cards.ts";
 import { draining } from "./services/dispatch-errors.ts";
 import type { Scheme } from "./services/identity/credentials.ts";
+import type { AgentGauge } from "./services/routing/agent-gauges.ts";
 import { type Runtime, systemRuntime } from "./services/runtime.ts";
 import { openGrpcListener } from "./transport/grpc/grpc-listener.ts";
 import { openHttpListener } from "./transport/http-listener.ts";
@@ -115,10 +117,10 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     });
 
     // transport
-    hub.onCommit(({ agentId, updates }) => {
+    hub.onCommit(({ workspaceId, agentId, updates }) => {
       for (const { body } of updates) {
         if (body.payload.case !== "statusUpdate" || !body.payload.value.status) continue;
-        metrics.transition(agentId, stateName(body.payload.value.status.state));
+        metrics.transition(workspaceId, agentId, stateName(body.payload.value.status.state));
       }
     });
     const giveUp = new AbortController();
@@ -132,7 +134,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
         rpcs,
         cards,
         metrics,
-        publicWorkspaceId: "default",
+        publicWorkspaceId: HOME_WORKSPACE,
         health: () =>
           deepHealth({
             serving: () => state.serving,
@@ -140,7 +142,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
             grpc: () => ({ host: config.host, port: grpc.port }),
             lease: () => engine.lease(),
             outboxLag: () => engine.outbox.lag(),
-            agents: () => agentHealth(engine, runtime, "default"),
+            agents: () => agentHealth(engine, runtime),
             audit: () => engine.auditGauge(),
           }),
         openapi: readOpenapi,
@@ -204,25 +206,31 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
   }
 }
 
-/** How many agents a workspace has, and which of them are not well. */
+/** How many agents all workspaces have, and which of them are not well, as far as this process knows them. */
 async function agentHealth(
-  { directory, loads, agentGauges }: Engine,
+  { directory, loads, agentGauges, countAgents }: Engine,
   { elapsedMs }: Runtime,
-  workspaceId: string,
 ): Promise<AgentsHealth> {
-  const { byId } = await directory.agents(workspaceId);
-  const gauges = agentGauges().filter(({ agentId }) => byId.has(agentId));
-  const failing = [...byId.keys()].filter((agentId) => {
+  const known = agentGauges();
+  const workspaceIds = [...new Set(known.map(({ workspaceId }) => workspaceId))];
+  const held = await Promise.all(workspaceIds.map((id) => directory.agents(id)));
+  // One that has gone is nobody's trouble.
+  const gauges = known.filter(({ workspaceId, agentId }) => held[workspaceIds.indexOf(workspaceId)]?.byId.has(agentId));
+  const isFailing = ({ workspaceId, agentId }: AgentGauge) => {
     const load = loads.of(workspaceId, agentId);
     return load !== undefined && errorRateAt(load.signals, elapsedMs()) > 0.5;
-  });
+  };
   return {
-    registered: byId.size,
-    unhealthy: gauges.flatMap(({ agentId, healthy }) => (healthy ? [] : agentId)),
-    circuitOpen: gauges.flatMap(({ agentId, circuitOpen }) => (circuitOpen ? agentId : [])),
-    failing,
+    registered: await countAgents(),
+    unhealthy: gauges.filter(({ healthy }) => !healthy).map(nameOf),
+    circuitOpen: gauges.filter(({ circuitOpen }) => circuitOpen).map(nameOf),
+    failing: gauges.filter(isFailing).map(nameOf),
   };
 }
+
+/** Of an agent, with its workspace where that is not the first. */
+const nameOf = ({ workspaceId, agentId }: AgentGauge): string =>
+  workspaceId === HOME_WORKSPACE ? agentId : `${workspaceId}/${agentId}`;
 
 /** JSON lines on standard error, with names of levels and readable times. */
 function createLog(level: string): Logger {

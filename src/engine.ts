@@ -17,6 +17,7 @@ import { buildPolicy } from "./engine/policy.ts";
 import { buildRouting } from "./engine/routing.ts";
 import { buildSecrets } from "./engine/secrets.ts";
 import { buildUseCases, type UseCases } from "./engine/use-cases.ts";
+import { buildWorkspaces, type WorkspaceParts } from "./engine/workspaces.ts";
 import type { AgentDirectory } from "./services/agent-directory.ts";
 import type { AgentHealthService } from "./services/agent-health.ts";
 import type { Alerts } from "./services/alerts.ts";
@@ -37,7 +38,12 @@ import { mendTransactionNumbers } from "./store/outbox-mend.ts";
 import { raiseWall } from "./store/row-security.ts";
 import { createSealedSecrets } from "./store/sealed-secrets.ts";
 
-export interface Engine extends UseCases, AuditParts, IdentityParts, Pick<LimitParts, "limits" | "quotaUses"> {
+export interface Engine
+  extends UseCases,
+    AuditParts,
+    IdentityParts,
+    WorkspaceParts,
+    Pick<LimitParts, "limits" | "quotaUses"> {
   readonly db: Database;
   readonly hub: UpdateHub;
   readonly directory: AgentDirectory;
@@ -58,6 +64,8 @@ export interface Engine extends UseCases, AuditParts, IdentityParts, Pick<LimitP
   readonly agentHealth: AgentHealthService;
   /** How the agents do that are known here, those in trouble first; as many as a page of metrics can hold. */
   agentGauges(): AgentGauge[];
+  /** How many agents all workspaces have. Rejects when the database does not answer. */
+  countAgents(): Promise<number>;
   /** How many tasks wait for room at their agents, over all replicas, as this one has counted them within the last second. */
   readonly waitingAtAgents: number;
   /** How agents stand, as this replica knows it. */
@@ -138,6 +146,7 @@ async function build(base: EngineBase): Promise<Engine> {
   const limiting = buildLimits(base, ground);
   const dispatch: DispatchParts = buildDispatch(base, ground, clients, policy, routing, money, limiting);
   const useCases = buildUseCases(base, ground, clients, policy, routing, dispatch, money, limiting);
+  const workspaces = buildWorkspaces(base, ground, routing, limiting, identity.knownWorkspaces);
   const outbox = await startDuties(base, ground, clients, policy, routing);
 
   const { leases, replica, hub, hints, refusals } = ground;
@@ -183,6 +192,7 @@ async function build(base: EngineBase): Promise<Engine> {
   return {
     ...useCases,
     ...identity,
+    ...workspaces,
     ...audit,
     limits: limiting.limits,
     quotaUses: limiting.quotaUses,
@@ -203,6 +213,7 @@ async function build(base: EngineBase): Promise<Engine> {
     policyFilesAreValid: () => policy.files.problems.length === 0,
     agentHealth: watch.health,
     agentGauges: watch.gauges,
+    countAgents: ground.repositories.agents.count,
     reputation: policy.reputation,
     get waitingAtAgents() {
       return agentQueue.waiting;

@@ -37,7 +37,7 @@ import { createRoutingService } from "../transport/rpc/routing-service.ts";
 import { createTaskService } from "../transport/rpc/task-service.ts";
 import { createWorkspaceService } from "../transport/rpc/workspace-service.ts";
 
-export interface RpcsDeps extends Omit<BindDeps, "authenticator" | "limits" | "refusals"> {
+export interface RpcsDeps extends Omit<BindDeps, "authenticator" | "limits" | "openCalls" | "refusals"> {
   cards: Cards;
   state: ServingState;
 }
@@ -66,8 +66,8 @@ export function bindRpcs(engine: Engine, deps: RpcsDeps): BoundRpcs {
   const services = [...registrations.map(({ service }) => service), Health, ServerReflection, ServerReflectionAlpha];
   const names = services.map(({ typeName }) => typeName);
   const reflection = createReflection(services);
-  const { authenticator, limits, refusals } = engine;
-  return bindServices({ ...deps, authenticator, limits, refusals }, [
+  const { authenticator, limits, openCalls, refusals } = engine;
+  return bindServices({ ...deps, authenticator, limits, openCalls, refusals }, [
     ...registrations,
     register(Health, createHealthService(deps.state, names)),
     register(ServerReflection, reflection.v1),

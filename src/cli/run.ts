@@ -11,8 +11,10 @@ import { addBudgetsCommands } from "./budgets.ts";
 import { addCacheCommands } from "./cache.ts";
 import { addCapabilitiesCommands } from "./capabilities.ts";
 import { addExchangeCommands } from "./exchange.ts";
+import { addGrantsCommands } from "./grants.ts";
 import type { ExitCode, Io } from "./io.ts";
 import { addKeysCommands, addWhoAmICommand } from "./keys.ts";
+import { addMembersCommands } from "./members.ts";
 import { addPolicyCommands } from "./policy.ts";
 import { addReputationCommands } from "./reputation.ts";
 import { addAlertsCommands, addRolloutCommands } from "./rollout.ts";
@@ -21,6 +23,7 @@ import { addSendCommand } from "./send.ts";
 import { addServeCommand } from "./serve.ts";
 import { addSignCommand } from "./sign.ts";
 import { addTaskCommands } from "./task.ts";
+import { addQuotasCommands, addWorkspacesCommands } from "./workspaces.ts";
 
 /** What the commands share. */
 export interface Cli {
@@ -54,6 +57,10 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   addKeysCommands(program, cli);
   addWhoAmICommand(program, cli);
   addSignCommand(program, cli);
+  addWorkspacesCommands(program, cli);
+  addQuotasCommands(program, cli);
+  addMembersCommands(program, cli);
+  addGrantsCommands(program, cli);
   return runProgram(program, args, cli);
 }
 

@@ -1,4 +1,5 @@
 /** What the rest of the engine stands on: this replica among the others, the log of tasks, and what wakes its readers. */
+import { HOME_WORKSPACE } from "../domain/identity/principal.ts";
 import { type Audit, createAudit } from "../services/audit.ts";
 import { type Refusals, startRefusals } from "../services/audit-refusals.ts";
 import { type Hints, startHints } from "../services/background/hints.ts";
@@ -41,7 +42,7 @@ export interface Ground {
 }
 
 /** Where what belongs to no workspace is recorded. */
-export const OWN_WORKSPACE = "default";
+export const OWN_WORKSPACE = HOME_WORKSPACE;
 
 export async function buildGround({ db, config, log, runtime, secrets, closing }: EngineBase): Promise<Ground> {
   const leases = createLeaseRepository(db, config.audit.enabled);

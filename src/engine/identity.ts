@@ -7,22 +7,25 @@ import { type Authenticator, createAuthenticator } from "../services/identity/au
 import { createCertificateScheme } from "../services/identity/certificate-scheme.ts";
 import type { Scheme } from "../services/identity/credentials.ts";
 import { makeFirstKey } from "../services/identity/first-key.ts";
+import { createHeldWorkspaces, type HeldWorkspaces } from "../services/identity/held-workspaces.ts";
 import { adminKey, createKeyScheme } from "../services/identity/key-scheme.ts";
 import { createKeys, type Keys } from "../services/identity/keys.ts";
 import { createKnownKeys } from "../services/identity/known-keys.ts";
-import type { KnownWorkspaces } from "../services/identity/known-workspaces.ts";
 import { createSidecarScheme } from "../services/identity/sidecar-scheme.ts";
 import { createSignatureScheme } from "../services/identity/signature-scheme.ts";
 import { createTokenScheme } from "../services/identity/token-scheme.ts";
 import { createTrustedProxies } from "../services/identity/trusted-proxies.ts";
 import { limitFailures } from "../services/limits/peer-failures.ts";
 import { createApiKeyRepository } from "../store/api-key-repository.ts";
+import { createMemberRepository } from "../store/member-repository.ts";
 import { createNonceRepository } from "../store/nonce-repository.ts";
+import { createWorkspaceRepository } from "../store/workspace-repository.ts";
 import type { Ground } from "./ground.ts";
 import type { EngineBase } from "./options.ts";
 
 export interface IdentityParts {
   readonly authenticator: Authenticator;
+  readonly knownWorkspaces: HeldWorkspaces;
   readonly keys: Keys;
   /** Makes the key of the first admin, where one is wanted. Its token is in the answer, and nowhere else. */
   makeFirstKey(): Promise<string | undefined>;
@@ -44,11 +47,16 @@ export function buildIdentity(base: EngineBase, { audit }: Pick<Ground, "audit">
     ...tokenSchemes(base),
     ...workloadSchemes(base),
   ];
-  const workspaces: KnownWorkspaces = { standing: () => "active", memberships: () => [] };
-  const authenticator = createAuthenticator({ schemes, workspaces, anonymousRole });
+  const knownWorkspaces = createHeldWorkspaces({
+    workspaces: createWorkspaceRepository(db),
+    members: createMemberRepository(db),
+    runtime,
+  });
+  const authenticator = createAuthenticator({ schemes, workspaces: knownWorkspaces, anonymousRole });
   const onFlood = () => onLimited("failed_authentications_per_second");
   return {
     authenticator: limitFailures(authenticator, { runtime, onLimited: onFlood }),
+    knownWorkspaces,
     keys: createKeys({ repository, known, box, audit, runtime }),
     makeFirstKey: () =>
       makeFirstKey({

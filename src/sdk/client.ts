@@ -127,7 +127,7 @@ export interface SignalboxClient {
   readonly budgets: Client<typeof BudgetService>;
   /** The audit log: entries, checkpoints and proofs. */
   readonly audit: Client<typeof AuditService>;
-  /** Workspaces, keys, members, and who one is. */
+  /** signalbox.v1.WorkspaceService: workspaces, what they may use, their keys and members, and what they lend each other. */
   readonly workspaces: Client<typeof WorkspaceService>;
 
   /**

@@ -8,6 +8,7 @@ import { chained, json, NOW, otherLane, stateJson, taskBody } from "./audit-sql.
 import type { Database, Statement } from "./database.ts";
 import { type ClaimedTask, claimed, type TakenTask, take } from "./lease-repository.ts";
 import { AT_DEADLINE } from "./task-sql.ts";
+import { SUSPENDED } from "./workspace-sql.ts";
 
 /** An agent for whose tasks there is room. */
 export interface AgentRoom {
@@ -30,7 +31,7 @@ export interface CrowdedAgent {
 }
 
 export interface AgentQueueRepository {
-  /** Takes waiting tasks: of each agent the higher priority and then the elder first. */
+  /** Takes waiting tasks, but none of suspended workspaces: of each agent the higher priority and then the elder first. */
   claim(replicaId: string, rooms: readonly AgentRoom[]): Promise<ClaimedTask[]>;
   /**
    * Lets tasks that this replica has claimed, and not begun, wait for room at their agents. A task that is another's by now is
@@ -49,7 +50,7 @@ const WAITS = `t.state = 1 and t.lease_owner is null and t.wake_at = ${AT_DEADLI
 // Each room is looked at in parts: one for each capability of which some may be taken, one for all that have no bound of their
 // own. A task that was claimed before, and had to wait for its agent, is still in the attempt that began then.
 const claim = (isAudited: boolean): Statement => ({
-  name: isAudited ? "agent-queue-claim-v3" : "agent-queue-claim-v3-unaudited",
+  name: isAudited ? "agent-queue-claim-v4" : "agent-queue-claim-v4-unaudited",
   text: take(
     `
     with chosen as (
@@ -68,6 +69,7 @@ const claim = (isAudited: boolean): Statement => ({
             order by t.created_at limit i.most for update skip locked
           ) t limit i.most
         ) t
+        where i.workspace_id not in (${SUSPENDED})
       ) t where t.rank <= t.units
     )`,
     isAudited,

@@ -84,6 +84,8 @@ export interface AgentRepository {
   get(workspaceId: string, agentId: string): Promise<AgentRecord | undefined>;
   /** Agents by id, after `afterId`. */
   list(workspaceId: string, page: { afterId?: string; limit: number }): Promise<AgentRecord[]>;
+  /** Over all workspaces. */
+  count(): Promise<number>;
   defaultAgentId(workspaceId: string): Promise<string | undefined>;
   setDefault(workspaceId: string, agentId: string, record?: Recording): Promise<void>;
 }
@@ -205,6 +207,14 @@ export function createAgentRepository(db: Database): AgentRepository {
         .limit(limit)
         .execute();
       return rows.map(agentRecord);
+    },
+
+    async count() {
+      const { count } = await kysely
+        .selectFrom("agents")
+        .select((eb) => eb.fn.countAll<number>().as("count"))
+        .executeTakeFirstOrThrow();
+      return count;
     },
 
     async defaultAgentId(workspaceId) {

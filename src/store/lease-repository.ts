@@ -5,6 +5,7 @@
 import { chained, json, NOW, otherLane, stateJson, taskBody } from "./audit-sql.ts";
 import type { Database, Row, Statement } from "./database.ts";
 import type { TaskKey } from "./task-reads.ts";
+import { SUSPENDED } from "./workspace-sql.ts";
 
 /** A task that this replica has just taken. */
 export interface TakenTask extends TaskKey {
@@ -47,12 +48,13 @@ export interface LeaseRepository {
   /**
    * Takes at most `limit` waiting tasks that are due: those that wait for a replica, and those that have waited too long
    * for their client. Workspaces take turns; within one, the higher priority and then the longer wait comes first. When it
-   * takes fewer than `limit`, others may be left; when it takes none, none is, but what others are taking at that moment.
+   * takes fewer than `limit`, others may be left; when it takes none, none is, but what others are taking at that moment, and what
+   * belongs to workspaces that are suspended.
    */
   claim(replicaId: string, limit: number, fairness: Fairness): Promise<ClaimedTask[]>;
   /** All tasks that a replica has, by the database. */
   held(replicaId: string): Promise<TakenTask[]>;
-  /** How many tasks wait for a replica now, counted to `most`. */
+  /** How many tasks wait for a replica now, counted to `most`: those of suspended workspaces keep nobody's place. */
   waiting(most: number): Promise<number>;
 }
 
@@ -158,7 +160,7 @@ const BACKLOG = 1000;
 // workspace to the next. No more workspaces are served than tasks are taken, and a few tasks more than its share are read
 // of each: some may be another replica's by the time they would be locked. Only what is taken is locked.
 const claim = (isAudited: boolean): Statement => ({
-  name: isAudited ? "lease-claim-v4" : "lease-claim-v4-unaudited",
+  name: isAudited ? "lease-claim-v5" : "lease-claim-v5-unaudited",
   text: take(
     `
     with recursive oldest as materialized (
@@ -187,6 +189,7 @@ const claim = (isAudited: boolean): Statement => ({
           ) due
         )
       ) w left join unnest($3::text[], $4::int[]) as r(workspace_id, tasks) on r.workspace_id = w.workspace_id
+      where w.workspace_id not in (${SUSPENDED})
       order by running, w.workspace_id <= $5, w.workspace_id limit $2
     ), due as (
       select t.*, s.running + row_number() over (partition by s.workspace_id order by t.priority desc, t.wake_at) as turn
@@ -226,10 +229,11 @@ const HELD: Statement = {
 };
 
 const WAITING: Statement = {
-  name: "lease-waiting-v1",
+  name: "lease-waiting-v2",
   text: `
     select count(*) as count from (
       select from tasks where state in (1, 6, 10) and lease_owner is null and wake_at <= now()
+        and workspace_id not in (${SUSPENDED})
       order by wake_at limit $1
     ) waiting`,
 };

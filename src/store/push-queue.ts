@@ -8,6 +8,7 @@ import type { Database, Row, Statement } from "./database.ts";
 import { createGroupCommit } from "./group-commit.ts";
 import { kindNumber } from "./task-codec.ts";
 import type { TaskNumber } from "./task-reads.ts";
+import { SUSPENDED } from "./workspace-sql.ts";
 
 export interface PushConfigKey {
   workspaceId: string;
@@ -55,7 +56,7 @@ export interface PushQueue {
   /**
    * Claims at most `limit` configs that have something to post and are due, those first that have waited longest. `held`
    * are the claims that this replica knows it has: one that it has without knowing, because an answer was lost, is claimed
-   * anew, as are those of dead replicas.
+   * anew, as are those of dead replicas. Those of suspended workspaces are put off instead.
    */
   claim(replicaId: string, limit: number, held: readonly PushConfigKey[]): Promise<PushClaim[]>;
   /** The first update after `posted` that is to be posted. The body is lf.a2a.v1.StreamResponse. */
@@ -94,12 +95,23 @@ const MARK: Statement = {
     from reached r where ${sameKey("c", "r")}`,
 };
 
+/** Configs of suspended workspaces that one claim puts off, and for how long: whoever resumes a workspace makes them due. */
+const MOST_PUT_OFF = 500;
+const PUT_OFF = "1 minute";
+
 const CLAIM: Statement = {
-  name: "push-claim-v1",
+  name: "push-claim-v2",
   text: `
-    with due as (
+    with suspended as materialized (${SUSPENDED}), held as materialized (
+      select ${KEY} from push_configs
+      where exists (select from suspended) and next_try_at <= now() and workspace_id in (select workspace_id from suspended)
+      order by next_try_at limit ${MOST_PUT_OFF} for update skip locked
+    ), put_off as (
+      update push_configs c set next_try_at = clock_timestamp() + interval '${PUT_OFF}' from held h
+      where ${sameKey("c", "h")}
+    ), due as (
       select ${KEY}, claim from push_configs c
-      where next_try_at <= now() and (
+      where next_try_at <= now() and workspace_id not in (select workspace_id from suspended) and (
         c.claimed_by is null
         or not exists (select from replicas where replica_id = c.claimed_by and died_at is null)
         or (c.claimed_by = $1

@@ -89,7 +89,7 @@ test("an agent that dies gets no tasks, and when it comes back with another card
   expect(await failureOf(client.send("Anyone?", { capability: "work" }))).toMatchObject({ code: "Unavailable" });
   expect(await taskCount(client, "mortal")).toBe(1);
   const metrics = await (await fetch(`${app.httpUrl}/metrics`)).text();
-  expect(metrics).toContain('signalbox_agent_healthy{agent="mortal"} 0');
+  expect(metrics).toContain('signalbox_agent_healthy{workspace="default",agent="mortal"} 0');
   expect(metrics).toMatch(/signalbox_health_checks_total\{outcome="failed"\} [1-9]/);
 
   const second = await startMortal(port, "Second life.");

@@ -23,18 +23,18 @@ const open = (sources: Partial<MetricsSources> = {}) =>
   });
 const transitionsOn = (page: string) =>
   new Map(
-    [...page.matchAll(/^signalbox_task_transitions_total\{agent="([^"]*)",state="([^"]*)"\} (\d+)$/gm)].map(
-      ([, agent, state, count]) => [`${agent} ${state}`, Number(count)],
-    ),
+    [
+      ...page.matchAll(/^signalbox_task_transitions_total\{workspace="w",agent="([^"]*)",state="([^"]*)"\} (\d+)$/gm),
+    ].map(([, agent, state, count]) => [`${agent} ${state}`, Number(count)]),
   );
 
 test("the agents that were longest without a transition are shown no more", async () => {
   const metrics = open();
-  metrics.transition("first", "working");
-  metrics.transition("steady", "working");
+  metrics.transition("w", "first", "working");
+  metrics.transition("w", "steady", "working");
   expect(transitionsOn(await metrics.render()).size).toBe(2);
-  for (let i = 0; i < 999; i++) metrics.transition(`agent-${i}`, "working");
-  metrics.transition("steady", "completed");
+  for (let i = 0; i < 999; i++) metrics.transition("w", `agent-${i}`, "working");
+  metrics.transition("w", "steady", "completed");
   const shown = transitionsOn(await metrics.render());
   expect(shown.size).toBe(1001);
   expect(shown.get("steady working")).toBe(1);
@@ -44,7 +44,7 @@ test("the agents that were longest without a transition are shown no more", asyn
 
 test("transitions are counted right, also of more agents than are shown, where nobody asks for pages", async () => {
   const metrics = open();
-  for (let i = 0; i < 5_000; i++) for (let n = 0; n < 2; n++) metrics.transition(`agent-${i}`, "working");
+  for (let i = 0; i < 5_000; i++) for (let n = 0; n < 2; n++) metrics.transition("w", `agent-${i}`, "working");
   const shown = transitionsOn(await metrics.render());
   expect(shown.size).toBe(1000);
   expect(shown.get("agent-4999 working")).toBe(2);

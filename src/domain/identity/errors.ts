@@ -38,3 +38,11 @@ export const workspaceSuspended = (workspaceId: string): Thrown =>
     message: `The workspace "${workspaceId}" is suspended. Who runs this router can resume it.`,
     metadata: { workspace: workspaceId },
   });
+
+/** For what only those may do who run the router: in a workspace of their own, admins may do everything but this. */
+export const notTheRouter = (): Thrown =>
+  new SignalboxError({
+    code: "PERMISSION_DENIED",
+    reason: "NOT_THE_ROUTER",
+    message: "Only those who run this router may do that: admins of its first workspace.",
+  });

@@ -10,7 +10,7 @@ import { createGroupCommit } from "../../store/group-commit.ts";
 import { isTransient } from "../database-away.ts";
 import type { Runtime } from "../runtime.ts";
 import type { Identity } from "./credentials.ts";
-import type { SecretBox } from "./secret-box.ts";
+import { boundTo, type SecretBox } from "./secret-box.ts";
 
 /** How old what is held may be, and from when on it is read anew while it is used, in milliseconds. */
 const HELD_MS = 1_000;
@@ -85,7 +85,7 @@ interface Said {
 
 /** What a sealed secret is about. */
 export const sealedKeyAbout = ({ workspaceId, keyId }: { workspaceId: string; keyId: string }): string =>
-  `api_keys/${workspaceId}/${keyId}`;
+  boundTo("api_keys", workspaceId, keyId);
 
 /** Whether a key has ended. */
 export const hasEnded = ({ endsAtMs }: KnownKey, runtime: Pick<Runtime, "now">): boolean =>

@@ -8,6 +8,7 @@ import type { AgentAvailability } from "./availability.ts";
 const MOST = 1_000;
 
 export interface AgentGauge {
+  workspaceId: string;
   agentId: string;
   healthy: boolean;
   /** Whether its circuit is open or half-open. */
@@ -21,21 +22,21 @@ export interface AgentGaugesDeps {
   runtime: Runtime;
 }
 
-/** Those in trouble first. What workspaces call by the same id is one agent here, and does as badly as the worst of them. */
+/** Those in trouble first. */
 export function agentGauges({ availability, loads, runtime }: AgentGaugesDeps): AgentGauge[] {
   const gauges = new Map<string, AgentGauge>();
   for (const known of [availability.known(), loads.known()]) {
     for (const { workspaceId, agentId } of known) {
-      const before = gauges.get(agentId);
-      if (!before && gauges.size === MOST) break;
+      const key = `${workspaceId}/${agentId}`;
+      if (gauges.has(key)) continue;
+      if (gauges.size === MOST) break;
       const breaker = loads.breaker(workspaceId, agentId);
-      gauges.set(agentId, {
+      gauges.set(key, {
+        workspaceId,
         agentId,
-        healthy: (before?.healthy ?? true) && availability.isHealthy(workspaceId, agentId),
-        circuitOpen:
-          (before?.circuitOpen ?? false) ||
-          (breaker !== undefined && circuitState(breaker, runtime.elapsedMs()) !== "CLOSED"),
-        ejected: (before?.ejected ?? false) || availability.ejectedForMs(workspaceId, agentId) !== undefined,
+        healthy: availability.isHealthy(workspaceId, agentId),
+        circuitOpen: breaker !== undefined && circuitState(breaker, runtime.elapsedMs()) !== "CLOSED",
+        ejected: availability.ejectedForMs(workspaceId, agentId) !== undefined,
       });
     }
   }

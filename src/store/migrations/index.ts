@@ -26,6 +26,7 @@ import { up as auditChainsReopen } from "./0023-audit-chains-reopen.ts";
 import { up as identity } from "./0024-identity.ts";
 import { up as owners } from "./0025-owners.ts";
 import { up as keyLives } from "./0026-key-lives.ts";
+import { up as suspension } from "./0027-suspension.ts";
 import { up as limits } from "./0028-limits.ts";
 
 export const migrations: Record<string, Migration> = {
@@ -55,5 +56,6 @@ export const migrations: Record<string, Migration> = {
   "0024-identity": { up: identity },
   "0025-owners": { up: owners },
   "0026-key-lives": { up: keyLives },
+  "0027-suspension": { up: suspension },
   "0028-limits": { up: limits },
 };

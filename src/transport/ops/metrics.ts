@@ -16,7 +16,7 @@ export interface Metrics {
   /** The page at /metrics. */
   render(): Promise<string>;
   call(call: { service: string; method: string; protocol: string; code: string; seconds: number }): void;
-  transition(agentId: string, state: string): void;
+  transition(workspaceId: string, agentId: string, state: string): void;
   pushDelivery(outcome: "delivered" | "failed"): void;
   tasksTaken(how: "claimed" | "rescued", tasks: number): void;
   attemptFailed(): void;

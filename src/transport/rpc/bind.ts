@@ -20,6 +20,7 @@ import { type AbortGroup, createAbortGroup } from "../../services/abort-group.ts
 import type { Refusals } from "../../services/audit-refusals.ts";
 import type { Authenticator } from "../../services/identity/authenticator.ts";
 import type { Credentials } from "../../services/identity/credentials.ts";
+import type { OpenCalls } from "../../services/identity/open-calls.ts";
 import type { CloseStream } from "../../services/limits/open-streams.ts";
 import type { CallLimits } from "../../services/limits/workspace-limits.ts";
 import type { RequestContext } from "../../services/request-context.ts";
@@ -36,6 +37,8 @@ export interface BindDeps {
   log: Logger;
   /** Told of each call when it ends; `code` is `OK` or the name of the error's code. */
   onCall: (call: { service: string; method: string; protocol: string; code: string; seconds: number }) => void;
+  /** Gets the calls that can be ended, for as long as they last. */
+  openCalls: Pick<OpenCalls, "add" | "delete">;
   /** Records calls that are refused. */
   refusals: Pick<Refusals, "record">;
   /** Aborts, with a SignalboxError, when the server will wait no longer for calls to end. */

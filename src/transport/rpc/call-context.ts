@@ -3,6 +3,7 @@ import type { HandlerContext } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { Principal } from "../../domain/identity/principal.ts";
 import type { Abortable, AbortGroup } from "../../services/abort-group.ts";
+import type { OpenCalls } from "../../services/identity/open-calls.ts";
 import type { RequestContext } from "../../services/request-context.ts";
 import type { Runtime } from "../../services/runtime.ts";
 import { addressTargetKey } from "./bound.ts";
@@ -15,6 +16,7 @@ const NONE: readonly string[] = [];
 interface CallDeps {
   runtime: Runtime;
   log: Logger;
+  openCalls: Pick<OpenCalls, "add" | "delete">;
 }
 
 /** A header of the call. Contexts that can look one up without building all of them do. */
@@ -72,13 +74,16 @@ export class CallContext implements RequestContext {
       this.#call = abortableOf(this.#context);
       this.#signal = this.#call.signal;
       this.#draining.add(this.#call);
+      this.#deps.openCalls.add(this.workspaceId, this.#call);
     }
     return this.#signal;
   }
 
-  /** The call has ended: a drain is none of its business. */
+  /** The call has ended: neither a drain nor a suspension is any of its business. */
   end(): void {
-    if (this.#call) this.#draining.delete(this.#call);
+    if (!this.#call) return;
+    this.#draining.delete(this.#call);
+    this.#deps.openCalls.delete(this.workspaceId, this.#call);
   }
 
   get extensions(): readonly string[] {

@@ -4,7 +4,8 @@ import type { AgentGauge } from "../../../services/routing/agent-gauges.ts";
 
 /** Returns what shows the agents that are given, and no others. */
 export function agentGauges(registry: Registry): (agents: readonly AgentGauge[]) => void {
-  const gauge = (name: string, help: string) => new Gauge({ name, help, labelNames: ["agent"], registers: [registry] });
+  const gauge = (name: string, help: string) =>
+    new Gauge({ name, help, labelNames: ["workspace", "agent"], registers: [registry] });
   const healthy = gauge(
     "signalbox_agent_healthy",
     "1 when checks and heartbeats let an agent have tasks, else 0. As the next two, of at most 1000 agents that this process knows, those in trouble first.",
@@ -14,10 +15,10 @@ export function agentGauges(registry: Registry): (agents: readonly AgentGauge[])
 
   return (agents) => {
     for (const each of [healthy, open, ejected]) each.reset();
-    for (const { agentId: agent, ...is } of agents) {
-      healthy.set({ agent }, Number(is.healthy));
-      open.set({ agent }, Number(is.circuitOpen));
-      ejected.set({ agent }, Number(is.ejected));
+    for (const { workspaceId: workspace, agentId: agent, ...is } of agents) {
+      healthy.set({ workspace, agent }, Number(is.healthy));
+      open.set({ workspace, agent }, Number(is.circuitOpen));
+      ejected.set({ workspace, agent }, Number(is.ejected));
     }
   };
 }

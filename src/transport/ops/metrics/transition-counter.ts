@@ -5,9 +5,9 @@ import { Counter, type Registry } from "prom-client";
 const MOST_AGENTS = 1_000;
 
 /** Returns what counts a transition of an agent to a state. */
-export function transitionCounter(registry: Registry): (agentId: string, state: string) => void {
+export function transitionCounter(registry: Registry): (workspaceId: string, agentId: string, state: string) => void {
   /**
-   * Transitions by agent and state since the last page. prom-client makes a key of the labels at each count, which tasks
+   * Transitions by agent, as `<workspace>/<agent>`, and state since the last page. prom-client makes a key of the labels at each count, which tasks
    * would feel.
    */
   const uncounted = new Map<string, Map<string, number>>();
@@ -15,8 +15,8 @@ export function transitionCounter(registry: Registry): (agentId: string, state: 
   const counted = new Map<string, Set<string>>();
   const transitions = new Counter({
     name: "signalbox_task_transitions_total",
-    help: "Status updates of tasks by agent and state.",
-    labelNames: ["agent", "state"],
+    help: "Status updates of tasks by workspace, agent and state.",
+    labelNames: ["workspace", "agent", "state"],
     registers: [registry],
     collect: count,
   });
@@ -26,24 +26,30 @@ export function transitionCounter(registry: Registry): (agentId: string, state: 
       const before = counted.get(agent);
       counted.delete(agent);
       counted.set(agent, new Set([...(before ?? []), ...states.keys()]));
-      for (const [state, times] of states) transitions.inc({ agent, state }, times);
+      for (const [state, times] of states) transitions.inc({ ...labelsOf(agent), state }, times);
     }
     uncounted.clear();
     for (const [agent, states] of counted) {
       if (counted.size <= MOST_AGENTS) break;
       counted.delete(agent);
-      for (const state of states) transitions.remove({ agent, state });
+      for (const state of states) transitions.remove({ ...labelsOf(agent), state });
     }
   }
 
-  return (agentId, state) => {
-    let states = uncounted.get(agentId);
+  return (workspaceId, agentId, state) => {
+    const key = `${workspaceId}/${agentId}`;
+    let states = uncounted.get(key);
     if (!states) {
       // Perhaps nobody asks for pages.
       if (uncounted.size >= MOST_AGENTS) count();
       states = new Map();
-      uncounted.set(agentId, states);
+      uncounted.set(key, states);
     }
     states.set(state, (states.get(state) ?? 0) + 1);
   };
+}
+
+function labelsOf(key: string): { workspace: string; agent: string } {
+  const [workspace = "", agent = ""] = key.split("/");
+  return { workspace, agent };
 }
