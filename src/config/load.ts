@@ -6,7 +6,7 @@ import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { dirname, isAbsolute, relative, resolve } from "node:path";
 import { nearest } from "../domain/nearest.ts";
 import { ConfigError, type ConfigProblem } from "./config-error.ts";
-import { isLoopbackHost } from "./kinds.ts";
+import { identityContradictions } from "./identity-contradictions.ts";
 import {
   type Config,
   environmentName,
@@ -18,6 +18,7 @@ import {
   settingOf,
   toConfig,
 } from "./settings.ts";
+import { unreadable } from "./unreadable.ts";
 import { type Given, guess, readYaml } from "./yaml-settings.ts";
 
 export interface ConfigSources {
@@ -164,12 +165,8 @@ function complete(
 
 /** Settings that are right alone and wrong together. */
 function contradictions(config: Config, where: (key: SettingKey) => string): ConfigProblem[] {
-  const problems: ConfigProblem[] = [];
-  const { host, http, grpc, card, auth } = config;
-  if (!isLoopbackHost(host) && auth.anonymousRole !== "none" && !auth.exposeAnonymous) {
-    const message = `host is ${show(host)}, which other machines can reach, and auth.anonymous-role lets anybody in there as ${auth.anonymousRole}. Leave it out, or set auth.expose-anonymous if that is what you want.`;
-    problems.push({ where: where("auth.anonymous-role"), message });
-  }
+  const problems = identityContradictions(config, where);
+  const { http, grpc, card } = config;
   if (http.port === grpc.port && http.port !== 0) {
     const message = `grpc.port and http.port are both ${grpc.port}. Give each listener its own; gRPC works on the HTTP port too.`;
     problems.push({ where: where("grpc.port"), message });
@@ -188,12 +185,6 @@ function contradictions(config: Config, where: (key: SettingKey) => string): Con
     }
   }
   return problems;
-}
-
-function unreadable(path: string, error: unknown): string {
-  const { code } = error as NodeJS.ErrnoException;
-  const why = code === "ENOENT" ? "does not exist" : code === "EISDIR" ? "is a folder" : `cannot be read (${code})`;
-  return `${path} ${why}. Name a file that can be read.`;
 }
 
 /** A value as a person would write it, cut to a length that fits a line. */

@@ -9,8 +9,8 @@ export interface IdentityParts {
   readonly authenticator: Authenticator;
 }
 
-export function buildIdentity({ config }: EngineBase): IdentityParts {
-  const schemes: Scheme[] = [];
+export function buildIdentity({ config, schemes: more = [] }: EngineBase): IdentityParts {
+  const schemes: Scheme[] = [...more];
   const workspaces: KnownWorkspaces = { standing: () => "active", memberships: () => [] };
   const anonymousRole: Role | "none" = config.auth.anonymousRole;
   return { authenticator: createAuthenticator({ schemes, workspaces, anonymousRole }) };

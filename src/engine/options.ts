@@ -5,6 +5,7 @@ import type { PolicyPhase } from "../domain/policy/facts.ts";
 import type { Verdict } from "../domain/policy/verdict.ts";
 import type { AgentHandler } from "../outbound/in-process-channel.ts";
 import type { ApprovalOutcome } from "../services/approvals/waiting-tasks.ts";
+import type { Scheme } from "../services/identity/credentials.ts";
 import type { LookupOutcome } from "../services/lookup-counts.ts";
 import type { MirrorOutcome } from "../services/mirrors.ts";
 import type { Runtime } from "../services/runtime.ts";
@@ -47,6 +48,8 @@ interface EngineSetup {
   runtime: Runtime;
   /** Agents that are functions in this process, by name. */
   inProcess?: ReadonlyMap<string, AgentHandler> | undefined;
+  /** Ways to say who one is, asked before those that are configured. */
+  schemes?: readonly Scheme[] | undefined;
 }
 
 export interface EngineOptions extends EngineSetup, Partial<EngineListeners> {
