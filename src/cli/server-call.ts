@@ -5,10 +5,11 @@ import type { Command } from "commander";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { serverUrl } from "../config/load.ts";
 import { createSignalboxClient, type SignalboxClient } from "../sdk/client.ts";
+import { clientTls, type TlsFlags } from "./client-tls.ts";
 import { age, printable, utcMinute } from "./printable.ts";
 import type { Cli } from "./run.ts";
 
-export interface ServerOptions {
+export interface ServerOptions extends TlsFlags {
   server?: string;
   json?: boolean;
 }
@@ -20,6 +21,9 @@ export function withServer(command: Command): Command {
       "--server <url>",
       "address of the server's HTTP listener (SIGNALBOX_SERVER; default: http://127.0.0.1:8080)",
     )
+    .option("--ca <file>", "authorities that the server's certificate may be of, PEM (SIGNALBOX_CA)")
+    .option("--cert <file>", "certificate to show to the server, PEM (SIGNALBOX_CERT)")
+    .option("--cert-key <file>", "private key of --cert, PEM (SIGNALBOX_CERT_KEY)")
     .option("--json", "print JSON for programs");
 }
 
@@ -31,8 +35,9 @@ export async function callServer(
 ): Promise<void> {
   const { io } = cli;
   const baseUrl = serverUrl(options.server, io.env);
+  const tls = clientTls(options, io);
   try {
-    await call(createSignalboxClient({ baseUrl, signal: io.stop }));
+    await call(createSignalboxClient({ baseUrl, signal: io.stop, ...(tls && { tls }) }));
   } catch (error) {
     if (!(error instanceof ConnectError)) throw error;
     cli.exitCode = 1;

@@ -36,7 +36,13 @@ export interface ConfigSources {
 type Layer = Map<SettingKey, Given>;
 
 /** Variables that are named like settings and are none. */
-const OTHER_VARIABLES = new Set(["SIGNALBOX_SERVER", "SIGNALBOX_TEST_DATABASE_URL"]);
+const OTHER_VARIABLES = new Set([
+  "SIGNALBOX_SERVER",
+  "SIGNALBOX_CA",
+  "SIGNALBOX_CERT",
+  "SIGNALBOX_CERT_KEY",
+  "SIGNALBOX_TEST_DATABASE_URL",
+]);
 
 /** The complete, checked configuration. Throws ConfigError with every mistake of every source at once. */
 export function loadConfig(sources: ConfigSources = {}): Config {

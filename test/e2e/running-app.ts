@@ -8,6 +8,7 @@ import { run } from "../../src/cli/run.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { Config } from "../../src/config/settings.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
+import type { Scheme } from "../../src/services/identity/credentials.ts";
 import { pgliteDirectory, temporaryDirectory } from "../setup/pglite-template.ts";
 
 export interface TestAppOptions {
@@ -19,6 +20,8 @@ export interface TestAppOptions {
   cards?: Readonly<Record<string, object>>;
   /** A policy document, for all workspaces. */
   policy?: object;
+  /** Ways to say who one is, asked before those that are configured. */
+  schemes?: readonly Scheme[];
   /** Takes the log, instead of nobody. */
   log?: Logger;
 }
@@ -38,6 +41,7 @@ export async function startTestApp({
   agents = {},
   cards = {},
   policy,
+  schemes,
   log,
 }: TestAppOptions = {}): Promise<TestApp> {
   const hasPlace = flags["database.url"] !== undefined || flags["data.dir"] !== undefined;
@@ -67,6 +71,7 @@ export async function startTestApp({
     config = loadConfig({ flags: { ...settings, ...files, ...flags }, env: {}, cwd: dataDir });
     app = await startApp(config, {
       inProcess: new Map(Object.entries(agents)),
+      ...(schemes && { schemes }),
       ...(log && { log }),
     });
   } catch (error) {
