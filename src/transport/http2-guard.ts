@@ -50,7 +50,7 @@ export function guardSession(
   session.once("stream", () => clearTimeout(silence));
   session.setTimeout(IDLE_MS, () => session.close());
 
-  const cutOff = () => session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  const cutOff = () => session.destroy(new Error("a flood of control frames"), constants.NGHTTP2_ENHANCE_YOUR_CALM);
   session.on("ping", atMost(MOST_PINGS, cutOff));
   session.on("remoteSettings", atMost(MOST_SETTINGS, cutOff));
 
