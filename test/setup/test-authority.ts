@@ -98,7 +98,7 @@ export async function createTestAuthority(name = "Authority of the tests"): Prom
           reason: x509.X509CrlReason.keyCompromise,
         })),
       });
-      return list.toString("pem");
+      return x509.PemConverter.encode(list.rawData, "X509 CRL");
     },
   };
 }
