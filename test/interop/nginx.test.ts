@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import tls from "node:tls";
 import * as grpc from "@grpc/grpc-js";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { recordingScheme, sha256 } from "../e2e/recording-scheme.ts";
 import { startTestApp, type TestApp } from "../e2e/running-app.ts";
 import { temporaryDirectory } from "../setup/pglite-template.ts";
@@ -196,19 +196,17 @@ function configuration(folder: string, servers: { port: number; http: string; gr
   ].join("\n");
 }
 
-/** Resolves when something takes connections at a port. */
+/** Resolves when something makes handshakes at a port. */
 async function reachable(port: number): Promise<void> {
-  await expect
-    .poll(
-      () =>
-        new Promise<boolean>((resolve) => {
-          const socket = tls.connect({ host: "127.0.0.1", port, rejectUnauthorized: false }, () => {
-            socket.destroy();
-            resolve(true);
-          });
-          socket.once("error", () => resolve(false));
-        }),
-      { timeout: 20_000 },
-    )
-    .toBe(true);
+  await vi.waitFor(
+    async () => {
+      const socket = tls.connect({ host: "127.0.0.1", port, rejectUnauthorized: false });
+      try {
+        await once(socket, "secureConnect");
+      } finally {
+        socket.destroy();
+      }
+    },
+    { timeout: 20_000 },
+  );
 }
