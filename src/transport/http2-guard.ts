@@ -1,6 +1,6 @@
 /**
- * What HTTP/2 connections may do, on both listeners. nghttp2 bounds much of it: streams that are reset (1000 at once, then 33 a second),
- * frames of one header block, acknowledgements that nobody reads. Here is the rest: pings and settings without end, connections that
+ * What HTTP/2 connections may do, on both listeners. nghttp2 bounds much of it: streams that are reset, frames of one header
+ * block, acknowledgements that nobody reads. Here is the rest: pings and settings without end, connections that
  * ask for nothing, and those that have become old.
  */
 import { constants, type ServerHttp2Session, type ServerOptions } from "node:http2";
@@ -22,6 +22,9 @@ export const DEFAULT_STREAMS = 1_000;
 /** A connection on which nothing moves for so long is closed, in milliseconds. */
 const IDLE_MS = 300_000;
 const DEFAULT_SILENT_MS = 30_000;
+/** Streams that a client resets at once, and in the long run. */
+const MOST_RESETS = 500;
+const RESETS_A_SECOND = 50;
 /** PINGs and SETTINGS of a client within `WINDOW_MS`. gRPC clients ping once a round trip while they measure one. */
 const MOST_PINGS = 1_000;
 const MOST_SETTINGS = 100;
@@ -36,6 +39,8 @@ export function http2Options({ headerBytes = DEFAULT_HEADER_BYTES, streams = DEF
   return {
     settings: { maxConcurrentStreams: streams, maxHeaderListSize: headerBytes },
     maxSessionInvalidFrames: 100,
+    streamResetBurst: MOST_RESETS,
+    streamResetRate: RESETS_A_SECOND,
   } satisfies ServerOptions;
 }
 

@@ -104,7 +104,7 @@ describe.each(["http", "grpc"] as const)("on the %s listener", (which) => {
     const call = () =>
       new Promise<void>((resolve, reject) => {
         const asIs = (bytes: Buffer) => bytes;
-        const options = { deadline: Date.now() + 20_000 };
+        const options = { deadline: Date.now() + 120_000 };
         neighbour.makeUnaryRequest(
           "/lf.a2a.v1.A2AService/ListTasks",
           asIs,
@@ -122,6 +122,7 @@ describe.each(["http", "grpc"] as const)("on the %s listener", (which) => {
         answered++;
       } while (!isOver);
     })();
+    calls.catch(() => {});
     try {
       await attack();
     } finally {
@@ -137,7 +138,7 @@ describe.each(["http", "grpc"] as const)("on the %s listener", (which) => {
       const { flood, goaways } = attacker(ports[which]);
       let stream = 1;
       await flood(() =>
-        repeat(200, () => {
+        repeat(100, () => {
           const id = stream;
           stream += 2;
           return Buffer.concat([
@@ -150,7 +151,7 @@ describe.each(["http", "grpc"] as const)("on the %s listener", (which) => {
       expect(stream / 2).toBeLessThan(20_000);
       expect(goaways.every((code) => code !== 0)).toBe(true);
     });
-  });
+  }, 180_000);
 
   test("pings without end, whose answers are read", async () => {
     await withNeighbour(async () => {
