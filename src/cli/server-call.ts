@@ -3,9 +3,9 @@ import { readFileSync } from "node:fs";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Command } from "commander";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import { clientTls, type TlsFlags } from "../config/client-tls.ts";
 import { serverUrl } from "../config/load.ts";
 import { createSignalboxClient, type SignalboxClient } from "../sdk/client.ts";
-import { clientTls, type TlsFlags } from "./client-tls.ts";
 import { age, printable, utcMinute } from "./printable.ts";
 import type { Cli } from "./run.ts";
 
@@ -35,7 +35,7 @@ export async function callServer(
 ): Promise<void> {
   const { io } = cli;
   const baseUrl = serverUrl(options.server, io.env);
-  const tls = clientTls(options, io);
+  const tls = clientTls(options, io.env, io.cwd);
   try {
     await call(createSignalboxClient({ baseUrl, signal: io.stop, ...(tls && { tls }) }));
   } catch (error) {

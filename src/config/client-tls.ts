@@ -1,16 +1,21 @@
 /** What a command that calls a server over https trusts, and the certificate that it shows. */
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { ConfigError } from "../config/config-error.ts";
-import { unreadable } from "../config/unreadable.ts";
-import type { TlsClientOptions } from "../sdk/client.ts";
-import type { Io } from "./io.ts";
+import { ConfigError } from "./config-error.ts";
+import { unreadable } from "./unreadable.ts";
 
 /** Paths of PEM files. */
 export interface TlsFlags {
   ca?: string;
   cert?: string;
   certKey?: string;
+}
+
+/** What the files hold. */
+export interface ClientTls {
+  ca?: Buffer;
+  cert?: Buffer;
+  key?: Buffer;
 }
 
 const GIVEN = [
@@ -22,9 +27,10 @@ const GIVEN = [
 /** The files that flags or the environment name; undefined when they name none. Throws ConfigError for what cannot be used. */
 export function clientTls(
   flags: TlsFlags,
-  { env = process.env, cwd = process.cwd() }: Io,
-): TlsClientOptions | undefined {
-  const found: TlsClientOptions = {};
+  env: Readonly<Record<string, string | undefined>> = process.env,
+  cwd: string = process.cwd(),
+): ClientTls | undefined {
+  const found: ClientTls = {};
   for (const [name, option, flag, variable] of GIVEN) {
     const path = flags[option] ?? env[variable];
     if (!path) continue;
