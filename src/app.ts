@@ -4,6 +4,8 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import pino, { type Logger } from "pino";
 import type { Alert } from "../gen/signalbox/v1/rollout_pb.ts";
+import { checksHost, listenerSettings, openCertificates, warnOfPlainSecrets } from "./app/listeners.ts";
+import { operatorGate } from "./app/operators.ts";
 import { readOwnCard } from "./app/own-card.ts";
 import { bindRpcs } from "./app/rpcs.ts";
 import { createServingState } from "./app/serving-state.ts";
@@ -61,6 +63,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
   const ownCard = await readOwnCard(config);
 
   const state = createServingState();
+  const closing: Closing = [];
   const metrics = createMetrics({
     version: PACKAGE_VERSION,
     backend: config.database.url === undefined ? "pglite" : "postgres",
@@ -77,7 +80,11 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     leastTrusted: (most) => engine.reputation.leastTrusted(most),
     budgets: () => engine.budgetUsage.gauges(),
     audit: () => engine.auditGauge(),
+    certificateEnd: () => certificates?.expiresAt,
   });
+  // First, because what is wrong with its files is nothing that a database must change for.
+  const certificates = await openCertificates(config, log, metrics.tlsReload);
+  closing.push(() => certificates?.stop());
   const engine = await startEngine({
     config,
     log,
@@ -99,9 +106,11 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onBudgetRefused: metrics.budgetRefused,
     onBudgetOverrun: metrics.budgetOverrun,
     onLimited: metrics.limited,
+  }).catch((error: unknown) => {
+    certificates?.stop();
+    throw error;
   });
   const { db, hub, directory, router } = engine;
-  const closing: Closing = [];
   /** How long agents have to name the tasks that were just brought to them, before those are let go. */
   let patienceMs = 0;
   closing.push(() => engine.stop(patienceMs));
@@ -127,9 +136,10 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     const rpcs = bindRpcs(engine, { cards, state, runtime, log, onCall: metrics.call, drain: giveUp.signal });
     const onError = (error: unknown) => log.error({ err: error }, "a request failed in an unforeseen way");
     const maxBytes = config.limits.messageBytes;
+    const listeners = listenerSettings(config, certificates);
+    warnOfPlainSecrets(config, log);
     const http = await openHttpListener({
-      host: config.host,
-      port: config.http.port,
+      ...listeners.http,
       handler: createHttpRoutes({
         rpcs,
         cards,
@@ -146,13 +156,15 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
             audit: () => engine.auditGauge(),
           }),
         openapi: readOpenapi,
-        notReady: async () => {
-          if (!state.serving) return "the server is starting or stopping";
+        isReady: async () => {
+          if (!state.serving) return false;
           return db.ping().then(
-            () => undefined,
-            () => "the database does not answer",
+            () => true,
+            () => false,
           );
         },
+        admitOperator: operatorGate(config, engine),
+        checksHost: checksHost(config),
         basePath: config.http.basePath,
         host: config.host,
         publicUrl: config.public.url,
@@ -165,14 +177,16 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
       }),
     });
     closing.push(() => http.close());
-    const grpc = await openGrpcListener({ host: config.host, port: config.grpc.port, rpcs, maxBytes, onError });
+    const grpc = await openGrpcListener({ ...listeners.grpc, rpcs, maxBytes, onError });
     closing.push(() => grpc.close());
 
     const host = config.host.includes(":") ? `[${config.host}]` : config.host;
-    const httpUrl = `http://${host}:${http.port}${config.http.basePath}`;
+    const scheme = certificates ? "https" : "http";
+    const httpUrl = `${scheme}://${host}:${http.port}${config.http.basePath}`;
     const grpcAddress = `${host}:${grpc.port}`;
     address.url = config.public.url === undefined ? httpUrl : trimSlash(config.public.url) + config.http.basePath;
-    address.grpc = config.public.grpc ?? grpcAddress;
+    // A bare address of a private host is read as one without TLS.
+    address.grpc = config.public.grpc ?? (certificates ? `https://${grpcAddress}` : grpcAddress);
 
     // Last, so that what is made is shown.
     const firstKey = await engine.makeFirstKey();

@@ -4,12 +4,13 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { Command } from "commander";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { type CredentialFlags, clientCredentials, isSentInTheClear } from "../config/client-credentials.ts";
+import { clientTls, type TlsFlags } from "../config/client-tls.ts";
 import { serverUrl } from "../config/load.ts";
 import { createSignalboxClient, type SignalboxClient } from "../sdk/client.ts";
 import { age, printable, utcMinute } from "./printable.ts";
 import type { Cli } from "./run.ts";
 
-export interface ServerOptions extends CredentialFlags {
+export interface ServerOptions extends CredentialFlags, TlsFlags {
   server?: string;
   json?: boolean;
 }
@@ -25,6 +26,9 @@ export function withServer(command: Command): Command {
     .option("--sign-with <key>", "a key that signs each call and is never sent (better: SIGNALBOX_SIGNING_KEY)")
     .option("--token <token>", "a token of an issuer that the server trusts (better: SIGNALBOX_TOKEN)")
     .option("--workspace <id>", "the workspace to work in, for members of several (SIGNALBOX_WORKSPACE)")
+    .option("--ca <file>", "authorities that the server's certificate may be of, PEM (SIGNALBOX_CA)")
+    .option("--cert <file>", "certificate to show to the server, PEM (SIGNALBOX_CERT)")
+    .option("--cert-key <file>", "private key of --cert, PEM (SIGNALBOX_CERT_KEY)")
     .option("--json", "print JSON for programs");
 }
 
@@ -37,9 +41,10 @@ export async function callServer(
   const { io } = cli;
   const baseUrl = serverUrl(options.server, io.env);
   const credentials = clientCredentials(options, io.env);
+  const tls = clientTls(options, io.env, io.cwd);
   if (isSentInTheClear(credentials, baseUrl)) io.err(IN_THE_CLEAR);
   try {
-    await call(createSignalboxClient({ baseUrl, signal: io.stop, ...credentials }));
+    await call(createSignalboxClient({ baseUrl, signal: io.stop, ...credentials, ...(tls && { tls }) }));
   } catch (error) {
     if (!(error instanceof ConnectError)) throw error;
     cli.exitCode = 1;

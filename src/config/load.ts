@@ -7,8 +7,7 @@ import { dirname, isAbsolute, relative, resolve } from "node:path";
 import { nearest } from "../domain/nearest.ts";
 import { CLIENT_VARIABLES } from "./client-credentials.ts";
 import { ConfigError, type ConfigProblem } from "./config-error.ts";
-import { identityContradictions } from "./contradictions-identity.ts";
-import { isLoopbackHost } from "./kinds.ts";
+import { identityContradictions } from "./identity-contradictions.ts";
 import {
   type Config,
   environmentName,
@@ -20,6 +19,7 @@ import {
   settingOf,
   toConfig,
 } from "./settings.ts";
+import { unreadable } from "./unreadable.ts";
 import { type Given, guess, readYaml } from "./yaml-settings.ts";
 
 export interface ConfigSources {
@@ -39,6 +39,9 @@ type Layer = Map<SettingKey, Given>;
 /** Variables that are named like settings and are none. */
 const OTHER_VARIABLES = new Set<string>([
   "SIGNALBOX_SERVER",
+  "SIGNALBOX_CA",
+  "SIGNALBOX_CERT",
+  "SIGNALBOX_CERT_KEY",
   "SIGNALBOX_TEST_DATABASE_URL",
   ...Object.values(CLIENT_VARIABLES),
 ]);
@@ -171,12 +174,8 @@ function complete(
 
 /** Settings that are right alone and wrong together. */
 function contradictions(config: Config, where: (key: SettingKey) => string): ConfigProblem[] {
-  const problems: ConfigProblem[] = [];
-  const { host, http, grpc, card, auth } = config;
-  if (!isLoopbackHost(host) && auth.anonymousRole !== "none" && !auth.exposeAnonymous) {
-    const message = `host is ${show(host)}, which other machines can reach, and auth.anonymous-role lets anybody in there as ${auth.anonymousRole}. Leave it out, or set auth.expose-anonymous if that is what you want.`;
-    problems.push({ where: where("auth.anonymous-role"), message });
-  }
+  const problems = identityContradictions(config, where);
+  const { http, grpc, card } = config;
   if (http.port === grpc.port && http.port !== 0) {
     const message = `grpc.port and http.port are both ${grpc.port}. Give each listener its own; gRPC works on the HTTP port too.`;
     problems.push({ where: where("grpc.port"), message });
@@ -195,12 +194,6 @@ function contradictions(config: Config, where: (key: SettingKey) => string): Con
     }
   }
   return problems;
-}
-
-function unreadable(path: string, error: unknown): string {
-  const { code } = error as NodeJS.ErrnoException;
-  const why = code === "ENOENT" ? "does not exist" : code === "EISDIR" ? "is a folder" : `cannot be read (${code})`;
-  return `${path} ${why}. Name a file that can be read.`;
 }
 
 /** A value as a person would write it, cut to a length that fits a line. */

@@ -36,9 +36,20 @@ export { frameMessage, type SignedHeaders, type SignOptions, signRequest } from 
 /** The key of the request's metadata under which the router reads what a message asks of it. */
 export const ROUTING_EXTENSION = "urn:signalbox:a2a:routing:v1";
 
+/** PEM texts of TLS. */
+export interface TlsClientOptions {
+  /** Authorities that the server's certificate may be of, instead of those that Node trusts. */
+  ca?: string | Buffer;
+  /** The client's certificate with its chain, and its private key. */
+  cert?: string | Buffer;
+  key?: string | Buffer;
+}
+
 export interface ClientOptions {
   /** Address of the server's HTTP listener, with its base path if it has one. */
   baseUrl: string;
+  /** For `https://`: whom to trust, and the certificate to show. */
+  tls?: TlsClientOptions;
   /** Ends every call of this client when it aborts. */
   signal?: AbortSignal;
   /** An API key, which is sent with every call. One of `apiKey`, `token` and `signingKey` at most. */
@@ -154,7 +165,7 @@ export interface SignalboxClient {
 
 /** Makes a client. It connects with the first call and holds nothing that needs closing. */
 export function createSignalboxClient(options: ClientOptions): SignalboxClient {
-  const { baseUrl, signal, signingKey, reconnects = 10 } = options;
+  const { baseUrl, tls, signal, signingKey, reconnects = 10 } = options;
   const headers = { ...credentialHeaders(options), ...options.headers };
   const intercept: Interceptor = (next) => (request) => {
     for (const [name, value] of Object.entries({ "A2A-Version": "1.0", ...headers })) {
@@ -163,7 +174,8 @@ export function createSignalboxClient(options: ClientOptions): SignalboxClient {
     return next(signal ? { ...request, signal: AbortSignal.any([request.signal, signal]) } : request);
   };
   const interceptors = signingKey === undefined ? [intercept] : [intercept, signingInterceptor(signingKey)];
-  const transport = createConnectTransport({ baseUrl, httpVersion: "1.1", interceptors });
+  const nodeOptions = tls && { nodeOptions: tls };
+  const transport = createConnectTransport({ baseUrl, httpVersion: "1.1", interceptors, ...nodeOptions });
   const a2a = createClient(A2AService, transport);
   const registry = createClient(RegistryService, transport);
   const tasks = createClient(TaskService, transport);

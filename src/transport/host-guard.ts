@@ -1,13 +1,20 @@
 /**
- * Callers are anonymous and a loopback address is the only fence. A web page could climb it: by having its own name resolve
- * to this machine (DNS rebinding), which makes it same-origin with the whole API, or by posting here from elsewhere without
- * asking to read the answer. What a browser says of the page, in Host and Origin, tells both.
+ * Where anonymous callers are let in, or a peer's address says who calls, being able to reach the server is a credential that every
+ * browser on the machine has. A web page could use it: by having its own name resolve to this machine (DNS rebinding), which makes it
+ * same-origin with the whole API, or by posting here from elsewhere without asking to read the answer. What a browser says of the
+ * page, in Host and Origin, tells both.
  */
 import { isIPv4 } from "node:net";
 import { clip, SignalboxError } from "../domain/errors.ts";
 import type { HttpRequest } from "./http-exchange.ts";
 
 export interface HostGuardOptions {
+  /**
+   * Whether only names that are ours are let through. Not needed where everybody must show a credential that browsers do not send by
+   * themselves: there a server may be called by whatever name leads to it. What pages may call is asked in any case, because a
+   * browser that has a client's certificate shows it by itself.
+   */
+  checksHost: boolean;
   /** The host that the listener binds. */
   host: string;
   /** `public.url`: its host is ours, and so is its origin. */
@@ -41,7 +48,7 @@ export function createHostGuard(options: HostGuardOptions): (req: HttpRequest) =
   return (req) => {
     const authority = "authority" in req ? req.authority : req.headers.host;
     // HTTP/1.0 may leave it out. Browsers never do.
-    if (authority !== undefined && authority !== familiar) {
+    if (options.checksHost && authority !== undefined && authority !== familiar) {
       const name = nameOf(authority);
       if (name === undefined || !(ours.has(name) || isLoopbackName(name))) return hostNotAllowed(authority);
       familiar = authority;

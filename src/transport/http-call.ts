@@ -2,6 +2,8 @@
 
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import { type ContextValues, createContextValues, type HandlerContext } from "@connectrpc/connect";
+import type { Credentials } from "../services/identity/credentials.ts";
+import { HttpCredentials } from "./http-credentials.ts";
 import { clientLeft } from "./http-errors.ts";
 import { type HttpRequest, type HttpResponse, isGone } from "./http-exchange.ts";
 import { addressTargetKey, type BoundRpc } from "./rpc/bound.ts";
@@ -22,6 +24,7 @@ export class HttpCall implements HandlerContext {
   readonly values: ContextValues;
   readonly #req: HttpRequest;
   readonly #query: URLSearchParams;
+  #content: Buffer | undefined;
   #left = false;
   #controller: AbortController | undefined;
   #requestHeader: Headers | undefined;
@@ -47,6 +50,18 @@ export class HttpCall implements HandlerContext {
     this.#query = query;
     if (isGone(res)) this.#leave();
     else res.once("close", () => res.writableEnded || this.#leave());
+  }
+
+  /** What tells who calls. */
+  get credentials(): Credentials {
+    const credentials = new HttpCredentials(this.#req, this.url);
+    if (this.#content) credentials.setContent(this.#content);
+    return credentials;
+  }
+
+  /** The body as it came, for its digest. */
+  setContent(body: Buffer): void {
+    this.#content = body;
   }
 
   timeoutMs(): undefined {

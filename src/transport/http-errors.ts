@@ -50,11 +50,22 @@ export function detailsJson(error: SignalboxError): JsonValue[] {
   return packedErrorDetails(error).map((any) => toJson(AnySchema, any, { registry: detailRegistry }));
 }
 
-/** The headers that go with an error: Retry-After, in whole seconds, where a later try can help. */
+/**
+ * The headers that go with an error: Retry-After, in whole seconds, where a later try can help, and WWW-Authenticate where somebody
+ * must say who calls (RFC 9110, section 11.6.1).
+ */
 export function errorHeaders(error: SignalboxError): [string, string][] {
-  if (error.retryAfterMs === undefined) return [];
-  return [["retry-after", String(Math.max(1, Math.ceil(error.retryAfterMs / 1000)))]];
+  const headers: [string, string][] = [];
+  if (error.retryAfterMs !== undefined) {
+    headers.push(["retry-after", String(Math.max(1, Math.ceil(error.retryAfterMs / 1000)))]);
+  }
+  if (error.code === "UNAUTHENTICATED") headers.push(["www-authenticate", challenge(error)]);
+  return headers;
 }
+
+/** How to say who calls. That a credential was there and is not good is `invalid_token` (RFC 6750, section 3.1). */
+export const challenge = ({ reason }: SignalboxError): string =>
+  reason === "CREDENTIAL_INVALID" ? 'Bearer realm="signalbox", error="invalid_token"' : 'Bearer realm="signalbox"';
 
 /** Makes whatever was thrown an error for clients. What is no SignalboxError is reported and masked. */
 export function clientError(thrown: unknown, onError: (error: unknown) => void): SignalboxError {

@@ -1,20 +1,23 @@
 /**
- * One port for HTTP/1.1 and HTTP/2 in the clear, told apart by the first three bytes of a connection: an HTTP/2 client
- * begins with "PRI", which is no method of HTTP/1.1.
+ * One port for HTTP/1.1 and HTTP/2. In the clear they are told apart by the first three bytes of a connection: an HTTP/2 client begins
+ * with "PRI", which is no method of HTTP/1.1. Over TLS the client says it in its handshake (ALPN).
  */
 import http from "node:http";
 import http2 from "node:http2";
-import net from "node:net";
-import { cannotListen } from "./grpc/grpc-listener.ts";
+import type net from "node:net";
+import tls from "node:tls";
+import { type ListenOptions, openAcceptor } from "./acceptor.ts";
 import type { HttpRequest, HttpResponse } from "./http-exchange.ts";
+import { DEFAULT_HEADER_BYTES, guardSession, type Http2Limits, http2Options, spread } from "./http2-guard.ts";
 
-export interface HttpListenerOptions {
-  host: string;
-  /** 0 takes any free port. */
-  port: number;
+export interface HttpListenerOptions extends ListenOptions {
   handler: (req: HttpRequest, res: HttpResponse) => void;
   /** A connection that does not say within this time which protocol it speaks is closed, in milliseconds. Default 10 s. */
   silentMs?: number;
+  /** How long the headers of a request may take over HTTP/1.1, in milliseconds. Default 20 s. */
+  headersMs?: number;
+  /** Of HTTP/2; bytes of headers, and age, of HTTP/1.1 too. */
+  limits?: Http2Limits;
 }
 
 export interface HttpListener {
@@ -25,27 +28,38 @@ export interface HttpListener {
   close(): void;
 }
 
-/** Longest time that the headers of a request may take, in milliseconds. */
 const HEADERS_MS = 20_000;
 const HTTP2_PREFACE = Buffer.from("PRI");
-/** Bound of all headers of a request, in bytes. */
-const MAX_HEADER_BYTES = 32 * 1024;
+
+/** What HTTP/1.1 says to a request that it cannot read, before it hangs up. */
+const REFUSALS: Readonly<Record<string, string>> = {
+  HPE_HEADER_OVERFLOW: "431 Request Header Fields Too Large",
+  ERR_HTTP_REQUEST_TIMEOUT: "408 Request Timeout",
+};
 
 export async function openHttpListener(options: HttpListenerOptions): Promise<HttpListener> {
-  const { host, port, handler, silentMs = 10_000 } = options;
+  const { handler, silentMs = 10_000, headersMs = HEADERS_MS, limits = {} } = options;
+  const { headerBytes = DEFAULT_HEADER_BYTES, ageMs = 0 } = limits;
+  /** HTTP/1.1 connections that have become old: their next answer is the last. */
+  const old = new Set<net.Socket>();
   const http1 = http.createServer(
-    // How long a body may take is for its reader to say: streams have no end.
-    { keepAlive: true, maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: HEADERS_MS, requestTimeout: 0 },
-    handler,
+    {
+      keepAlive: true,
+      maxHeaderSize: headerBytes,
+      headersTimeout: headersMs,
+      // How long a body may take is for its reader to say: streams have no end.
+      requestTimeout: 0,
+      connectionsCheckingInterval: Math.min(5_000, headersMs),
+    },
+    (req, res) => {
+      if (old.size > 0 && old.has(req.socket)) res.setHeader("connection", "close");
+      handler(req, res);
+    },
   );
   // It never listens itself; this is what makes it watch its connections for slow headers and idleness.
   http1.emit("listening");
-  const h2 = http2.createServer(
-    { settings: { maxConcurrentStreams: 1000, maxHeaderListSize: MAX_HEADER_BYTES }, maxSessionMemory: 64 },
-    handler,
-  );
-  const sockets = new Set<net.Socket>();
-  /** Those of them whose protocol is not known yet: browsers open some in advance. */
+  const h2 = http2.createServer({ ...http2Options(limits), maxSessionMemory: 64 }, handler);
+  /** Connections whose protocol is not known yet: browsers open some in advance. */
   const silent = new Set<net.Socket>();
   const sessions = new Set<http2.ServerHttp2Session>();
   let draining = false;
@@ -53,37 +67,47 @@ export async function openHttpListener(options: HttpListenerOptions): Promise<Ht
   h2.on("session", (session) => {
     sessions.add(session);
     session.once("close", () => sessions.delete(session));
-    // A client that resets its connection is no error of the server's.
-    session.on("error", () => session.destroy());
+    guardSession(session, limits);
     if (draining) session.close();
   });
-  http1.on("clientError", (_error, socket) => {
-    if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-    else socket.destroy();
+  http1.on("clientError", (error: NodeJS.ErrnoException, socket) => {
+    if (!socket.writable) return void socket.destroy();
+    const status = REFUSALS[error.code ?? ""] ?? "400 Bad Request";
+    socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
+  });
+  http1.on("connection", (socket: net.Socket) => {
+    if (ageMs === 0) return;
+    const age = setTimeout(() => old.add(socket), spread(ageMs)).unref();
+    socket.once("close", () => {
+      clearTimeout(age);
+      old.delete(socket);
+    });
   });
 
-  const server = net.createServer({ noDelay: true }, (socket) => {
-    sockets.add(socket);
-    silent.add(socket);
-    socket.once("close", () => {
-      sockets.delete(socket);
-      silent.delete(socket);
-    });
-    sniff(socket, silentMs, (isHttp2) => {
-      silent.delete(socket);
-      (isHttp2 ? h2 : http1).emit("connection", socket);
-    });
-  });
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (error) => reject(cannotListen("HTTP", host, port, "http.port", error)));
-    server.listen({ host, port }, resolve);
+  const acceptor = await openAcceptor({
+    ...options,
+    name: "HTTP",
+    section: "http",
+    protocols: ["h2", "http/1.1"],
+    onConnection(socket) {
+      if (socket instanceof tls.TLSSocket) {
+        (socket.alpnProtocol === "h2" ? h2 : http1).emit("connection", socket);
+        return;
+      }
+      silent.add(socket);
+      socket.once("close", () => silent.delete(socket));
+      sniff(socket, silentMs, (isHttp2) => {
+        silent.delete(socket);
+        (isHttp2 ? h2 : http1).emit("connection", socket);
+      });
+    },
   });
 
   return {
-    port: (server.address() as net.AddressInfo).port,
+    port: acceptor.port,
     async drain() {
       draining = true;
-      const closed = new Promise((resolve) => server.close(resolve));
+      const closed = acceptor.drain();
       for (const session of sessions) session.close();
       for (const socket of silent) socket.destroy();
       // Connections that are between two requests end now, the others with their answer.
@@ -97,10 +121,9 @@ export async function openHttpListener(options: HttpListenerOptions): Promise<Ht
       }
     },
     close() {
-      server.close();
       http1.close();
       for (const session of sessions) session.destroy();
-      for (const socket of sockets) socket.destroy();
+      acceptor.close();
     },
   };
 }
@@ -111,7 +134,6 @@ function sniff(socket: net.Socket, silentMs: number, found: (isHttp2: boolean) =
   const giveUp = () => socket.destroy();
   const timer = setTimeout(giveUp, silentMs);
   timer.unref();
-  socket.on("error", giveUp);
   const look = () => {
     for (let chunk = socket.read(); chunk !== null; chunk = socket.read()) head = Buffer.concat([head, chunk]);
     if (head.length === 0) return;
@@ -120,7 +142,6 @@ function sniff(socket: net.Socket, silentMs: number, found: (isHttp2: boolean) =
     if (begins && length < HTTP2_PREFACE.length) return;
     clearTimeout(timer);
     socket.off("readable", look);
-    socket.off("error", giveUp);
     socket.unshift(head);
     found(begins);
   };

@@ -4,10 +4,12 @@ import { internal, SignalboxError } from "../domain/errors.ts";
 import { isDnsLabel } from "../domain/identifiers.ts";
 import { agentTenant, capabilityTenant, type Target } from "../domain/target.ts";
 import type { Cards } from "../services/cards.ts";
+import type { Credentials } from "../services/identity/credentials.ts";
 import { sendCard } from "./card-routes.ts";
 import { createConnectLane } from "./connect/connect-lane.ts";
 import { handleCors } from "./cors.ts";
 import { createHostGuard, type HostGuardOptions } from "./host-guard.ts";
+import { HttpCredentials } from "./http-credentials.ts";
 import { errorBody, errorHeaders, httpStatus, routeNotFound } from "./http-errors.ts";
 import { discardBody, type HttpRequest, type HttpResponse, sendText } from "./http-exchange.ts";
 import { createHttpJsonHandler } from "./http-json/handler.ts";
@@ -26,8 +28,10 @@ export interface HttpRoutesOptions extends HostGuardOptions {
   openapi: () => Promise<string>;
   /** How each part of the server is. */
   health: () => Promise<DeepHealth>;
-  /** Why the server is not ready, or undefined when it is. */
-  notReady: () => Promise<string | undefined>;
+  /** Whether the server takes calls, and its database answers. */
+  isReady: () => Promise<boolean>;
+  /** Throws unless whoever asks for a page of operations (`/metrics`, `/health/deep`) may see it. */
+  admitOperator: (credentials: Credentials, path: string) => Promise<void> | void;
   basePath: string;
   compress: boolean;
   maxBytes: number;
@@ -62,12 +66,13 @@ export function createHttpRoutes(options: HttpRoutesOptions): Handler {
 
   async function atRouter(req: HttpRequest, res: HttpResponse, path: string, pathname: string): Promise<void> {
     if (req.method === "GET" || req.method === "HEAD") {
-      if (await operations(res, pathname)) return;
+      if (await operations(req, res, pathname)) return;
       if (pathname === CARD_PATH) {
         return sendCard(req, res, await cards.router(options.publicWorkspaceId), options.cardMaxAgeS);
       }
     }
-    await (httpJson(req, res, path) ?? connect(withUrl(req, path), res));
+    const target = req.url ?? "";
+    await (httpJson(req, res, path) ?? connect(withUrl(req, path), res, target));
   }
 
   /** A full A2A agent at the address of an agent, or of a capability. */
@@ -93,27 +98,29 @@ export function createHttpRoutes(options: HttpRoutesOptions): Handler {
     await (httpJson(req, res, rest + query, target) ?? notFound(req, res));
   }
 
-  async function operations(res: HttpResponse, pathname: string): Promise<boolean> {
+  async function operations(req: HttpRequest, res: HttpResponse, pathname: string): Promise<boolean> {
     switch (pathname) {
       case "/healthz":
       case "/health":
         sendText(res, 200, JSON_TYPE, '{"status":"ok"}');
         return true;
       case "/readyz": {
-        const reason = await options.notReady();
-        const body = reason === undefined ? { status: "ready" } : { status: "not ready", reason };
-        sendText(res, reason === undefined ? 200 : 503, JSON_TYPE, JSON.stringify(body));
+        const isReady = await options.isReady();
+        // Whoever may know why asks /health/deep.
+        sendText(res, isReady ? 200 : 503, JSON_TYPE, isReady ? '{"status":"ready"}' : '{"status":"not ready"}');
         return true;
       }
       case "/v1/openapi.json":
         sendText(res, 200, JSON_TYPE, await options.openapi());
         return true;
       case "/health/deep": {
+        await options.admitOperator(new HttpCredentials(req, req.url ?? ""), pathname);
         const health = await options.health();
         sendText(res, health.status === "unhealthy" ? 503 : 200, JSON_TYPE, JSON.stringify(health));
         return true;
       }
       case "/metrics":
+        await options.admitOperator(new HttpCredentials(req, req.url ?? ""), pathname);
         sendText(res, 200, metrics.contentType, await metrics.render());
         return true;
       default:

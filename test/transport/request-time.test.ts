@@ -30,7 +30,7 @@ beforeAll(async () => {
   http = await openHttpListener({
     host: "127.0.0.1",
     port: 0,
-    handler: (req, res) => void Promise.resolve(lane(req, res)).catch(onError),
+    handler: (req, res) => void Promise.resolve(lane(req, res, req.url ?? "")).catch(onError),
   });
   const options = { host: "127.0.0.1", port: 0, rpcs, maxBytes: MAX_BYTES, onError };
   grpc = await openGrpcListener({ ...options, requestTimeoutMs: TIMEOUT_MS });

@@ -141,9 +141,14 @@ describe("mistakes", () => {
   });
 
   test.each(["0.0.0.0", "::", "192.168.1.4", "box.example"])(
-    "host %s is refused: there is no authentication",
+    "host %s lets nobody in who does not say who it is",
     (host) => {
-      expect(mistakes({ flags: { host } })).toEqual([expect.stringMatching(/^--host: .*no authentication/)]);
+      expect(load({ flags: { host } }).auth).toMatchObject({ anonymousRole: "none", openMetrics: false });
+      const flags = { host, "auth.anonymous-role": "viewer" };
+      expect(mistakes({ flags })).toEqual([
+        expect.stringMatching(/^--auth-anonymous-role: .*lets anybody in there as viewer.*auth\.expose-anonymous/),
+      ]);
+      expect(load({ flags: { ...flags, "auth.expose-anonymous": "true" } }).auth.anonymousRole).toBe("viewer");
     },
   );
 

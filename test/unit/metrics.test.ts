@@ -18,6 +18,7 @@ const open = (sources: Partial<MetricsSources> = {}) =>
     agents: () => [],
     leastTrusted: () => [],
     budgets: async () => [],
+    certificateEnd: () => undefined,
     audit: async () => ({ lag: { entries: 0, seconds: 0 }, verified: 0, faults: 0 }),
     ...sources,
   });

@@ -165,6 +165,17 @@ export const IDENTITY_SETTINGS = {
     default: 1_000,
     about: "Most calls that one connection may have under way.",
   },
+  "limits.connections": {
+    ...integer(1, 1_000_000),
+    default: 10_000,
+    about: "Most connections that each listener has at a time. One more is closed at once.",
+  },
+  "limits.address-connections": {
+    ...integer(0, 1_000_000),
+    default: 1_000,
+    about:
+      "Most connections that each listener has from one IP address, but for loopback. 0 when there is no limit, as behind a proxy that all callers come through.",
+  },
   "limits.connection-age-ms": {
     ...durationMs(0),
     default: 3_600_000,

@@ -1,7 +1,14 @@
 /** Connect, gRPC-Web and gRPC on the HTTP listener, by connect-node, over the same bound RPCs. */
 
 import type { DescService } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ConnectRouter, createConnectRouter, type ServiceImpl } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  createConnectRouter,
+  createContextValues,
+  type ServiceImpl,
+} from "@connectrpc/connect";
 import {
   compressionBrotli,
   compressionGzip,
@@ -11,9 +18,11 @@ import {
 import { detailRegistry, GRPC_CODE, packedErrorDetails } from "../../domain/error-details.ts";
 import { internal, SignalboxError } from "../../domain/errors.ts";
 import { MAX_BINARY_DEPTH, MAX_JSON_MESSAGE_DEPTH } from "../../domain/nesting.ts";
-import { bodyTimeout } from "../http-errors.ts";
+import { HttpCredentials } from "../http-credentials.ts";
+import { bodyTimeout, challenge } from "../http-errors.ts";
 import { discardBody, type HttpRequest, type HttpResponse } from "../http-exchange.ts";
-import type { BoundRpc, BoundRpcs } from "../rpc/bound.ts";
+import { type BoundRpc, type BoundRpcs, credentialsKey } from "../rpc/bound.ts";
+import { bodyFirst } from "./body-first.ts";
 
 export interface ConnectLaneOptions {
   rpcs: BoundRpcs;
@@ -31,10 +40,13 @@ export interface ConnectLaneOptions {
 
 const ONE_DAY_MS = 86_400_000;
 
-/** A request handler for HTTP/1.1 and HTTP/2. Rejects with what connect-node could not say to the client. */
+/**
+ * A request handler for HTTP/1.1 and HTTP/2. `target` is what the client asked for, of which the request may have a part. Rejects with
+ * what connect-node could not say to the client.
+ */
 export function createConnectLane(
   options: ConnectLaneOptions,
-): (req: HttpRequest, res: HttpResponse) => Promise<void> | void {
+): (req: HttpRequest, res: HttpResponse, target: string) => Promise<void> | void {
   const { bodyTimeoutMs = 30_000 } = options;
   const router = createConnectRouter({
     acceptCompression: [compressionGzip, compressionBrotli],
@@ -47,16 +59,22 @@ export function createConnectLane(
   addRoutes(router, options.rpcs);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
 
-  return async (req, res) => {
+  return async (req, res, target) => {
     const [path = ""] = (req.url ?? "").split("?", 1);
     const handler = handlers.get(path);
     if (!handler) return options.fallback(req, res);
     const request = universalRequestFromNodeRequest(req, res, undefined, undefined);
+    const credentials = new HttpCredentials(req, target);
+    const contextValues = createContextValues().set(credentialsKey, credentials);
     // Where requests are a stream, they may go on as long as the call.
     const isOne = handler.method.methodKind === "unary" || handler.method.methodKind === "server_streaming";
-    const body = isOne ? inTime(req, request.body as AsyncIterable<Uint8Array>, bodyTimeoutMs) : request.body;
+    let body = request.body as AsyncIterable<Uint8Array>;
+    if (isOne) body = inTime(req, body, bodyTimeoutMs);
+    if (isOne && req.headers["signature-input"] !== undefined) {
+      body = await bodyFirst(body, credentials, options.maxBytes, asConnectError);
+    }
     try {
-      await universalResponseToNodeResponse(await handler({ ...request, body }), res);
+      await universalResponseToNodeResponse(await handler({ ...request, body, contextValues }), res);
     } catch (error) {
       // The client left.
       if (ConnectError.from(error).code === Code.Aborted) return;
@@ -122,6 +140,8 @@ function handlerOf(rpc: BoundRpc): Unary | Stream {
   };
 }
 
+const asConnectError = (thrown: unknown): unknown => (thrown instanceof SignalboxError ? connectError(thrown) : thrown);
+
 /** The one table from errors to Connect: its codes are gRPC's numbers. */
 function connectError(thrown: unknown): ConnectError {
   const error = thrown instanceof SignalboxError ? thrown : internal(thrown);
@@ -130,5 +150,6 @@ function connectError(thrown: unknown): ConnectError {
     type: typeUrl.slice(typeUrl.lastIndexOf("/") + 1),
     value,
   }));
+  if (error.code === "UNAUTHENTICATED") failure.metadata.set("www-authenticate", challenge(error));
   return failure;
 }

@@ -8,6 +8,7 @@ import * as grpc from "@grpc/grpc-js";
 import { encode } from "../../domain/encode.ts";
 import type { BoundRpc, BoundRpcs } from "../rpc/bound.ts";
 import { GrpcCallContext } from "./call-context.ts";
+import { originOf } from "./interceptor.ts";
 import { decode, fail, metadataOf, type OnError, trailersOf } from "./wire.ts";
 
 /** Adds every bound RPC to a grpc-js server. `onError` is told of answers that could not be sent. */
@@ -64,7 +65,12 @@ async function pump(
   request: () => Message | AsyncIterable<Message>,
   onError: OnError,
 ): Promise<void> {
-  const context = new GrpcCallContext(rpc, call, call.metadata);
+  const context = new GrpcCallContext(
+    rpc,
+    originOf(call.metadata),
+    call.metadata,
+    "request" in call ? call.request : undefined,
+  );
   if (call.cancelled) context.leave();
   else call.once("cancelled", () => context.leave());
   // A reader that left is no error of the server's: the call's signal tells the implementation.

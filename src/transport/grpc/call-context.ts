@@ -4,19 +4,22 @@ import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import { type ContextValues, createContextValues, type HandlerContext } from "@connectrpc/connect";
 import type * as grpc from "@grpc/grpc-js";
 import type { SignalboxError } from "../../domain/errors.ts";
+import type { Credentials } from "../../services/identity/credentials.ts";
 import { cancelled, deadlineExceeded } from "../rpc/bind.ts";
 import type { BoundRpc } from "../rpc/bound.ts";
+import { GrpcCredentials } from "./grpc-credentials.ts";
 
-/** What of a call this asks for. */
-type Call = Pick<grpc.ServerInterceptingCallInterface, "getHost" | "getDeadline">;
+type Call = grpc.ServerInterceptingCallInterface;
 
 export class GrpcCallContext implements HandlerContext {
   readonly service: DescService;
   readonly method: DescMethod;
   readonly protocolName = "grpc";
   readonly requestMethod = "POST";
+  readonly #rpc: BoundRpc;
   readonly #call: Call;
   readonly #metadata: grpc.Metadata;
+  readonly #message: Buffer | undefined;
   #values: ContextValues | undefined;
   #controller: AbortController | undefined;
   #answered = false;
@@ -25,15 +28,23 @@ export class GrpcCallContext implements HandlerContext {
   #responseHeader: Headers | undefined;
   #responseTrailer: Headers | undefined;
 
-  constructor({ service, method }: BoundRpc, call: Call, metadata: grpc.Metadata) {
-    this.service = service;
-    this.method = method;
+  /** `call` is that of grpc-js itself; `message` is the one request, undefined where requests are a stream. */
+  constructor(rpc: BoundRpc, call: Call, metadata: grpc.Metadata, message: Buffer | undefined) {
+    this.#rpc = rpc;
+    this.service = rpc.service;
+    this.method = rpc.method;
+    this.#message = message;
     this.#call = call;
     this.#metadata = metadata;
   }
 
   get url(): string {
     return `grpc://${this.#call.getHost()}/${this.service.typeName}/${this.method.name}`;
+  }
+
+  /** What tells who calls. */
+  get credentials(): Credentials {
+    return new GrpcCredentials(this.#rpc, this.#call, this.#metadata, this.#message);
   }
 
   get values(): ContextValues {

@@ -18,10 +18,31 @@ type Call = grpc.ServerInterceptingCallInterface;
 export function interceptCalls(rpcs: BoundRpcs, timeoutMs: number, onError: OnError): grpc.ServerInterceptor {
   const arrival = createTimeLimit<Call>(timeoutMs, (call) => call.sendStatus(statusOf(bodyTimeout(timeoutMs))));
   return ({ path, requestStream, responseStream }, call) => {
-    if (requestStream) return new grpc.ServerInterceptingCall(call);
+    if (requestStream) return known(call);
     if (responseStream) return limited(call, arrival);
     return new UnaryCall(rpcs.get(path.slice(1))!, call, arrival, onError);
   };
+}
+
+/** Calls of grpc-js itself, by their metadata: what handlers of streams have is a wrapping of them. */
+const origins = new WeakMap<grpc.Metadata, Call>();
+
+/** The call of grpc-js itself under one that a handler of streams has. */
+export function originOf(metadata: grpc.Metadata): Call {
+  const call = origins.get(metadata);
+  if (!call) throw new Error("A call that came past the interceptor.");
+  return call;
+}
+
+function remember(call: Call, metadata: grpc.Metadata, next: (metadata: grpc.Metadata) => void): void {
+  origins.set(metadata, call);
+  next(metadata);
+}
+
+function known(call: Call): grpc.ServerInterceptingCall {
+  return new grpc.ServerInterceptingCall(call, {
+    start: (next) => next({ onReceiveMetadata: (metadata, proceed) => remember(call, metadata, proceed) }),
+  });
 }
 
 function limited(call: Call, arrival: TimeLimit<Call>): grpc.ServerInterceptingCall {
@@ -29,6 +50,7 @@ function limited(call: Call, arrival: TimeLimit<Call>): grpc.ServerInterceptingC
     start(next) {
       arrival.begin(call);
       next({
+        onReceiveMetadata: (metadata, proceed) => remember(call, metadata, proceed),
         onReceiveHalfClose(proceed) {
           arrival.end(call);
           proceed();

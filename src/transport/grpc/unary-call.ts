@@ -56,7 +56,7 @@ export class UnaryCall extends grpc.ServerInterceptingCall implements Listener {
     if (this.#over) return;
     this.#arrival.end(this.#call);
     if (this.#request) {
-      this.#context = new GrpcCallContext(this.#rpc, this.#call, this.#metadata!);
+      this.#context = new GrpcCallContext(this.#rpc, this.#call, this.#metadata!, this.#request);
       void this.#answer(this.#request, this.#context);
     } else {
       this.#refuse("Received no request message for a unary method");

@@ -63,7 +63,7 @@ export function createHttpJsonHandler(options: HttpJsonOptions): HttpJsonHandler
       const write = writers.get(rpc)!;
       const query = new URLSearchParams(search);
       call = new HttpCall("http+json", rpc, req, res, query, target);
-      const request = await readRequest(req, route, match.values, query);
+      const request = await readRequest(req, route, match.values, query, call);
       if (rpc.method.methodKind === "unary") {
         const response = await rpc.unary(request, call);
         sendText(res, 200, type, JSON.stringify(write(response)), call.headersToSend);
@@ -86,11 +86,18 @@ export function createHttpJsonHandler(options: HttpJsonOptions): HttpJsonHandler
     }
   }
 
-  async function readRequest(req: HttpRequest, route: Route, values: readonly string[], query: URLSearchParams) {
+  async function readRequest(
+    req: HttpRequest,
+    route: Route,
+    values: readonly string[],
+    query: URLSearchParams,
+    call: HttpCall,
+  ) {
     let body: JsonValue | undefined;
     if (route.body === undefined) discardBody(req);
     else {
       const bytes = await readJsonBody(req);
+      call.setContent(bytes);
       if (bytes.length > 0) body = parseJson(bytes);
     }
     return messageFromJson(route.rpc.method.input, requestJson(route, values, query, body));

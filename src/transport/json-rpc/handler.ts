@@ -86,6 +86,7 @@ export function createJsonRpcHandler(options: JsonRpcOptions): JsonRpcHandler {
       const method = known.get(request.method);
       if (method === undefined) throw methodNotFound(request.method, [...known.keys()]);
       call = new HttpCall("json-rpc", method.rpc, req, res, queryOf(req), target);
+      call.setContent(body);
       await dispatch(method, request, call, res);
     } catch (thrown) {
       const error = clientError(thrown, onError);

@@ -9,6 +9,7 @@ import { type AlertGauge, alertGauges } from "./metrics/alert-gauges.ts";
 import { type AuditGauge, auditGauges } from "./metrics/audit-gauges.ts";
 import { budgetGauges } from "./metrics/budget-gauges.ts";
 import { type ReputationGauge, reputationGauges } from "./metrics/reputation-gauges.ts";
+import { tlsMetrics } from "./metrics/tls-metrics.ts";
 import { transitionCounter } from "./metrics/transition-counter.ts";
 
 export interface Metrics {
@@ -31,6 +32,7 @@ export interface Metrics {
   budgetRefused(): void;
   budgetOverrun(micros: number): void;
   limited(limit: LimitName): void;
+  tlsReload(result: "loaded" | "refused"): void;
 }
 
 export interface MetricsSources {
@@ -60,6 +62,8 @@ export interface MetricsSources {
   budgets: () => Promise<BudgetGauge[]>;
   /** How the audit logs are: how far behind, how much of them was read again here, and what is wrong. */
   audit: () => Promise<AuditGauge>;
+  /** When the certificate of the listeners ends, in seconds since 1970; undefined without TLS. */
+  certificateEnd: () => number | undefined;
 }
 
 const EFFECTS = ["ALLOW", "DENY", "REQUIRE_APPROVAL"] as const;
@@ -252,6 +256,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
   });
   for (const limit of LIMIT_NAMES) limited.inc({ limit }, 0);
   const showAudit = auditGauges(registry);
+  const tlsReload = tlsMetrics(registry, sources.certificateEnd);
   new Gauge({
     name: "signalbox_build_info",
     help: "1, with the version and the database backend as labels.",
@@ -307,6 +312,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
     budgetRefused: () => budgetRefusals.inc(),
     budgetOverrun: (micros) => budgetOverruns.inc(micros / 1e6),
     limited: (limit) => limited.inc({ limit }),
+    tlsReload,
   };
 }
 

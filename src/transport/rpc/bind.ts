@@ -19,13 +19,12 @@ import { holds, type Principal } from "../../domain/identity/principal.ts";
 import { type AbortGroup, createAbortGroup } from "../../services/abort-group.ts";
 import type { Refusals } from "../../services/audit-refusals.ts";
 import type { Authenticator } from "../../services/identity/authenticator.ts";
-import type { Credentials } from "../../services/identity/credentials.ts";
 import type { OpenCalls } from "../../services/identity/open-calls.ts";
 import type { CloseStream } from "../../services/limits/open-streams.ts";
 import type { CallLimits } from "../../services/limits/workspace-limits.ts";
 import type { RequestContext } from "../../services/request-context.ts";
 import type { Runtime } from "../../services/runtime.ts";
-import type { BoundRpc, BoundRpcs } from "./bound.ts";
+import { type BoundRpc, type BoundRpcs, credentialsOf } from "./bound.ts";
 import { CallContext, headerOf } from "./call-context.ts";
 import { scopeOf } from "./scopes.ts";
 
@@ -191,17 +190,6 @@ function bind(
         ended(context, started, outcome);
       }
     },
-  };
-}
-
-function credentialsOf(context: HandlerContext): Credentials {
-  return {
-    header: (name) => headerOf(context, name),
-    method: context.requestMethod,
-    target: context.url,
-    authority: "",
-    peer: { address: undefined, isLocalSocket: false, certificate: undefined },
-    contentDigest: () => undefined,
   };
 }
 

@@ -5,6 +5,7 @@
 
 import type { DescMethod, DescService, JsonValue, Message } from "@bufbuild/protobuf";
 import { createContextKey, type HandlerContext } from "@connectrpc/connect";
+import type { Credentials } from "../../services/identity/credentials.ts";
 
 export interface BoundRpc {
   readonly service: DescService;
@@ -25,6 +26,18 @@ export type BoundRpcs = ReadonlyMap<string, BoundRpc>;
 export const addressTargetKey = createContextKey<string | undefined>(undefined, {
   description: "target named by the address",
 });
+
+/** What tells who calls, where the context of the call does not have it itself: see `credentialsOf`. */
+export const credentialsKey = createContextKey<Credentials | undefined>(undefined, {
+  description: "what tells who calls",
+});
+
+/** What of a call tells who it comes from. */
+export function credentialsOf(context: HandlerContext): Credentials {
+  const credentials = (context as { credentials?: Credentials }).credentials ?? context.values.get(credentialsKey);
+  if (!credentials) throw new Error(`A transport has brought ${context.method.name} without credentials`);
+  return credentials;
+}
 
 const sequences = new WeakMap<object, number | string>();
 

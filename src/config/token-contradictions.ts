@@ -1,9 +1,9 @@
-/** Settings of who may call that are right alone and wrong together. */
+/** Settings of tokens, certificates and sidecars that are right alone and wrong together. */
 import type { ConfigProblem } from "./config-error.ts";
 import type { Config, SettingKey } from "./settings.ts";
 
 /** `where` tells where a setting was given. */
-export function identityContradictions(
+export function tokenContradictions(
   { jwt, tls, auth, allowPrivateUrls }: Config,
   where: (key: SettingKey) => string,
 ): ConfigProblem[] {
