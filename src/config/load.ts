@@ -69,7 +69,7 @@ export function loadConfig(sources: ConfigSources = {}): Config {
   if (file) values.config = file.path;
   const config = complete(values, defaults, cwd);
   const where = (key: SettingKey) => wheres.get(key) ?? flagName(key);
-  problems.push(...contradictions(config, where), ...identityContradictions(config, where));
+  problems.push(...contradictions(config, where));
   if (problems.length > 0) throw new ConfigError(problems);
   return config;
 }

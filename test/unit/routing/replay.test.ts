@@ -243,7 +243,11 @@ describe("what the router keeps", () => {
         },
       ],
     });
-    const context = { workspaceId: "default", signal: new AbortController().signal } as never;
+    const context = {
+      workspaceId: "default",
+      principal: { id: "alice", roles: new Set(), scopes: new Set(["*"]) },
+      signal: new AbortController().signal,
+    } as never;
     return replay(context, { $typeName: "signalbox.v1.ReplayRoutesRequest", capabilityId: "", ...draft });
   }
 
