@@ -82,19 +82,10 @@ export function createGrantRepository({ kysely }: Database): GrantRepository {
     return row && grantOf(row);
   }
 
-  /** Of the two sides of a grant, those that are there. A consumer need not be. */
-  async function record(tx: Kysely<Schema>, grant: GrantRecord, recording: RecordingIn): Promise<void> {
-    const { providerWorkspaceId, consumerWorkspaceId } = grant;
-    const sides = await tx
-      .selectFrom("workspaces")
-      .select("workspace_id")
-      .where("workspace_id", "in", [providerWorkspaceId, consumerWorkspaceId])
-      .execute();
-    await recordIn(
-      tx,
-      sides.map((side) => side.workspace_id),
-      recording,
-    );
+  /** In the logs of both sides; before the consumer has accepted, nobody else writes into its log. */
+  async function record(tx: Kysely<Schema>, grant: GrantRecord, by: string, recording: RecordingIn): Promise<void> {
+    const { providerWorkspaceId, consumerWorkspaceId, aliasAgentId } = grant;
+    await recordIn(tx, [providerWorkspaceId, aliasAgentId === undefined ? by : consumerWorkspaceId], recording);
   }
 
   /** So that what either side has is counted by one at a time. In one order, whoever begins. */
@@ -161,7 +152,7 @@ export function createGrantRepository({ kysely }: Database): GrantRepository {
           .returning(IS_OVER.as("is_over"))
           .executeTakeFirstOrThrow();
         const stored = grantOf(row);
-        await record(tx, stored, recording);
+        await record(tx, stored, providerWorkspaceId, recording);
         return stored;
       }),
 
@@ -197,7 +188,7 @@ export function createGrantRepository({ kysely }: Database): GrantRepository {
           .returning(IS_OVER.as("is_over"))
           .executeTakeFirstOrThrow();
         const accepted = grantOf(row);
-        await record(tx, accepted, recording);
+        await record(tx, accepted, consumerWorkspaceId, recording);
         return accepted;
       }),
 
@@ -213,7 +204,7 @@ export function createGrantRepository({ kysely }: Database): GrantRepository {
           .returning(IS_OVER.as("is_over"))
           .executeTakeFirstOrThrow();
         const ended = grantOf(row);
-        await record(tx, ended, recording);
+        await record(tx, ended, workspaceId, recording);
         return ended;
       }),
 

@@ -1,5 +1,5 @@
 /** Who is a member of which workspace, by the id that others have given: a token's issuer, or a mesh. */
-import type { Selectable } from "kysely";
+import { type Selectable, sql } from "kysely";
 import { entriesFor } from "../domain/identity/member-id.ts";
 import type { Database, Statement } from "./database.ts";
 import { type RecordingIn, recordIn } from "./recordings.ts";
@@ -12,6 +12,8 @@ export interface MemberRecord {
   readonly roles: readonly string[];
   readonly scopes: readonly string[];
   readonly agentId: string | undefined;
+  /** Whether it counts for calls that name no workspace. Once it does, whoever replaces the entry does not change that. */
+  readonly implied: boolean;
   readonly createdAt: Date;
   readonly createdBy: string;
 }
@@ -24,7 +26,7 @@ export interface MemberDeed {
 
 export interface MemberRepository {
   /** Stores a member in the place of one with that id. `full`: there are `most` others already. */
-  put(member: MemberRecord, most: number, deed: MemberDeed): Promise<"stored" | "full" | "no-workspace">;
+  put(member: MemberRecord, most: number, deed: MemberDeed): Promise<MemberRecord | "full" | "no-workspace">;
   /** By id, those after `afterId`. */
   list(workspaceId: string, page: { afterId?: string | undefined; limit: number }): Promise<MemberRecord[]>;
   /** False when there is none. */
@@ -41,10 +43,10 @@ const MOST_WORKSPACES = 1_000;
 
 // Each id is looked up by itself in the index of principals.
 const MEMBERSHIPS: Statement = {
-  name: "member-memberships-v1",
+  name: "member-memberships-v2",
   text: `
     select i.asked, m.* from unnest($1::text[], $2::text[]) as i(asked, entry) cross join lateral (
-      select workspace_id, principal_id, roles, scopes, agent_id, created_at, created_by from members
+      select workspace_id, principal_id, roles, scopes, agent_id, implied, created_at, created_by from members
       where principal_id = i.entry order by workspace_id limit ${MOST_WORKSPACES}
     ) m order by i.asked, m.workspace_id, m.principal_id`,
 };
@@ -77,13 +79,19 @@ export function createMemberRepository(db: Database): MemberRepository {
           created_at: member.createdAt,
           created_by: member.createdBy,
         };
-        await tx
+        const row = await tx
           .insertInto("members")
-          .values({ workspace_id: workspaceId, principal_id: principalId, ...said })
-          .onConflict((conflict) => conflict.columns(["workspace_id", "principal_id"]).doUpdateSet(said))
-          .execute();
+          .values({ workspace_id: workspaceId, principal_id: principalId, implied: member.implied, ...said })
+          .onConflict((conflict) =>
+            conflict.columns(["workspace_id", "principal_id"]).doUpdateSet({
+              ...said,
+              implied: sql<boolean>`members.implied or excluded.implied`,
+            }),
+          )
+          .returningAll()
+          .executeTakeFirstOrThrow();
         await recordIn(tx, [workspaceId, byWorkspaceId], record);
-        return "stored";
+        return memberOf(row);
       }),
 
     async list(workspaceId, { afterId, limit }) {
@@ -131,6 +139,7 @@ const memberOf = (row: Selectable<MemberTable>): MemberRecord => ({
   roles: row.roles,
   scopes: row.scopes,
   agentId: row.agent_id ?? undefined,
+  implied: row.implied,
   createdAt: row.created_at,
   createdBy: row.created_by,
 });

@@ -77,12 +77,22 @@ describeEachBackend("grants", (ctx) => {
     const ended = await one.grants.revoke(by("bolt"), offered.grantId);
     expect(ended.state).toBe(GrantState.REVOKED);
     expect(await one.grants.revoke(by("acme"), offered.grantId)).toEqual(ended);
-    for (const side of ["acme", "bolt"]) {
-      const actions = (await recorded(ctx.db, side)).map(({ action, id }) => [action, id]);
-      expect(actions).toEqual(["grant.offer", "grant.accept", "grant.revoke"].map((each) => [each, offered.grantId]));
-    }
+    const actionsOf = async (side: string) => (await recorded(ctx.db, side)).map(({ action, id }) => [action, id]);
+    const all = ["grant.offer", "grant.accept", "grant.revoke"].map((each) => [each, offered.grantId]);
+    expect(await actionsOf("acme")).toEqual(all);
+    // What is offered is no business of its log.
+    expect(await actionsOf("bolt")).toEqual(all.slice(1));
     expect(await recorded(ctx.db, "core")).toEqual([]);
     await expectWholeChains(ctx.db);
+  });
+
+  it("write nothing into the log of who has not accepted", async () => {
+    const offered = await offer("acme", { consumerWorkspaceId: "bolt", agentId: "writer" });
+    await one.grants.revoke(by("acme"), offered.grantId);
+    expect(await recorded(ctx.db, "bolt")).toEqual([]);
+    const another = await offer("acme", { consumerWorkspaceId: "bolt", agentId: "writer" });
+    await one.grants.revoke(by("bolt"), another.grantId);
+    expect((await recorded(ctx.db, "bolt")).map(({ action }) => action)).toEqual(["grant.revoke"]);
   });
 
   it("are offered to whoever is named, there or not, with the same answer", async () => {

@@ -74,17 +74,16 @@ export function createAuthenticator({ schemes, workspaces, anonymousRole }: Auth
     memberships: readonly Membership[],
     wanted: string | undefined,
   ): Principal | Promise<Principal> {
-    const ids = new Set(memberships.map(({ workspaceId }) => workspaceId));
-    const [first] = ids;
-    if (wanted !== undefined && !ids.has(wanted)) throw workspaceNotFound(wanted);
-    if (first === undefined) throw noWorkspace(identity.id);
-    if (wanted === undefined && ids.size > 1) throw ambiguous([...ids]);
-    const chosen = wanted ?? first;
-    return enter(
-      identity,
-      chosen,
-      memberships.filter(({ workspaceId }) => workspaceId === chosen),
+    const counting = memberships.filter((membership) =>
+      wanted === undefined ? membership.implied : membership.workspaceId === wanted,
     );
+    const ids = new Set(counting.map(({ workspaceId }) => workspaceId));
+    const [chosen] = ids;
+    if (chosen === undefined) throw wanted === undefined ? noWorkspace(identity.id) : workspaceNotFound(wanted);
+    if (ids.size > 1) throw ambiguous([...ids]);
+    // What its other memberships of that workspace give counts there, too.
+    const there = memberships.filter(({ workspaceId }) => workspaceId === chosen);
+    return enter(identity, chosen, there);
   }
 
   function enter(identity: Identity, workspaceId: string, grants: readonly Granted[]): Principal | Promise<Principal> {
@@ -124,7 +123,21 @@ export const anonymousPrincipal = (role: Role): Principal =>
     { workspaceId: HOME_WORKSPACE, roles: [role], scopes: [] },
   ]);
 
-function principalOf(
+/** Of whoever calls often, so that its sets are made once. */
+const made = new WeakMap<Identity, { grants: readonly Granted[]; principal: Principal }>();
+
+/** What schemes and workspaces hold in memory are the same objects from call to call. */
+function principalOf(identity: Identity, workspaceId: string, grants: readonly Granted[]): Principal {
+  const known = made.get(identity);
+  if (known && known.grants.length === grants.length && grants.every((grant, i) => grant === known.grants[i])) {
+    return known.principal;
+  }
+  const principal = newPrincipal(identity, workspaceId, grants);
+  made.set(identity, { grants, principal });
+  return principal;
+}
+
+function newPrincipal(
   { id, authentication, actors }: Identity,
   workspaceId: string,
   grants: readonly Granted[],
@@ -142,7 +155,7 @@ const noWorkspace = (id: string) =>
   new SignalboxError({
     code: "PERMISSION_DENIED",
     reason: "NO_WORKSPACE",
-    message: `You are known as "${id}", and a member of no workspace. An admin of one can make you one (PutMember).`,
+    message: `You are known as "${id}", and a member of no workspace that those who run the router have made you one of. If another has, name it in the header ${WORKSPACE_HEADER}; else an admin can make you one (PutMember).`,
     metadata: { principal: id },
   });
 

@@ -57,9 +57,10 @@ export function createHeldWorkspaces({ workspaces, members, runtime }: HeldWorks
   };
 }
 
-const membershipOf = ({ workspaceId, roles, scopes, agentId }: MemberRecord): Membership => ({
+const membershipOf = ({ workspaceId, roles, scopes, agentId, implied }: MemberRecord): Membership => ({
   workspaceId,
   roles,
   scopes,
+  implied,
   ...(agentId !== undefined && { agentId }),
 });

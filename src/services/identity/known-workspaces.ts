@@ -6,6 +6,8 @@ export interface Membership {
   readonly roles: readonly string[];
   readonly scopes: readonly string[];
   readonly agentId?: string;
+  /** Whether it counts for calls that name no workspace. Others hold only where they are named: nobody is drawn into a workspace. */
+  readonly implied: boolean;
 }
 
 /** Whether a workspace lets its principals in. Undefined: there is no such workspace. */

@@ -15,6 +15,7 @@ import { isDnsLabel } from "../../domain/identifiers.ts";
 import { workspaceNotFound } from "../../domain/identity/errors.ts";
 import { checkHeld, rightsViolations } from "../../domain/identity/given-rights.ts";
 import { memberIdViolations } from "../../domain/identity/member-id.ts";
+import { runsTheRouter } from "../../domain/identity/principal.ts";
 import { refuse } from "../../domain/refusal.ts";
 import type { MemberRecord, MemberRepository } from "../../store/member-repository.ts";
 import type { WorkspaceRepository } from "../../store/workspace-repository.ts";
@@ -73,23 +74,25 @@ export function createMembers({ repository, workspaces, audit, runtime, onChange
           : [{ field: "member.agentId", description: "must be the id of an agent" }]),
       ]);
       checkHeld(context.principal, member);
-      const stored: MemberRecord = {
+      const wanted: MemberRecord = {
         workspaceId,
         principalId,
         roles: [...new Set(roles)],
         scopes: [...new Set(scopes)],
         agentId: agentId === "" ? undefined : agentId,
+        // Nobody is drawn into a workspace by its own admins.
+        implied: runsTheRouter(context.principal),
         createdAt: runtime.now(),
         createdBy: context.principal.id,
       };
       const detail = {
-        roles: [...stored.roles],
-        scopes: [...stored.scopes],
+        roles: [...wanted.roles],
+        scopes: [...wanted.scopes],
         ...(agentId !== "" && { agent: agentId }),
       };
-      const outcome = await repository.put(stored, MAX_MEMBERS, deedOf(context, "member.put", principalId, detail));
-      if (outcome === "no-workspace") throw workspaceNotFound(workspaceId);
-      if (outcome === "full") throw tooManyMembers();
+      const stored = await repository.put(wanted, MAX_MEMBERS, deedOf(context, "member.put", principalId, detail));
+      if (stored === "no-workspace") throw workspaceNotFound(workspaceId);
+      if (stored === "full") throw tooManyMembers();
       onChange(principalId);
       return view(stored);
     },
@@ -124,13 +127,23 @@ export function createMembers({ repository, workspaces, audit, runtime, onChange
   };
 }
 
-const view = ({ workspaceId, principalId, roles, scopes, agentId, createdAt, createdBy }: MemberRecord): Member =>
+const view = ({
+  workspaceId,
+  principalId,
+  roles,
+  scopes,
+  agentId,
+  implied,
+  createdAt,
+  createdBy,
+}: MemberRecord): Member =>
   create(MemberSchema, {
     workspaceId,
     principalId,
     roles: [...roles],
     scopes: [...scopes],
     agentId: agentId ?? "",
+    implied,
     createTime: timestampFromDate(createdAt),
     createdBy,
   });

@@ -46,6 +46,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       roles text[] not null,
       scopes text[] not null,
       agent_id text collate "C",
+      implied boolean not null,
       created_at timestamptz(3) not null,
       created_by text not null,
       primary key (workspace_id, principal_id)

@@ -37,6 +37,8 @@ export interface MemberTable {
   roles: string[];
   scopes: string[];
   agent_id: string | null;
+  /** Whether it counts for calls that name no workspace: somebody who runs the router has said so. */
+  implied: boolean;
   created_at: Date;
   created_by: string;
 }

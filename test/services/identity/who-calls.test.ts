@@ -20,10 +20,14 @@ const rules = { trustDomains: new Set(["mesh"]), maxCertificateMs: Number.POSITI
 const proxies = createTrustedProxies(["loopback"]);
 
 const MEMBERS: Readonly<Record<string, readonly Membership[]>> = {
-  "jwt/id.example/ann": [{ workspaceId: "shop", roles: ["caller"], scopes: ["tasks.all"] }],
+  "jwt/id.example/ann": [
+    { workspaceId: "shop", roles: ["caller"], scopes: ["tasks.all"], implied: true },
+    { workspaceId: "lab", roles: ["viewer"], scopes: [], implied: false },
+  ],
+  "jwt/id.example/eve": [{ workspaceId: "lab", roles: ["viewer"], scopes: [], implied: false }],
   "spiffe/mesh/cart": [
-    { workspaceId: "shop", roles: ["agent"], scopes: [], agentId: "cart" },
-    { workspaceId: "lab", roles: ["viewer"], scopes: [] },
+    { workspaceId: "shop", roles: ["agent"], scopes: [], agentId: "cart", implied: true },
+    { workspaceId: "lab", roles: ["viewer"], scopes: [], implied: true },
   ],
 };
 const workspaces: KnownWorkspaces = {
@@ -64,6 +68,15 @@ test("a token without a workspace is a member's", async () => {
   expect(principal.actors).toEqual(["jwt/id.example/planner"]);
   expect(principal.scopes.has("tasks.all")).toBe(true);
   await expect(withToken({ sub: "bob" })).rejects.toMatchObject({ reason: "NO_WORKSPACE" });
+});
+
+test("nobody is drawn into a workspace that has made it a member by itself", async () => {
+  expect(await withToken({})).toMatchObject({ workspaceId: "shop" });
+  const named = await withToken({}, { "signalbox-workspace": "lab" });
+  expect(named).toMatchObject({ workspaceId: "lab", roles: new Set(["viewer"]) });
+  expect(named.scopes.has("audit.read")).toBe(true);
+  await expect(withToken({ sub: "eve" })).rejects.toMatchObject({ reason: "NO_WORKSPACE" });
+  expect(await withToken({ sub: "eve" }, { "signalbox-workspace": "lab" })).toMatchObject({ workspaceId: "lab" });
 });
 
 test("one with a workspace is let into that one alone", async () => {
