@@ -194,7 +194,7 @@ describeEachBackend("workspaces", (ctx) => {
     });
     await put(by("default"), { workspaceId: "acme", principalId, roles: ["admin"], agentId: "writer" });
     expect(await one.known.memberships(principalId)).toEqual([
-      { workspaceId: "acme", roles: ["admin"], scopes: [], agentId: "writer" },
+      { workspaceId: "acme", roles: ["admin"], scopes: [], agentId: "writer", implied: true },
     ]);
     const keeper = by("acme", { roles: ["caller"], scopes: ["members.admin"] });
     for (const given of [{ roles: ["viewer"] }, { roles: ["admin"] }, { scopes: ["*"] }, { scopes: ["keys.admin"] }]) {
