@@ -18,7 +18,11 @@ const { watch } = createTaskEvents({
 
 /** A stream that has given its first item. */
 async function open(id: string, workspaceId = "default") {
-  const context = { workspaceId, principal: { id }, signal: new AbortController().signal } as RequestContext;
+  const context = {
+    workspaceId,
+    principal: { id, roles: new Set<string>(), scopes: new Set<string>() },
+    signal: new AbortController().signal,
+  } as RequestContext;
   const stream = watch(context, create(WatchTasksRequestSchema), "")[Symbol.asyncIterator]();
   await stream.next();
   return stream;
