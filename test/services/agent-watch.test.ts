@@ -1,4 +1,5 @@
 /** What is known of agents on both databases: checks, heartbeats, circuits, outliers; and what replicas tell each other. */
+
 import { create } from "@bufbuild/protobuf";
 import { expect, it, test } from "vitest";
 import { type AgentCard, AgentCardSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
@@ -7,6 +8,7 @@ import { SignalboxError } from "../../src/domain/errors.ts";
 import type { TaskHeader } from "../../src/domain/task-log.ts";
 import { AgentCallError, type FetchedCard } from "../../src/services/agent-port.ts";
 import { type AgentWatch, type AgentWatchDeps, createAgentWatch } from "../../src/services/agent-watch.ts";
+import { anonymousPrincipal } from "../../src/services/identity/authenticator.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { isUnavailable, type Sifted, sift } from "../../src/services/routing/offers.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
@@ -22,7 +24,7 @@ import { describeEachBackend, silent } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
 
 const never = new AbortController().signal;
-const context = { workspaceId: "default", signal: never } as RequestContext;
+const context = { workspaceId: "default", principal: anonymousPrincipal("operator"), signal: never } as RequestContext;
 const unreachable = new AgentCallError("unreachable", "Nobody there.");
 const system = systemRuntime();
 

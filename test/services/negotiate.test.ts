@@ -1,4 +1,5 @@
 /** What NEGOTIATE quotes of an agent that gives no quotes itself. */
+
 import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
 import { AgentCardSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
@@ -8,6 +9,7 @@ import { DEFAULT_WEIGHTS } from "../../src/domain/routing/strategies.ts";
 import type { TaskHeader } from "../../src/domain/task-log.ts";
 import type { ActContext } from "../../src/services/exchange/act.ts";
 import { type NegotiateDeps, negotiate } from "../../src/services/exchange/negotiate.ts";
+import { anonymousPrincipal } from "../../src/services/identity/authenticator.ts";
 import { createAgentLoads } from "../../src/services/routing/agent-load.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { trustAll } from "../../src/services/trust.ts";
@@ -32,7 +34,10 @@ const quoteOf = async (loads: NegotiateDeps["loads"], nowMs: number, averageLate
   } as unknown as NegotiateDeps;
   const asked = create(NegotiateSchema, { capabilityId: "work" });
   const message = create(ExchangeMessageSchema, { correlationId: "x" });
-  const act = { context: { workspaceId: "default", extensions: [] }, message } as unknown as ActContext;
+  const act = {
+    context: { workspaceId: "default", principal: anonymousPrincipal("viewer"), extensions: [] },
+    message,
+  } as unknown as ActContext;
   const { value } = (await negotiate(deps)(asked, act)) as { value: NegotiateResult };
   return value.quotes[0]!;
 };

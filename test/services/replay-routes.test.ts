@@ -1,4 +1,5 @@
 /** Replays of what is in the database: which decisions are looked at, and what really happened to their tasks. */
+
 import { randomBytes } from "node:crypto";
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { timestampDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
@@ -7,6 +8,7 @@ import { TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { ReplayRoutesRequestSchema, RouteDecisionSchema } from "../../gen/signalbox/v1/routing_pb.ts";
 import { firstUuidV7, uuidV7 } from "../../src/domain/identifiers.ts";
 import { DEFAULT_WEIGHTS } from "../../src/domain/routing/strategies.ts";
+import { anonymousPrincipal } from "../../src/services/identity/authenticator.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { createReplayRoutes, type ReplayDeps } from "../../src/services/routing/replay-routes.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
@@ -45,7 +47,7 @@ describeEachBackend("a replay", (ctx) => {
       runtime: { ...systemRuntime(), now: () => new Date(NOON + 60 * MINUTE) },
       ...more,
     });
-  const context = { workspaceId: "default", signal } as RequestContext;
+  const context = { workspaceId: "default", principal: anonymousPrincipal("viewer"), signal } as RequestContext;
   const request = (given: MessageInitShape<typeof ReplayRoutesRequestSchema>) =>
     create(ReplayRoutesRequestSchema, given);
   const replay = (given: MessageInitShape<typeof ReplayRoutesRequestSchema>) => opened()(context, request(given));

@@ -1,4 +1,5 @@
 /** Whom operators' view of a task is shown to, by which pages, and what of a cause stays inside. */
+
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import fc from "fast-check";
@@ -16,6 +17,7 @@ import type { NewUpdate, TaskHeader } from "../../src/domain/task-log.ts";
 import { EngineState } from "../../src/domain/task-state.ts";
 import { createAgentDirectory } from "../../src/services/agent-directory.ts";
 import type { Dispatcher } from "../../src/services/dispatcher.ts";
+import { anonymousPrincipal } from "../../src/services/identity/authenticator.ts";
 import type { RequestContext } from "../../src/services/request-context.ts";
 import { createRollouts } from "../../src/services/rollouts.ts";
 import { createRouter } from "../../src/services/router.ts";
@@ -38,7 +40,7 @@ import { headerOf } from "../fixtures/task-header.ts";
 import { describeEachBackend } from "../store/backends.ts";
 
 const at = new Date("2026-01-01T00:00:01.000Z");
-const context = { workspaceId: "default" } as RequestContext;
+const context = { workspaceId: "default", principal: anonymousPrincipal("viewer") } as RequestContext;
 
 const accepted: NewUpdate = {
   ...messageUpdate(create(MessageSchema, { messageId: "m", role: Role.USER })),
@@ -138,7 +140,7 @@ describeEachBackend("what operators see", (backend) => {
     );
   });
 
-  it("keeps the raw text of an agent's rubbish, and what goes on without end, to itself", async () => {
+  it("keeps the raw text of an agent's rubbish, and what goes on without end, to who administers tasks", async () => {
     const header = headerOf();
     const failed = (cause: string) =>
       statusUpdate(header, { state: TaskState.FAILED, timestamp: timestampFromDate(at) }, cause);
@@ -153,12 +155,16 @@ describeEachBackend("what operators see", (backend) => {
       state: ContractState.FAILED,
       cause: "INVALID_AGENT_RESPONSE: The agent's answer is no Task of A2A 1.0.",
     });
+    const operator = { workspaceId: "default", principal: anonymousPrincipal("operator") } as RequestContext;
+    const { transitions: whole } = await list(taskId, {}, operator);
+    expect(whole[1]?.cause).toContain("x".repeat(5000));
+    expect(whole[2]?.cause).toContain("<password>secret</password>\nsecret");
   });
 
   it("shows nobody what GetTask does not show", async () => {
     const { taskId } = await stored({ disclosed: false });
     const missing = { code: "NOT_FOUND", reason: "TASK_NOT_FOUND" };
-    const elsewhere = { workspaceId: "elsewhere" } as RequestContext;
+    const elsewhere = { workspaceId: "elsewhere", principal: anonymousPrincipal("viewer") } as RequestContext;
     const { taskId: seen } = await stored({});
     for (const read of [get, list]) {
       await expect(read(taskId)).rejects.toMatchObject(missing);

@@ -20,9 +20,9 @@ const { watch } = createTaskEvents({
 async function open(id: string, workspaceId = "default") {
   const context = {
     workspaceId,
-    principal: { id, roles: new Set(), scopes: new Set(["*"]) },
+    principal: { id, roles: new Set<string>(), scopes: new Set<string>() },
     signal: new AbortController().signal,
-  } as unknown as RequestContext;
+  } as RequestContext;
   const stream = watch(context, create(WatchTasksRequestSchema), "")[Symbol.asyncIterator]();
   await stream.next();
   return stream;

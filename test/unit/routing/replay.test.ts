@@ -1,4 +1,5 @@
 /** What holds of replays: of one decision, of their sums, and of what is kept of a decision for them. */
+
 import { fromBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -12,6 +13,7 @@ import { createReplay, type Draft, type RecordedDecision, redecide } from "../..
 import { DEFAULT_WEIGHTS } from "../../../src/domain/routing/strategies.ts";
 import type { StrategyName, Weights } from "../../../src/domain/routing/strategy.ts";
 import { sameWeights, weightViolations } from "../../../src/domain/routing/weights.ts";
+import { anonymousPrincipal } from "../../../src/services/identity/authenticator.ts";
 import { decide } from "../../../src/services/routing/decide.ts";
 import type { Possible } from "../../../src/services/routing/offers.ts";
 import { createReplayRoutes } from "../../../src/services/routing/replay-routes.ts";
@@ -245,7 +247,7 @@ describe("what the router keeps", () => {
     });
     const context = {
       workspaceId: "default",
-      principal: { id: "alice", roles: new Set(), scopes: new Set(["*"]) },
+      principal: anonymousPrincipal("viewer"),
       signal: new AbortController().signal,
     } as never;
     return replay(context, { $typeName: "signalbox.v1.ReplayRoutesRequest", capabilityId: "", ...draft });
