@@ -11,6 +11,10 @@ export interface LoadRequest {
   protocol: "grpc" | "json";
   /** Further headers. */
   headers?: Readonly<Record<string, string>>;
+  /** Headers that each call has for itself. Only the client in this process makes them. */
+  headersOf?: (body: Uint8Array) => Readonly<Record<string, string>>;
+  /** For TLS: whom to trust, and what to show. Only the client in this process does. */
+  tls?: { ca: string; cert?: string; key?: string };
   /** The connections take turns with them: one for all, or as many as there are connections. */
   bodies: readonly Uint8Array[];
 }

@@ -42,12 +42,13 @@ function openLine(request: LoadRequest, streams: number): { call: Caller; close(
 }
 
 function openHttp2(request: LoadRequest): { call: Caller; close(): void } {
-  const session = connect(`http://${request.authority}`);
+  const { authority, tls } = request;
+  const session = tls ? connect(`https://${authority}`, tls) : connect(`http://${authority}`);
   const headers = { ":method": "POST", ":path": request.path, ...headersOf(request) };
   return {
     call: (body) =>
       new Promise((resolve, reject) => {
-        const stream = session.request(headers);
+        const stream = session.request(request.headersOf ? { ...headers, ...request.headersOf(body) } : headers);
         let status = 0;
         stream.on("response", (answer) => {
           status = answer[":status"] ?? 0;

@@ -1,6 +1,6 @@
 /** Certificates for tests: an authority, and what it signs, with EC keys. */
 import { webcrypto } from "node:crypto";
-import "../setup/reflect-metadata.ts";
+import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 
 x509.cryptoProvider.set(webcrypto as never);

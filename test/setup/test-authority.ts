@@ -1,7 +1,7 @@
 /** A certificate authority for tests: makes certificates of servers and clients, and lists of those that were revoked. */
 import { webcrypto } from "node:crypto";
 // Before what needs it.
-import "./reflect-metadata.ts";
+import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 
 x509.cryptoProvider.set(webcrypto as webcrypto.Crypto);

@@ -1,7 +1,7 @@
 /** Certificates for tests: an authority, and what it signs. */
 import { webcrypto } from "node:crypto";
 // Before what needs it.
-import "../../setup/reflect-metadata.ts";
+import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 
 x509.cryptoProvider.set(webcrypto as never);
