@@ -62,6 +62,8 @@ export const bench: Benchmark = async (signal) => {
   };
   const plain = await start(...common, ...mesh, "auth.trusted-proxies=loopback");
   const own = [`tls.certificate=${files.cert}`, `tls.key=${files.key}`, `tls.client-ca=${files.ca}`];
+  // It registers its agent with itself.
+  process.env.NODE_EXTRA_CA_CERTS = files.ca;
   const secure = await start(...mesh, ...own);
 
   const tls = { ca: authority.ca };
