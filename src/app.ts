@@ -10,14 +10,18 @@ import { createServingState } from "./app/serving-state.ts";
 import { PACKAGE_FOLDER, PACKAGE_VERSION } from "./config/package.ts";
 import type { Config } from "./config/settings.ts";
 import type { PublicAddress } from "./domain/card.ts";
+import { HOME_WORKSPACE } from "./domain/identity/principal.ts";
 import { errorRateAt } from "./domain/routing/agent-signals.ts";
 import { stateName } from "./domain/task-state.ts";
+import { readCardKeys } from "./engine/card-keys.ts";
 import { type Closing, closeAll } from "./engine/closing.ts";
 import { type Engine, startEngine } from "./engine.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import type { Alerts } from "./services/alerts.ts";
+import { createCardSigner } from "./services/card-signer.ts";
 import { createCards } from "./services/cards.ts";
 import { draining } from "./services/dispatch-errors.ts";
+import { anonymousPrincipal } from "./services/identity/authenticator.ts";
 import { type Runtime, systemRuntime } from "./services/runtime.ts";
 import { openGrpcListener } from "./transport/grpc/grpc-listener.ts";
 import { openHttpListener } from "./transport/http-listener.ts";
@@ -98,13 +102,22 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
   closing.push(() => engine.stop(patienceMs));
   try {
     const address: PublicAddress = { url: "", grpc: "" };
+    const signer = await createCardSigner({
+      ...readCardKeys(config, log),
+      jku: () => `${address.url}/.well-known/jwks.json`,
+    });
     const cards = createCards({
       directory,
+      policy: engine.policy,
       router,
+      signer,
       settings: ownCard,
       address: () => address,
       startedAt,
       isGuarded: engine.isGuarded,
+      shownToNobody: config.card.publicSkills
+        ? { principal: anonymousPrincipal("viewer"), workspaceId: HOME_WORKSPACE }
+        : undefined,
     });
 
     // transport
@@ -125,7 +138,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
         rpcs,
         cards,
         metrics,
-        publicWorkspaceId: "default",
+        authenticator: engine.authenticator,
         health: () =>
           deepHealth({
             serving: () => state.serving,

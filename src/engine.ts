@@ -22,6 +22,7 @@ import type { Refusals } from "./services/audit-refusals.ts";
 import type { Outbox } from "./services/background/outbox.ts";
 import type { Dispatcher } from "./services/dispatcher.ts";
 import type { KnownStandings } from "./services/known-standings.ts";
+import type { Policy } from "./services/policy.ts";
 import type { Rollouts } from "./services/rollouts.ts";
 import type { Router } from "./services/router.ts";
 import type { AgentGauge } from "./services/routing/agent-gauges.ts";
@@ -37,6 +38,7 @@ export interface Engine extends UseCases, AuditParts, IdentityParts {
   readonly hub: UpdateHub;
   readonly directory: AgentDirectory;
   readonly router: Router;
+  readonly policy: Policy;
   readonly rollouts: Rollouts;
   readonly dispatcher: Dispatcher;
   readonly alerts: Alerts;
@@ -171,6 +173,7 @@ async function build(base: EngineBase): Promise<Engine> {
     refusals,
     directory: watch.directory,
     router,
+    policy: policy.policy,
     rollouts,
     dispatcher,
     alerts,
