@@ -104,7 +104,7 @@ function withoutEmpty<T extends JsonValue>(value: T): T | undefined;
 function withoutEmpty(value: JsonValue): JsonValue | undefined {
   if (value === "" || value === null) return undefined;
   if (Array.isArray(value)) {
-    const items = value.flatMap((item) => withoutEmpty(item) ?? []);
+    const items = value.map((item) => withoutEmpty(item)).filter((item) => item !== undefined);
     return items.length > 0 ? items : undefined;
   }
   if (typeof value !== "object") return value;
