@@ -9,6 +9,7 @@ import { loadConfig } from "../../src/config/load.ts";
 import type { Config } from "../../src/config/settings.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
 import { pgliteDirectory, temporaryDirectory } from "../setup/pglite-template.ts";
+import { alsoScanned, scanCommand, scannedLog } from "../setup/secret-scanner.ts";
 
 export interface TestAppOptions {
   /** Settings by name, as `{"http.base-path": "/sb"}`, over those of the tests. */
@@ -67,7 +68,7 @@ export async function startTestApp({
     config = loadConfig({ flags: { ...settings, ...files, ...flags }, env: {}, cwd: dataDir });
     app = await startApp(config, {
       inProcess: new Map(Object.entries(agents)),
-      ...(log && { log }),
+      ...logOf(log),
     });
   } catch (error) {
     await clean();
@@ -96,6 +97,12 @@ export async function startTestApp({
       await clean();
     },
   };
+}
+
+/** No secret may stand in a log, whoever reads it. Benchmarks have none. */
+function logOf(log: Logger | undefined): { log?: Logger } {
+  if (process.env.VITEST === undefined) return log ? { log } : {};
+  return { log: log ? alsoScanned(log) : scannedLog() };
 }
 
 /** The card of an agent that is a function of this name, in ProtoJSON. */
@@ -144,5 +151,6 @@ export async function runCommand(
     cwd,
     ...(stdin !== undefined && { stdin: () => Buffer.from(stdin) }),
   });
+  scanCommand(args, text);
   return { code, ...text };
 }
