@@ -6,6 +6,8 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     globalSetup: ["./test/setup/postgres.ts"],
+    // No test may write a secret where everybody reads it.
+    setupFiles: ["./test/setup/scan-secrets.ts"],
     // The processes that tests start load what an earlier one has compiled.
     env: { NODE_COMPILE_CACHE: fileURLToPath(new URL("node_modules/.cache/signalbox/compiled", import.meta.url)) },
     sequence: { sequencer: LongestFirst },

@@ -15,12 +15,15 @@ import type { PublicAddress } from "./domain/card.ts";
 import { HOME_WORKSPACE } from "./domain/identity/principal.ts";
 import { errorRateAt } from "./domain/routing/agent-signals.ts";
 import { stateName } from "./domain/task-state.ts";
+import { readCardKeys } from "./engine/card-keys.ts";
 import { type Closing, closeAll } from "./engine/closing.ts";
 import { type Engine, startEngine } from "./engine.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import type { Alerts } from "./services/alerts.ts";
+import { createCardSigner } from "./services/card-signer.ts";
 import { createCards } from "./services/cards.ts";
 import { draining } from "./services/dispatch-errors.ts";
+import { anonymousPrincipal } from "./services/identity/authenticator.ts";
 import type { Scheme } from "./services/identity/credentials.ts";
 import type { AgentGauge } from "./services/routing/agent-gauges.ts";
 import { type Runtime, systemRuntime } from "./services/runtime.ts";
@@ -116,13 +119,22 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
   closing.push(() => engine.stop(patienceMs));
   try {
     const address: PublicAddress = { url: "", grpc: "" };
+    const signer = await createCardSigner({
+      ...readCardKeys(config, log),
+      jku: () => `${address.url}/.well-known/jwks.json`,
+    });
     const cards = createCards({
       directory,
+      policy: engine.policy,
       router,
+      signer,
       settings: ownCard,
       address: () => address,
       startedAt,
       isGuarded: engine.isGuarded,
+      shownToNobody: config.card.publicSkills
+        ? { principal: anonymousPrincipal("viewer"), workspaceId: HOME_WORKSPACE }
+        : undefined,
     });
 
     // transport
@@ -144,7 +156,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
         rpcs,
         cards,
         metrics,
-        publicWorkspaceId: HOME_WORKSPACE,
+        authenticator: engine.authenticator,
         health: () =>
           deepHealth({
             serving: () => state.serving,

@@ -26,6 +26,7 @@ import type { Outbox } from "./services/background/outbox.ts";
 import type { Dispatcher } from "./services/dispatcher.ts";
 import { resealSecrets } from "./services/identity/reseal.ts";
 import type { KnownStandings } from "./services/known-standings.ts";
+import type { Policy } from "./services/policy.ts";
 import type { Rollouts } from "./services/rollouts.ts";
 import type { Router } from "./services/router.ts";
 import type { AgentGauge } from "./services/routing/agent-gauges.ts";
@@ -48,6 +49,7 @@ export interface Engine
   readonly hub: UpdateHub;
   readonly directory: AgentDirectory;
   readonly router: Router;
+  readonly policy: Policy;
   readonly rollouts: Rollouts;
   readonly dispatcher: Dispatcher;
   readonly alerts: Alerts;
@@ -201,6 +203,7 @@ async function build(base: EngineBase): Promise<Engine> {
     refusals,
     directory: watch.directory,
     router,
+    policy: policy.policy,
     rollouts,
     dispatcher,
     alerts,

@@ -5,9 +5,10 @@ import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { Config } from "../config/settings.ts";
 import type { CardSettings } from "../domain/card.ts";
 import { SignalboxError } from "../domain/errors.ts";
+import { cardSecurity } from "../domain/identity/security-schemes.ts";
 
 /** Throws EXTENDED_CARD_UNREADABLE. */
-export async function readOwnCard({ card }: Config): Promise<CardSettings> {
+export async function readOwnCard({ card, auth, jwt, tls }: Config): Promise<CardSettings> {
   const { name, description, version, documentationUrl, providerOrganization, providerUrl } = card;
   const extended = card.extended === undefined ? undefined : await readCard(card.extended);
   return {
@@ -17,6 +18,11 @@ export async function readOwnCard({ card }: Config): Promise<CardSettings> {
     ...(documentationUrl !== undefined && { documentationUrl }),
     ...(providerOrganization !== undefined && {
       provider: { organization: providerOrganization, url: providerUrl ?? "" },
+    }),
+    security: cardSecurity({
+      issuers: jwt.issuers,
+      certificates: tls.clientCa === undefined ? "none" : tls.clientCertificates,
+      isRequired: auth.anonymousRole === "none",
     }),
     ...(extended && { extended }),
   };

@@ -4,6 +4,7 @@ import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { type Command, InvalidArgumentError } from "commander";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type Agent, AgentSchema, type RegisterAgentRequest } from "../../gen/signalbox/v1/registry_pb.ts";
+import { signatureWord } from "../domain/card-signature.ts";
 import { addAgentCredentialCommands } from "./agent-credential.ts";
 import { circuitWord, healthFacts, healthWord, showHealth, timeText } from "./agent-health.ts";
 import { addAgentSearchCommand } from "./agent-search.ts";
@@ -187,6 +188,15 @@ function agentTable(agents: readonly Agent[]): string {
   return table(["ID", "NAME", "DEFAULT", "REPEATABLE", "HEALTHY", "CIRCUIT", "BINDING", "URL", "UPDATED"], rows);
 }
 
+/** What the card's signatures are worth, and by which key. */
+function signatureText({ cardSignature }: Agent): string {
+  if (!cardSignature) return "none";
+  const { keyId, keyThumbprint, algorithm, problem } = cardSignature;
+  const key = keyId || keyThumbprint;
+  const by = key === "" ? "" : `, key ${key}${algorithm && ` (${algorithm})`}`;
+  return `${signatureWord(cardSignature)}${by}${problem && `: ${problem}`}`;
+}
+
 function agentText(agent: Agent): string {
   const { card } = agent;
   const summary = facts([
@@ -199,6 +209,7 @@ function agentText(agent: Agent): string {
     ["At once", agent.maxConcurrency > 0 ? String(agent.maxConcurrency) : "no limit"],
     ["Interface", agent.interface && `${agent.interface.protocolBinding} ${agent.interface.url}`],
     ["Card", agent.cardUrl],
+    ["Card signature", signatureText(agent)],
     ["Protocol", agent.protocolVersion],
     ["Card fetched", timeText(agent.cardFetchTime)],
     ["Streaming", card?.capabilities?.streaming ? "yes" : "no"],

@@ -14,6 +14,7 @@ import {
 import type { Capability } from "./capability.ts";
 import { DELEGATION_EXTENSION, delegationDeclaration } from "./delegation-extension.ts";
 import { exchangeDeclaration } from "./exchange-extension.ts";
+import type { CardSecurity } from "./identity/security-schemes.ts";
 import { ROUTING_EXTENSION, routingDeclaration } from "./routing-extension.ts";
 import { agentTenant, capabilityTenant } from "./target.ts";
 import { UPDATES_EXTENSION, updatesDeclaration } from "./updates-extension.ts";
@@ -36,6 +37,8 @@ export interface CardSettings {
   version: string;
   provider?: { organization: string; url: string };
   documentationUrl?: string;
+  /** How callers say who they are; left out, cards say nothing of it. */
+  security?: CardSecurity;
   /** Fields that the extended card has instead of the public one's; its skills are added. */
   extended?: AgentCard;
 }
@@ -43,6 +46,8 @@ export interface CardSettings {
 export interface CardSubject {
   agentId: string;
   card: AgentCard;
+  /** Those of its skills that the card shows; left out, all. */
+  skills?: readonly AgentSkill[];
 }
 
 /** A capability, and the agents that have it, in the order of their ids: at least one. */
@@ -63,7 +68,8 @@ export function routerCard(settings: CardSettings, address: PublicAddress, agent
     supportedInterfaces: interfaces(address.url, address.grpc, ""),
     ...(settings.provider && { provider: settings.provider }),
     ...(settings.documentationUrl !== undefined && { documentationUrl: settings.documentationUrl }),
-    capabilities: capabilities(settings.extended !== undefined, [exchangeDeclaration()]),
+    capabilities: capabilities(true, [exchangeDeclaration()]),
+    ...declared(settings),
     defaultInputModes: union(cards.map(({ card }) => card.defaultInputModes)),
     defaultOutputModes: union(cards.map(({ card }) => card.defaultOutputModes)),
     skills: allSkills(cards),
@@ -88,15 +94,18 @@ export function extendedCard(card: AgentCard, extended: AgentCard): AgentCard {
  * The card of an agent as clients of the router see it. Its addresses lead through the router, which streams and pushes
  * whatever the agent itself can do. The agent's signatures are of another card and are left out (section 8.4).
  */
-export function servedAgentCard({ agentId, card }: CardSubject, address: PublicAddress): AgentCard {
+export function servedAgentCard(
+  { agentId, card, skills = card.skills }: CardSubject,
+  address: PublicAddress,
+  settings: Pick<CardSettings, "security"> = {},
+): AgentCard {
   return create(AgentCardSchema, {
     ...card,
     supportedInterfaces: interfaces(`${address.url}/agents/${agentId}`, address.grpc, agentTenant(agentId)),
     capabilities: capabilities(false, card.capabilities?.extensions ?? []),
     // How the router is authenticated to, not how the agent is.
-    securitySchemes: {},
-    securityRequirements: [],
-    skills: card.skills.map((skill) => ({ ...skill, securityRequirements: [] })),
+    ...declared(settings),
+    skills: skills.map((skill) => ({ ...skill, securityRequirements: [] })),
     signatures: [],
   });
 }
@@ -106,7 +115,7 @@ export function servedAgentCard({ agentId, card }: CardSubject, address: PublicA
  * of the agents says of it. The version and the provider are the router's, because it is the router that chooses.
  */
 export function capabilityCard(
-  settings: Pick<CardSettings, "version" | "provider">,
+  settings: Pick<CardSettings, "version" | "provider" | "security">,
   address: PublicAddress,
   { capabilityId, offers, streaming }: CapabilitySubject,
 ): AgentCard {
@@ -124,6 +133,7 @@ export function capabilityCard(
     ),
     ...(settings.provider && { provider: settings.provider }),
     capabilities: capabilities(false, sharedExtensions(offers.map(({ agent }) => agent.card)), streaming),
+    ...declared(settings),
     defaultInputModes: union(offers.map(({ capability }) => capability.inputModes)),
     defaultOutputModes: union(offers.map(({ capability }) => capability.outputModes)),
     skills: [
@@ -137,6 +147,11 @@ export function capabilityCard(
     ],
   });
 }
+
+const declared = ({ security }: Pick<CardSettings, "security">) => ({
+  securitySchemes: { ...security?.schemes },
+  securityRequirements: [...(security?.requirements ?? [])],
+});
 
 /** Each media type once. What says none takes text. */
 function union(modes: readonly (readonly string[])[]): string[] {
@@ -181,8 +196,8 @@ function capabilities(extendedAgentCard: boolean, extensions: AgentExtension[], 
 /** Skill ids repeat over agents; in one card they must not. */
 function allSkills(agents: readonly CardSubject[]): AgentSkill[] {
   const taken = new Set<string>();
-  return agents.flatMap(({ agentId, card }) =>
-    card.skills.map((skill) => {
+  return agents.flatMap(({ agentId, card, skills = card.skills }) =>
+    skills.map((skill) => {
       const id = taken.has(skill.id) ? `${agentId}.${skill.id}` : skill.id;
       taken.add(id);
       return { ...skill, id, securityRequirements: [] };

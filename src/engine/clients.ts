@@ -2,8 +2,15 @@
 import { createAgentConnector } from "../outbound/agent-connector.ts";
 import { createProver } from "../outbound/agent-proof.ts";
 import { createCardFetcher } from "../outbound/card-fetcher.ts";
+import { createCardKeyFetcher } from "../outbound/card-key-fetcher.ts";
 import { createWebhookSender } from "../outbound/webhook.ts";
-import type { AgentConnector, AgentProber, CardFetcher, WebhookSender } from "../services/agent-port.ts";
+import type {
+  AgentConnector,
+  AgentProber,
+  CardFetcher,
+  CardKeyFetcher,
+  WebhookSender,
+} from "../services/agent-port.ts";
 import type { CredentialChecks } from "../services/identity/credential-source.ts";
 import { createKnownCredentials, type KnownCredentials } from "../services/identity/known-credentials.ts";
 import type { Ground } from "./ground.ts";
@@ -16,6 +23,7 @@ export interface Clients {
   readonly connector: AgentConnector & AgentProber;
   readonly webhooks: WebhookSender;
   readonly cards: CardFetcher;
+  readonly cardKeys: CardKeyFetcher;
 }
 
 export function buildClients(
@@ -33,6 +41,7 @@ export function buildClients(
   });
   const webhooks = createWebhookSender({ allowPrivateUrls });
   const cards = createCardFetcher({ allowPrivateUrls, prover });
-  for (const client of [connector, webhooks, cards, prover]) closing.push(() => client.close());
-  return { credentials, credentialChecks: prover, connector, webhooks, cards };
+  const cardKeys = createCardKeyFetcher({ allowPrivateUrls });
+  for (const client of [connector, webhooks, cards, cardKeys, prover]) closing.push(() => client.close());
+  return { credentials, credentialChecks: prover, connector, webhooks, cards, cardKeys };
 }

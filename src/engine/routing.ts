@@ -3,6 +3,7 @@ import { type AgentPlaces, createAgentPlaces } from "../services/agent-places.ts
 import { type AgentWatch, createAgentWatch } from "../services/agent-watch.ts";
 import { type Alerts, createAlerts } from "../services/alerts.ts";
 import type { FindAnotherAgent } from "../services/another-agent.ts";
+import { createCardVerifier } from "../services/card-verifier.ts";
 import { createRollouts, type Rollouts } from "../services/rollouts.ts";
 import { createRouter, type Router } from "../services/router.ts";
 import { fullByLoad } from "../services/routing/fullness.ts";
@@ -17,6 +18,7 @@ import { createLendingReads } from "../store/lending-reads.ts";
 import { readDecision } from "../store/route-reads.ts";
 import { createRoutingSettingsRepository } from "../store/routing-settings-repository.ts";
 import { createSignalRepository } from "../store/signal-repository.ts";
+import { readTrustedKeys } from "./card-keys.ts";
 import type { Clients } from "./clients.ts";
 import type { Ground } from "./ground.ts";
 import type { EngineBase } from "./options.ts";
@@ -52,6 +54,12 @@ export function buildRouting(
     signals: createSignalRepository(db),
     connector,
     cards: clients.cards,
+    verifier: createCardVerifier({
+      trusted: readTrustedKeys(config),
+      cardKeys: clients.cardKeys,
+      allowPlainHttp: config.allowPrivateUrls,
+      runtime,
+    }),
     audit: ground.audit,
     runtime,
     log,

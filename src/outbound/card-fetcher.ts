@@ -1,5 +1,5 @@
 /** Fetches agent cards (A2A specification, section 8). */
-import { fromJson, type JsonValue } from "@bufbuild/protobuf";
+import { fromJson, type JsonObject } from "@bufbuild/protobuf";
 import { request } from "undici";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { clip, invalidArgument, SignalboxError } from "../domain/errors.ts";
@@ -88,7 +88,7 @@ export function createCardFetcher(options: CardFetcherOptions): CardFetcher & { 
         const found = await get(url, validators, agent, AbortSignal.any([signal, timeout]));
         if (!found) return undefined;
         const { text, etag, modified } = found;
-        return { card: readCard(text), ...(etag !== "" && { etag }), ...(modified !== "" && { modified }) };
+        return { ...readCard(text), ...(etag !== "" && { etag }), ...(modified !== "" && { modified }) };
       } catch (error) {
         if (signal.aborted) throw signal.reason;
         if (error instanceof SignalboxError) throw error;
@@ -124,7 +124,7 @@ async function readBounded(body: AsyncIterable<Uint8Array>, maxBytes: number): P
 }
 
 /** Parses a card, unknown fields ignored, and checks what the contract requires of it. Throws INVALID_ARGUMENT. */
-function readCard(text: string): AgentCard {
+function readCard(text: string): { card: AgentCard; json: JsonObject } {
   const json = parseJson(text);
   if (!isObject(json)) throw brokenCard("card", "is no JSON object. Give the URL of the agent's card");
   if (json.supportedInterfaces === undefined && typeof json.url === "string") {
@@ -135,12 +135,12 @@ function readCard(text: string): AgentCard {
   }
   let card: AgentCard;
   try {
-    card = fromJson(AgentCardSchema, json as JsonValue, { ignoreUnknownFields: true });
+    card = fromJson(AgentCardSchema, json as JsonObject, { ignoreUnknownFields: true });
   } catch (cause) {
     throw brokenCard("card", `is no AgentCard of A2A 1.0: ${clip((cause as Error).message, 512)}`, cause);
   }
   const missing = missingFields(AgentCardSchema, card);
-  if (missing.length === 0) return card;
+  if (missing.length === 0) return { card, json: json as JsonObject };
   throw invalidArgument(missing.map(({ field, description }) => ({ field: clip(`card.${field}`), description })));
 }
 

@@ -2,7 +2,7 @@
  * The port through which the dispatcher speaks to an agent. outbound/ implements it once per binding; a function in this
  * process can implement it too. All ids in what passes here are the agent's own, never ours.
  */
-import type { JsonObject } from "@bufbuild/protobuf";
+import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import type { AgentCard, AgentInterface, Message, StreamResponse, Task } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { AgentHome } from "../store/agent-repository.ts";
 
@@ -140,9 +140,20 @@ export interface CardFetcher {
 
 export interface FetchedCard {
   card: AgentCard;
+  /** The card as its server sent it, unknown fields and all: what its signatures may be over. */
+  json?: JsonObject;
   etag?: string;
   /** Last-Modified, as the server wrote it. */
   modified?: string;
+}
+
+/** Fetches JWK Sets (RFC 7517, section 5) from URLs. */
+export interface CardKeyFetcher {
+  /**
+   * The JSON at `url`, whatever it says; no redirect is followed. Throws SignalboxError: UNAVAILABLE KEYS_UNAVAILABLE,
+   * INVALID_ARGUMENT for a URL that is not allowed.
+   */
+  fetch(url: string, options: { signal: AbortSignal }): Promise<JsonValue>;
 }
 
 /** Finds out whether agents can be called. */

@@ -15,6 +15,7 @@ import type { Audit } from "./audit.ts";
 import { type AgentChecks, startAgentChecks } from "./background/agent-checks.ts";
 import { createSignalExchange, type SignalExchange } from "./background/signal-exchange.ts";
 import { type CardRefresh, createCardRefresh, isMoved } from "./card-refresh.ts";
+import type { CardVerifier } from "./card-verifier.ts";
 import { type AgentGauge, agentGauges } from "./routing/agent-gauges.ts";
 import { type AgentLoads, createAgentLoads } from "./routing/agent-load.ts";
 import { type AgentAvailability, createAvailability } from "./routing/availability.ts";
@@ -29,6 +30,7 @@ export interface AgentWatchDeps {
   signals: SignalRepository;
   connector: AgentConnector & AgentProber;
   cards: CardFetcher;
+  verifier: CardVerifier;
   audit: Audit;
   runtime: Runtime;
   log: Logger;
@@ -88,6 +90,7 @@ export function createAgentWatch(deps: AgentWatchDeps): AgentWatch {
     directory,
     connector,
     cards: deps.cards,
+    verifier: deps.verifier,
     audit: deps.audit,
     runtime,
   });

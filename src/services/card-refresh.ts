@@ -1,8 +1,10 @@
 /** Keeps the cards of agents as their servers have them. */
 import { hash } from "node:crypto";
-import { equals, toBinary } from "@bufbuild/protobuf";
+import { equals, type JsonObject, toBinary } from "@bufbuild/protobuf";
 import { type AgentCard, AgentCardSchema, AgentInterfaceSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { CardSignatureState } from "../../gen/signalbox/v1/registry_pb.ts";
 import { cardViolations } from "../domain/card-rules.ts";
+import { signatureWord } from "../domain/card-signature.ts";
 import { clip, invalidArgument } from "../domain/errors.ts";
 import { refuse } from "../domain/refusal.ts";
 import { missingFields } from "../domain/required-fields.ts";
@@ -11,6 +13,7 @@ import type { AgentCardSource, AgentRecord, AgentRepository } from "../store/age
 import type { AgentDirectory } from "./agent-directory.ts";
 import type { AgentConnector, CardFetcher } from "./agent-port.ts";
 import type { Audit } from "./audit.ts";
+import { type CardVerifier, isSameEvidence } from "./card-verifier.ts";
 import type { Runtime } from "./runtime.ts";
 
 /** How much of what others wrote a refusal repeats, in characters. */
@@ -19,12 +22,19 @@ export const MAX_ECHO_LENGTH = 512;
 export interface CardRefresh {
   /** A card that this router can work with: whole, of sensible size, and with an interface that it speaks. Else INVALID_ARGUMENT. */
   checked(source: AgentCardSource, at: string): AgentCardSource;
+  /** The same, with what its signatures are worth. `json` is the card as its server sent it, if one did. */
+  verified(source: AgentCardSource, json: JsonObject | undefined, signal: AbortSignal): Promise<AgentCardSource>;
   /**
    * Fetches the card of an agent that has a URL, if it is another one than before, and stores it if it says something else.
    * Resolves with the card that holds then: the agent's own one where nothing changed. Throws what CardFetcher and `checked`
-   * throw; the stored card stays then.
+   * throw; the stored card stays then. `anew`: its signatures are looked at again also where it is the same; so are those
+   * whose key was not known.
    */
-  refresh(agent: AgentRecord & { cardUrl: string }, signal: AbortSignal): Promise<AgentCard>;
+  refresh(
+    agent: AgentRecord & { cardUrl: string },
+    signal: AbortSignal,
+    options?: { anew?: boolean },
+  ): Promise<AgentCard>;
   /**
    * What an agent's card says is another: it is seen by the next request, and by other replicas within a second. Where its
    * tasks go elsewhere now, the checks that it failed are forgotten.
@@ -38,6 +48,7 @@ export interface CardRefreshDeps {
   directory: AgentDirectory;
   connector: AgentConnector;
   cards: CardFetcher;
+  verifier: CardVerifier;
   audit: Audit;
   runtime: Runtime;
 }
@@ -46,6 +57,10 @@ export interface CardRefreshDeps {
 export const cardDigest = ({ card }: Pick<AgentCardSource, "card">): string =>
   hash("sha256", toBinary(AgentCardSchema, card), "hex");
 
+/** What the audit log says of a card's signatures; nothing where it has none. */
+export const signatureDetail = ({ signature }: Pick<AgentCardSource, "signature">): { signature?: string } =>
+  signature ? { signature: signatureWord(signature) } : {};
+
 /** Whether tasks go elsewhere by the one card than by the other. */
 export function isMoved(connector: Pick<AgentConnector, "pick">, before: AgentCard, now: AgentCard): boolean {
   const [from, to] = [connector.pick(before), connector.pick(now)];
@@ -53,7 +68,7 @@ export function isMoved(connector: Pick<AgentConnector, "pick">, before: AgentCa
 }
 
 export function createCardRefresh(deps: CardRefreshDeps): CardRefresh {
-  const { repository, health, directory, connector, cards, audit, runtime } = deps;
+  const { repository, health, directory, connector, cards, verifier, audit, runtime } = deps;
 
   function checked(source: AgentCardSource, at: string): AgentCardSource {
     const { card } = source;
@@ -78,31 +93,41 @@ export function createCardRefresh(deps: CardRefreshDeps): CardRefresh {
     if (!equals(AgentCardSchema, card, next)) connector.forget(workspaceId, agentId);
   }
 
+  async function verified(
+    source: AgentCardSource,
+    json: JsonObject | undefined,
+    signal: AbortSignal,
+  ): Promise<AgentCardSource> {
+    const signature = await verifier.verify({ ...source, json }, signal);
+    return signature ? { ...source, signature } : source;
+  }
+
   return {
     checked,
+    verified,
     changed,
-    async refresh(agent, signal) {
-      const { workspaceId, agentId, cardUrl, cardEtag, cardModified, revision } = agent;
-      const fetched = await cards.fetch(cardUrl, {
-        signal,
-        etag: cardEtag,
-        modified: cardModified,
-        agent: { workspaceId, agentId },
-      });
+    async refresh(agent, signal, { anew = false } = {}) {
+      const { workspaceId, agentId, cardUrl, cardEtag, cardModified, cardSignature, revision } = agent;
+      // Its key may be known by now, or not any more. What is signed is the card as it is served: it is fetched whole.
+      const isOpen = anew || cardSignature?.state === CardSignatureState.UNTRUSTED;
+      const condition = isOpen ? {} : { etag: cardEtag, modified: cardModified };
+      const fetched = await cards.fetch(cardUrl, { signal, ...condition, agent: { workspaceId, agentId } });
       if (!fetched) return agent.card;
       const served = { cardUrl, cardEtag: fetched.etag, cardModified: fetched.modified };
-      if (equals(AgentCardSchema, agent.card, fetched.card)) {
+      const isSame = equals(AgentCardSchema, agent.card, fetched.card);
+      const looked = await verified({ card: fetched.card, ...served }, fetched.json, signal);
+      if (isSame && isSameEvidence(looked.signature, cardSignature)) {
         const isSameVersion = served.cardEtag === cardEtag && served.cardModified === cardModified;
         if (!isSameVersion) await repository.touch(workspaceId, agentId, runtime.now(), served);
         return agent.card;
       }
-      const source = checked({ card: fetched.card, ...served }, "the card's ");
+      const source = checked(looked, "the card's ");
       // Whoever has asked for it: it is the agent that has another card.
       const deed = {
         action: "agent.card",
         targetType: "agent",
         targetId: agentId,
-        detail: { card: cardDigest(source) },
+        detail: { card: cardDigest(source), ...signatureDetail(source) },
       };
       const record = audit.recordingOfRouter(workspaceId, deed);
       const outcome = await repository.update(workspaceId, agentId, { source }, runtime.now(), revision, record);

@@ -1,5 +1,6 @@
-/** The cards that this server serves (A2A specification, section 8). */
-import type { AgentCard } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+/** The cards that this server serves (A2A specification, section 8), to each caller those of what it may use. */
+import type { JsonObject } from "@bufbuild/protobuf";
+import type { AgentCard, AgentSkill } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
   type CardSettings,
   capabilityCard,
@@ -9,69 +10,129 @@ import {
   servedAgentCard,
 } from "../domain/card.ts";
 import { unsupportedOperation } from "../domain/errors.ts";
+import type { Principal } from "../domain/identity/principal.ts";
 import type { AgentDirectory } from "./agent-directory.ts";
+import type { CardSigner } from "./card-signer.ts";
+import { type Catalog, catalogOf } from "./catalog.ts";
+import type { Policy } from "./policy.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { IsGuarded } from "./result-policy.ts";
 import type { Router } from "./router.ts";
+import { type Caller, NOTHING, type VisibleAgent, type VisibleAgents, visibleAgents } from "./visible-agents.ts";
 
 /** A card, and when anything in it last changed. */
 export interface ServedCard {
+  /** Signed, where there is a key. */
   card: AgentCard;
-  changedAt: Date;
+  /** Undefined where more than agents decides what is in it, as a policy does. */
+  changedAt: Date | undefined;
 }
 
+/** Whom a card is for; undefined is somebody who has not said who it is, where everybody must. */
+export type CardCaller = Caller | undefined;
+
 export interface Cards {
-  /** The router's card for one workspace. */
-  router(workspaceId: string): Promise<ServedCard>;
-  /** The card of an agent, or undefined when there is none of that id. */
-  agent(workspaceId: string, agentId: string): Promise<ServedCard | undefined>;
-  /** The card of a capability, or undefined when no agent has it. */
-  capability(workspaceId: string, capabilityId: string): Promise<ServedCard | undefined>;
+  /** The router's card. One without a caller says how to authenticate, and of no agent. */
+  router(caller: CardCaller): Promise<ServedCard>;
+  /** The card of an agent, or undefined when there is none of that id that the caller may use. */
+  agent(caller: Caller, agentId: string): Promise<ServedCard | undefined>;
+  /** The card of a capability, or undefined when there is none of that id that the caller may use. */
+  capability(caller: Caller, capabilityId: string): Promise<ServedCard | undefined>;
   /** GetExtendedAgentCard (section 3.1.11). */
   extended(context: RequestContext, tenant: string): Promise<AgentCard>;
+  /** Undefined where there is no such part; the parts are counted from 1, and the catalog that tells of all is no part. */
+  catalog(caller: CardCaller, part?: number): Promise<Catalog | undefined>;
+  /** The public keys of the cards' signatures: a JWK Set. */
+  keySet(): JsonObject;
 }
 
 export interface CardsDeps {
   directory: AgentDirectory;
+  policy: Pick<Policy, "view">;
   router: Router;
+  signer: CardSigner;
   settings: CardSettings;
   /** Known once the listeners are open. */
   address: () => PublicAddress;
   startedAt: Date;
   isGuarded: IsGuarded;
+  /** Whose agents are shown to those who have not said who they are, where everybody must; undefined: nobody's. */
+  shownToNobody: Caller | undefined;
 }
 
-export function createCards({ directory, router, settings, address, startedAt, isGuarded }: CardsDeps): Cards {
-  const latest = (agents: readonly { updatedAt: Date }[]): Date =>
-    new Date(Math.max(startedAt.getTime(), ...agents.map(({ updatedAt }) => updatedAt.getTime())));
+export function createCards(deps: CardsDeps): Cards {
+  const { router, signer, settings, address, startedAt, isGuarded } = deps;
 
-  async function ofRouter(workspaceId: string): Promise<ServedCard> {
-    const { byId } = await directory.agents(workspaceId);
-    return { card: routerCard(settings, address(), byId.values()), changedAt: latest([...byId.values()]) };
+  const seenBy = (caller: Caller) => visibleAgents(deps, caller);
+
+  function seenByAnybody(caller: CardCaller): Promise<VisibleAgents> | VisibleAgents {
+    const shown = caller ?? deps.shownToNobody;
+    return shown ? seenBy(shown) : NOTHING;
   }
+
+  const latest = ({ isForAll }: VisibleAgents, agents: readonly { updatedAt: Date }[]): Date | undefined =>
+    isForAll
+      ? new Date(Math.max(startedAt.getTime(), ...agents.map(({ updatedAt }) => updatedAt.getTime())))
+      : undefined;
+
+  const served = async (card: AgentCard, changedAt: Date | undefined): Promise<ServedCard> => ({
+    card: await signer.sign(card),
+    changedAt,
+  });
+
   return {
-    router: ofRouter,
-    async agent(workspaceId, agentId) {
-      const agent = (await directory.agents(workspaceId)).byId.get(agentId);
-      if (!agent) return undefined;
-      return { card: servedAgentCard(agent, address()), changedAt: latest([agent]) };
+    async router(caller) {
+      const visible = await seenByAnybody(caller);
+      const agents = visible.agents();
+      const changedAt = latest(
+        visible,
+        agents.map(({ agent }) => agent),
+      );
+      return served(routerCard(settings, address(), agents.map(subjectOf)), changedAt);
     },
-    async capability(workspaceId, capabilityId) {
-      const offers = (await directory.agents(workspaceId)).byCapability.get(capabilityId);
+    async agent(caller, agentId) {
+      const visible = await seenBy(caller);
+      const found = visible.agent(agentId);
+      if (!found) return undefined;
+      return served(servedAgentCard(subjectOf(found), address(), settings), latest(visible, [found.agent]));
+    },
+    async capability(caller, capabilityId) {
+      const visible = await seenBy(caller);
+      const offers = visible.offers(capabilityId);
       if (!offers) return undefined;
-      const card = capabilityCard(settings, address(), {
-        capabilityId,
-        offers,
-        streaming: !(await isGuarded(workspaceId, capabilityId)),
-      });
-      return { card, changedAt: latest(offers.map(({ agent }) => agent)) };
+      const streaming = !(await isGuarded(caller.workspaceId, capabilityId));
+      const card = capabilityCard(settings, address(), { capabilityId, offers, streaming });
+      return served(
+        card,
+        latest(
+          visible,
+          offers.map(({ agent }) => agent),
+        ),
+      );
     },
     async extended(context, tenant) {
       const target = await router.target(context, tenant);
-      if (target || !settings.extended) {
+      if (target) {
         throw unsupportedOperation("There is no extended agent card here: the public card does not declare one.");
       }
-      return extendedCard((await ofRouter(context.workspaceId)).card, settings.extended);
+      const agents = (await seenBy(context)).agents();
+      const card = routerCard(settings, address(), agents.map(subjectOf));
+      const { extended } = settings;
+      return signer.sign(extended && isTrusted(context.principal) ? extendedCard(card, extended) : card);
     },
+    async catalog(caller, part) {
+      return catalogOf(settings, address(), await seenByAnybody(caller), part);
+    },
+    keySet: () => ({ keys: signer.keySet.keys.map((key) => ({ ...key }) as JsonObject) }),
   };
 }
+
+const subjectOf = ({ agent, skills }: VisibleAgent) => ({
+  agentId: agent.agentId,
+  card: agent.card,
+  skills: skills as AgentSkill[],
+});
+
+/** Whoever has said who they are; and everybody, where everybody is an admin. */
+const isTrusted = ({ authentication, roles }: Principal): boolean =>
+  authentication !== "anonymous" || roles.has("admin");

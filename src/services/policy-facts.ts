@@ -4,6 +4,7 @@ import { timestampMs, ValueSchema } from "@bufbuild/protobuf/wkt";
 import type { Message, Part } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { type RouteDecision, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { TaskParent } from "../domain/budget/hold.ts";
+import { signatureWord } from "../domain/card-signature.ts";
 import type { Principal } from "../domain/identity/principal.ts";
 import { costMicros, decimalOf } from "../domain/money.ts";
 import type { Fact, Facts } from "../domain/policy/facts.ts";
@@ -73,6 +74,7 @@ export function candidateFacts(
     capability_access: capability?.access,
     cost: capability?.costMicros ?? 0,
     reputation_score: reputation,
+    card_signature: signatureWord(agent.cardSignature),
     route_source: sourceName(source),
     labels: capability?.labels ?? NO_LABELS,
   };
@@ -139,6 +141,7 @@ export function keptFacts(
     if (value !== undefined && !isUsual(value, USUAL[name])) kept[name] = value;
   }
   if (source !== decision.source) kept.route_source = sourceName(source) ?? "";
+  if (agent.cardSignature) kept.card_signature = signatureWord(agent.cardSignature);
   const capabilityId = capability?.capabilityId ?? asked;
   if (capabilityId !== decision.capabilityId) kept.capability_id = capabilityId;
   if (!capability) {
@@ -222,6 +225,7 @@ export function keptCandidateFacts(workspaceId: string, decision: RouteDecision)
     capability_access: capabilityId === "" || access === UNKNOWN ? undefined : (access ?? USUAL.capability_access),
     cost: costMicros(candidate?.cost ?? String(cost)) ?? 0,
     reputation_score: candidate?.reputation,
+    card_signature: kept.card_signature ?? "NONE",
     route_source: (kept.route_source ?? sourceName(source)) || undefined,
     labels: kept.labels ?? NO_LABELS,
   };

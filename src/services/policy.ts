@@ -2,7 +2,8 @@
  * The place of policy in the way of a request: may this caller ask for this, and which agents may take it. It decides before
  * anything is stored, and what it decided is stored with the task.
  */
-import type { Message, SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { create } from "@bufbuild/protobuf";
+import { type Message, MessageSchema, type SendMessageRequest } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { PolicyDecision } from "../../gen/signalbox/v1/policy_pb.ts";
 import { type RouteDecision, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { TaskParent } from "../domain/budget/hold.ts";
@@ -16,7 +17,7 @@ import { keptRequestFacts, type LookedFor, requestFacts } from "./policy-facts.t
 import type { RequestContext } from "./request-context.ts";
 import type { Possible } from "./routing/offers.ts";
 import type { Runtime } from "./runtime.ts";
-import { createSearchPolicy, type SearchPolicy, type SearchPolicyDeps } from "./search-policy.ts";
+import { createSearchPolicy, type Judge, type SearchPolicy, type SearchPolicyDeps } from "./search-policy.ts";
 import type { Trust } from "./trust.ts";
 
 /** A request that may be made. */
@@ -29,6 +30,11 @@ export interface Admitted {
 }
 
 export interface Policy {
+  /**
+   * What a caller may find: who of the agents may take a short text of its. Undefined where it may ask for nothing at all. What is
+   * asked here counts as no verdict of a request.
+   */
+  view(caller: Pick<RequestContext, "principal" | "workspaceId">): Promise<View | undefined>;
   /**
    * May this caller ask for this? Nothing is known of an agent yet.
    *
@@ -57,6 +63,12 @@ export interface Policy {
     task: TaskHeader,
     agent: Possible,
   ): Promise<void>;
+}
+
+/** What is said of agents that somebody looks at. */
+export interface View {
+  /** Undefined where no rule is about agents: each may be found. */
+  readonly judge: Judge | undefined;
 }
 
 export interface PolicyDeps {
@@ -113,6 +125,27 @@ export function createPolicy({ policies, trust, runtime, onVerdict }: PolicyDeps
   }
 
   return {
+    async view({ principal, workspaceId }) {
+      const active = await activeOf(workspaceId);
+      const asked = requestFacts({
+        principal,
+        workspaceId,
+        message: SHORT_TEXT,
+        acceptedModes: [],
+        priority: undefined,
+        parent: undefined,
+        now: runtime.now(),
+      });
+      const { compiled } = active;
+      if (compiled.matters("ADMISSION") && compiled.decide("ADMISSION", asked).effect === "DENY") return undefined;
+      const score: SearchPolicyDeps["score"] = ({ agent, capability }) =>
+        trust.score(workspaceId, agent.agentId, capability?.capabilityId);
+      const decide = (facts: Facts) => compiled.decide("CANDIDATE", facts);
+      const deps: SearchPolicyDeps = { active, asked, score, decide, settle: (verdict) => verdict };
+      const looked = { source: RouteSource.UNSPECIFIED, capabilityId: undefined };
+      return { judge: createSearchPolicy(deps, looked).judge };
+    },
+
     async admit(context, request, message, parent) {
       const active = await activeOf(context.workspaceId);
       const asked = factsOf(context, request, message, parent, runtime.now());
@@ -145,6 +178,9 @@ export function createPolicy({ policies, trust, runtime, onVerdict }: PolicyDeps
     },
   };
 }
+
+/** What a caller that has sent nothing yet is taken to send. */
+const SHORT_TEXT = create(MessageSchema, { parts: [{ content: { case: "text", value: "" } }] });
 
 /** What is known of any request. It is kept with its task also where there is no policy, so that one can be tried on it later. */
 function factsOf(

@@ -48,6 +48,7 @@ export function agentView(
     ...(health && { health }),
     ...(standing && { standing: { ...standing } }),
     maxConcurrency: agent.maxConcurrency ?? 0,
+    ...(agent.cardSignature && { cardSignature: agent.cardSignature }),
   });
 }
 

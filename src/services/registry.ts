@@ -21,7 +21,7 @@ import type { AgentHealthService } from "./agent-health.ts";
 import { heartbeatViolations } from "./agent-health.ts";
 import type { AgentConnector, AgentPlace, CardFetcher } from "./agent-port.ts";
 import type { Audit } from "./audit.ts";
-import { type CardRefresh, cardDigest, MAX_ECHO_LENGTH } from "./card-refresh.ts";
+import { type CardRefresh, cardDigest, MAX_ECHO_LENGTH, signatureDetail } from "./card-refresh.ts";
 import { etagMismatch, revisionIn } from "./etag.ts";
 import { pageLimit, pageToken, readPageToken } from "./paging.ts";
 import { createRegistryCapabilities, type RegistryCapabilities } from "./registry-capabilities.ts";
@@ -76,8 +76,9 @@ export function createRegistry(deps: RegistryDeps): Registry {
     try {
       const fetched = await cards.fetch(url, { signal, agent });
       if (!fetched) throw new Error("a card was fetched without a condition and came back unchanged");
-      const { card, etag, modified } = fetched;
-      return checked({ card, cardUrl: url, cardEtag: etag, cardModified: modified }, "the card's ");
+      const { card, json, etag, modified } = fetched;
+      const source = checked({ card, cardUrl: url, cardEtag: etag, cardModified: modified }, "the card's ");
+      return await cardRefresh.verified(source, json, signal);
     } catch (error) {
       if (!(error instanceof SignalboxError) || error.code !== "INVALID_ARGUMENT" || field === "") throw error;
       throw invalidArgument([{ field, description: clip(error.message, MAX_ECHO_LENGTH) }], error);
@@ -136,6 +137,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
       const agent = { source, safeToRepeat, maxConcurrency, heartbeatTtlMs: heartbeatTtlMs || undefined };
       const record = recording(context, "agent.register", agentId, {
         card: cardDigest(source),
+        ...signatureDetail(source),
         safeToRepeat,
         maxConcurrency,
       });
@@ -160,7 +162,11 @@ export function createRegistry(deps: RegistryDeps): Registry {
       refuse(unknown.map((path) => ({ field: "updateMask", description: `"${clip(path)}" cannot be changed` })));
       const change = await changeOf(context, agent, paths);
       const { source, ...said } = change;
-      const facts = { fields: paths.slice(0, MOST_FIELDS), ...said, ...(source && { card: cardDigest(source) }) };
+      const facts = {
+        fields: paths.slice(0, MOST_FIELDS),
+        ...said,
+        ...(source && { card: cardDigest(source), ...signatureDetail(source) }),
+      };
       const outcome = await repository.update(
         context.workspaceId,
         current.agentId,
@@ -219,7 +225,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
     async refreshCard(context, agentId) {
       const agent = await existing(context, agentId);
       if (agent.cardUrl === undefined) throw cardHasNoUrl(agentId);
-      const card = await cardRefresh.refresh({ ...agent, cardUrl: agent.cardUrl }, context.signal);
+      const card = await cardRefresh.refresh({ ...agent, cardUrl: agent.cardUrl }, context.signal, { anew: true });
       if (card === agent.card) await repository.touch(context.workspaceId, agentId, runtime.now());
       changed(context);
       return show(context, agentId);
@@ -250,8 +256,8 @@ export function createRegistry(deps: RegistryDeps): Registry {
       return { ...said, source: await fetchCard(agent.cardUrl, "agent.cardUrl", signal, place) };
     }
     if (has("card") && agent.card) {
-      const source = { card: agent.card, cardUrl: undefined, cardEtag: undefined };
-      return { ...said, source: checked(source, "agent.card.") };
+      const source = checked({ card: agent.card, cardUrl: undefined, cardEtag: undefined }, "agent.card.");
+      return { ...said, source: await cardRefresh.verified(source, undefined, signal) };
     }
     if (has("card_url") || has("card") || Object.keys(said).length === 0) {
       const description = "holds no change: give card or cardUrl, or name safeToRepeat or maxConcurrency in updateMask";
@@ -268,7 +274,11 @@ export function createRegistry(deps: RegistryDeps): Registry {
         refuse(lengthViolations("baseUrl", source.value, MAX_URI_LENGTH));
         return fetchCard(source.value.replace(/\/+$/, "") + CARD_PATH, "baseUrl", signal);
       case "card":
-        return checked({ card: source.value, cardUrl: undefined, cardEtag: undefined }, "card.");
+        return cardRefresh.verified(
+          checked({ card: source.value, cardUrl: undefined, cardEtag: undefined }, "card."),
+          undefined,
+          signal,
+        );
       default:
         throw invalidArgument([{ field: "source", description: "give one of cardUrl, baseUrl and card" }]);
     }

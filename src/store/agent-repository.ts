@@ -2,6 +2,7 @@
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type Kysely, type Selectable, sql } from "kysely";
 import { type AgentCard, AgentCardSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { type CardSignature, CardSignatureSchema } from "../../gen/signalbox/v1/registry_pb.ts";
 import type { Recording } from "./audit-trail.ts";
 import type { Database } from "./database.ts";
 import type { AgentTable } from "./schema/agents.ts";
@@ -24,6 +25,8 @@ export interface AgentRecord {
   cardEtag: string | undefined;
   /** The Last-Modified with which it was served, where there was no ETag. */
   cardModified: string | undefined;
+  /** What came of the card's signatures; undefined when it has none. */
+  cardSignature: CardSignature | undefined;
   /** Whether a task may be sent to it once more when nobody knows what became of the first time. */
   safeToRepeat: boolean;
   /** Tasks that it works on at once; undefined when there is no limit. */
@@ -43,6 +46,8 @@ export interface AgentCardSource {
   cardUrl: string | undefined;
   cardEtag: string | undefined;
   cardModified?: string | undefined;
+  /** What came of its signatures; left out when it has none. */
+  signature?: CardSignature | undefined;
 }
 
 /** What changes about an agent; the rest stays. */
@@ -257,6 +262,7 @@ function cardColumns(source: AgentCardSource, now: Date) {
     card_url: source.cardUrl ?? null,
     card_etag: source.cardEtag ?? null,
     card_modified: source.cardModified ?? null,
+    card_signature: source.signature ? toBinary(CardSignatureSchema, source.signature) : null,
     card_fetched_at: now,
   };
 }
@@ -270,6 +276,7 @@ export function agentRecord(row: Selectable<AgentTable>): AgentRecord {
     cardUrl: row.card_url ?? undefined,
     cardEtag: row.card_etag ?? undefined,
     cardModified: row.card_modified ?? undefined,
+    cardSignature: row.card_signature ? fromBinary(CardSignatureSchema, row.card_signature) : undefined,
     safeToRepeat: row.safe_to_repeat,
     maxConcurrency: row.max_concurrency ?? undefined,
     revision: row.revision,

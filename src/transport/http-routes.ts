@@ -4,8 +4,9 @@ import { internal, SignalboxError } from "../domain/errors.ts";
 import { isDnsLabel } from "../domain/identifiers.ts";
 import { agentTenant, capabilityTenant, type Target } from "../domain/target.ts";
 import type { Cards } from "../services/cards.ts";
+import type { Authenticator } from "../services/identity/authenticator.ts";
 import type { Credentials } from "../services/identity/credentials.ts";
-import { sendCard } from "./card-routes.ts";
+import { CARD_PATH, createCardRoutes } from "./card-routes.ts";
 import { createConnectLane } from "./connect/connect-lane.ts";
 import { handleCors } from "./cors.ts";
 import { createHostGuard, type HostGuardOptions } from "./host-guard.ts";
@@ -22,8 +23,8 @@ export interface HttpRoutesOptions extends HostGuardOptions {
   rpcs: BoundRpcs;
   cards: Cards;
   metrics: Metrics;
-  /** The workspace of those who do not say who they are. */
-  publicWorkspaceId: string;
+  /** Knows who asks for cards. */
+  authenticator: Authenticator;
   /** The OpenAPI document of our own routes, as text. */
   openapi: () => Promise<string>;
   /** How each part of the server is. */
@@ -42,13 +43,13 @@ export interface HttpRoutesOptions extends HostGuardOptions {
 type Handler = (req: HttpRequest, res: HttpResponse) => void;
 
 const JSON_TYPE = "application/json";
-const CARD_PATH = "/.well-known/agent-card.json";
 const JSON_RPC_PATHS = new Set(["/", "/rpc", "/rpc/"]);
 /** `/agents/{agent}` or `/capabilities/{capability}`, and what follows it. */
 const TARGET_PREFIX = /^\/(agents|capabilities)\/([^/?]+)(\/[^?]*)?(\?.*)?$/;
 
 export function createHttpRoutes(options: HttpRoutesOptions): Handler {
-  const { rpcs, cards, metrics, basePath, maxBytes, onError } = options;
+  const { rpcs, metrics, basePath, maxBytes, onError } = options;
+  const cards = createCardRoutes({ ...options, maxAgeS: options.cardMaxAgeS });
   const httpJson = createHttpJsonHandler({ rpcs, maxBytes, onError });
   const jsonRpc = createJsonRpcHandler({ rpcs, maxBytes, onError });
   const connect = createConnectLane({ rpcs, maxBytes, compress: options.compress, fallback: notFound });
@@ -67,9 +68,8 @@ export function createHttpRoutes(options: HttpRoutesOptions): Handler {
   async function atRouter(req: HttpRequest, res: HttpResponse, path: string, pathname: string): Promise<void> {
     if (req.method === "GET" || req.method === "HEAD") {
       if (await operations(req, res, pathname)) return;
-      if (pathname === CARD_PATH) {
-        return sendCard(req, res, await cards.router(options.publicWorkspaceId), options.cardMaxAgeS);
-      }
+      const card = cards.atRouter(req, res, pathname, path.slice(pathname.length + 1));
+      if (card) return card;
     }
     const target = req.url ?? "";
     await (httpJson(req, res, path) ?? connect(withUrl(req, path), res, target));
@@ -87,8 +87,7 @@ export function createHttpRoutes(options: HttpRoutesOptions): Handler {
     if (!isDnsLabel(id)) return notFound(req, res);
     const target = kind === "agent" ? agentTenant(id) : capabilityTenant(id);
     if (rest === CARD_PATH && (req.method === "GET" || req.method === "HEAD")) {
-      const card = await cards[kind](options.publicWorkspaceId, id);
-      return card ? sendCard(req, res, card, options.cardMaxAgeS) : notFound(req, res);
+      return (await cards.atTarget(req, res, kind, id)) ? undefined : notFound(req, res);
     }
     if (req.method === "POST" && (rest === "" || JSON_RPC_PATHS.has(rest))) return jsonRpc(req, res, target);
     // Nothing of the standard is right here: what is known of the agent is.

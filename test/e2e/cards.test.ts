@@ -37,7 +37,7 @@ describe("a router with one agent", () => {
       capabilities: {
         streaming: true,
         pushNotifications: true,
-        extendedAgentCard: false,
+        extendedAgentCard: true,
         extensions: [
           { uri: "urn:signalbox:a2a:exchange:v1", description: expect.stringMatching(/DISCOVER.*VERIFY/) },
           { uri: "urn:signalbox:a2a:updates:v1", description: expect.stringContaining("SubscribeToTask") },
@@ -48,6 +48,12 @@ describe("a router with one agent", () => {
       defaultInputModes: ["text/plain"],
       defaultOutputModes: ["text/plain"],
       skills: [{ id: "alpha", name: "alpha", description: "What alpha does.", tags: ["test"] }],
+      securitySchemes: {
+        apiKey: { apiKeySecurityScheme: expect.objectContaining({ location: "header", name: "X-API-Key" }) },
+        bearer: { httpAuthSecurityScheme: expect.objectContaining({ scheme: "Bearer" }) },
+        httpSignature: { httpAuthSecurityScheme: expect.objectContaining({ scheme: "Signature" }) },
+      },
+      signatures: [{ protected: expect.any(String), signature: expect.any(String) }],
     });
   });
 
@@ -76,10 +82,16 @@ describe("a router with one agent", () => {
         { url: app.grpcAddress, protocolBinding: "GRPC", protocolVersion: "1.0", tenant: "c.alpha" },
       ],
       // Exchanges are with the router itself.
-      capabilities: { ...capabilities, extensions: capabilities.extensions.slice(1) },
+      capabilities: { ...capabilities, extendedAgentCard: false, extensions: capabilities.extensions.slice(1) },
       defaultInputModes: ["text/plain"],
       defaultOutputModes: ["text/plain"],
       skills: [{ id: "alpha", name: "alpha", description: "What alpha does.", tags: ["test"] }],
+      securitySchemes: {
+        apiKey: { apiKeySecurityScheme: expect.objectContaining({ location: "header", name: "X-API-Key" }) },
+        bearer: { httpAuthSecurityScheme: expect.objectContaining({ scheme: "Bearer" }) },
+        httpSignature: { httpAuthSecurityScheme: expect.objectContaining({ scheme: "Signature" }) },
+      },
+      signatures: [{ protected: expect.any(String), signature: expect.any(String) }],
     });
   });
 
@@ -101,7 +113,7 @@ describe("a router with one agent", () => {
       expect(answer.status).toBe(200);
       expect(answer.headers.get("content-type")).toBe("application/json");
       expect(answer.headers.get("cache-control")).toBe("public, max-age=7");
-      expect(answer.headers.get("etag")).toMatch(/^"[\w-]+"$/);
+      expect(answer.headers.get("etag")).toMatch(/^W\/"[\w-]+"$/);
       const changedMs = Date.parse(answer.headers.get("last-modified") ?? "");
       expect(changedMs).toBeLessThanOrEqual(Date.now());
       expect(changedMs).toBeGreaterThan(Date.now() - 3_600_000);
@@ -114,7 +126,7 @@ describe("a router with one agent", () => {
       const later = new Date(Date.parse(changed) + 1000).toUTCString();
       for (const headers of [
         { "if-none-match": etag },
-        { "if-none-match": `"other", W/${etag}` },
+        { "if-none-match": `"other", ${etag.replace("W/", "")}` },
         { "if-none-match": "*" },
         { "if-none-match": etag, "if-modified-since": new Date(0).toUTCString() },
         { "if-modified-since": changed },
@@ -202,13 +214,12 @@ describe("the extended card", () => {
   const folder = mkdtemp(join(tmpdir(), "signalbox-card-"));
   afterAll(async () => rm(await folder, { recursive: true, force: true }));
 
-  test("is refused where none is declared", async () => {
-    await withApp({}, async (app) => {
-      expect((await cardAt(app.httpUrl)).capabilities).toMatchObject({ extendedAgentCard: false });
-      const answer = await fetch(`${app.httpUrl}/extendedAgentCard`);
-      expect(answer.status).toBe(400);
-      const details = [{ reason: "UNSUPPORTED_OPERATION", domain: "a2a-protocol.org" }];
-      expect(await answer.json()).toMatchObject({ error: { status: "FAILED_PRECONDITION", details } });
+  test("is the public one where nothing more is configured, to an admin", async () => {
+    await withApp({ agents: { alpha: echoAgent("alpha") } }, async (app) => {
+      const { signatures: _, ...open } = await cardAt(app.httpUrl);
+      expect(open.capabilities).toMatchObject({ extendedAgentCard: true });
+      const extended = await (await fetch(`${app.httpUrl}/extendedAgentCard`)).json();
+      expect(extended).toMatchObject(open);
     });
   });
 
@@ -220,7 +231,7 @@ describe("the extended card", () => {
       const open = await cardAt(app.httpUrl);
       expect(open).toMatchObject({ capabilities: { extendedAgentCard: true }, skills: [{ id: "alpha" }] });
       const extended = (await (await fetch(`${app.httpUrl}/extendedAgentCard`)).json()) as { skills: unknown };
-      const { description, skills, ...rest } = open;
+      const { description, skills, signatures: _, ...rest } = open;
       expect(extended).toMatchObject({ ...rest, description: "All there is." });
       expect(extended.skills).toMatchObject([{ id: "alpha" }, { id: "secret" }]);
       // It is the router's: an agent's card declares none.

@@ -10,6 +10,7 @@ import type { Config } from "../../src/config/settings.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
 import type { Scheme } from "../../src/services/identity/credentials.ts";
 import { pgliteDirectory, temporaryDirectory } from "../setup/pglite-template.ts";
+import { alsoScanned, scanCommand, scannedLog } from "../setup/secret-scanner.ts";
 
 export interface TestAppOptions {
   /** Settings by name, as `{"http.base-path": "/sb"}`, over those of the tests. */
@@ -75,7 +76,7 @@ export async function startTestApp({
     app = await startApp(config, {
       inProcess: new Map(Object.entries(agents)),
       ...(schemes && { schemes }),
-      ...(log && { log }),
+      ...logOf(log),
     });
   } catch (error) {
     await clean();
@@ -104,6 +105,12 @@ export async function startTestApp({
       await clean();
     },
   };
+}
+
+/** No secret may stand in a log, whoever reads it. Benchmarks have none. */
+function logOf(log: Logger | undefined): { log?: Logger } {
+  if (process.env.VITEST === undefined) return log ? { log } : {};
+  return { log: log ? alsoScanned(log) : scannedLog() };
 }
 
 /** The card of an agent that is a function of this name, in ProtoJSON. */
@@ -152,5 +159,6 @@ export async function runCommand(
     cwd,
     ...(stdin !== undefined && { stdin: () => Buffer.from(stdin) }),
   });
+  scanCommand(args, text);
   return { code, ...text };
 }

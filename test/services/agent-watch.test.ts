@@ -62,6 +62,7 @@ async function openWatch(db: Database, differs: Partial<AgentWatchDeps> = {}): P
   const forgotten: string[] = [];
   const lab: { served: Lab["served"] } = { served: undefined };
   const watch = createAgentWatch({
+    verifier: { verify: async () => undefined },
     agents: createAgentRepository(db),
     capabilities: createCapabilityRepository(db),
     health: createAgentHealthRepository(db, { failures: 3 }),

@@ -39,7 +39,8 @@ function registryOn(db: Database, connector: AgentConnector, cards: CardFetcher)
   const cardDeps = { repository, directory, connector, cards, audit: noAudit, runtime };
   const health = { of: async () => undefined, ofAll: async () => new Map(), recheck: async () => {} };
   const reputation = { load: () => undefined, standing: () => ({ trust: 0.5, score: 0.5 }) };
-  const cardRefresh = createCardRefresh({ ...cardDeps, health: { moved: async () => {} } });
+  const verifier = { verify: async () => undefined };
+  const cardRefresh = createCardRefresh({ ...cardDeps, verifier, health: { moved: async () => {} } });
   const registry = createRegistry({ ...cardDeps, capabilities, cardRefresh, health, reputation });
   return { registry, directory };
 }

@@ -4,6 +4,7 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { MessageSchema, PartSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { CardSignatureSchema, CardSignatureState } from "../../gen/signalbox/v1/registry_pb.ts";
 import { RouteDecisionSchema, RouteSource } from "../../gen/signalbox/v1/routing_pb.ts";
 import type { Capability } from "../../src/domain/capability.ts";
 import { encode } from "../../src/domain/encode.ts";
@@ -20,6 +21,7 @@ import {
 } from "../../src/services/policy-facts.ts";
 import type { Possible } from "../../src/services/routing/offers.ts";
 
+const { VERIFIED, UNTRUSTED, INVALID } = CardSignatureState;
 const { TENANT, TEXT, CACHE } = RouteSource;
 
 const part = (content: object, mediaType = "") => create(PartSchema, { content: content as never, mediaType });
@@ -46,6 +48,8 @@ test("media types are bare, each once, and what a kind usually has where none is
 });
 
 const texts = fc.oneof(fc.constant([]), fc.constant(["*"]), fc.uniqueArray(fc.string(), { maxLength: 3 }));
+
+const SIGNATURES = [VERIFIED, UNTRUSTED, INVALID].map((state) => create(CardSignatureSchema, { state }));
 
 /** A request, an agent that was chosen for it, and how its decision was written. */
 const decided = fc.record({
@@ -85,6 +89,7 @@ const decided = fc.record({
   asked: fc.constantFrom("", "translate"),
   isKept: fc.boolean(),
   reputation: fc.option(fc.double({ min: 0, max: 1, noNaN: true }), { nil: undefined }),
+  signature: fc.constantFrom(undefined, ...SIGNATURES),
   source: fc.constantFrom(TENANT, TEXT),
   isFromCache: fc.boolean(),
 });
@@ -97,7 +102,8 @@ test("a decision has all that the policy was asked about, when it comes back fro
       const now = new Date(nowMs);
       const message = create(MessageSchema, { parts, contextId });
       const asked = requestFacts({ ...given, principal: given.principal as never, workspaceId: "w", message, now });
-      const chosen = { agent: { agentId: "ann" }, capability: capability as Capability | undefined } as Possible;
+      const agent = { agentId: "ann", cardSignature: given.signature };
+      const chosen = { agent, capability: capability as Capability | undefined } as Possible;
       const score = isKept ? reputation : undefined;
       const looked = { source, capabilityId: given.asked || undefined };
       const facts = candidateFacts(asked, chosen, looked, score);

@@ -56,7 +56,8 @@ export const CLIENT_SETTINGS = {
   },
   "card.extended": {
     ...path("the path of a JSON file", "file"),
-    about: "File with the extended agent card. Without it the card declares none.",
+    about:
+      "File with fields that the extended agent card has beside what its reader may use: for callers who have said who they are. See docs/cards.md.",
   },
   "push.attempts": {
     ...integer(1, 100),

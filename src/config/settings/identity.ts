@@ -150,6 +150,12 @@ export const IDENTITY_SETTINGS = {
     secret: true,
     about: "The key before `card.key`: it signs no more, and is published as long as it stands here.",
   },
+  "card.public-skills": {
+    ...boolean,
+    default: false,
+    about:
+      "Whether the router's card shows what the agents of `default` can do also to callers who have not said who they are, where `auth.anonymous-role` is `none`. Else it shows them how to authenticate.",
+  },
   "card.trusted-keys": {
     ...path("the path of a JSON file", "file"),
     about:

@@ -1,4 +1,5 @@
 /** The facts that policies can ask about: what they are called, of what type they are, and from when on they are known. */
+import { SIGNATURE_WORDS } from "../card-signature.ts";
 import { AUTHENTICATIONS } from "../identity/principal.ts";
 import { nearest } from "../nearest.ts";
 import { PRIORITIES } from "../priority.ts";
@@ -96,6 +97,12 @@ export const FACTS = {
     ...ofCandidate,
     ...missing,
     description: "the agent's score, from 0 to 1",
+  },
+  card_signature: {
+    kind: "choice",
+    ...ofCandidate,
+    values: SIGNATURE_WORDS,
+    description: "what the signatures of the agent's card are worth; NONE where it has none",
   },
   route_source: {
     kind: "choice",
