@@ -1,5 +1,6 @@
 /** Signs requests to agents: HTTP Message Signatures (RFC 9421) with hmac-sha256, and the digest of their content (RFC 9530). */
-import { createHash, createHmac } from "node:crypto";
+import { hash } from "node:crypto";
+import { signHttpRequest } from "../domain/identity/http-signature.ts";
 
 /** A request as its agent gets it. */
 export interface OutgoingRequest {
@@ -22,22 +23,9 @@ export interface RequestSigning {
 /** The headers that sign a request: its method, path, query and content, when it was made and under which nonce. */
 export function signatureHeaders(
   { method, target, content }: OutgoingRequest,
-  { keyId, secret, created, nonce }: RequestSigning,
+  signing: RequestSigning,
 ): Record<string, string> {
-  const at = target.indexOf("?");
-  const [path, query] = at < 0 ? [target, "?"] : [target.slice(0, at), target.slice(at)];
-  const digest = `sha-256=:${createHash("sha256").update(content).digest("base64")}:`;
-  const params = `("@method" "@path" "@query" "content-digest");created=${created};keyid="${keyId}";nonce="${nonce}";alg="hmac-sha256"`;
-  const base = [
-    `"@method": ${method}`,
-    `"@path": ${path || "/"}`,
-    `"@query": ${query}`,
-    `"content-digest": ${digest}`,
-    `"@signature-params": ${params}`,
-  ].join("\n");
-  return {
-    "content-digest": digest,
-    "signature-input": `sig1=${params}`,
-    signature: `sig1=:${createHmac("sha256", secret).update(base).digest("base64")}:`,
-  };
+  const contentDigest = hash("sha256", content, "buffer");
+  const request = { method, target, authority: "", header: () => null };
+  return { ...signHttpRequest(request, { ...signing, contentDigest }) };
 }

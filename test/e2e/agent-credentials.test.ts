@@ -9,10 +9,10 @@ import pg from "pg";
 import { afterEach, describe, expect, test } from "vitest";
 import { AgentCredentialSchema } from "../../gen/signalbox/v1/registry_pb.ts";
 import { createSignalboxClient } from "../../src/sdk/client.ts";
-import { createAuthority } from "../agents/certificates.ts";
 import { cardOf } from "../agents/rogue-agent.ts";
 import { type AskedRequest, startTestAgent, type TestAgent } from "../agents/test-agent.ts";
 import { startTokenIssuer } from "../agents/token-issuer.ts";
+import { createTestAuthority } from "../setup/test-authority.ts";
 import { createDatabase } from "../store/backends.ts";
 import { type LogLines, logLines } from "../store/log-lines.ts";
 import { runCommand, startTestApp, type TestApp } from "./running-app.ts";
@@ -100,7 +100,7 @@ describe.each(["pglite", "postgres"])("on %s", (backend) => {
     const { registry } = createSignalboxClient({ baseUrl: httpUrl });
     const agent = await agentThat(({ method }) => method === "GET");
     await app.register("a", { cardUrl: agent.cardUrl });
-    const authority = await createAuthority("The mesh");
+    const authority = await createTestAuthority("The mesh");
     const [own, foreign] = [await authority.issue("router"), await authority.issue("other")];
     const issuer = await startTokenIssuer({ clientId: "router", clientSecret: "another-one" });
     cleanUp.push(() => issuer.close());
@@ -191,8 +191,8 @@ test("each kind is validated, and the field named", async () => {
   const { registry } = createSignalboxClient({ baseUrl: app.httpUrl });
   const agent = await agentThat(() => true);
   await app.register("a", { cardUrl: agent.cardUrl });
-  const authority = await createAuthority("The mesh");
-  const [own, expired] = [await authority.issue("router"), await authority.issue("router", { validMs: -1_000 })];
+  const authority = await createTestAuthority("The mesh");
+  const [own, expired] = [await authority.issue("router"), await authority.issue("router", { untilMs: -1_000 })];
   const client = { clientId: "c", clientSecret: "s" };
   const cases = [
     [undefined, "credential"],

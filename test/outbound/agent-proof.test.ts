@@ -12,10 +12,10 @@ import { createUrlGuard, type Lookup } from "../../src/outbound/url-guard.ts";
 import type { KnownCredential } from "../../src/services/identity/credential-source.ts";
 import { systemRuntime } from "../../src/services/runtime.ts";
 import { collect, failureOf, patiently, say, taskOf } from "../agents/calling.ts";
-import { type Authority, type Certificate, createAuthority } from "../agents/certificates.ts";
 import { cardOf, startRogueHttp } from "../agents/rogue-agent.ts";
 import { type AskedRequest, type Binding, startTestAgent, type TestAgent } from "../agents/test-agent.ts";
 import { startTokenIssuer, type TokenIssuer } from "../agents/token-issuer.ts";
+import { createTestAuthority, type Issued, type TestAuthority } from "../setup/test-authority.ts";
 
 const BINDINGS: readonly Binding[] = ["GRPC", "JSONRPC", "HTTP+JSON"];
 const signal = new AbortController().signal;
@@ -176,7 +176,7 @@ describe.each(BINDINGS)("over %s", (binding) => {
     const server = await authority.issue("agent");
     const agent = await startTestAgent({ bindings: [binding], tls: { ...server, clientCa: authority.ca } });
     cleanUp.push(() => agent.close());
-    const mtls = (pair: Certificate, ca = authority.ca): KindInit => ({
+    const mtls = (pair: Issued, ca = authority.ca): KindInit => ({
       case: "mutualTls",
       value: { certificateChain: pair.cert, privateKey: pair.key, certificateAuthorities: ca },
     });
@@ -240,10 +240,10 @@ function tokenKind(kind: "oauth2" | "oidc", { issuer, tokenUrl }: TokenIssuer): 
     : { case: "oidc", value: { ...client, issuer } };
 }
 
-let made: Promise<Record<"router" | "second" | "stranger", Certificate> & Record<"authority" | "other", Authority>>;
+let made: Promise<Record<"router" | "second" | "stranger", Issued> & Record<"authority" | "other", TestAuthority>>;
 beforeAll(() => {
   made = (async () => {
-    const [authority, other] = [await createAuthority("The mesh"), await createAuthority("Somebody else")];
+    const [authority, other] = [await createTestAuthority("The mesh"), await createTestAuthority("Somebody else")];
     const [router, second, stranger] = [
       await authority.issue("router"),
       await authority.issue("router, later"),

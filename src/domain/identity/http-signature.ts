@@ -53,7 +53,7 @@ const FIELD_NAME = /^[a-z0-9!#$%&'*+.^_`|~-]{1,128}$/;
 const UNSIGNABLE: ReadonlySet<string> = new Set(["signature", "signature-input"]);
 const KNOWN_PARAMETERS: ReadonlySet<string> = new Set(["created", "keyid", "nonce", "alg", "expires", "tag"]);
 /** Methods whose requests seldom have content. */
-const WITHOUT_CONTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "DELETE"]);
+export const WITHOUT_CONTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "DELETE"]);
 /** What no content hashes to. */
 const NO_CONTENT = hash("sha256", "", "buffer");
 
@@ -120,8 +120,9 @@ export function checkContent(
   }
 }
 
-/** HMAC-SHA256 of a signature base. The key is the text of a secret. */
-export const signBase = (base: string, secret: string): Buffer => createHmac("sha256", secret).update(base).digest();
+/** HMAC-SHA256 of a signature base. Of our own keys, the key is the text of a secret. */
+export const signBase = (base: string, secret: string | Uint8Array): Buffer =>
+  createHmac("sha256", secret).update(base).digest();
 
 /** In constant time. */
 export const isSignedWith = ({ base, signature }: RequestSignature, secret: string): boolean =>
@@ -136,7 +137,7 @@ export interface SignatureHeaders {
 
 export interface SigningOptions {
   keyId: string;
-  secret: string;
+  secret: string | Uint8Array;
   /** Seconds of the epoch. */
   created: number;
   /** 16 to 64 visible ASCII characters, of which no request has the same. */
