@@ -22,7 +22,7 @@ async function open(id: string, workspaceId = "default") {
     workspaceId,
     principal: { id, roles: new Set<string>(), scopes: new Set<string>() },
     signal: new AbortController().signal,
-  } as RequestContext;
+  } as unknown as RequestContext;
   const stream = watch(context, create(WatchTasksRequestSchema), "")[Symbol.asyncIterator]();
   await stream.next();
   return stream;
