@@ -5,6 +5,9 @@ export function printable(text: string): string {
   return text.replace(/\r\n/g, "\n").replace(/[^\P{Cc}\n\t]/gu, "");
 }
 
+/** What stands before the first line break: what follows, as the raw text of an agent, is for programs. */
+export const firstLine = (text: string): string => text.split("\n", 1)[0]!;
+
 /** Rows under headings, as kubectl prints them: columns as wide as their widest cell, three spaces between them. */
 export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
   const cells = [headings, ...rows.map((row) => row.map((cell) => printable(cell).replace(/\s+/g, " ")))];

@@ -3,7 +3,7 @@ import { toJson } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { type Command, InvalidArgumentError } from "commander";
 import { EngineState, type TaskEvent, WatchTasksResponseSchema } from "../../gen/signalbox/v1/task_pb.ts";
-import { jsonLine, printable } from "./printable.ts";
+import { firstLine, jsonLine, printable } from "./printable.ts";
 import type { Cli } from "./run.ts";
 import { callServer, type ServerOptions, withServer } from "./server-call.ts";
 
@@ -47,7 +47,9 @@ export function addTaskEventsCommand(task: Command, cli: Cli): void {
 function eventLine({ taskId, agentId, time, state, cause, update }: TaskEvent): string {
   const artifact = update?.payload.case === "artifactUpdate" ? update.payload.value.artifact : undefined;
   const what = artifact ? `artifact ${artifact.name || artifact.artifactId}` : stateName(state);
-  const words = [time ? timestampDate(time).toISOString() : "", taskId, agentId, what, cause].filter(Boolean);
+  const words = [time ? timestampDate(time).toISOString() : "", taskId, agentId, what, firstLine(cause)].filter(
+    Boolean,
+  );
   return `${printable(words.join("   ")).replaceAll("\n", " ")}\n`;
 }
 

@@ -11,7 +11,7 @@ import {
   TaskTransitionSchema,
   TaskUpdateKind,
 } from "../../gen/signalbox/v1/task_pb.ts";
-import { facts, json, table } from "./printable.ts";
+import { facts, firstLine, json, table } from "./printable.ts";
 import type { Cli } from "./run.ts";
 import { callServer, type ServerOptions, withServer } from "./server-call.ts";
 
@@ -69,7 +69,7 @@ export function transitionTable(transitions: readonly TaskTransition[]): string 
     String(row.fencingToken),
     row.replicaId,
     nameIn(TaskUpdateKind, row.kind).toLowerCase(),
-    row.cause,
+    firstLine(row.cause),
   ]);
   return table(["NUMBER", "TIME", "STATE", "ATTEMPT", "TOKEN", "REPLICA", "KIND", "CAUSE"], rows);
 }
