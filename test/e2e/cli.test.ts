@@ -263,7 +263,7 @@ describe("what goes wrong", () => {
     [["task", "list", "--limit", "0"], "It is 1 to 100"],
     [["task", "list", "--server", "localhost"], "--server: The server is"],
     [["serve", "--grpc-prt", "1"], "Did you mean --grpc-port?"],
-    [["serve", "--http-port", "http", "--host", "0.0.0.0"], "The configuration has 2 mistakes"],
+    [["serve", "--http-port", "http", "--tls-key", "/dev/null"], "The configuration has 2 mistakes"],
   ])("wrong use: %s", async (args, told) => {
     const { code, out, err } = await signalbox(...args);
     expect({ code, out }).toEqual({ code: 2, out: "" });
