@@ -22,9 +22,9 @@ interface SetFlags extends ServerOptions {
   scope?: string[];
   resource?: string;
   mtls?: true;
-  cert?: string;
-  key?: string;
-  ca?: string;
+  mtlsCert?: string;
+  mtlsKey?: string;
+  mtlsCa?: string;
 }
 
 type Kind = NonNullable<MessageInitShape<typeof AgentCredentialSchema>["kind"]>;
@@ -36,10 +36,20 @@ const KINDS = {
   hmacFile: { needs: ["keyId"], may: [] },
   oauth2: { needs: ["clientId", "clientSecretFile"], may: ["scope", "resource"] },
   oidc: { needs: ["clientId", "clientSecretFile"], may: ["scope", "resource"] },
-  mtls: { needs: ["cert", "key"], may: ["ca"] },
+  mtls: { needs: ["mtlsCert", "mtlsKey"], may: ["mtlsCa"] },
 } as const satisfies Record<string, { needs: readonly (keyof SetFlags)[]; may: readonly (keyof SetFlags)[] }>;
 
-const PARTS = ["header", "keyId", "clientId", "clientSecretFile", "scope", "resource", "cert", "key", "ca"] as const;
+const PARTS = [
+  "header",
+  "keyId",
+  "clientId",
+  "clientSecretFile",
+  "scope",
+  "resource",
+  "mtlsCert",
+  "mtlsKey",
+  "mtlsCa",
+] as const;
 
 export function addAgentCredentialCommands(agents: Command, cli: Cli): void {
   const credential = agents.command("credential").description("what the router proves itself with to an agent");
@@ -62,9 +72,12 @@ export function addAgentCredentialCommands(agents: Command, cli: Cli): void {
     .option("--scope <scope...>", "scopes to ask for")
     .option("--resource <uri>", "whom the tokens are for (RFC 8707)")
     .option("--mtls", "a certificate that is shown in TLS")
-    .option("--cert <file>", "PEM of the certificate and its chain")
-    .option("--key <file>", "PEM of its private key")
-    .option("--ca <file>", "PEM of who signs the agent's own certificate (default: the authorities of the system)");
+    .option("--mtls-cert <file>", "PEM of the certificate and its chain")
+    .option("--mtls-key <file>", "PEM of its private key")
+    .option(
+      "--mtls-ca <file>",
+      "PEM of who signs the agent's own certificate (default: the authorities of the system)",
+    );
   withServer(set).action((agentId: string, options: SetFlags) => {
     const kind = kindOf(set, cli, options);
     return callServer(cli, options, async ({ registry }) =>
@@ -122,8 +135,8 @@ function kindOf(command: Command, cli: Cli, options: SetFlags): Kind {
     case "oidc":
       return { case: "oidc", value: { issuer: options.oidc!, ...client() } };
     case "mtls": {
-      const [certificateChain, privateKey] = [read(options.cert!), read(options.key!)];
-      const certificateAuthorities = options.ca === undefined ? "" : read(options.ca);
+      const [certificateChain, privateKey] = [read(options.mtlsCert!), read(options.mtlsKey!)];
+      const certificateAuthorities = options.mtlsCa === undefined ? "" : read(options.mtlsCa);
       return { case: "mutualTls", value: { certificateChain, privateKey, certificateAuthorities } };
     }
   }
