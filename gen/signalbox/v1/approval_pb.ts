@@ -313,6 +313,8 @@ export const ApprovalService: GenService<{
     output: typeof ListApprovalsResponseSchema;
   },
   /**
+   * Returns an approval.
+   *
    * Errors: NOT_FOUND with reason APPROVAL_NOT_FOUND.
    *
    * @generated from rpc signalbox.v1.ApprovalService.GetApproval

@@ -1614,8 +1614,12 @@ export const RegistryService: GenService<{
    * Says what the router proves itself with to an agent, at every call and when it fetches its card. Kept encrypted, and never shown
    * again. What the agent had is replaced.
    *
-   * Errors: NOT_FOUND with reason AGENT_NOT_FOUND; INVALID_ARGUMENT; FAILED_PRECONDITION with reason SECRETS_KEY_MISSING where the
-   * server has no key to encrypt with.
+   * It is for the hosts that the agent's card names now. When the card names another one later, calls to the agent fail with reason
+   * CREDENTIAL_FOR_OTHER_HOST until the credential is set again.
+   *
+   * Errors: NOT_FOUND with reason AGENT_NOT_FOUND; INVALID_ARGUMENT with the path of the field; FAILED_PRECONDITION with reason
+   * SECRETS_KEY_MISSING where the server has no key to encrypt with, CREDENTIAL_NEEDS_TLS where it would be sent in the clear to an
+   * address that is not private, or a certificate over anything but TLS.
    *
    * @generated from rpc signalbox.v1.RegistryService.SetAgentCredential
    */
@@ -1637,6 +1641,8 @@ export const RegistryService: GenService<{
     output: typeof AgentCredentialSchema;
   },
   /**
+   * Takes an agent's credential away: calls to it carry none from then on.
+   *
    * Errors: NOT_FOUND with reason AGENT_NOT_FOUND or CREDENTIAL_NOT_FOUND.
    *
    * @generated from rpc signalbox.v1.RegistryService.DeleteAgentCredential

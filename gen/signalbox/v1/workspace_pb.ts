@@ -1058,7 +1058,8 @@ export const WorkspaceService: GenService<{
   /**
    * Makes a workspace. For those who run the router.
    *
-   * Errors: INVALID_ARGUMENT for an id that is no DNS label, ALREADY_EXISTS with reason WORKSPACE_EXISTS.
+   * Errors: INVALID_ARGUMENT for an id that is no DNS label, or that nobody may have; ALREADY_EXISTS with reason WORKSPACE_EXISTS;
+   * PERMISSION_DENIED with reason NOT_THE_ROUTER.
    *
    * @generated from rpc signalbox.v1.WorkspaceService.CreateWorkspace
    */
@@ -1068,6 +1069,8 @@ export const WorkspaceService: GenService<{
     output: typeof WorkspaceSchema;
   },
   /**
+   * Returns a workspace: the caller's own, or any for those who run the router.
+   *
    * Errors: NOT_FOUND with reason WORKSPACE_NOT_FOUND.
    *
    * @generated from rpc signalbox.v1.WorkspaceService.GetWorkspace
@@ -1089,7 +1092,10 @@ export const WorkspaceService: GenService<{
   },
   /**
    * Lets nobody of a workspace in any more; what its agents have begun goes on, and is not delivered to anybody before it is
-   * resumed. For those who run the router. The workspace `default` cannot be suspended.
+   * resumed. For those who run the router. One that is suspended stays as it is.
+   *
+   * Errors: NOT_FOUND with reason WORKSPACE_NOT_FOUND; FAILED_PRECONDITION with reason WORKSPACE_NEEDED for `default`;
+   * PERMISSION_DENIED with reason NOT_THE_ROUTER.
    *
    * @generated from rpc signalbox.v1.WorkspaceService.SuspendWorkspace
    */
@@ -1099,7 +1105,9 @@ export const WorkspaceService: GenService<{
     output: typeof WorkspaceSchema;
   },
   /**
-   * Takes a suspension back.
+   * Takes a suspension back. For those who run the router. One that is not suspended stays as it is.
+   *
+   * Errors: NOT_FOUND with reason WORKSPACE_NOT_FOUND; PERMISSION_DENIED with reason NOT_THE_ROUTER.
    *
    * @generated from rpc signalbox.v1.WorkspaceService.ResumeWorkspace
    */
@@ -1111,7 +1119,8 @@ export const WorkspaceService: GenService<{
   /**
    * Says how much a workspace may use. For those who run the router. What it had is replaced as a whole.
    *
-   * Errors: INVALID_ARGUMENT for a number out of its range, ABORTED with reason ETAG_MISMATCH.
+   * Errors: INVALID_ARGUMENT for a number out of its range, ABORTED with reason ETAG_MISMATCH, PERMISSION_DENIED with reason
+   * NOT_THE_ROUTER.
    *
    * @generated from rpc signalbox.v1.WorkspaceService.SetQuotas
    */
@@ -1134,7 +1143,8 @@ export const WorkspaceService: GenService<{
    * Makes a key. Its secret is in the answer, and nowhere else, ever.
    *
    * Errors: INVALID_ARGUMENT; FAILED_PRECONDITION with reason SECRETS_KEY_MISSING for a key that signs, where the server has nothing
-   * to keep its secret with; PERMISSION_DENIED with reason ROLE_NOT_HELD for a role or scope that the caller does not hold itself.
+   * to keep its secret with, TOO_MANY_KEYS where the workspace has as many as it may; PERMISSION_DENIED with reason ROLE_NOT_HELD for a
+   * role or scope that the caller does not hold itself.
    *
    * @generated from rpc signalbox.v1.WorkspaceService.CreateKey
    */
@@ -1144,7 +1154,7 @@ export const WorkspaceService: GenService<{
     output: typeof CreateKeyResponseSchema;
   },
   /**
-   * Lists keys, without their secrets.
+   * Lists keys, without their secrets, the latest first.
    *
    * @generated from rpc signalbox.v1.WorkspaceService.ListKeys
    */
@@ -1156,7 +1166,7 @@ export const WorkspaceService: GenService<{
   /**
    * Makes another key of the same kind for the same principal. The old one holds for as long as `overlap` says.
    *
-   * Errors: NOT_FOUND with reason KEY_NOT_FOUND, FAILED_PRECONDITION with reason KEY_NOT_ACTIVE.
+   * Errors: NOT_FOUND with reason KEY_NOT_FOUND, FAILED_PRECONDITION with reason KEY_NOT_ACTIVE, and those of CreateKey.
    *
    * @generated from rpc signalbox.v1.WorkspaceService.RotateKey
    */
@@ -1181,7 +1191,8 @@ export const WorkspaceService: GenService<{
    * Says what somebody who is authenticated by others, a token or a certificate, may do in a workspace. What was said before is
    * replaced.
    *
-   * Errors: INVALID_ARGUMENT for what is no id of a principal; PERMISSION_DENIED with reason ROLE_NOT_HELD.
+   * Errors: INVALID_ARGUMENT for what is no id of a principal; PERMISSION_DENIED with reason ROLE_NOT_HELD; FAILED_PRECONDITION with
+   * reason TOO_MANY_MEMBERS.
    *
    * @generated from rpc signalbox.v1.WorkspaceService.PutMember
    */
@@ -1191,6 +1202,8 @@ export const WorkspaceService: GenService<{
     output: typeof MemberSchema;
   },
   /**
+   * Lists members by their ids.
+   *
    * @generated from rpc signalbox.v1.WorkspaceService.ListMembers
    */
   listMembers: {
@@ -1199,6 +1212,8 @@ export const WorkspaceService: GenService<{
     output: typeof ListMembersResponseSchema;
   },
   /**
+   * Takes from a member all that was said of it in a workspace.
+   *
    * Errors: NOT_FOUND with reason MEMBER_NOT_FOUND.
    *
    * @generated from rpc signalbox.v1.WorkspaceService.RemoveMember
@@ -1212,7 +1227,7 @@ export const WorkspaceService: GenService<{
    * Offers another workspace the use of an agent, or of what it does for one capability. Nothing crosses before the other accepts.
    *
    * Errors: INVALID_ARGUMENT, NOT_FOUND with reason AGENT_NOT_FOUND or CAPABILITY_NOT_FOUND. A workspace that is not there is not told
-   * from one that is: the offer is kept, and nobody accepts it.
+   * from one that is: the offer is kept, and nobody accepts it. FAILED_PRECONDITION with reason TOO_MANY_GRANTS.
    *
    * @generated from rpc signalbox.v1.WorkspaceService.OfferGrant
    */
@@ -1225,7 +1240,7 @@ export const WorkspaceService: GenService<{
    * Accepts what another workspace offers: its agent is an agent of this workspace from then on, under an id of its own.
    *
    * Errors: NOT_FOUND with reason GRANT_NOT_FOUND, ALREADY_EXISTS with reason AGENT_EXISTS for an id that an agent of this workspace
-   * has, FAILED_PRECONDITION with reason GRANT_NOT_PENDING.
+   * has, FAILED_PRECONDITION with reason GRANT_NOT_PENDING or TOO_MANY_GRANTS.
    *
    * @generated from rpc signalbox.v1.WorkspaceService.AcceptGrant
    */
@@ -1235,7 +1250,7 @@ export const WorkspaceService: GenService<{
     output: typeof GrantSchema;
   },
   /**
-   * Ends a grant, from either side. Tasks that are under way run to their end.
+   * Ends a grant, from either side. Tasks that the agent has run to their end; those that wait for room at it end FAILED.
    *
    * Errors: NOT_FOUND with reason GRANT_NOT_FOUND.
    *
