@@ -67,13 +67,13 @@ export async function serve(config: Config, io: Io, onStarted: (app: RunningApp)
 /** What is said of the key that the first admin gets. */
 const firstKeyLines = (token: string): string[] => [
   "",
-  "This is the first start, and everybody must authenticate. The key of the first admin, shown this once:",
+  "There is no admin yet. The key of the first one, shown this once:",
   "",
   `  ${token}`,
   "",
-  "Keep it where secrets are kept, and use it as SIGNALBOX_API_KEY, or as Authorization: Bearer. With it make keys for others:",
+  "Keep it where secrets are kept, and use it as SIGNALBOX_API_KEY, or as Authorization: Bearer. Make keys for others with it:",
   "  signalbox keys create NAME --role caller",
-  "Who has lost it starts the server with auth.admin-key.",
+  "Who has lost it sets auth.admin-key (SIGNALBOX_AUTH_ADMIN_KEY) and starts the server again.",
   "",
 ];
 
