@@ -1430,7 +1430,7 @@ export const TaskService: GenService<{
     output: typeof TaskSchema;
   },
   /**
-   * Lists tasks, the latest status first.
+   * Lists the tasks that the caller sees, the latest status first.
    *
    * Errors: INVALID_ARGUMENT for a state that there is not, a negative page size, or a page token of another list.
    *
@@ -1457,7 +1457,8 @@ export const TaskService: GenService<{
   /**
    * Cancels a task and returns it as it is afterwards.
    *
-   * Errors: those of GetTask, and FAILED_PRECONDITION with reason TASK_NOT_CANCELABLE when it has ended or its agent refuses.
+   * Errors: those of GetTask; PERMISSION_DENIED with reason SHARED_TO_READ for who may only see it; FAILED_PRECONDITION with reason
+   * TASK_NOT_CANCELABLE when it has ended or its agent refuses.
    *
    * @generated from rpc signalbox.v1.TaskService.CancelTask
    */
@@ -1469,7 +1470,8 @@ export const TaskService: GenService<{
   /**
    * Removes a task that has ended, with its log, its artifacts, its route and its webhooks, those that were not called yet too.
    *
-   * Errors: those of GetTask, and FAILED_PRECONDITION with reason TASK_NOT_ENDED: cancel it first.
+   * Errors: those of GetTask; PERMISSION_DENIED with reason SHARED_TO_READ for who may only see it; FAILED_PRECONDITION with reason
+   * TASK_NOT_ENDED: cancel it first.
    *
    * @generated from rpc signalbox.v1.TaskService.DeleteTask
    */
@@ -1479,7 +1481,8 @@ export const TaskService: GenService<{
     output: typeof EmptySchema;
   },
   /**
-   * Removes all tasks of the workspace that ended long ago, as DeleteTask does, also those that were never shown to anybody.
+   * Removes all tasks that ended long ago and that the caller may change, as DeleteTask does, also those that were never shown to anybody:
+   * its own, and with the scope `tasks.all` those of the workspace.
    * What is removed when the call is given up stays removed.
    *
    * Errors: INVALID_ARGUMENT for a negative age.
@@ -1492,7 +1495,7 @@ export const TaskService: GenService<{
     output: typeof CleanupTasksResponseSchema;
   },
   /**
-   * Tells what happens to the workspace's tasks, on all servers: each state that one takes and each artifact, or chunk of
+   * Tells what happens to the tasks that the caller sees, on all servers: each state that one takes and each artifact, or chunk of
    * one, that comes, once, and of one task in the order of its log. It begins now, or after a cursor, and does not end by
    * itself. Nothing is left out for a slow reader. The first item holds only a cursor.
    *
@@ -1538,7 +1541,7 @@ export const TaskService: GenService<{
    * Lets others see the caller's tasks of a context, those to come among them; with `can_write` they may answer, cancel and add to them
    * as well. What was said before for the same subject is replaced.
    *
-   * Errors: INVALID_ARGUMENT for a subject that is none.
+   * Errors: INVALID_ARGUMENT for a subject that is none, RESOURCE_EXHAUSTED with reason TOO_MANY_SHARES.
    *
    * @generated from rpc signalbox.v1.TaskService.ShareContext
    */
