@@ -43,8 +43,9 @@ Levels of the file may also be joined by dots, as \`http.port: 8080\`. Relative 
 from the folder of the file. All mistakes of all sources are reported at once, each with its place and its remedy, before
 anything starts; the process then ends with exit code 2. A password in \`database.url\` is never shown.
 
-Client commands (\`signalbox send\`, \`agents\`, \`task\`) need only the address of the server's HTTP listener: \`--server\`, or
-\`SIGNALBOX_SERVER\`, else \`http://127.0.0.1:8080\`.
+Client commands (\`signalbox send\`, \`agents\`, \`task\`) need the address of the server's HTTP listener: \`--server\`, or
+\`SIGNALBOX_SERVER\`, else \`http://127.0.0.1:8080\`; and where everybody must authenticate, a credential, best \`SIGNALBOX_API_KEY\`
+([identity.md](identity.md#how-clients-say-who-they-are)).
 
 ## Settings
 `;

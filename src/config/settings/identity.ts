@@ -12,13 +12,13 @@ export const IDENTITY_SETTINGS = {
     default: (given: { host: string }) => (isLoopbackHost(given.host) ? "admin" : "none"),
     defaultText: "`admin` while `host` is loopback, else `none`",
     about:
-      "What callers may do who do not say who they are, in the workspace `default`. With `none` everybody must authenticate.",
+      "What callers may do who do not say who they are, in the workspace `default`. With `none` everybody must authenticate. See docs/identity.md.",
   },
   "auth.expose-anonymous": {
     ...boolean,
     default: false,
     about:
-      "Must be `true` for a server that other machines can reach, and that lets anonymous callers in. Everybody who reaches it is then whatever `auth.anonymous-role` says.",
+      "Must be `true` for a server that other machines can reach, and that lets anonymous callers in. Everybody who reaches it may then do what `auth.anonymous-role` says.",
   },
   "auth.admin-key": {
     ...text(
@@ -39,7 +39,7 @@ export const IDENTITY_SETTINGS = {
     ...list("IP addresses, networks such as 10.0.0.0/8, loopback, or unix", "networks", isNetwork),
     default: [],
     about:
-      "Peers whose X-Forwarded-Client-Cert header says who calls: sidecars of a service mesh. From all others the header counts for nothing.",
+      "Peers whose X-Forwarded-Client-Cert header says who calls: sidecars of a service mesh. From all others the header counts for nothing. See docs/identity.md.",
   },
   "auth.open-metrics": {
     ...boolean,
@@ -74,7 +74,7 @@ export const IDENTITY_SETTINGS = {
   "jwt.workspace-claim": {
     ...text("the name of a claim", "name"),
     about:
-      "Claim that names the workspace. None: what a token may do is what its subject is a member of. Every issuer can then name every workspace: name one only where you trust all issuers with that.",
+      "Claim that names the workspace of a token. Every issuer can then name every workspace: set it only where you trust all issuers with that. Without it, what a token may do is what its subject is a member of. See docs/identity.md.",
   },
   "jwt.roles-claim": {
     ...text("the name of a claim", "name"),
@@ -89,7 +89,7 @@ export const IDENTITY_SETTINGS = {
   "tls.certificate": {
     ...path("the path of a PEM file", "file"),
     about:
-      "Certificate of both listeners, with its chain. With it they speak TLS, and nothing else. Read anew when it changes.",
+      "Certificate of both listeners, with its chain. With it they speak TLS, and nothing else. Read anew when it changes. See docs/tls.md.",
   },
   "tls.key": {
     ...path("the path of a PEM file", "file"),
@@ -135,7 +135,7 @@ export const IDENTITY_SETTINGS = {
     defaultText:
       "`secrets.key` in `data.dir`, made when it is needed, with the embedded database; none with PostgreSQL",
     about:
-      "AES-256 keys that encrypt what the server keeps of others' secrets: the first encrypts, all decrypt. The same on all servers of a database.",
+      "AES-256 keys that encrypt what the server keeps of others' secrets: the first encrypts, all decrypt. The same on all servers of a database. See docs/agent-credentials.md.",
   },
   "card.key": {
     ...text("the path of a PEM file, or the PEM itself", "key"),
@@ -143,7 +143,7 @@ export const IDENTITY_SETTINGS = {
     defaultText:
       "`card-key.pem` in `data.dir`, made when it is needed, with the embedded database; none with PostgreSQL",
     about:
-      "Private EC P-256 key that signs the cards that are served; its public half is at /.well-known/jwks.json. The same on all servers of a database. None: cards are not signed.",
+      "Private EC P-256 key that signs the cards that are served; its public half is at /.well-known/jwks.json. The same on all servers of a database. None: cards are not signed. See docs/cards.md.",
   },
   "card.previous-key": {
     ...text("the path of a PEM file, or the PEM itself", "key"),
@@ -180,7 +180,7 @@ export const IDENTITY_SETTINGS = {
     ...integer(0, 1_000_000),
     default: 1_000,
     about:
-      "Most connections that each listener has from one IP address, but for loopback. 0 when there is no limit, as behind a proxy that all callers come through.",
+      "Most connections that each listener has from one IP address, loopback and Unix sockets excepted. 0 when there is no limit, as behind a proxy that all callers come through.",
   },
   "limits.connection-age-ms": {
     ...durationMs(0),

@@ -139,7 +139,8 @@ export const SERVER_SETTINGS = {
     ...boolean,
     default: (given: { host: string }): boolean => isLoopbackHost(given.host),
     defaultText: "`true` while `host` is loopback, else `false`",
-    about: "Whether URLs given to the server (cards, agents, webhooks) may lead to loopback and private addresses.",
+    about:
+      "Whether URLs given to the server (cards, agents, webhooks, issuers, token endpoints) may lead to loopback and private addresses. Without it, issuers, and agents that get a credential, must speak TLS.",
   },
 } as const satisfies Record<string, Setting>;
 
