@@ -69,8 +69,9 @@ function membersTable(found: readonly Member[]): string {
     one.roles.join(",") || "-",
     one.scopes.join(",") || "-",
     one.agentId || "-",
+    one.implied ? "yes" : "no",
     one.createTime ? age(timestampDate(one.createTime), now) : "",
     one.createdBy,
   ]);
-  return table(["MEMBER", "ROLES", "SCOPES", "AGENT", "AGE", "BY"], rows);
+  return table(["MEMBER", "ROLES", "SCOPES", "AGENT", "IMPLIED", "AGE", "BY"], rows);
 }

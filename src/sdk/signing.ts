@@ -1,8 +1,7 @@
 /** Signs requests with a key that is never sent: HTTP Message Signatures (RFC 9421), hmac-sha256. */
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, createHmac, randomBytes } from "node:crypto";
 import { type DescMethod, type Message, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
-import { signHttpRequest, WITHOUT_CONTENT } from "../domain/identity/http-signature.ts";
 
 export interface SignOptions {
   /** Of HTTP, such as `POST`. */
@@ -28,6 +27,7 @@ export interface SignedHeaders {
 }
 
 const TOKEN = /^sbx_([a-z0-9]{4,32})_([A-Za-z0-9_-]{32,128})$/;
+const WITHOUT_CONTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "DELETE"]);
 const NONCE_BYTES = 18;
 
 /**
@@ -40,24 +40,27 @@ export function signRequest(options: SignOptions): SignedHeaders {
   const [, keyId, secret] = TOKEN.exec(key) ?? [];
   if (keyId === undefined || secret === undefined)
     throw new TypeError("The key is none: keys are sbx_<key id>_<secret>.");
-  const { pathname, search, host } = new URL(options.url);
+  const { pathname, search } = new URL(options.url);
+  const covered: [name: string, value: string][] = [
+    ["@method", method],
+    ["@path", pathname],
+  ];
+  if (search !== "") covered.push(["@query", search]);
   const content = body ?? "";
-  const hasContent = !WITHOUT_CONTENT.has(method) || content.length > 0;
-  const signed = signHttpRequest(
-    { method, target: pathname + search, authority: host, header: () => null },
-    {
-      keyId,
-      secret,
-      created: Math.floor(time.getTime() / 1000),
-      nonce,
-      ...(hasContent && { contentDigest: createHash("sha256").update(content).digest() }),
-    },
-  );
-  const digest = signed["content-digest"];
+  let digest: string | undefined;
+  if (!WITHOUT_CONTENT.has(method) || content.length > 0) {
+    digest = `sha-256=:${createHash("sha256").update(content).digest("base64")}:`;
+    covered.push(["content-digest", digest]);
+  }
+  const names = covered.map(([name]) => `"${name}"`).join(" ");
+  const created = Math.floor(time.getTime() / 1000);
+  const parameters = `(${names});created=${created};keyid="${keyId}";nonce="${nonce}";alg="hmac-sha256"`;
+  const lines = covered.map(([name, value]) => `"${name}": ${value}\n`).join("");
+  const signature = createHmac("sha256", secret).update(`${lines}"@signature-params": ${parameters}`).digest("base64");
   return {
     ...(digest !== undefined && { "Content-Digest": digest }),
-    "Signature-Input": signed["signature-input"],
-    Signature: signed.signature,
+    "Signature-Input": `sig1=${parameters}`,
+    Signature: `sig1=:${signature}:`,
   };
 }
 

@@ -43,8 +43,8 @@ export const IDENTITY_SETTINGS = {
   },
   "auth.open-metrics": {
     ...boolean,
-    default: (given: { host: string }) => isLoopbackHost(given.host),
-    defaultText: "`true` while `host` is loopback, else `false`",
+    default: (given: { "auth.anonymous-role": string }) => given["auth.anonymous-role"] !== "none",
+    defaultText: "`true` where anonymous callers are let in, else `false`",
     about:
       "Whether `/metrics` and `/health/deep` answer everybody. Else they take a principal of the workspace `default` with the scope `metrics.read`.",
   },

@@ -1,7 +1,7 @@
 /** Roles and scopes that somebody gives to somebody: what they may be, and that nobody gives what is not their own. Pure. */
 import { clip, type FieldViolation, SignalboxError } from "../errors.ts";
 import { holds, type Principal } from "./principal.ts";
-import { isRole, ROLES, scopesOf } from "./roles.ts";
+import { isRole, ROLES } from "./roles.ts";
 
 /** Most roles, and most scopes beside theirs, of one principal. */
 const MAX_ROLES = 16;
@@ -32,11 +32,15 @@ export function rightsViolations({ roles, scopes }: GivenRights, at: string): Fi
   return found;
 }
 
-/** Throws ROLE_NOT_HELD for the first role or scope of which the giver does not hold all. */
-export function checkHeld(giver: Pick<Principal, "scopes">, { roles, scopes }: GivenRights): void {
-  for (const role of roles) {
-    for (const scope of scopesOf([role])) if (!holds(giver, scope)) throw notHeld("role", role);
-  }
+/**
+ * Throws unless somebody may give these roles and scopes: it must hold them itself. Roles are held by name, because approvals and
+ * shares ask for names; who holds `*` holds all.
+ *
+ * @throws SignalboxError ROLE_NOT_HELD
+ */
+export function checkHeld(giver: Pick<Principal, "roles" | "scopes">, { roles, scopes }: GivenRights): void {
+  if (giver.scopes.has("*")) return;
+  for (const role of roles) if (!giver.roles.has(role)) throw notHeld("role", role);
   for (const scope of scopes) if (!holds(giver, scope)) throw notHeld("scope", scope);
 }
 
@@ -44,6 +48,6 @@ const notHeld = (kind: "role" | "scope", name: string) =>
   new SignalboxError({
     code: "PERMISSION_DENIED",
     reason: "ROLE_NOT_HELD",
-    message: `You can give nobody the ${kind} "${clip(name)}", because you do not hold all of it yourself.`,
+    message: `You can give nobody the ${kind} "${clip(name)}", because you do not hold it yourself.`,
     metadata: { [kind]: clip(name) },
   });

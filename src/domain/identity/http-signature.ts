@@ -53,7 +53,7 @@ const FIELD_NAME = /^[a-z0-9!#$%&'*+.^_`|~-]{1,128}$/;
 const UNSIGNABLE: ReadonlySet<string> = new Set(["signature", "signature-input"]);
 const KNOWN_PARAMETERS: ReadonlySet<string> = new Set(["created", "keyid", "nonce", "alg", "expires", "tag"]);
 /** Methods whose requests seldom have content. */
-export const WITHOUT_CONTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "DELETE"]);
+const WITHOUT_CONTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "DELETE"]);
 /** What no content hashes to. */
 const NO_CONTENT = hash("sha256", "", "buffer");
 

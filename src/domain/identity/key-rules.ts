@@ -1,10 +1,10 @@
 /** What an API key may say. Pure. */
 import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
 import { type Key, KeyKind } from "../../../gen/signalbox/v1/workspace_pb.ts";
-import { clip, type FieldViolation, SignalboxError } from "../errors.ts";
+import { clip, type FieldViolation } from "../errors.ts";
 import { isDnsLabel } from "../identifiers.ts";
 import { timestampViolations } from "../timestamps.ts";
-import { ANONYMOUS, holds, type Principal } from "./principal.ts";
+import { ANONYMOUS } from "./principal.ts";
 import { isRole, ROLES } from "./roles.ts";
 
 /** Longest description, and most scopes beside those of the roles. */
@@ -67,26 +67,4 @@ export function endViolations(field: string, time: Timestamp | undefined, now: D
   const wrong = timestampViolations(field, time);
   if (wrong.length > 0 || !time || timestampDate(time) > now) return wrong;
   return [{ field, description: "must lie ahead: leave it out for a key that does not expire" }];
-}
-
-/**
- * Throws unless a principal may give these roles and scopes: it must hold them itself.
- *
- * @throws SignalboxError ROLE_NOT_HELD
- */
-export function checkHeld(
-  principal: Pick<Principal, "roles" | "scopes">,
-  given: { readonly roles: readonly string[]; readonly scopes: readonly string[] },
-): void {
-  if (principal.scopes.has("*")) return;
-  const role = given.roles.find((name) => !principal.roles.has(name));
-  const scope = given.scopes.find((name) => !holds(principal, name));
-  if (role === undefined && scope === undefined) return;
-  const what = role === undefined ? `the scope "${clip(scope!, 64)}"` : `the role "${clip(role, 64)}"`;
-  throw new SignalboxError({
-    code: "PERMISSION_DENIED",
-    reason: "ROLE_NOT_HELD",
-    message: `Nobody gives what they do not have: you do not hold ${what}.`,
-    metadata: role === undefined ? { scope: clip(scope!, 64) } : { role: clip(role, 64) },
-  });
 }

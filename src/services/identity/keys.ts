@@ -18,7 +18,8 @@ import {
 import { clip, type FieldViolation, invalidArgument, SignalboxError } from "../../domain/errors.ts";
 import { isDnsLabel } from "../../domain/identifiers.ts";
 import { workspaceNotFound } from "../../domain/identity/errors.ts";
-import { checkHeld, endViolations, keyViolations } from "../../domain/identity/key-rules.ts";
+import { checkHeld } from "../../domain/identity/given-rights.ts";
+import { endViolations, keyViolations } from "../../domain/identity/key-rules.ts";
 import {
   isKeyId,
   KEY_ID_RANDOM_BYTES,

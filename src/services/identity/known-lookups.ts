@@ -148,7 +148,8 @@ export function createKnownLookups<T>({ name, runtime, load, most }: KnownLookup
       if (!held || age > AWAY_MS) return ask(key);
       if (age <= RENEW_MS) return held.value;
       if (age <= FRESH_MS || now < awayUntil) {
-        ask(key);
+        // Whoever is given what is held waits for nothing, and hears of nothing.
+        ask(key).catch(() => {});
         return held.value;
       }
       return askOr(held, key);
