@@ -27,7 +27,7 @@ export interface AskedBy {
 export async function askedBy(authenticator: Authenticator, credentials: Credentials): Promise<AskedBy> {
   let principal: Principal;
   try {
-    principal = await authenticator.authenticate(credentials);
+    principal = await authenticator.authenticate(credentials, { beNobody: true });
   } catch (error) {
     if (error instanceof SignalboxError && error.reason === "UNAUTHENTICATED") {
       return { caller: undefined, isPublic: true };

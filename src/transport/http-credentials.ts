@@ -26,8 +26,11 @@ export class HttpCredentials implements Credentials {
   }
 
   header(name: string): string | null {
-    const value = this.#req.headers[name];
+    const { headers } = this.#req;
+    // Whoever signs names headers, and some names are those of what every object has.
+    const value = Object.hasOwn(headers, name) ? headers[name] : undefined;
     if (value === undefined) return null;
+    if (name === "authorization") return allOf(this.#req.rawHeaders, name);
     return typeof value === "string" ? value : value.join(", ");
   }
 
@@ -46,6 +49,16 @@ export class HttpCredentials implements Credentials {
     for (const chunk of this.#content) digest.update(chunk);
     return digest.digest();
   }
+}
+
+/** Node keeps the first of several, and somebody on the way may have looked at the last. */
+function allOf(rawHeaders: readonly string[], name: string): string {
+  const values: string[] = [];
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const given = rawHeaders[i]!;
+    if (given.length === name.length && given.toLowerCase() === name) values.push(rawHeaders[i + 1]!);
+  }
+  return values.join(", ");
 }
 
 /** Whether a body follows, as far as the head of a request tells. */

@@ -130,3 +130,32 @@ test("what nobody knows keeps out nothing that somebody does, and what was used 
   await settled();
   expect(statements).toHaveLength(before + 1);
 });
+
+test("a queue that is full refuses who asks, and is no matter of who asks in the background", async () => {
+  const { clock, truth, state, lookups } = lab();
+  const unhandled: unknown[] = [];
+  const note = (error: unknown) => unhandled.push(error);
+  truth.set("a", 1);
+  await lookups.get("a");
+  const { promise: held, resolve: release } = Promise.withResolvers<void>();
+  state.held = held;
+  // The first is being read; behind it nobody else has room.
+  const waiting = Array.from({ length: 10_501 }, (_, i) => lookups.get(`nobody-${i}`));
+  const answers = Promise.allSettled(waiting);
+  process.on("unhandledRejection", note);
+  try {
+    await settled();
+    const more = Array.from({ length: 501 }, (_, i) => lookups.get(`late-${i}`));
+    const late = Promise.allSettled(more);
+    clock.ms = 600;
+    expect(lookups.get("a")).toBe(1);
+    await settled();
+    await settled();
+    expect(unhandled).toEqual([]);
+    release();
+    expect((await late).at(-1)).toMatchObject({ status: "rejected", reason: { reason: "QUEUE_FULL" } });
+    await answers;
+  } finally {
+    process.off("unhandledRejection", note);
+  }
+});

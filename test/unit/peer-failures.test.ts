@@ -1,10 +1,11 @@
 /** Floods of calls that are not authenticated, by the address that they come from. */
 import { describe, expect, it } from "vitest";
 import type { SignalboxError } from "../../src/domain/errors.ts";
-import { invalidCredential } from "../../src/domain/identity/errors.ts";
+import { invalidCredential, unauthenticated } from "../../src/domain/identity/errors.ts";
 import { type Authenticator, anonymousPrincipal } from "../../src/services/identity/authenticator.ts";
 import type { Credentials } from "../../src/services/identity/credentials.ts";
 import { limitFailures, MOST_FAILURES } from "../../src/services/limits/peer-failures.ts";
+import { askedBy } from "../../src/transport/card-caller.ts";
 
 const from = (address: string | undefined, token = "bad"): Credentials => ({
   header: (name) => (name === "authorization" ? token : null),
@@ -112,4 +113,23 @@ it("forgets those that came first when too many addresses fail", async () => {
   const before = verified();
   expect(await call("192.0.2.1")).toBe("CREDENTIAL_INVALID");
   expect(verified()).toBe(before + 1);
+});
+
+it("cards that are read without a credential lock nobody out, and wrong credentials do there as anywhere", async () => {
+  const inner: Authenticator = {
+    authenticate(credentials) {
+      const token = credentials.header("authorization");
+      if (token === "good") return anonymousPrincipal("admin");
+      throw token === "" ? unauthenticated() : invalidCredential("it is wrong.");
+    },
+  };
+  const guarded = limitFailures(inner, { runtime: { elapsedMs: () => 1_000 }, onLimited() {} });
+  for (let i = 0; i < 3 * MOST_FAILURES; i++) {
+    expect(await askedBy(guarded, from("192.0.2.1", ""))).toMatchObject({ isPublic: true });
+  }
+  expect(await guarded.authenticate(from("192.0.2.1", "good"))).toMatchObject({ id: "anonymous" });
+  for (let i = 0; i < MOST_FAILURES; i++) {
+    await expect(askedBy(guarded, from("192.0.2.1"))).rejects.toMatchObject({ reason: "CREDENTIAL_INVALID" });
+  }
+  await expect(askedBy(guarded, from("192.0.2.1", ""))).rejects.toMatchObject({ reason: "RATE_LIMITED" });
 });

@@ -228,7 +228,8 @@ function componentsOf({ items }: InnerList): ReadonlySet<string> {
 
 const DERIVED: ReadonlySet<string> = new Set(["@method", "@path", "@query", "@authority"]);
 
-function componentOf({ method, target, authority, header }: SignedRequest, name: string): string {
+function componentOf(request: SignedRequest, name: string): string {
+  const { method, target } = request;
   const query = target.indexOf("?");
   switch (name) {
     case "@method":
@@ -238,9 +239,9 @@ function componentOf({ method, target, authority, header }: SignedRequest, name:
     case "@query":
       return query < 0 ? "?" : target.slice(query);
     case "@authority":
-      return authority.toLowerCase().replace(/:(?:80|443)$/, "");
+      return request.authority.toLowerCase().replace(/:(?:80|443)$/, "");
   }
-  const value = header(name);
+  const value = request.header(name);
   if (value === null) throw wrong(`its signature covers "${clip(name, 64)}", and it has no such header.`);
   return value.trim();
 }

@@ -25,7 +25,13 @@ export interface Authenticator {
    * @throws SignalboxError UNAUTHENTICATED (reason UNAUTHENTICATED without a credential, CREDENTIAL_INVALID with one that is not good);
    * WORKSPACE_NOT_FOUND, WORKSPACE_SUSPENDED, NO_WORKSPACE or WORKSPACE_AMBIGUOUS for somebody who is known.
    */
-  authenticate(credentials: Credentials): Principal | Promise<Principal>;
+  authenticate(credentials: Credentials, may?: Leave): Principal | Promise<Principal>;
+}
+
+/** What is no failure of a call. */
+export interface Leave {
+  /** To say nothing of who one is: what is asked for is there for everybody. */
+  readonly beNobody: boolean;
 }
 
 export interface AuthenticatorDeps {

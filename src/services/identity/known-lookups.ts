@@ -110,10 +110,13 @@ export function createKnownLookups<T>({ name, runtime, load, most }: KnownLookup
   function ask(key: string): Promise<T | undefined> {
     const under = asked.get(key);
     if (under) return under;
-    if (queue.length >= MOST_WAITING) return Promise.reject(queueFull(name));
     const answer = Promise.withResolvers<T | undefined>();
     // Who asked in the background waits for nothing.
     answer.promise.catch(() => {});
+    if (queue.length >= MOST_WAITING) {
+      answer.reject(queueFull(name));
+      return answer.promise;
+    }
     asked.set(key, answer.promise);
     queue.push({ key, answer });
     void read();

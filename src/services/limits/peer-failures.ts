@@ -5,7 +5,7 @@
 import { isIPv6 } from "node:net";
 import { SignalboxError } from "../../domain/errors.ts";
 import { rateLimited } from "../../domain/identity/quotas.ts";
-import type { Authenticator } from "../identity/authenticator.ts";
+import type { Authenticator, Leave } from "../identity/authenticator.ts";
 import type { Runtime } from "../runtime.ts";
 
 /** Failures of one address within a second, after which nothing of it is verified for the rest of that second. */
@@ -41,8 +41,10 @@ export function limitFailures(authenticator: Authenticator, { runtime, onLimited
     throw rateLimited("failed_authentications_per_second", MOST_FAILURES, leftMs);
   }
 
-  function failed(address: string, error: unknown): void {
+  function failed(address: string, error: unknown, mayBeNobody: boolean): void {
     if (!(error instanceof SignalboxError) || error.code !== "UNAUTHENTICATED") return;
+    // What everybody may read costs no more without a credential, and is no guess at one.
+    if (mayBeNobody && error.reason === "UNAUTHENTICATED") return;
     const now = runtime.elapsedMs();
     const known = failures.get(address);
     if (known && known.untilMs > now) {
@@ -56,7 +58,7 @@ export function limitFailures(authenticator: Authenticator, { runtime, onLimited
   }
 
   return {
-    authenticate(credentials) {
+    authenticate(credentials, { beNobody } = FAILS) {
       const { address } = credentials.peer;
       if (address === undefined) return authenticator.authenticate(credentials);
       const from = networkOf(address);
@@ -65,16 +67,18 @@ export function limitFailures(authenticator: Authenticator, { runtime, onLimited
         const principal = authenticator.authenticate(credentials);
         if (!(principal instanceof Promise)) return principal;
         return principal.catch((error: unknown) => {
-          failed(from, error);
+          failed(from, error, beNobody);
           throw error;
         });
       } catch (error) {
-        failed(from, error);
+        failed(from, error, beNobody);
         throw error;
       }
     },
   };
 }
+
+const FAILS: Leave = { beNobody: false };
 
 /** Of IPv6 the network of 64 bits: a host has all of its addresses. */
 function networkOf(address: string): string {

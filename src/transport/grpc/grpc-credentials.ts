@@ -11,6 +11,8 @@ interface CallParts {
   incomingEncoding?: string;
 }
 
+const METADATA_NAME = /^[0-9a-z_.-]+$/;
+
 export class GrpcCredentials implements Credentials {
   readonly method = "POST";
   readonly #rpc: BoundRpc;
@@ -32,6 +34,8 @@ export class GrpcCredentials implements Credentials {
   }
 
   header(name: string): string | null {
+    // grpc-js throws where a name is none of metadata, though HTTP has such headers.
+    if (!METADATA_NAME.test(name)) return null;
     const values = this.#metadata.get(name);
     if (values.length === 0) return null;
     return values.map((value) => (typeof value === "string" ? value : value.toString("base64"))).join(", ");
