@@ -1,4 +1,5 @@
 /** Agents that a workspace borrows from another: agents of its own in everything but that it cannot change them. */
+import { setTimeout } from "node:timers/promises";
 import { clone, create } from "@bufbuild/protobuf";
 import { beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import {
@@ -186,6 +187,29 @@ describe.each(BACKENDS)("what is lent, on %s", (backend) => {
       create(UpdateAgentRequestSchema, { agent: { agentId: "worker", card: card! }, updateMask: { paths: ["card"] } }),
     );
     expect(await idsIn(engine, "borrower")).toEqual([]);
+  });
+
+  test("gets no task that another agent has had under its id, before it was lent or after its grant has ended", LONG, async () => {
+    const { engine, db } = lab;
+    const { agent, grantId } = await lent(["dig"]);
+    await revoke(db, grantId);
+    await expect.poll(() => idsIn(engine, "borrower"), LONG).toEqual([]);
+    // As if the borrower's own agent knew what the lender's calls its tasks: it says what it likes.
+    await register(engine, "borrower", "worker", agent.card);
+    const task = await sendIn(engine, "borrower", "own", { tenant: "a.worker" });
+    const turn = await agent.turn();
+    turn.name();
+    turn.status("INPUT_REQUIRED", "how deep?");
+    await expect.poll(() => stateIn(engine, "borrower", task.id), LONG).toBe(TaskState.INPUT_REQUIRED);
+    await engine.registry.remove(contextIn("borrower"), "worker");
+    await refusal(sendIn(engine, "borrower", "after the grant", { taskId: task.id }));
+    await setTimeout(500);
+    expect(agent.heard).toEqual(["own"]);
+    await grant(db, { provider: "lender", consumer: "borrower", agentId: "worker" });
+    await expect.poll(() => idsIn(engine, "borrower"), LONG).toEqual(["worker"]);
+    await refusal(sendIn(engine, "borrower", "before the grant", { taskId: task.id }));
+    await setTimeout(500);
+    expect(agent.heard).toEqual(["own"]);
   });
 
   test("shows the lender's changes, and goes when the agent, the grant or its time goes", LONG, async () => {
