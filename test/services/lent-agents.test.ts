@@ -189,28 +189,32 @@ describe.each(BACKENDS)("what is lent, on %s", (backend) => {
     expect(await idsIn(engine, "borrower")).toEqual([]);
   });
 
-  test("gets no task that another agent has had under its id, before it was lent or after its grant has ended", LONG, async () => {
-    const { engine, db } = lab;
-    const { agent, grantId } = await lent(["dig"]);
-    await revoke(db, grantId);
-    await expect.poll(() => idsIn(engine, "borrower"), LONG).toEqual([]);
-    // As if the borrower's own agent knew what the lender's calls its tasks: it says what it likes.
-    await register(engine, "borrower", "worker", agent.card);
-    const task = await sendIn(engine, "borrower", "own", { tenant: "a.worker" });
-    const turn = await agent.turn();
-    turn.name();
-    turn.status("INPUT_REQUIRED", "how deep?");
-    await expect.poll(() => stateIn(engine, "borrower", task.id), LONG).toBe(TaskState.INPUT_REQUIRED);
-    await engine.registry.remove(contextIn("borrower"), "worker");
-    await refusal(sendIn(engine, "borrower", "after the grant", { taskId: task.id }));
-    await setTimeout(500);
-    expect(agent.heard).toEqual(["own"]);
-    await grant(db, { provider: "lender", consumer: "borrower", agentId: "worker" });
-    await expect.poll(() => idsIn(engine, "borrower"), LONG).toEqual(["worker"]);
-    await refusal(sendIn(engine, "borrower", "before the grant", { taskId: task.id }));
-    await setTimeout(500);
-    expect(agent.heard).toEqual(["own"]);
-  });
+  test(
+    "gets no task that another agent has had under its id, before it was lent or after its grant has ended",
+    LONG,
+    async () => {
+      const { engine, db } = lab;
+      const { agent, grantId } = await lent(["dig"]);
+      await revoke(db, grantId);
+      await expect.poll(() => idsIn(engine, "borrower"), LONG).toEqual([]);
+      // As if the borrower's own agent knew what the lender's calls its tasks: it says what it likes.
+      await register(engine, "borrower", "worker", agent.card);
+      const task = await sendIn(engine, "borrower", "own", { tenant: "a.worker" });
+      const turn = await agent.turn();
+      turn.name();
+      turn.status("INPUT_REQUIRED", "how deep?");
+      await expect.poll(() => stateIn(engine, "borrower", task.id), LONG).toBe(TaskState.INPUT_REQUIRED);
+      await engine.registry.remove(contextIn("borrower"), "worker");
+      await refusal(sendIn(engine, "borrower", "after the grant", { taskId: task.id }));
+      await setTimeout(500);
+      expect(agent.heard).toEqual(["own"]);
+      await grant(db, { provider: "lender", consumer: "borrower", agentId: "worker" });
+      await expect.poll(() => idsIn(engine, "borrower"), LONG).toEqual(["worker"]);
+      await refusal(sendIn(engine, "borrower", "before the grant", { taskId: task.id }));
+      await setTimeout(500);
+      expect(agent.heard).toEqual(["own"]);
+    },
+  );
 
   test("shows the lender's changes, and goes when the agent, the grant or its time goes", LONG, async () => {
     const { engine, db } = lab;
