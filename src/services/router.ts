@@ -276,7 +276,9 @@ export function createRouter(deps: RouterDeps): Router {
     if (isSinceThen || upstreamTaskId === undefined) return now;
     // Its agent has it already: what ends with a grant is that it gets new ones, and who has its id now never had the task.
     const then = await directory.agentAt(workspaceId, agentId, createdAt);
-    return then ? { agent: then, capability: undefined } : now;
+    if (then) return { agent: then, capability: undefined };
+    // Nor does a lender's agent hear of what somebody else was given, before it was lent.
+    return now?.agent.home ? undefined : now;
   }
 
   return {

@@ -19,7 +19,7 @@ export interface LendingReads {
   of(consumerId: string): Promise<Lending[]>;
   /** The same of one alias. */
   find(consumerId: string, aliasId: string): Promise<Lending | undefined>;
-  /** What had, or has, the alias at a moment, whatever became of it since: the tasks of that moment are with it. */
+  /** What was lent under the alias at a moment, whatever became of it since: the tasks of that moment are with it. */
   at(consumerId: string, aliasId: string, moment: Date): Promise<Lending | undefined>;
 }
 
@@ -43,10 +43,11 @@ const FIND: Statement = {
 };
 
 const AT: Statement = {
-  name: "lendings-at-v1",
+  name: "lendings-at-v2",
   text: `
     select ${COLUMNS} from grants g
     where g.consumer_workspace_id = $1 and g.alias_agent_id = $2 and g.accepted_at <= $3
+      and (g.ended_at is null or g.ended_at > $3) and (g.expires_at is null or g.expires_at > $3)
     order by g.accepted_at desc limit 1`,
 };
 

@@ -27,6 +27,7 @@ export interface MemberDeed {
 export interface MemberRepository {
   /** Stores a member in the place of one with that id. `full`: there are `most` others already. */
   put(member: MemberRecord, most: number, deed: MemberDeed): Promise<MemberRecord | "full" | "no-workspace">;
+  find(workspaceId: string, principalId: string): Promise<MemberRecord | undefined>;
   /** By id, those after `afterId`. */
   list(workspaceId: string, page: { afterId?: string | undefined; limit: number }): Promise<MemberRecord[]>;
   /** False when there is none. */
@@ -93,6 +94,16 @@ export function createMemberRepository(db: Database): MemberRepository {
         await recordIn(tx, [workspaceId, byWorkspaceId], record);
         return memberOf(row);
       }),
+
+    async find(workspaceId, principalId) {
+      const row = await kysely
+        .selectFrom("members")
+        .selectAll()
+        .where("workspace_id", "=", workspaceId)
+        .where("principal_id", "=", principalId)
+        .executeTakeFirst();
+      return row && memberOf(row);
+    },
 
     async list(workspaceId, { afterId, limit }) {
       const rows = await kysely

@@ -84,6 +84,15 @@ test("a share lets a principal look, and with can_write change; taken back, ther
   ]);
 });
 
+test("webhooks hold tokens: who may change no task does not see them, though it sees every task", async () => {
+  const { taskId } = await send("alice");
+  const config = { taskId, id: "hook", url: "https://example.com/hook", token: "its-token" };
+  await as.alice!.a2a.createTaskPushNotificationConfig(config);
+  expect((await as.alice!.a2a.getTaskPushNotificationConfig({ taskId, id: "hook" })).token).toBe("its-token");
+  expect(await reasonOf(as.viewer!.a2a.getTaskPushNotificationConfig({ taskId, id: "hook" }))).toBe("SCOPE_MISSING");
+  expect(await reasonOf(as.viewer!.a2a.listTaskPushNotificationConfigs({ taskId }))).toBe("SCOPE_MISSING");
+});
+
 test("a share with a role is for all who have it", async () => {
   const { taskId, contextId } = await send("alice");
   await as.alice!.tasks.shareContext({ share: { contextId, subject: { case: "role", value: "agent" } } });

@@ -10,6 +10,7 @@ import {
   RotateKeyRequestSchema,
 } from "../../gen/signalbox/v1/workspace_pb.ts";
 import { makeFirstKey } from "../../src/services/identity/first-key.ts";
+import type { RequestContext } from "../../src/services/request-context.ts";
 import { createExpiredRows } from "../../src/store/expired-rows.ts";
 import { describeEachBackend } from "../store/backends.ts";
 import { bearer, contextOf, credentialsOf, identityServer, movedClock, newKeyOf } from "./identity-lab.ts";
@@ -81,7 +82,7 @@ describeEachBackend("API keys", (context) => {
   it("are given by nobody who does not hold what they give", async () => {
     const { keys } = identityServer(context.db);
     const some = contextOf(["keys.admin", "tasks.read"]);
-    const give = (given: object) => keys.create(some, newKeyOf({ principalId: "bob", ...given }));
+    const give = (given: object) => keys.create(some, newKeyOf({ principalId: some.principal.id, ...given }));
     await expect(give({ roles: ["admin"] })).rejects.toMatchObject({
       reason: "ROLE_NOT_HELD",
       metadata: { role: "admin" },
@@ -89,11 +90,28 @@ describeEachBackend("API keys", (context) => {
     await expect(give({ scopes: ["tasks.write"] })).rejects.toMatchObject({ reason: "ROLE_NOT_HELD" });
     await expect(give({ scopes: ["*"] })).rejects.toMatchObject({ code: "PERMISSION_DENIED", reason: "ROLE_NOT_HELD" });
     await expect(give({ scopes: ["tasks.read"] })).resolves.toBeDefined();
-    const operator = contextOf(["keys.admin"], { roles: new Set(["operator"]) });
+    const operator = contextOf(["keys.admin", "tasks.all"], { roles: new Set(["operator"]) });
     await expect(keys.create(operator, newKeyOf({ principalId: "b", roles: ["operator"] }))).resolves.toBeDefined();
     // Nor do they get one by rotating that of somebody who holds more.
     const mighty = await keys.create(admin, newKeyOf({ principalId: "root", roles: ["admin"] }));
     await expect(keys.rotate(some, rotation(idOf(mighty)))).rejects.toMatchObject({ reason: "ROLE_NOT_HELD" });
+    // And nobody locks out who may do more.
+    const revoking = keys.revoke(some, revocation(idOf(mighty)));
+    await expect(revoking).rejects.toMatchObject({ reason: "ROLE_NOT_HELD" });
+  });
+
+  it("are made in nobody's name who may do what the giver may not", async () => {
+    const { keys } = identityServer(context.db);
+    const keeper = (...more: string[]) => contextOf(["keys.admin", "tasks.read", ...more]);
+    const named = (by: RequestContext, given: object) =>
+      keys.create(by, newKeyOf({ principalId: by.principal.id, scopes: ["tasks.read"], ...given }));
+    await expect(named(keeper(), { principalId: "alice" })).rejects.toMatchObject({
+      reason: "ROLE_NOT_HELD",
+      metadata: { scope: "tasks.all" },
+    });
+    await expect(named(keeper(), { agentId: "echo" })).rejects.toMatchObject({ metadata: { scope: "agents.write" } });
+    await expect(named(keeper("tasks.all"), { principalId: "alice" })).resolves.toBeDefined();
+    await expect(named(keeper("agents.write"), { agentId: "echo" })).resolves.toBeDefined();
   });
 
   it.each([

@@ -1,4 +1,5 @@
 /** Agents that a workspace borrows from another: agents of its own in everything but that it cannot change them. */
+import { setTimeout } from "node:timers/promises";
 import { clone, create } from "@bufbuild/protobuf";
 import { beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import {
@@ -153,8 +154,9 @@ describe.each(BACKENDS)("what is lent, on %s", (backend) => {
       beat: agentHealth.beat(context, create(HeartbeatRequestSchema, { agentId: "digger", ttlMs: 1000 })),
       check: agentHealth.check(context, "digger"),
     };
-    for (const [deed, done] of Object.entries(deeds))
-      expect([deed, await refusal(done)]).toEqual([deed, "AGENT_IS_LENT"]);
+    // All at once: whatever is refused while another is looked at is refused all the same.
+    const refused = Object.entries(deeds).map(async ([deed, done]) => [deed, await refusal(done)]);
+    for (const [deed, reason] of await Promise.all(refused)) expect([deed, reason]).toEqual([deed, "AGENT_IS_LENT"]);
     expect(await refusal(register(engine, "borrower", "digger", (await puppet()).card))).toBe("AGENT_EXISTS");
     expect((await registry.setDefault(context, "digger")).isDefault).toBe(true);
     // Who has nothing to do with it hears nothing of it.
@@ -187,6 +189,33 @@ describe.each(BACKENDS)("what is lent, on %s", (backend) => {
     );
     expect(await idsIn(engine, "borrower")).toEqual([]);
   });
+
+  test(
+    "gets no task that another agent has had under its id, before it was lent or after its grant has ended",
+    LONG,
+    async () => {
+      const { engine, db } = lab;
+      const { agent, grantId } = await lent(["dig"]);
+      await revoke(db, grantId);
+      await expect.poll(() => idsIn(engine, "borrower"), LONG).toEqual([]);
+      // As if the borrower's own agent knew what the lender's calls its tasks: it says what it likes.
+      await register(engine, "borrower", "worker", agent.card);
+      const task = await sendIn(engine, "borrower", "own", { tenant: "a.worker" });
+      const turn = await agent.turn();
+      turn.name();
+      turn.status("INPUT_REQUIRED", "how deep?");
+      await expect.poll(() => stateIn(engine, "borrower", task.id), LONG).toBe(TaskState.INPUT_REQUIRED);
+      await engine.registry.remove(contextIn("borrower"), "worker");
+      await refusal(sendIn(engine, "borrower", "after the grant", { taskId: task.id }));
+      await setTimeout(500);
+      expect(agent.heard).toEqual(["own"]);
+      await grant(db, { provider: "lender", consumer: "borrower", agentId: "worker" });
+      await expect.poll(() => idsIn(engine, "borrower"), LONG).toEqual(["worker"]);
+      await refusal(sendIn(engine, "borrower", "before the grant", { taskId: task.id }));
+      await setTimeout(500);
+      expect(agent.heard).toEqual(["own"]);
+    },
+  );
 
   test("shows the lender's changes, and goes when the agent, the grant or its time goes", LONG, async () => {
     const { engine, db } = lab;

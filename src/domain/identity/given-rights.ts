@@ -2,6 +2,7 @@
 import { clip, type FieldViolation, SignalboxError } from "../errors.ts";
 import { holds, type Principal } from "./principal.ts";
 import { isRole, ROLES } from "./roles.ts";
+import { ALL_TASKS } from "./visibility.ts";
 
 /** Most roles, and most scopes beside theirs, of one principal. */
 const MAX_ROLES = 16;
@@ -44,10 +45,26 @@ export function checkHeld(giver: Pick<Principal, "roles" | "scopes">, { roles, s
   for (const scope of scopes) if (!holds(giver, scope)) throw notHeld("scope", scope);
 }
 
+/**
+ * Throws unless somebody may let others be whom it names: who is to be somebody else sees what is theirs, and who is to be an agent acts
+ * for it.
+ *
+ * @throws SignalboxError ROLE_NOT_HELD
+ */
+export function checkNamed(
+  giver: Pick<Principal, "id" | "scopes">,
+  { principalId, agentId }: { readonly principalId: string; readonly agentId: string | undefined },
+): void {
+  if (principalId !== giver.id && !holds(giver, ALL_TASKS)) throw notHeld("scope", ALL_TASKS);
+  if (agentId !== undefined && agentId !== "" && !holds(giver, AGENTS)) throw notHeld("scope", AGENTS);
+}
+
+const AGENTS = "agents.write";
+
 const notHeld = (kind: "role" | "scope", name: string) =>
   new SignalboxError({
     code: "PERMISSION_DENIED",
     reason: "ROLE_NOT_HELD",
-    message: `You can give nobody the ${kind} "${clip(name)}", because you do not hold it yourself.`,
+    message: `You can give nobody what takes the ${kind} "${clip(name)}", because you do not hold it yourself.`,
     metadata: { [kind]: clip(name) },
   });

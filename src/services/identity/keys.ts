@@ -18,7 +18,7 @@ import {
 import { clip, type FieldViolation, invalidArgument, SignalboxError } from "../../domain/errors.ts";
 import { isDnsLabel } from "../../domain/identifiers.ts";
 import { workspaceNotFound } from "../../domain/identity/errors.ts";
-import { checkHeld } from "../../domain/identity/given-rights.ts";
+import { checkHeld, checkNamed } from "../../domain/identity/given-rights.ts";
 import { endViolations, keyViolations } from "../../domain/identity/key-rules.ts";
 import {
   isKeyId,
@@ -99,6 +99,7 @@ export function createKeys({ repository, known, box, audit, runtime }: KeysDeps)
       const now = runtime.now();
       refuse(keyViolations(given, now));
       checkHeld(context.principal, given);
+      checkNamed(context.principal, given);
       const workspaceId = workspaceOf(context, given.workspaceId);
       const expiresAt = given.expireTime && timestampDate(given.expireTime);
       const { key, token } = newKey(box, {
@@ -147,6 +148,7 @@ export function createKeys({ repository, known, box, audit, runtime }: KeysDeps)
       const old = await find(workspaceId, keyId);
       // Else whoever may make keys could have one of somebody who may do more.
       checkHeld(context.principal, old);
+      checkNamed(context.principal, old);
       const endsAt = new Date(now.getTime() + (overlap ? durationMs(overlap) : DEFAULT_OVERLAP_MS));
       const lastsMs = expireTime ? timestampDate(expireTime).getTime() - now.getTime() : old.lastsMs;
       const { key, token } = newKey(box, {
@@ -169,7 +171,8 @@ export function createKeys({ repository, known, box, audit, runtime }: KeysDeps)
 
     async revoke(context, { keyId, workspaceId: named }) {
       const workspaceId = workspaceOf(context, named);
-      await find(workspaceId, keyId);
+      // Nobody locks out who may do more.
+      checkHeld(context.principal, await find(workspaceId, keyId));
       const now = runtime.now();
       const revoked = await repository.revoke(
         workspaceId,

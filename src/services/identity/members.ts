@@ -13,7 +13,7 @@ import {
 import { clip, invalidArgument, SignalboxError } from "../../domain/errors.ts";
 import { isDnsLabel } from "../../domain/identifiers.ts";
 import { workspaceNotFound } from "../../domain/identity/errors.ts";
-import { checkHeld, rightsViolations } from "../../domain/identity/given-rights.ts";
+import { checkHeld, checkNamed, rightsViolations } from "../../domain/identity/given-rights.ts";
 import { memberIdViolations } from "../../domain/identity/member-id.ts";
 import { runsTheRouter } from "../../domain/identity/principal.ts";
 import { refuse } from "../../domain/refusal.ts";
@@ -74,6 +74,9 @@ export function createMembers({ repository, workspaces, audit, runtime, onChange
           : [{ field: "member.agentId", description: "must be the id of an agent" }]),
       ]);
       checkHeld(context.principal, member);
+      checkNamed(context.principal, { principalId: context.principal.id, agentId });
+      const before = await repository.find(workspaceId, principalId);
+      if (before) checkHeld(context.principal, before);
       const wanted: MemberRecord = {
         workspaceId,
         principalId,
@@ -118,6 +121,9 @@ export function createMembers({ repository, workspaces, audit, runtime, onChange
       const workspaceId = namedWorkspace(context, named);
       const deed = deedOf(context, "member.remove", principalId);
       const isId = memberIdViolations("", principalId).length === 0;
+      const before = isId ? await repository.find(workspaceId, principalId) : undefined;
+      // Nobody takes from who may do more.
+      if (before) checkHeld(context.principal, before);
       if (isId && (await repository.remove(workspaceId, principalId, deed))) return onChange(principalId);
       if (workspaceId !== context.workspaceId && !(await workspaces.get(workspaceId))) {
         throw workspaceNotFound(workspaceId);

@@ -14,8 +14,9 @@ const A2A_SCOPES: Record<keyof typeof A2AService.method, string> = {
   cancelTask: "tasks.write",
   subscribeToTask: "tasks.read",
   createTaskPushNotificationConfig: "tasks.write",
-  getTaskPushNotificationConfig: "tasks.read",
-  listTaskPushNotificationConfigs: "tasks.read",
+  // Webhooks hold tokens: they are for those who may change the task.
+  getTaskPushNotificationConfig: "tasks.write",
+  listTaskPushNotificationConfigs: "tasks.write",
   deleteTaskPushNotificationConfig: "tasks.write",
   getExtendedAgentCard: "agents.read",
 };
