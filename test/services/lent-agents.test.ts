@@ -335,12 +335,13 @@ describe.each(BACKENDS)("what is lent, on %s", (backend) => {
     for (let i = 1; i <= 6; i++) await sendIn(engine, "lender", `l${i}`, { tenant: "a.worker" });
     for (let i = 1; i <= 3; i++) await sendIn(engine, "borrower", `b${i}`, { tenant: "a.digger" });
     const order: string[] = [];
-    for (let i = 0; i < 9; i++) {
-      expect(agent.heard).toHaveLength(i + 1);
+    for (let turns = 1; order.length < 9; turns++) {
+      expect(agent.heard).toHaveLength(turns);
       turn.status("COMPLETED");
       turn = await agent.turn();
       turn.name();
-      order.push(turn.text);
+      // What earlier tests have left comes to whoever has the agent's id now.
+      if (/^[lb]\d$/.test(turn.text)) order.push(turn.text);
     }
     turn.status("COMPLETED");
     expect(order.filter((text) => text.startsWith("l"))).toEqual(["l1", "l2", "l3", "l4", "l5", "l6"]);
