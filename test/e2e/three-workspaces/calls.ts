@@ -22,7 +22,7 @@ import type { Marked } from "./workspace-rows.ts";
 
 /** Kinds of ids that are drawn. */
 const POOLS = [
-  ...["task", "waiting", "context", "config", "approval", "grant", "key", "quote", "page", "hash"],
+  ...["task", "waiting", "context", "config", "shared", "approval", "grant", "offered", "key", "quote", "page", "hash"],
   ...["agent", "spare", "member", "workspace"],
 ] as const;
 export type Pool = (typeof POOLS)[number];
@@ -144,8 +144,8 @@ kind(A2AService, "DeleteTaskPushNotificationConfig", "operator", ({ id }) => con
 kind(A2AService, "GetExtendedAgentCard", "caller-1", ({ of, id }) => ({ tenant: of("", `a.${id("agent")}`) }));
 
 const configOf = (pair: string): JsonObject => {
-  const [taskId, id] = pair.split("/");
-  return { taskId: taskId!, id: id! };
+  const [taskId, id = "none"] = pair.split("/");
+  return { taskId: taskId!, id };
 };
 
 // Plain tasks.
@@ -191,7 +191,10 @@ const subject = ({ of }: Draw): JsonObject => of<JsonObject>({ principalId: "cal
 kind(TaskService, "ShareContext", "caller-2", (draw) => ({
   share: { contextId: draw.id("context"), ...subject(draw), canWrite: draw.of(true, false) },
 }));
-kind(TaskService, "UnshareContext", "caller-2", (draw) => ({ contextId: draw.id("context"), ...subject(draw) }));
+kind(TaskService, "UnshareContext", "caller-2", (draw) => ({
+  contextId: draw.of(draw.id("shared"), draw.id("context")),
+  ...subject(draw),
+}));
 kind(TaskService, "ListContextShares", "caller-2", ({ id }) => ({ contextId: id("context") }));
 
 // Exchanges.
@@ -388,7 +391,7 @@ kind(WorkspaceService, "RevokeKey", "admin", ({ id }) => ({ keyId: id("key") }))
 kind(WorkspaceService, "RevokeKey", "admin", ({ id }) => ({ keyId: id("key"), workspaceId: id("workspace") }));
 kind(WorkspaceService, "PutMember", "admin", ({ id, of, workspaces, workspace }) => ({
   member: {
-    principalId: of(memberOf(workspace), memberOf(workspaces[0]!), id("member")),
+    principalId: memberOf(of(workspace, ...workspaces)),
     roles: [of("viewer", "caller")],
     workspaceId: of("", id("workspace")),
   },
@@ -404,7 +407,7 @@ kind(WorkspaceService, "OfferGrant", "admin", ({ of, id, workspaces }) => ({
   },
 }));
 kind(WorkspaceService, "AcceptGrant", "admin", ({ id, of }) => ({
-  grantId: id("grant"),
+  grantId: of(id("offered"), id("grant")),
   aliasAgentId: of("lent-1", "lent-2"),
 }));
 kind(WorkspaceService, "RevokeGrant", "admin", ({ id }) => ({ grantId: id("grant") }));

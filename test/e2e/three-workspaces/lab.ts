@@ -3,6 +3,8 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import type { JsonValue } from "@bufbuild/protobuf";
+import { TaskService } from "../../../gen/signalbox/v1/task_pb.ts";
 import { createSignalboxClient, type SignalboxClient } from "../../../src/sdk/client.ts";
 import type { Database } from "../../../src/store/database.ts";
 import { openPostgres } from "../../../src/store/postgres.ts";
@@ -13,6 +15,7 @@ import { WAYS, type Way } from "../all-rpcs.ts";
 import { startTestApp, type TestApp } from "../running-app.ts";
 import { agentOf, cardOf, placeOf } from "./agents.ts";
 import { memberOf, policyOf, spareOf } from "./calls.ts";
+import type { Made } from "./run.ts";
 import { Seen } from "./seen.ts";
 import type { Marked } from "./workspace-rows.ts";
 
@@ -51,8 +54,8 @@ export interface Lab {
   readonly needed: ReadonlySet<string>;
   readonly seen: Seen;
   hookUrl(workspace: Marked): string;
-  /** What webhooks of each workspace got, headers and all. */
-  readonly posted: ReadonlyMap<string, readonly string[]>;
+  /** What each workspace was told without asking: what its webhooks got, headers and all, and the live events of its viewer. */
+  pushed(): Made[];
   /** Resolves when nothing is under way: no task, no post, no tally. */
   settle(): Promise<void>;
   close(): Promise<void>;
@@ -99,6 +102,18 @@ export async function openLab(backend: Database["backend"], embedded: () => Data
   for (const alias of ["lent-1", "lent-2"])
     seen.add("agent", alias, ...WORKSPACES.map(({ workspaceId }) => workspaceId));
 
+  const events = new Map<string, JsonValue[]>();
+  const stop = new AbortController();
+  const watches = WORKSPACES.map(async ({ workspaceId }, i) => {
+    const { client } = servers[i % servers.length]!.ways[0]!;
+    const headers = { authorization: `Bearer ${tokens.get(`${workspaceId} viewer`)}` };
+    const told: JsonValue[] = [];
+    events.set(workspaceId, told);
+    for await (const event of client.call({ method: WATCH, request: {}, headers, signal: stop.signal }))
+      told.push(event);
+  });
+  const watched = Promise.allSettled(watches);
+
   return {
     servers,
     db,
@@ -106,9 +121,15 @@ export async function openLab(backend: Database["backend"], embedded: () => Data
     needed,
     seen,
     hookUrl: ({ workspaceId }) => `${hooks.url}/${workspaceId}`,
-    posted: hooks.posted,
+    pushed: () =>
+      WORKSPACES.flatMap((workspace) => [
+        ...(hooks.posted.get(workspace.workspaceId) ?? []).map((text) => toldOf(workspace, "a webhook", text)),
+        ...(events.get(workspace.workspaceId) ?? []).map((event) => toldOf(workspace, "live events", event)),
+      ]),
     settle: () => settle(db),
     async close() {
+      stop.abort();
+      await watched;
       for (const { app, ways } of servers) {
         for (const { client } of ways) client.close();
         await app.stop();
@@ -121,6 +142,16 @@ export async function openLab(backend: Database["backend"], embedded: () => Data
     },
   };
 }
+
+const WATCH = TaskService.method.watchTasks;
+
+const toldOf = (workspace: Marked, what: string, told: JsonValue): Made => ({
+  workspace,
+  what,
+  method: WATCH,
+  request: "",
+  outcome: { ok: [told] },
+});
 
 /** The agent that no other workspace has, by its id. */
 const ownOf = ({ workspaceId }: Marked): string => `own-${workspaceId.at(-1)}`;

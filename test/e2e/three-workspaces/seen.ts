@@ -53,6 +53,11 @@ export class Seen {
     if (state === "TASK_STATE_INPUT_REQUIRED") this.add("waiting", text("id") || text("taskId"), workspaceId);
     if ("url" in answer && text("taskId") !== "" && text("id") !== "")
       this.add("config", `${text("taskId")}/${text("id")}`, workspaceId);
+    // Whoever is a member may be one of several workspaces.
+    if (text("principalId").startsWith("jwt/")) this.add("member", text("principalId"), workspaceId);
+    if ("ownerId" in answer) this.add("shared", text("contextId"), workspaceId);
+    if (text("state") === "GRANT_STATE_PENDING")
+      this.add("offered", text("grantId"), text("providerWorkspaceId"), text("consumerWorkspaceId"));
     // Both sides are told of a grant.
     if (text("grantId") !== "")
       this.add("grant", text("grantId"), workspaceId, text("providerWorkspaceId"), text("consumerWorkspaceId"));

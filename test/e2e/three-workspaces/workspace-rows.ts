@@ -45,6 +45,7 @@ export const RESTLESS: Readonly<Record<string, string>> = {
   audit_spans: "as audit_chains",
   audit_tiles: "as audit_chains",
   audit_checkpoints: "as audit_chains",
+  agent_signals: "servers tell every second what they have seen of agents; those of a lent agent are shared",
   allotments: "servers draw and give back by themselves; the limit of a lent agent is shared",
   budget_slices: "servers draw and give back by themselves, seconds after the task",
   budget_settlements: "as budget_slices",
