@@ -87,6 +87,8 @@ function prepare(
     const wants = random();
     if (foreign.length > 0 && wants < 0.45) {
       const [chosen] = pick(foreign);
+      // Where a page begins is a place in a list, and nobody's: what the list shows from there is judged.
+      if (pool === "page") return chosen;
       drawn.add(chosen);
       return ofForeign(chosen);
     }
