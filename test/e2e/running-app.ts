@@ -17,6 +17,8 @@ export interface TestAppOptions {
   flags?: Readonly<Record<string, string>>;
   /** Agents that are functions, by id; each is registered under it. */
   agents?: Readonly<Record<string, AgentHandler>>;
+  /** More functions, by name, that whoever registers an agent may name as its place. */
+  places?: Readonly<Record<string, AgentHandler>>;
   /** What their cards have besides, by id. */
   cards?: Readonly<Record<string, object>>;
   /** A policy document, for all workspaces. */
@@ -42,6 +44,7 @@ export interface TestApp {
 export async function startTestApp({
   flags = {},
   agents = {},
+  places = {},
   cards = {},
   policy,
   schemes,
@@ -74,7 +77,7 @@ export async function startTestApp({
     const files = policy && { "policy.path": policyPath };
     config = loadConfig({ flags: { ...settings, ...files, ...flags }, env: {}, cwd: dataDir });
     app = await startApp(config, {
-      inProcess: new Map(Object.entries(agents)),
+      inProcess: new Map(Object.entries({ ...agents, ...places })),
       ...(schemes && { schemes }),
       ...logOf(log),
     });
