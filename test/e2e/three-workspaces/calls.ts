@@ -74,11 +74,12 @@ const kind = (
 const words = ({ of, workspace: { mark }, nonce }: Draw): string =>
   of("the same words", "ask the same", `${mark} ${nonce}`, `ask ${mark} ${nonce}`);
 
+/** Says nothing of its workspace, in every second case: then only what it is answered tells whose it is. */
 const message = (draw: Draw, more: JsonObject = {}): JsonObject => ({
   messageId: draw.nonce,
   role: "ROLE_USER",
   parts: [{ text: words(draw) }],
-  metadata: { note: draw.workspace.mark },
+  ...draw.of<JsonObject>({}, { metadata: { note: draw.workspace.mark } }),
   ...more,
 });
 
@@ -116,6 +117,10 @@ kind(
   }),
   { headers: ({ of }) => ({ "idempotency-key": of("key-1", "key-2", "key-3") }) },
 );
+kind(A2AService, "SendMessage", "caller-2", ({ nonce }) => ({
+  tenant: "c.say",
+  message: { messageId: nonce, role: "ROLE_USER", parts: [{ text: "the same words" }] },
+}));
 kind(A2AService, "SendMessage", "caller-2", (draw) => ({
   tenant: "a.ask",
   message: { messageId: draw.nonce, role: "ROLE_USER", parts: [{ text: `ask ${draw.workspace.mark}` }] },
@@ -337,7 +342,7 @@ kind(RegistryService, "SearchAgents", "caller-2", ({ of }) =>
 );
 kind(RegistryService, "AddCapability", "operator", ({ id, of, workspace }) => ({
   agentId: of("ask", id("agent")),
-  capability: { capabilityId: of("talk", "say"), description: `${workspace.agentMark} talks`, tags: ["test"] },
+  capability: { capabilityId: "talk", description: `${workspace.agentMark} talks`, tags: ["test"] },
 }));
 kind(RegistryService, "RemoveCapability", "operator", ({ id, of }) => ({
   agentId: of("ask", id("agent")),
