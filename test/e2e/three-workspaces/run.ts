@@ -20,6 +20,8 @@ export interface Plan {
   readonly way: number;
   /** Of all that is drawn in it. */
   readonly seed: number;
+  /** By whom it is meant for, about what is the workspace's own. */
+  readonly isOwn?: boolean;
 }
 
 type Outcome =
@@ -51,7 +53,7 @@ export async function makeCall(lab: Lab, plan: Plan): Promise<Made[]> {
   const workspace = WORKSPACES[plan.workspace]!;
   const kind = KINDS[plan.kind]!;
   const random = randomFrom(plan.seed);
-  const by = random() < 0.8 ? kind.by : PRINCIPALS[Math.floor(random() * PRINCIPALS.length)]!;
+  const by = plan.isOwn || random() < 0.8 ? kind.by : PRINCIPALS[Math.floor(random() * PRINCIPALS.length)]!;
   const given = prepare(lab, plan, workspace, kind, (id) => id);
   const twin = prepare(lab, plan, workspace, kind, nobodys);
   const one = await call(lab, plan, workspace, by, given);
@@ -85,7 +87,7 @@ function prepare(
     const isOwn = ([, owners]: (typeof ids)[number]) => owners.has(workspace.workspaceId);
     const [own, foreign] = [ids.filter(isOwn), ids.filter((one) => !isOwn(one))];
     const wants = random();
-    if (foreign.length > 0 && wants < 0.45) {
+    if (foreign.length > 0 && wants < 0.45 && !plan.isOwn) {
       const [chosen] = pick(foreign);
       // Where a page begins is a place in a list, and nobody's: what the list shows from there is judged.
       if (pool === "page") return chosen;
