@@ -29,7 +29,9 @@ addConfigOptions(program).action(async () => {
   try {
     await serve(config, io, async (app) => {
       io.out(`${banner(config, app)}\n`);
-      const client = createSignalboxClient({ baseUrl: app.httpUrl, signal: io.stop });
+      // Where everybody must authenticate, it is the first admin, or whoever the environment says.
+      const apiKey = app.firstKey ?? config.auth.adminKey ?? process.env.SIGNALBOX_API_KEY;
+      const client = createSignalboxClient({ baseUrl: app.httpUrl, signal: io.stop, ...(apiKey && { apiKey }) });
       try {
         await registerAgents(client, { writer, travel });
         await showFirstTask(client, io);

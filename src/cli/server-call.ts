@@ -92,6 +92,7 @@ function sentences({ code, message, reason, violations = [], retryAfterMs }: Err
     // The message of an error often is the first of its violations.
     if (!message.includes(description)) lines.push(`  ${field}: ${description}`);
   }
+  if (reason === "UNAUTHENTICATED") lines.push(`  ${HOW_TO_SAY_WHO}`);
   if (retryAfterMs !== undefined) lines.push(`  Try again in ${pause(retryAfterMs, new Date())}.`);
   return `${lines.map((line) => printable(line.replace(/\bsignalbox-after-sequence\b/gi, "--after"))).join("\n")}\n`;
 }
@@ -102,6 +103,9 @@ function pause(ms: number, now: Date): string {
   const end = new Date(now.getTime() + ms);
   return `${age(now, end)}, at ${utcMinute(end)}`;
 }
+
+const HOW_TO_SAY_WHO =
+  "Say who you are with SIGNALBOX_API_KEY, with SIGNALBOX_SIGNING_KEY for a key that signs, or with SIGNALBOX_TOKEN.";
 
 /** Whoever waits so long looks at a clock. */
 const LONG_PAUSE_MS = 120_000;

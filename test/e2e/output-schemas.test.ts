@@ -108,8 +108,9 @@ test("one that does not fails it, names the path, and is kept in the log", async
   );
   expect(task.artifacts).toHaveLength(2);
   expect(await lastCause(task)).toBe(`OUTPUT_SCHEMA: ${toldBy(task)}\n${JSON.stringify(BAD)}`);
+  // Whoever administers tasks sees what the agent has said, as the anonymous admin of this server.
   const { transitions } = await client.tasks.listTaskTransitions({ taskId: task.id });
-  expect(transitions.at(-1)?.cause).not.toContain(JSON.stringify(BAD));
+  expect(transitions.at(-1)?.cause).toContain(JSON.stringify(BAD));
 });
 
 test("what counts is the artifact as it is in the end", async () => {
