@@ -218,8 +218,14 @@ describeEveryWay("tasks", { agent: AGENT }, (way) => {
       configuration: { acceptedOutputModes: ["text/plain", "application/json"] },
       metadata: { of: ["the", "request"] },
     });
+    const made = await fetch(`${way.lab.app.httpUrl}/v1/keys`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ principalId: "client", roles: ["caller"] }),
+    });
+    const { token } = (await made.json()) as { token: string };
     const serviceParameters = ServiceParameters.create(withA2AExtensions(...EXTENSIONS), (given) => {
-      given.Authorization = "Bearer secret-of-the-client";
+      given.Authorization = `Bearer ${token}`;
       given.Cookie = "session=secret-of-the-client";
     });
     const task = asTask(await way.client.sendMessage(request, { serviceParameters }));
@@ -229,5 +235,6 @@ describeEveryWay("tasks", { agent: AGENT }, (way) => {
     expect(SendMessageRequest.toJSON(received.params)).toEqual(SendMessageRequest.toJSON(request));
     expect(received.extensions).toEqual(EXTENSIONS);
     expect(JSON.stringify(received.headers)).not.toContain("secret-of-the-client");
+    expect(JSON.stringify(received.headers)).not.toContain(token);
   });
 });
