@@ -127,6 +127,12 @@ describe("a running server", () => {
     const submitted = (await response.json()) as { taskId: string };
     expectFit("post", "/v1/tasks", submitted);
     taskId = submitted.taskId;
+    const credential = await fetch(`${app.httpUrl}/v1/agents/actor/credential`, {
+      method: "PUT",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ bearer: { token: "a-token-of-the-test" } }),
+    });
+    expectFit("put", "/v1/agents/{agentId}/credential", await credential.json());
     return () => app.stop();
   });
 

@@ -137,5 +137,5 @@ test("secrets in the clear are warned of where other machines can read them", ()
   expect(warnings({ host: "0.0.0.0" })).toMatchObject([
     { host: "0.0.0.0", msg: expect.stringContaining("tls.certificate") },
   ]);
-  expect(warnings({ host: "0.0.0.0", "auth.trusted-proxies": "10.0.0.0/8" })).toEqual([]);
+  expect(warnings({ host: "0.0.0.0", "auth.trusted-proxies": "10.0.0.0/8", "tls.trust-domains": "mesh" })).toEqual([]);
 });

@@ -201,7 +201,7 @@ test.each<[string, Record<string, string>, RegExp]>([
     { "card.key": generateKeyPairSync("ed25519").privateKey.export({ format: "pem", type: "pkcs8" }) as string },
     /card\.key is no private EC key/,
   ],
-  ["card.trusted-keys", { "card.trusted-keys": "/nowhere/keys.json" }, /card\.trusted-keys: .*keys\.json/],
+  ["card.trusted-keys", { "card.trusted-keys": "/nowhere/keys.json" }, /trusted-keys: .*keys\.json/],
 ])("a server with a wrong %s does not start, and does not show it", async (_, flags, words) => {
   const failure = await startTestApp({ flags }).then(
     () => "it started",

@@ -50,6 +50,7 @@ describe.skipIf(!isThere)("nginx as a sidecar", () => {
       flags: {
         "auth.anonymous-role": "none",
         "auth.trusted-proxies": "unix,loopback",
+        "tls.trust-domains": "mesh.example",
         "http.socket": sockets.http,
         "grpc.socket": sockets.grpc,
       },

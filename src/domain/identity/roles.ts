@@ -39,7 +39,7 @@ const VIEWER = [
 
 const OPERATOR = [
   ...VIEWER,
-  ...["agents.heartbeat", "agents.write", "approvals.write", "audit.admin", "cache.admin", "credentials.write"],
+  ...["heartbeats.write", "agents.write", "approvals.write", "audit.admin", "cache.admin", "credentials.write"],
   ...["exchanges.write", "reputations.write", "rollouts.write", "routing.write", "tasks.admin", "tasks.write"],
 ];
 
@@ -51,7 +51,7 @@ export const ONLY_ADMIN: readonly string[] = [
 const SCOPES: Readonly<Record<Role, readonly string[]>> = {
   viewer: VIEWER,
   caller: CALLER,
-  agent: [...CALLER, "agents.heartbeat"],
+  agent: [...CALLER, "heartbeats.write"],
   operator: OPERATOR,
   admin: ["*"],
 };
