@@ -40,6 +40,12 @@ beforeAll(async () => {
     flags: { "auth.anonymous-role": "none", "auth.open-metrics": "false" },
     log: pino({ level: "debug" }, sink),
   });
+  const made = await fetch(`${app.httpUrl}/v1/workspaces`, {
+    method: "POST",
+    headers: { "content-type": "application/json", "x-who": "default/admin" },
+    body: JSON.stringify({ workspaceId: "other" }),
+  });
+  expect(made.status).toBe(200);
 });
 afterAll(() => app?.stop());
 
