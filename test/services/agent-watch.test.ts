@@ -363,7 +363,13 @@ describeEachBackend("the watch over agents", (backend) => {
     expect(fit.map(({ agent }) => agent.agentId)).toEqual(["good", "quiet"]);
     expect(cuts).toMatchObject([{ reason: "EJECTED", agentIds: ["bad"] }]);
     expect((await lab.health.of("default", "bad"))?.ejectedUntil).toBeDefined();
-    expect(lab.gauges()).toContainEqual({ agentId: "bad", healthy: true, circuitOpen: false, ejected: true });
+    expect(lab.gauges()).toContainEqual({
+      workspaceId: "default",
+      agentId: "bad",
+      healthy: true,
+      circuitOpen: false,
+      ejected: true,
+    });
 
     // The others go, one by one: who is left is taken, and nothing that could be is refused.
     fails(lab, "good");

@@ -39,5 +39,6 @@ test.each<[string, Record<string, string>, RegExp]>([
 test("what fits together is taken", () => {
   expect(mistakes(TOKENS)).toEqual([]);
   expect(mistakes({ ...TOKENS, "jwt.issuers": "http://127.0.0.1:9,https://id.example/realm" })).toEqual([]);
-  expect(mistakes({ "tls.trust-domains": "mesh", "auth.trusted-proxies": "loopback,unix,10.0.0.0/8,::1" })).toEqual([]);
+  const proxies = { "auth.trusted-proxies": "loopback,unix,10.0.0.0/8,::1", "http.socket": "signalbox.sock" };
+  expect(mistakes({ "tls.trust-domains": "mesh", ...proxies })).toEqual([]);
 });
