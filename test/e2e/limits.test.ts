@@ -122,7 +122,7 @@ describe("limits of a message", () => {
 
 describe("limits of a list of tasks", () => {
   const tokenOf = (time: string) => {
-    const fingerprint = createHash("sha256").update("{}").digest("base64url").slice(0, 8);
+    const fingerprint = createHash("sha256").update("[{},null]").digest("base64url").slice(0, 8);
     return Buffer.from(`${fingerprint}.${time}.x`).toString("base64url");
   };
 

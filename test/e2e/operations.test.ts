@@ -25,6 +25,7 @@ import { ReputationService } from "../../gen/signalbox/v1/reputation_pb.ts";
 import { RolloutService } from "../../gen/signalbox/v1/rollout_pb.ts";
 import { RoutingService } from "../../gen/signalbox/v1/routing_pb.ts";
 import { TaskService } from "../../gen/signalbox/v1/task_pb.ts";
+import { WorkspaceService } from "../../gen/signalbox/v1/workspace_pb.ts";
 import { createSignalboxClient } from "../../src/sdk/client.ts";
 import { startRemotePuppet } from "../agents/remote-puppet.ts";
 import { cardOf } from "../agents/rogue-agent.ts";
@@ -46,6 +47,7 @@ const SERVICES = [
   BudgetService,
   ReputationService,
   AuditService,
+  WorkspaceService,
   Health,
   ServerReflection,
   ServerReflectionAlpha,

@@ -229,7 +229,7 @@ test("a new workspace has all that runs for a workspace, on every server, withou
   );
   // Its log is folded and signed.
   await waitFor(async () => {
-    const { entries } = await b.auditLog.list(by(workspaceId), create(ListEntriesRequestSchema, {}));
+    const { entries } = await b.auditLog.list(by(workspaceId), create(ListEntriesRequestSchema, { pageSize: 1_000 }));
     expect(entries.map(({ action }) => action)).toEqual(
       expect.arrayContaining(["workspace.create", "agent.register", "task.accept", "policy.put", "agent.update"]),
     );
