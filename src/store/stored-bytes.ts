@@ -23,7 +23,7 @@ const COUNTED = [
   { table: "task_updates", key: ["task_id", "seq"], sizes: ["body", "cause"] },
   { table: "held_updates", key: ["task_id", "n"], sizes: ["body", "cause"] },
   { table: "tasks", key: ["task_id"], sizes: ["status", "metadata", "delivery", "route_decision"] },
-  { table: "exchange_messages", key: ["correlation_id", "seq"], sizes: ["body"] },
+  { table: "exchange_messages", key: ["correlation_id", "owner_id", "seq"], sizes: ["body"] },
 ] as const;
 
 const ENLIST: Statement = {

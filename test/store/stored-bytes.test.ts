@@ -70,12 +70,12 @@ describeEachBackend("stored bytes", (context) => {
     );
     await raw(
       context.db,
-      `insert into exchanges (workspace_id, correlation_id, last_seq, created_at, last_at) values ('default', 'a b', 2, now(), now())`,
+      `insert into exchanges (workspace_id, correlation_id, owner_id, last_seq, created_at, last_at) values ('default', 'a b', 'me', 2, now(), now())`,
     );
     await raw(
       context.db,
-      `insert into exchange_messages (workspace_id, correlation_id, seq, kind, principal, body, created_at)
-       values ('default', 'a b', 1, 1, 'me', '123', now()), ('default', 'a b', 2, 1, 'me', '1234', now())`,
+      `insert into exchange_messages (workspace_id, correlation_id, owner_id, seq, kind, principal, body, created_at)
+       values ('default', 'a b', 'me', 1, 1, 'me', '123', now()), ('default', 'a b', 'me', 2, 1, 'me', '1234', now())`,
     );
     await countAll();
     expect(await usage("default")).toBe(12);
