@@ -1,6 +1,6 @@
 /** API keys as admins see them: made, listed, rotated, revoked. A secret is shown once, and by nothing here again. */
 import { randomBytes } from "node:crypto";
-import { create } from "@bufbuild/protobuf";
+import { create, type JsonObject } from "@bufbuild/protobuf";
 import { type Duration, durationMs, timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import {
   type CreateKeyRequest,
@@ -29,7 +29,6 @@ import {
   secretHash,
   secretText,
 } from "../../domain/identity/key-token.ts";
-import { runsTheRouter } from "../../domain/identity/principal.ts";
 import { refuse } from "../../domain/refusal.ts";
 import type { ApiKey, ApiKeyRepository, NewApiKey, NotMade } from "../../store/api-key-repository.ts";
 import type { Audit } from "../audit.ts";
@@ -37,6 +36,7 @@ import { pageLimit, pageToken, pageTokenAs } from "../paging.ts";
 import type { RequestContext } from "../request-context.ts";
 import type { Runtime } from "../runtime.ts";
 import { type KnownKeys, sealedKeyAbout } from "./known-keys.ts";
+import { namedWorkspace, recordingIn } from "./named-workspace.ts";
 import type { SecretBox } from "./secret-box.ts";
 
 /** Keys of a workspace that have not ended, at most. */
@@ -68,24 +68,14 @@ export interface KeysDeps {
 }
 
 export function createKeys({ repository, known, box, audit, runtime }: KeysDeps): Keys {
-  /** The workspace that a request means. Whether another one is there is told to those only who run the router. */
-  function workspaceOf({ principal }: RequestContext, named: string): string {
-    if (named === "" || named === principal.workspaceId) return principal.workspaceId;
-    if (!runsTheRouter(principal) || !isDnsLabel(named)) throw workspaceNotFound(named);
-    return named;
-  }
-
-  /** An admin of another workspace is told from a principal of that name there. */
-  const recording = ({ principal }: RequestContext, workspaceId: string, action: string, keyId: string, detail = {}) =>
-    audit.recording(
-      { workspaceId, principal },
-      {
-        action,
-        targetType: "key",
-        targetId: keyId,
-        detail: { ...detail, ...(principal.workspaceId !== workspaceId && { by_workspace: principal.workspaceId }) },
-      },
-    );
+  const recording = (
+    context: RequestContext,
+    workspaceId: string,
+    action: string,
+    keyId: string,
+    detail?: JsonObject,
+  ) =>
+    recordingIn(audit, context, { action, targetType: "key", targetId: keyId, ...(detail && { detail }) })(workspaceId);
 
   async function find(workspaceId: string, keyId: string): Promise<ApiKey> {
     const found = isKeyId(keyId) ? await repository.get(workspaceId, keyId) : undefined;
@@ -100,7 +90,7 @@ export function createKeys({ repository, known, box, audit, runtime }: KeysDeps)
       refuse(keyViolations(given, now));
       checkHeld(context.principal, given);
       checkNamed(context.principal, given);
-      const workspaceId = workspaceOf(context, given.workspaceId);
+      const workspaceId = namedWorkspace(context, given.workspaceId);
       const expiresAt = given.expireTime && timestampDate(given.expireTime);
       const { key, token } = newKey(box, {
         workspaceId,
@@ -121,7 +111,7 @@ export function createKeys({ repository, known, box, audit, runtime }: KeysDeps)
     },
 
     async list(context, request) {
-      const workspaceId = workspaceOf(context, request.workspaceId);
+      const workspaceId = namedWorkspace(context, request.workspaceId);
       const limit = pageLimit(request.pageSize, DEFAULT_PAGE);
       const before = pageTokenAs(request.pageToken, "ListKeys", (text) => (isKeyId(text) ? text : undefined));
       const { principalId } = request;
@@ -144,7 +134,7 @@ export function createKeys({ repository, known, box, audit, runtime }: KeysDeps)
     async rotate(context, { keyId, workspaceId: named, overlap, expireTime }) {
       const now = runtime.now();
       refuse([...overlapViolations(overlap), ...endViolations("expireTime", expireTime, now)]);
-      const workspaceId = workspaceOf(context, named);
+      const workspaceId = namedWorkspace(context, named);
       const old = await find(workspaceId, keyId);
       // Else whoever may make keys could have one of somebody who may do more.
       checkHeld(context.principal, old);
@@ -170,7 +160,7 @@ export function createKeys({ repository, known, box, audit, runtime }: KeysDeps)
     },
 
     async revoke(context, { keyId, workspaceId: named }) {
-      const workspaceId = workspaceOf(context, named);
+      const workspaceId = namedWorkspace(context, named);
       // Nobody locks out who may do more.
       checkHeld(context.principal, await find(workspaceId, keyId));
       const now = runtime.now();
