@@ -88,6 +88,6 @@ export function createStoredBytes(db: Database): StoredBytes {
   };
 }
 
-/** The key of a row: an id, and a number where there is a second part. */
-const keyValues = ([id, number]: string[]) =>
-  number === undefined ? [sql`${id}`] : [sql`${id}`, sql`${Number(number)}::bigint`];
+/** The key of a row: ids, and a number behind them where there is more than one part. */
+const keyValues = (parts: readonly string[]) =>
+  parts.map((part, i) => (i > 0 && i === parts.length - 1 ? sql`${part}::bigint` : sql`${part}`));

@@ -81,6 +81,22 @@ describeEachBackend("stored bytes", (context) => {
     expect(await usage("default")).toBe(12);
   });
 
+  it("are counted page by page where a key has three parts, too", async () => {
+    await quota("default", { storedBytes: "1048576" });
+    const many = "generate_series(1, 4500) n";
+    await raw(
+      context.db,
+      `insert into exchanges (workspace_id, correlation_id, owner_id, last_seq, created_at, last_at) values ('default', 'c', 'me', 4500, now(), now())`,
+    );
+    await raw(
+      context.db,
+      `insert into exchange_messages (workspace_id, correlation_id, owner_id, seq, kind, principal, body, created_at)
+       select 'default', 'c', 'me', n, 1, 'me', 'ab', now() from ${many}`,
+    );
+    await countAll();
+    expect(await usage("default")).toBe(9_000);
+  });
+
   it("are fewer when rows are gone, and are not counted before they are due", async () => {
     await quota("default", { storedBytes: "1048576" });
     await log("default", "task", 10, 90);
