@@ -1,6 +1,6 @@
 /** Keys of cards: those that sign ours, as they are named or in the data folder, and those that others' may be signed with. */
 import { createPrivateKey, generateKeyPairSync, type KeyObject } from "node:crypto";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { JWK } from "jose";
 import type { Logger } from "pino";
@@ -8,6 +8,7 @@ import type { Config } from "../config/settings.ts";
 import { SignalboxError } from "../domain/errors.ts";
 import type { CardKeys } from "../services/card-signer.ts";
 import { isPublicKey } from "../services/card-verifier.ts";
+import { makeKeyFile, readKeyFile } from "./key-file.ts";
 
 const KEY_FILE = "card-key.pem";
 
@@ -50,20 +51,12 @@ function namedKey(setting: string, given: string): KeyObject {
 
 /** Undefined when there is no such file. */
 function fileKey(path: string): KeyObject | undefined {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === undefined || NO_SUCH_FILE.has(code)) return undefined;
-    throw unreadable(`${path} cannot be read (${code}).`);
-  }
+  const text = readKeyFile(path, unreadable);
+  if (text === undefined) return undefined;
   const key = readKey(text);
   if (!key) throw unreadable(`${path} holds no private EC key of the curve P-256.`);
   return key;
 }
-
-const NO_SUCH_FILE: ReadonlySet<string> = new Set(["ENOENT", "ENOTDIR", "ENAMETOOLONG", "ERR_INVALID_ARG_VALUE"]);
 
 function readKey(pem: string): KeyObject | undefined {
   try {
@@ -80,12 +73,9 @@ function makeKey(folder: string, log: Logger): KeyObject | undefined {
   const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const path = join(folder, KEY_FILE);
   try {
-    mkdirSync(folder, { recursive: true });
-    const pem = privateKey.export({ format: "pem", type: "pkcs8" });
-    writeFileSync(path, pem, { mode: 0o600, flag: "wx", flush: true });
+    const pem = String(privateKey.export({ format: "pem", type: "pkcs8" }));
+    if (!makeKeyFile(path, pem)) return fileKey(path);
   } catch (err) {
-    // Another server with the same folder was faster.
-    if ((err as NodeJS.ErrnoException).code === "EEXIST") return fileKey(path);
     log.error(
       { err, path },
       "no key for cards could be kept, and cards are not signed: set card.key (SIGNALBOX_CARD_KEY)",

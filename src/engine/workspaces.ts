@@ -31,7 +31,7 @@ export function buildWorkspaces(
   const { db, runtime, log, closing } = base;
   const repository = createWorkspaceRepository(db);
   const openCalls = createOpenCalls();
-  const suspension = startSuspensionWatch({ calls: openCalls, workspaces: known, runtime, log });
+  const suspension = startSuspensionWatch({ calls: openCalls, workspaces: known, log });
   closing.push(() => suspension.stop());
   const workspaces = createWorkspaces({
     repository,

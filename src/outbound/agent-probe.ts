@@ -68,7 +68,7 @@ function statusIn(body: Buffer): HealthCheckResponse_ServingStatus | undefined {
 /** The headers and trailers of the answer in one, and its body. */
 function askHealth(origin: string, guard: UrlGuard, call: AgentCall, identity?: TlsIdentity) {
   const asking = Buffer.alloc(PREFIX_BYTES);
-  const proven = call.proof?.headers({ method: "POST", target: HEALTH_CHECK, content: asking });
+  const proven = call.proof?.headers({ method: "POST", target: () => HEALTH_CHECK, content: () => asking });
   const session = connect(origin, { lookup: guardedLookup(guard), ...identity });
   let isConnected = false;
   session.once("connect", () => {

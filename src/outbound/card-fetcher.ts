@@ -34,7 +34,7 @@ export function createCardFetcher(options: CardFetcherOptions): CardFetcher & { 
     const way = proof?.way ?? "any";
     const connections = way === "any" ? http : way === "own-network" ? ownHttp : createHttpConnections(guard, way);
     const { pathname, search } = at;
-    const proven = proof?.headers({ method: "GET", target: pathname + search, content: "" });
+    const proven = proof?.headers({ method: "GET", target: () => pathname + search, content: () => "" });
     // Those of a certificate end with what they were made for.
     const end = () => (typeof way === "string" ? undefined : void connections.close());
     try {

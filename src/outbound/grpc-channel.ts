@@ -119,7 +119,7 @@ function metadataOf(call: AgentCall, rpc: DescMethod, sending: Uint8Array): Meta
   const metadata = new Metadata();
   for (const [name, value] of Object.entries(call.headers)) metadata.set(name, value);
   if (!call.proof) return metadata;
-  const proven = call.proof.headers({ method: "POST", target: pathOf(rpc), content: framed(sending) });
+  const proven = call.proof.headers({ method: "POST", target: () => pathOf(rpc), content: () => framed(sending) });
   for (const [name, value] of Object.entries(proven)) metadata.set(name, value);
   return metadata;
 }

@@ -50,8 +50,11 @@ export async function callHttp(connections: Agent, call: AgentCall, sent: HttpRe
 }
 
 function outgoing({ method, url, body = "" }: HttpRequest): OutgoingRequest {
-  const { pathname, search } = new URL(url);
-  return { method, target: pathname + search, content: body };
+  const target = () => {
+    const { pathname, search } = new URL(url);
+    return pathname + search;
+  };
+  return { method, target, content: () => body };
 }
 
 /** The whole body as text. The agent's silence counts from the beginning of the call. Throws AgentCallError. */

@@ -5,10 +5,10 @@ import { signHttpRequest } from "../domain/identity/http-signature.ts";
 /** A request as its agent gets it. */
 export interface OutgoingRequest {
   readonly method: string;
-  /** Path and query, as they are sent. */
-  readonly target: string;
-  /** Of gRPC: the message with the five bytes before it. */
-  readonly content: Uint8Array | string;
+  /** Path and query, as they are sent. Made where they are asked for: most proofs have no use for them. */
+  target(): string;
+  /** Of gRPC: the message with the five bytes before it. The same holds. */
+  content(): Uint8Array | string;
 }
 
 export interface RequestSigning {
@@ -25,7 +25,7 @@ export function signatureHeaders(
   { method, target, content }: OutgoingRequest,
   signing: RequestSigning,
 ): Record<string, string> {
-  const contentDigest = hash("sha256", content, "buffer");
-  const request = { method, target, authority: "", header: () => null };
+  const contentDigest = hash("sha256", content(), "buffer");
+  const request = { method, target: target(), authority: "", header: () => null };
   return { ...signHttpRequest(request, { ...signing, contentDigest }) };
 }

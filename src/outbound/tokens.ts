@@ -114,7 +114,11 @@ export function createTokens({ fetch, runtime }: TokensDeps): Tokens {
 
 /** What many wait for goes on when one of them leaves. */
 function until<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
-  if (signal.aborted) return Promise.reject(signal.reason);
+  if (signal.aborted) {
+    // Nobody is left who would hear how it ends.
+    work.catch(() => {});
+    return Promise.reject(signal.reason);
+  }
   return new Promise((resolve, reject) => {
     const leave = () => reject(signal.reason);
     signal.addEventListener("abort", leave, { once: true });

@@ -1,5 +1,5 @@
 /** Signs the cards that this server serves (A2A specification, section 8.4), and publishes with what. */
-import type { KeyObject } from "node:crypto";
+import { hash, type KeyObject } from "node:crypto";
 import { calculateJwkThumbprint, exportJWK, FlattenedSign, type JWK } from "jose";
 import type { AgentCard, AgentCardSignature } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { signedTexts } from "../domain/card-payload.ts";
@@ -52,7 +52,7 @@ export async function createCardSigner({ key, previous, jku }: CardSignerDeps): 
       if (!key || !current?.kid) return card;
       const texts = signedTexts(card);
       const at = jku();
-      const about = `${at} ${texts[0]}`;
+      const about = hash("sha256", `${at} ${texts[0]}`);
       let signatures = kept.get(about);
       kept.delete(about);
       signatures ??= signaturesOver(texts, key, current.kid, at);

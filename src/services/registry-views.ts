@@ -48,7 +48,8 @@ export function agentView(
     ...(health && { health }),
     ...(standing && { standing: { ...standing } }),
     maxConcurrency: agent.maxConcurrency ?? 0,
-    ...(agent.cardSignature && { cardSignature: agent.cardSignature }),
+    // What is wrong with it may say where the agent is.
+    ...(agent.cardSignature && { cardSignature: { ...agent.cardSignature, ...(home && { problem: "" }) } }),
   });
 }
 

@@ -133,6 +133,13 @@ export function createAgentRepository(db: Database): AgentRepository {
           )
           .executeTakeFirst();
       return kysely.transaction().execute(async (tx) => {
+        // As who accepts a grant has it: the id goes to one of both.
+        await tx
+          .selectFrom("workspaces")
+          .select("workspace_id")
+          .where("workspace_id", "=", workspaceId)
+          .forNoKeyUpdate()
+          .execute();
         if (await isLentAs(tx, workspaceId, agentId)) return false;
         const { numInsertedOrUpdatedRows = 0n } = await insert(tx);
         if (numInsertedOrUpdatedRows === 0n) return false;

@@ -4,7 +4,6 @@ import { workspaceSuspended } from "../../domain/identity/errors.ts";
 import { isTransient } from "../database-away.ts";
 import type { KnownWorkspaces } from "../identity/known-workspaces.ts";
 import type { OpenCalls } from "../identity/open-calls.ts";
-import type { Runtime } from "../runtime.ts";
 import { createAlarm } from "./alarm.ts";
 
 /** How often it looks, in milliseconds. */
@@ -13,7 +12,6 @@ const EVERY_MS = 1_000;
 export interface SuspensionWatchDeps {
   calls: OpenCalls;
   workspaces: Pick<KnownWorkspaces, "standing">;
-  runtime: Runtime;
   log: Logger;
 }
 

@@ -32,6 +32,8 @@ interface Held {
   record: QuotaRecord | undefined;
   atMs: number;
   loading: Promise<QuotaRecord> | undefined;
+  /** Grows with every change here: what was read before one is not kept. */
+  changes: number;
 }
 
 export interface KnownQuotasDeps {
@@ -53,22 +55,23 @@ export function createKnownQuotas({ repository, runtime, log }: KnownQuotasDeps)
     const known = held.get(workspaceId);
     if (known) return known;
     if (held.size >= MOST_HELD) held.delete(held.keys().next().value!);
-    const made: Held = { record: undefined, atMs: Number.NEGATIVE_INFINITY, loading: undefined };
+    const made: Held = { record: undefined, atMs: Number.NEGATIVE_INFINITY, loading: undefined, changes: 0 };
     held.set(workspaceId, made);
     return made;
   }
 
   async function load(workspaceId: string, into: Held): Promise<QuotaRecord> {
     const begunMs = runtime.elapsedMs();
+    const { changes } = into;
     try {
       const record = await reads.submit(workspaceId);
-      if (into.atMs <= begunMs) [into.record, into.atMs] = [record, begunMs];
+      if (into.changes === changes && into.atMs <= begunMs) [into.record, into.atMs] = [record, begunMs];
       return record;
     } catch (err) {
       if (!isTransient(err)) log.error({ err, workspaceId }, "the quotas of a workspace cannot be read");
       // What was known holds on.
       into.record ??= NO_RECORD;
-      into.atMs = runtime.elapsedMs() - HELD_MS + AWAY_MS;
+      if (into.changes === changes) into.atMs = runtime.elapsedMs() - HELD_MS + AWAY_MS;
       return into.record;
     }
   }
@@ -95,6 +98,7 @@ export function createKnownQuotas({ repository, runtime, log }: KnownQuotasDeps)
     changed(workspaceId) {
       const known = held.get(workspaceId);
       if (!known) return;
+      known.changes += 1;
       known.atMs = Number.NEGATIVE_INFINITY;
       known.loading = undefined;
     },

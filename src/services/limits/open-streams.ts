@@ -132,9 +132,10 @@ export function createOpenStreams(deps: OpenStreamsDeps): OpenStreams {
 
   /** Tells what has changed since it was told last. */
   async function tell(): Promise<void> {
-    for (const workspaceId of places.keys()) {
-      const limit = (await quotas.of(workspaceId)).limits.streams;
-      if (limit !== undefined) holdAll(workspaceId, limit);
+    // Asked for together, they are read together.
+    const known = [...places.keys()].map(async (workspaceId) => [workspaceId, await quotas.of(workspaceId)] as const);
+    for (const [workspaceId, { limits }] of await Promise.all(known)) {
+      if (limits.streams !== undefined) holdAll(workspaceId, limits.streams);
     }
     const now = new Map([...places].map(([workspaceId, { open }]) => [workspaceId, open]));
     const changed = new Map([...now].filter(([workspaceId, open]) => told.get(workspaceId) !== open));

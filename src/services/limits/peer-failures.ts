@@ -61,17 +61,16 @@ export function limitFailures(authenticator: Authenticator, { runtime, onLimited
     authenticate(credentials, { beNobody } = FAILS) {
       const { address } = credentials.peer;
       if (address === undefined) return authenticator.authenticate(credentials);
-      const from = networkOf(address);
-      if (failures.size > 0) check(from);
+      if (failures.size > 0) check(networkOf(address));
       try {
         const principal = authenticator.authenticate(credentials);
         if (!(principal instanceof Promise)) return principal;
         return principal.catch((error: unknown) => {
-          failed(from, error, beNobody);
+          failed(networkOf(address), error, beNobody);
           throw error;
         });
       } catch (error) {
-        failed(from, error, beNobody);
+        failed(networkOf(address), error, beNobody);
         throw error;
       }
     },
