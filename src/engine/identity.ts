@@ -53,9 +53,10 @@ export function buildIdentity(base: EngineBase, { audit }: Pick<Ground, "audit">
     runtime,
   });
   const authenticator = createAuthenticator({ schemes, workspaces: knownWorkspaces, anonymousRole });
+  const most = config.limits.failedAuthentications;
   const onFlood = () => onLimited("failed_authentications_per_second");
   return {
-    authenticator: limitFailures(authenticator, { runtime, onLimited: onFlood }),
+    authenticator: most === 0 ? authenticator : limitFailures(authenticator, { runtime, most, onLimited: onFlood }),
     knownWorkspaces,
     keys: createKeys({ repository, known, box, audit, runtime }),
     makeFirstKey: () =>

@@ -46,11 +46,22 @@ describe.each(BACKENDS)("on %s", (backend) => {
     const made = backend === "postgres" ? await createDatabase() : undefined;
     drop = made?.drop;
     app = await startTestApp({
-      flags: { "auth.anonymous-role": "none", ...(made && { "database.url": made.url }) },
+      flags: {
+        "auth.anonymous-role": "none",
+        // Nobody asks for everything here, as fast as he can.
+        "limits.failed-authentications": "0",
+        ...(made && { "database.url": made.url }),
+      },
       agents: { echo: echoAgent("echo") },
       headers: bearer("admin"),
       schemes: [testScheme(PRINCIPALS)],
     });
+    const elsewhere = await fetch(`${app.httpUrl}/v1/workspaces`, {
+      method: "POST",
+      headers: { "content-type": "application/json", ...bearer("admin") },
+      body: JSON.stringify({ workspaceId: "elsewhere" }),
+    });
+    expect(elsewhere.status).toBe(200);
     methods = (await servedServices(app)).flatMap((service) => service.methods);
     clients = WAYS.map(({ name, has, connect }) => [name, has, connect(app)]);
   });

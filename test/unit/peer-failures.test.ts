@@ -4,8 +4,10 @@ import type { SignalboxError } from "../../src/domain/errors.ts";
 import { invalidCredential, unauthenticated } from "../../src/domain/identity/errors.ts";
 import { type Authenticator, anonymousPrincipal } from "../../src/services/identity/authenticator.ts";
 import type { Credentials } from "../../src/services/identity/credentials.ts";
-import { limitFailures, MOST_FAILURES } from "../../src/services/limits/peer-failures.ts";
+import { limitFailures } from "../../src/services/limits/peer-failures.ts";
 import { askedBy } from "../../src/transport/card-caller.ts";
+
+const MOST_FAILURES = 20;
 
 const from = (address: string | undefined, token = "bad"): Credentials => ({
   header: (name) => (name === "authorization" ? token : null),
@@ -27,6 +29,7 @@ function lab(isAsync = false) {
     },
   };
   const authenticator = limitFailures(inner, {
+    most: MOST_FAILURES,
     runtime: { elapsedMs: () => nowMs },
     onLimited: () => {
       limited += 1;
@@ -76,7 +79,7 @@ it("says the limit, and when to come again", () => {
     },
   };
   let nowMs = 0;
-  const guarded = limitFailures(inner, { runtime: { elapsedMs: () => nowMs }, onLimited() {} });
+  const guarded = limitFailures(inner, { runtime: { elapsedMs: () => nowMs }, most: MOST_FAILURES, onLimited() {} });
   for (let i = 0; i < MOST_FAILURES; i++) expect(() => guarded.authenticate(from("::1"))).toThrow(/not accepted/);
   nowMs = 400;
   expect(() => guarded.authenticate(from("::1"))).toThrow(
@@ -123,7 +126,7 @@ it("cards that are read without a credential lock nobody out, and wrong credenti
       throw token === "" ? unauthenticated() : invalidCredential("it is wrong.");
     },
   };
-  const guarded = limitFailures(inner, { runtime: { elapsedMs: () => 1_000 }, onLimited() {} });
+  const guarded = limitFailures(inner, { runtime: { elapsedMs: () => 1_000 }, most: MOST_FAILURES, onLimited() {} });
   for (let i = 0; i < 3 * MOST_FAILURES; i++) {
     expect(await askedBy(guarded, from("192.0.2.1", ""))).toMatchObject({ isPublic: true });
   }

@@ -188,6 +188,12 @@ export const IDENTITY_SETTINGS = {
     about:
       "How old a connection becomes, in milliseconds: then it takes no new call, so that clients spread over new servers. 0 when there is no limit.",
   },
+  "limits.failed-authentications": {
+    ...integer(0, 1_000_000),
+    default: 20,
+    about:
+      "Failed authentications of one address within a second, after which nothing that comes from it is looked at for the rest of that second; a network of 64 bits of IPv6 is one address. Raise it where a proxy calls for many. 0 when there is no limit.",
+  },
   "limits.principal-calls": {
     ...integer(0, 1_000_000),
     default: 0,

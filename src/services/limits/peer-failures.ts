@@ -8,8 +8,6 @@ import { rateLimited } from "../../domain/identity/quotas.ts";
 import type { Authenticator, Leave } from "../identity/authenticator.ts";
 import type { Runtime } from "../runtime.ts";
 
-/** Failures of one address within a second, after which nothing of it is verified for the rest of that second. */
-export const MOST_FAILURES = 20;
 const SECOND_MS = 1_000;
 /** Addresses that are remembered at most. */
 const MOST_ADDRESSES = 10_000;
@@ -21,24 +19,29 @@ interface Failures {
 
 export interface PeerFailuresDeps {
   runtime: Pick<Runtime, "elapsedMs">;
+  /** Failures of one address within a second, after which nothing of it is verified for the rest of that second. */
+  most: number;
   /** Told of each call that is refused without being looked at. */
   onLimited: () => void;
 }
 
 /** The same authenticator, which does not look at what comes from an address of which too much was not good. */
-export function limitFailures(authenticator: Authenticator, { runtime, onLimited }: PeerFailuresDeps): Authenticator {
+export function limitFailures(
+  authenticator: Authenticator,
+  { runtime, most, onLimited }: PeerFailuresDeps,
+): Authenticator {
   const failures = new Map<string, Failures>();
 
   function check(address: string): void {
     const known = failures.get(address);
-    if (!known || known.count < MOST_FAILURES) return;
+    if (!known || known.count < most) return;
     const leftMs = known.untilMs - runtime.elapsedMs();
     if (leftMs <= 0) {
       failures.delete(address);
       return;
     }
     onLimited();
-    throw rateLimited("failed_authentications_per_second", MOST_FAILURES, leftMs);
+    throw rateLimited("failed_authentications_per_second", most, leftMs);
   }
 
   function failed(address: string, error: unknown, mayBeNobody: boolean): void {
