@@ -96,7 +96,7 @@ export function addQuotasCommands(program: Command, cli: Cli): void {
     .description("say how much a workspace may use: what is left out has no limit")
     .option("--tasks-per-second <n>", "new tasks a second")
     .option("--tasks-in-flight <n>", "tasks that have not ended")
-    .option("--stored-bytes <n>", "bytes of stored tasks, with their logs and artifacts")
+    .option("--stored-bytes <n>", "bytes of stored tasks, with their logs and artifacts, and of exchanges")
     .option("--streams <n>", "streams that are open at once")
     .option("--calls-per-second <n>", "calls a second of each principal")
     .option("--etag <etag>", "fail when they changed since `quotas get` showed this etag");

@@ -204,7 +204,7 @@ export type Quotas = Message<"signalbox.v1.Quotas"> & {
   tasksInFlight?: number | undefined;
 
   /**
-   * Bytes of stored tasks, with their logs and artifacts; counted within a minute: from 1,048,576 on.
+   * Bytes of stored tasks, with their logs, artifacts and what is held back of them, and of exchanges; counted within a minute: from 1,048,576 on.
    *
    * @generated from field: optional int64 stored_bytes = 3;
    */
@@ -580,7 +580,7 @@ export const RevokeKeyRequestSchema: GenMessage<RevokeKeyRequest> = /*@__PURE__*
  */
 export type Member = Message<"signalbox.v1.Member"> & {
   /**
-   * `jwt/<issuer>/<subject>`, the issuer as host and path; or `spiffe/<trust domain>/<path>`. A `*` at its end stands for all that begin
+   * `jwt/<issuer>/<subject>`, the issuer as host and path; or `spiffe/<trust domain>/<path>`. A `*` after a slash at its end stands for all that begin
    * so.
    *
    * @generated from field: string principal_id = 1;
@@ -1048,9 +1048,10 @@ export const GrantStateSchema: GenEnum<GrantState> = /*@__PURE__*/
   enumDesc(file_signalbox_v1_workspace, 1);
 
 /**
- * Every task, agent, key and policy belongs to one workspace. Who calls belongs to one, too, and sees nothing of any other. Admins of
- * the workspace `default` run the router: they make workspaces, and may name another in a request. Whoever names one that is not
- * there, or not theirs, gets NOT_FOUND with reason WORKSPACE_NOT_FOUND. An empty `workspace_id` is the caller's own.
+ * Every task, agent, key and policy belongs to one workspace. Who calls belongs to one, too, and sees nothing of any other. Those who
+ * hold `workspaces.admin` in the workspace `default`, as its admins do, run the router: they make workspaces, and may name another in a
+ * request. Whoever names one that is not there, or not theirs, gets NOT_FOUND with reason WORKSPACE_NOT_FOUND; an RPC that is for those
+ * who run the router alone answers others PERMISSION_DENIED with reason NOT_THE_ROUTER. An empty `workspace_id` is the caller's own.
  *
  * @generated from service signalbox.v1.WorkspaceService
  */
@@ -1144,7 +1145,8 @@ export const WorkspaceService: GenService<{
    *
    * Errors: INVALID_ARGUMENT; FAILED_PRECONDITION with reason SECRETS_KEY_MISSING for a key that signs, where the server has nothing
    * to keep its secret with, TOO_MANY_KEYS where the workspace has as many as it may; PERMISSION_DENIED with reason ROLE_NOT_HELD for a
-   * role or scope that the caller does not hold itself.
+   * role or scope that the caller does not hold itself, for
+   * another's name without `tasks.all`, and for an agent without `agents.write`.
    *
    * @generated from rpc signalbox.v1.WorkspaceService.CreateKey
    */
@@ -1178,7 +1180,8 @@ export const WorkspaceService: GenService<{
   /**
    * Ends a key now: within a second no server takes it any more.
    *
-   * Errors: NOT_FOUND with reason KEY_NOT_FOUND.
+   * Errors: NOT_FOUND with reason KEY_NOT_FOUND; PERMISSION_DENIED with reason ROLE_NOT_HELD for a key that may do what the caller may
+   * not.
    *
    * @generated from rpc signalbox.v1.WorkspaceService.RevokeKey
    */
@@ -1214,7 +1217,8 @@ export const WorkspaceService: GenService<{
   /**
    * Takes from a member all that was said of it in a workspace.
    *
-   * Errors: NOT_FOUND with reason MEMBER_NOT_FOUND.
+   * Errors: NOT_FOUND with reason MEMBER_NOT_FOUND; PERMISSION_DENIED with reason ROLE_NOT_HELD for a member that may do what the caller
+   * may not.
    *
    * @generated from rpc signalbox.v1.WorkspaceService.RemoveMember
    */

@@ -3,7 +3,7 @@ import { ALL_TASKS } from "./visibility.ts";
 
 /** Roles, each with what it is for. */
 export const ROLES = {
-  viewer: "sees everything of the workspace and changes nothing",
+  viewer: "sees what is done in the workspace and changes nothing; no keys, members, secrets or others' audit entries",
   caller: "sends tasks, and sees its own and those that are shared with it",
   agent: "is an agent: reports that it lives, and sends tasks on behalf of those that it has",
   operator: "runs the workspace: agents, routes, rollouts, approvals, and every task",
