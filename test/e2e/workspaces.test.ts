@@ -58,7 +58,7 @@ test("members are put, listed and removed, of another workspace too", async () =
   const anna = "jwt/login.example/anna";
   await command("members", "put", anna, "--of", "staffed", "--role", "caller", "agent", "--scope", "audit.admin");
   expect(await command("members", "list", "--of", "staffed")).toMatch(
-    /jwt\/login\.example\/anna +caller,agent +audit\.admin +- +\d+s +anonymous/,
+    /jwt\/login\.example\/anna +caller,agent +audit\.admin +- +yes +\d+s +anonymous/,
   );
   expect(await command("members", "list")).toContain("There are no members");
   expect(await command("members", "remove", anna, "--of", "staffed")).toContain("no member any more");
