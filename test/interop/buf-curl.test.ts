@@ -35,6 +35,7 @@ const SERVICES = [
   "signalbox.v1.RolloutService",
   "signalbox.v1.RoutingService",
   "signalbox.v1.TaskService",
+  "signalbox.v1.WorkspaceService",
 ];
 const NOT_FOUND = 5;
 

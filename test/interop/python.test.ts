@@ -60,6 +60,7 @@ describe.skipIf(missing.length > 0)("the Python client of examples/python", () =
       "service signalbox.v1.BudgetService",
       "service signalbox.v1.ReputationService",
       "service signalbox.v1.AuditService",
+      "service signalbox.v1.WorkspaceService",
       "service grpc.health.v1.Health",
       "service grpc.reflection.v1.ServerReflection",
       "service grpc.reflection.v1alpha.ServerReflection",

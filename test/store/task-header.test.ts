@@ -24,7 +24,8 @@ describeEachBackend("the header of a task", (context) => {
     const message = create(MessageSchema, { messageId: "1", role: Role.USER });
     await store.submit({ header, updates: [{ ...messageUpdate(message), state: EngineState.ASSIGNED }] });
     const loaded = await store.load(workspaceId, taskId);
-    expect(await store.header(workspaceId, taskId)).toEqual({ header: loaded!.header, state: EngineState.ASSIGNED });
+    const seen = await store.header(workspaceId, taskId);
+    expect(seen).toEqual({ header: loaded!.header, access: "write", state: EngineState.ASSIGNED });
     const ended = statusUpdate(header, { state: TaskState.COMPLETED, timestamp: timestampFromDate(createdAt) });
     const append = { workspaceId, taskId, expectedSeq: 1, fence: 1, updates: [ended], at: createdAt };
     await store.append(append);
