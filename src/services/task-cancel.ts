@@ -59,7 +59,7 @@ export function createTaskCancel(
       // A snapshot beside a running stream would repeat chunks that are still on their way; a final one cannot. One that
       // is not final is for who follows the task.
       // It counts whoever has the task by now: one of several cancels must come through.
-      if (task.status && isTerminal(task.status.state)) await reporter.reportTask(task, { take: true });
+      if (task.status && isTerminal(task.status.state)) await reporter.reportTask(task, { options: { take: true } });
     } catch (error) {
       signal.throwIfAborted();
       // Another cancel, or the agent's own end of the task, was faster.

@@ -2,9 +2,9 @@
  * Hears what an agent says of one task, and has it written down: from a stream, or by asking again and again. What breaks on
  * the way is healed: subscribe, then get, then patience, until the agent has been away for too long.
  */
-import type { StreamResponse, Task } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { Role, type StreamResponse, type Task } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { repeatsQuestion } from "../domain/agent-report.ts";
-import { isAtRest } from "../domain/task-log.ts";
+import { isAtRest, type TaskImage } from "../domain/task-log.ts";
 import { isClaimable } from "../domain/task-state.ts";
 import { AgentCallError, type AgentCallOptions, type AgentClient } from "./agent-port.ts";
 import type { TaskLog } from "./late-log.ts";
@@ -81,13 +81,16 @@ class Follower implements TaskFollower {
   }
 
   async consume(stream: AsyncIterable<StreamResponse>, answers?: "first" | "further"): Promise<void> {
-    const told = this.#deps.told();
+    const asked = this.#ask();
     let opening = true;
     try {
       for await (const answer of stream) {
-        const behind = answers === "further" || (answers === undefined && this.#isBehind(told));
-        const stale = opening && behind && repeatsQuestion(this.#writer.image, answer);
-        if (!stale) await this.#reporter.report(answer, opening && answers === "first");
+        const isBehind = (image: TaskImage) =>
+          answers === "further" || (answers === undefined && asked.isBehind(image));
+        const isStale = (image: TaskImage) => isBehind(image) && repeatsQuestion(image, answer);
+        const stale = opening && isStale(this.#writer.image);
+        const isFirst = opening && answers === "first";
+        if (!stale) await this.#reporter.report(answer, isFirst, opening ? isStale : undefined);
         opening = false;
         // A task that was canceled before its agent named it is followed until it does, or says that there is none.
         const { header, state } = this.#writer.image;
@@ -144,10 +147,10 @@ class Follower implements TaskFollower {
   }
 
   async look(upstreamTaskId: string): Promise<void> {
-    const told = this.#deps.told();
+    const asked = this.#ask();
     const task = await this.#client.get(upstreamTaskId, this.#deps.control());
-    if (this.#isBehind(told) && repeatsQuestion(this.#writer.image, snapshot(task))) return;
-    await this.#reporter.reportTask(task);
+    const isStale = (image: TaskImage) => asked.isBehind(image) && repeatsQuestion(image, snapshot(task));
+    await this.#reporter.reportTask(task, { isStale });
   }
 
   async wasNotHeard(failure: AgentCallError): Promise<boolean> {
@@ -172,9 +175,16 @@ class Follower implements TaskFollower {
     return isAtRest(this.#writer.image);
   }
 
-  /** Whether what was asked for at that moment may show the task as it stood before a message that was on its way. */
-  #isBehind({ sent, arrived }: { sent: number; arrived: number }): boolean {
-    return arrived < sent || this.#deps.told().sent > sent;
+  /**
+   * From the moment in which the agent is asked how the task stands: whether what it says may be older than a message that was on
+   * its way then, or has come since. That is told by the image on which it is written: messages are stored meanwhile.
+   */
+  #ask(): { isBehind(image: TaskImage): boolean } {
+    const { sent, arrived } = this.#deps.told();
+    const heard = clientMessages(this.#writer.image);
+    return {
+      isBehind: (image) => arrived < sent || this.#deps.told().sent > sent || clientMessages(image) > heard,
+    };
   }
 
   /** Agents refuse to subscribe to what has ended, and some to subscribe at all: a look tells the rest. */
@@ -189,6 +199,8 @@ class Follower implements TaskFollower {
     }
   }
 }
+
+const clientMessages = ({ task }: TaskImage): number => task.history.filter(({ role }) => role === Role.USER).length;
 
 const snapshot = (task: Task): StreamResponse => ({
   $typeName: "lf.a2a.v1.StreamResponse",

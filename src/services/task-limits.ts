@@ -83,7 +83,7 @@ export async function endAtLimit(
         throw error;
       });
       if (task.status && isTerminal(task.status.state) && task.status.state !== TaskState.CANCELED)
-        await reporter.reportTask(task, {});
+        await reporter.reportTask(task, { options: {} });
     } catch (error) {
       if (error instanceof LeaseLostError) throw error;
       deps.log.info({ err: error }, "the agent could not be told that the time is up");

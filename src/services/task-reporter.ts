@@ -65,19 +65,23 @@ export interface ReporterDeps {
   onFailure: (error: unknown) => void;
 }
 
+/** Whether a report is older than what has been written of the task since it was asked for. */
+export type IsStale = (image: TaskImage) => boolean;
+
 export interface TaskReporter {
   /**
    * `first` says that the report answers the task's first message. Resolves when more can be heard: what leaves the task at
    * work is stored beside what the agent says next, everything else by then. Throws AgentCallError for what is no report.
+   * A task that is stale when it would be written is not.
    */
-  report(answer: StreamResponse, first: boolean): Promise<void>;
+  report(answer: StreamResponse, first: boolean, isStale?: IsStale): Promise<void>;
   /** Resolves when everything that was reported is stored, and the agent that named a task too late has been told. */
   settled(): Promise<void>;
   /**
-   * Stores what the agent's task says as a whole. `options` of the append, where it is to be one of a kind: a failure is then
-   * the end of the task.
+   * Stores what the agent's task says as a whole, unless it is stale when it would be written. `options` of the append, where it
+   * is to be one of a kind: a failure is then the end of the task.
    */
-  reportTask(task: Task, options?: AppendOptions): Promise<void>;
+  reportTask(task: Task, how?: { options?: AppendOptions; isStale?: IsStale }): Promise<void>;
   /** Stores a bare Message with which the agent answered the first one. */
   reportReply(message: Message): Promise<void>;
   /** What the agent calls the task, if it was told here first. */
@@ -110,7 +114,7 @@ class Reporter implements TaskReporter {
     this.#held = new HeldReports(deps);
   }
 
-  async report(answer: StreamResponse, first: boolean): Promise<void> {
+  async report(answer: StreamResponse, first: boolean, isStale?: IsStale): Promise<void> {
     if (this.#held.hasFailed) await this.settled();
     const mentioned = mentionedTaskIds(answer);
     const known = mentioned.length === 0 ? NO_IDS : await this.#knownIds(mentioned);
@@ -118,7 +122,11 @@ class Reporter implements TaskReporter {
     if (isFailure(payload) && (await this.#goesElsewhere(payload.value))) return;
     switch (payload.case) {
       case "task":
-        return this.#hear(payload.value.status, weightOfTask(payload.value), this.#task(payload.value, known));
+        return this.#hear(
+          payload.value.status,
+          weightOfTask(payload.value),
+          this.#task(payload.value, known, { isStale }),
+        );
       case "statusUpdate": {
         const event = payload.value;
         const make = (image: TaskImage) => this.#fitting(image, updatesFromStatus(image, event, known, this.#now()));
@@ -152,14 +160,18 @@ class Reporter implements TaskReporter {
     return this.#held.settled();
   }
 
-  async reportTask(task: Task, options?: AppendOptions): Promise<void> {
+  async reportTask(
+    task: Task,
+    { options, isStale }: { options?: AppendOptions; isStale?: IsStale } = {},
+  ): Promise<void> {
     if (this.#held.hasFailed) await this.settled();
     if (!options && task.status?.state === TaskState.FAILED && (await this.#goesElsewhere(task))) return;
     const mentioned = mentionedTaskIds({
       $typeName: "lf.a2a.v1.StreamResponse",
       payload: { case: "task", value: task },
     });
-    await this.#task(task, mentioned.length === 0 ? NO_IDS : await this.#knownIds(mentioned), options ?? {});
+    const known = mentioned.length === 0 ? NO_IDS : await this.#knownIds(mentioned);
+    await this.#task(task, known, { options: options ?? {}, isStale });
   }
 
   async reportReply(message: Message): Promise<void> {
@@ -206,8 +218,10 @@ class Reporter implements TaskReporter {
     await this.settled();
   }
 
-  #task(task: Task, known: UpstreamIds, options?: AppendOptions): Promise<void> {
-    const make = (image: TaskImage) => this.#fitting(image, updatesFromSnapshot(image, task, known, this.#now()));
+  #task(task: Task, known: UpstreamIds, how: { options?: AppendOptions; isStale: IsStale | undefined }): Promise<void> {
+    const { options, isStale } = how;
+    const make = (image: TaskImage) =>
+      isStale?.(image) ? [] : this.#fitting(image, updatesFromSnapshot(image, task, known, this.#now()));
     return this.#write(make, { ...this.#identify(task.id, task.contextId), ...(options ?? { gather: "task" }) });
   }
 
