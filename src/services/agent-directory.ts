@@ -8,7 +8,7 @@ import { type AgentHome, type AgentRecord, type AgentRepository, homeOf } from "
 import type { CapabilityKey, CapabilityRecord, CapabilityRepository } from "../store/capability-repository.ts";
 import type { Lending, LendingReads } from "../store/lending-reads.ts";
 import { type CapabilitySearch, createSearchIndexes, type SearchIndexes } from "./capability-search.ts";
-import { holdBriefly } from "./held-briefly.ts";
+import { holdBriefly, latestStays } from "./held-briefly.ts";
 import { createLentAgents, type HomeAgents, type LentAgent } from "./lent-agents.ts";
 import type { Runtime } from "./runtime.ts";
 
@@ -114,13 +114,16 @@ export function createAgentDirectory(
   const last = new Map<string, Loaded>();
   const onLimits = new Set<(workspaceId: string) => void>();
   const onGone = new Set<(workspaceId: string, agentId: string) => void>();
+  const [begin, beginOwn] = [latestStays(), latestStays()];
 
   async function load(workspaceId: string): Promise<WorkspaceAgents> {
+    const stays = begin(workspaceId);
     // What it has itself is as new as the whole; what others have may be a moment older.
     heldOwn.forget(workspaceId);
     const own = await heldOwn.get(workspaceId);
     const lent = await allLent(workspaceId);
     const before = last.get(workspaceId);
+    if (!stays()) return before!.agents;
     const loaded = assemble(own, lent, before);
     last.set(workspaceId, loaded);
     if (before && loaded.agents.byId !== before.agents.byId) {
@@ -135,11 +138,15 @@ export function createAgentDirectory(
   }
 
   async function loadOwn(workspaceId: string): Promise<Own> {
-    const records = await allAgents(workspaceId);
-    const given = await allGiven(workspaceId);
-    const defaultId = await agents.defaultAgentId(workspaceId);
-    await onLoad(workspaceId);
+    const stays = beginOwn(workspaceId);
+    const [records, given, defaultId] = await Promise.all([
+      allAgents(workspaceId),
+      allGiven(workspaceId),
+      agents.defaultAgentId(workspaceId),
+      onLoad(workspaceId),
+    ]);
     const before = lastOwn.get(workspaceId);
+    if (!stays()) return before!;
     const own: Own = {
       byId: new Map(records.map((agent) => [agent.agentId, kept(agent, before?.byId.get(agent.agentId))])),
       given: groupGiven(given, before?.given),

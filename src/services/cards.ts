@@ -24,7 +24,10 @@ import { type Caller, NOTHING, type VisibleAgent, type VisibleAgents, visibleAge
 export interface ServedCard {
   /** Signed, where there is a key. */
   card: AgentCard;
-  /** Undefined where more than agents decides what is in it, as a policy does. */
+  /**
+   * Undefined where more than one agent decides what is in it: policies do, and so do agents that have left, of which nothing tells
+   * when.
+   */
   changedAt: Date | undefined;
 }
 
@@ -70,45 +73,31 @@ export function createCards(deps: CardsDeps): Cards {
     return shown ? seenBy(shown) : NOTHING;
   }
 
-  const latest = ({ isForAll }: VisibleAgents, agents: readonly { updatedAt: Date }[]): Date | undefined =>
-    isForAll
-      ? new Date(Math.max(startedAt.getTime(), ...agents.map(({ updatedAt }) => updatedAt.getTime())))
-      : undefined;
-
-  const served = async (card: AgentCard, changedAt: Date | undefined): Promise<ServedCard> => ({
+  const served = async (card: AgentCard, changedAt?: Date): Promise<ServedCard> => ({
     card: await signer.sign(card),
     changedAt,
   });
 
   return {
     async router(caller) {
-      const visible = await seenByAnybody(caller);
-      const agents = visible.agents();
-      const changedAt = latest(
-        visible,
-        agents.map(({ agent }) => agent),
-      );
-      return served(routerCard(settings, address(), agents.map(subjectOf)), changedAt);
+      const agents = (await seenByAnybody(caller)).agents();
+      return served(routerCard(settings, address(), agents.map(subjectOf)));
     },
     async agent(caller, agentId) {
       const visible = await seenBy(caller);
       const found = visible.agent(agentId);
       if (!found) return undefined;
-      return served(servedAgentCard(subjectOf(found), address(), settings), latest(visible, [found.agent]));
+      const card = servedAgentCard(subjectOf(found), address(), settings);
+      // What a policy shows to some may change without the agent.
+      if (!visible.isForAll) return served(card);
+      return served(card, new Date(Math.max(startedAt.getTime(), found.agent.updatedAt.getTime())));
     },
     async capability(caller, capabilityId) {
       const visible = await seenBy(caller);
       const offers = visible.offers(capabilityId);
       if (!offers) return undefined;
       const streaming = !(await isGuarded(caller.workspaceId, capabilityId));
-      const card = capabilityCard(settings, address(), { capabilityId, offers, streaming });
-      return served(
-        card,
-        latest(
-          visible,
-          offers.map(({ agent }) => agent),
-        ),
-      );
+      return served(capabilityCard(settings, address(), { capabilityId, offers, streaming }));
     },
     async extended(context, tenant) {
       const target = await router.target(context, tenant);

@@ -33,6 +33,20 @@ export function holdBriefly<T>(
   };
 }
 
+/** Loads of a workspace that may overlap: of what they bring, the result of the one that was begun last stays. */
+export function latestStays(): (workspaceId: string) => () => boolean {
+  const places = new Map<string, { begun: number; kept: number }>();
+  return (workspaceId) => {
+    const place = getOrMake(places, workspaceId, () => ({ begun: 0, kept: 0 }));
+    const number = ++place.begun;
+    return () => {
+      if (number < place.kept) return false;
+      place.kept = number;
+      return true;
+    };
+  };
+}
+
 /** A load that is held for a moment. What it brought lies with whoever loads. */
 export interface LoadedBriefly {
   /**
@@ -55,26 +69,18 @@ export function loadBriefly(
   interface Place {
     until: number;
     loading: Promise<void> | undefined;
-    /** How many were begun, and the last of them whose result is kept. */
-    begun: number;
-    kept: number;
   }
   const places = new Map<string, Place>();
+  const begin = latestStays();
   return {
     load(workspaceId, isStale = false) {
       const now = runtime.elapsedMs();
-      const place = getOrMake(places, workspaceId, (): Place => ({ until: 0, loading: undefined, begun: 0, kept: 0 }));
+      const place = getOrMake(places, workspaceId, (): Place => ({ until: 0, loading: undefined }));
       if (place.until > now && (place.loading || !isStale)) return place.loading;
       place.until = now + HELD_MS;
       // One that was begun before a change must not end what was begun after it.
       const isLatest = () => place.loading === loading;
-      const number = ++place.begun;
-      const keeps = () => {
-        if (number < place.kept) return false;
-        place.kept = number;
-        return true;
-      };
-      const loading: Promise<void> = load(workspaceId, keeps).then(
+      const loading: Promise<void> = load(workspaceId, begin(workspaceId)).then(
         () => {
           if (isLatest()) place.loading = undefined;
         },

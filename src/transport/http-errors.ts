@@ -64,7 +64,7 @@ export function errorHeaders(error: SignalboxError): [string, string][] {
 }
 
 /** How to say who calls. That a credential was there and is not good is `invalid_token` (RFC 6750, section 3.1). */
-export const challenge = ({ reason }: SignalboxError): string =>
+const challenge = ({ reason }: SignalboxError): string =>
   reason === "CREDENTIAL_INVALID" ? 'Bearer realm="signalbox", error="invalid_token"' : 'Bearer realm="signalbox"';
 
 /** Makes whatever was thrown an error for clients. What is no SignalboxError is reported and masked. */

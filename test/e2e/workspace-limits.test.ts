@@ -92,6 +92,13 @@ describe("calls a second of a principal", () => {
       metadata: { limit: "principal_calls_per_second", max: "5" },
       retry: expect.objectContaining({ retryDelay: expect.anything() }),
     });
+    // Connect answers unary calls as plain HTTP: what stands between goes by the header.
+    const connect = await fetch(`${servers.a.httpUrl}/lf.a2a.v1.A2AService/ListTasks`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: "{}",
+    });
+    expect([connect.status, Number(connect.headers.get("retry-after")) >= 1]).toEqual([429, true]);
     // Health is not counted.
     const health = createClient(Health, createGrpcTransport({ baseUrl: `http://${servers.a.grpcAddress}` }));
     expect((await health.check({})).status).toBe(1);

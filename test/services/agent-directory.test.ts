@@ -149,4 +149,35 @@ describeEachBackend("the agent directory", (ctx) => {
     expect(byCapability.get("many")).toHaveLength(1000);
     expect(byCapability.get("last")).toHaveLength(1);
   });
+
+  test("a load that is overtaken by a later one leaves what that one brought", async () => {
+    await raw(ctx.db, "delete from agents");
+    const agents = createAgentRepository(ctx.db);
+    const [reached, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    let slow = true;
+    const listing: typeof agents = {
+      ...agents,
+      async list(...args) {
+        const listed = await agents.list(...args);
+        if (!slow) return listed;
+        slow = false;
+        reached.resolve();
+        await goOn.promise;
+        return listed;
+      },
+    };
+    const directory = createAgentDirectory(listing, createCapabilityRepository(ctx.db), systemRuntime());
+    const gone: string[] = [];
+    directory.onGone((_, agentId) => gone.push(agentId));
+    const first = directory.agents("default");
+    await reached.promise;
+    const given = { source: source(cardOf("a", "fly")), safeToRepeat: false, maxConcurrency: 0 };
+    await agents.insert("default", "a", given, new Date());
+    directory.changed("default");
+    const second = await directory.agents("default");
+    goOn.resolve();
+    expect(await first).toBe(second);
+    expect([...directory.last("default")!.byId.keys()]).toEqual(["a"]);
+    expect(gone).toEqual([]);
+  });
 });

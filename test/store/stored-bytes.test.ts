@@ -139,4 +139,21 @@ describeEachBackend("stored bytes", (context) => {
     expect(await usage("third")).toBeUndefined();
     expect((await uses.of("third")).storedBytesTime).toBeUndefined();
   });
+
+  it("of one workspace that cannot be counted do not keep others from being", async () => {
+    await quota("default", { storedBytes: "1048576" });
+    await quota("other", { storedBytes: "1048576" });
+    await log("default", "task", 1, 10);
+    await log("other", "task", 1, 10);
+    const stored = createStoredBytes(context.db);
+    await stored.enlist();
+    // A place in its pass that is none.
+    await raw(
+      context.db,
+      "update workspace_usage set pass_after = array['task', 'x'], due_at = due_at - interval '1 second' where workspace_id = 'default'",
+    );
+    await expect(stored.countPage(3_600_000)).rejects.toThrow();
+    while (await stored.countPage(3_600_000));
+    expect([await usage("default"), await usage("other")]).toEqual([undefined, 20]);
+  });
 });

@@ -19,7 +19,7 @@ import { detailRegistry, GRPC_CODE, packedErrorDetails } from "../../domain/erro
 import { internal, SignalboxError } from "../../domain/errors.ts";
 import { MAX_BINARY_DEPTH, MAX_JSON_MESSAGE_DEPTH } from "../../domain/nesting.ts";
 import { HttpCredentials } from "../http-credentials.ts";
-import { bodyTimeout, challenge } from "../http-errors.ts";
+import { bodyTimeout, errorHeaders } from "../http-errors.ts";
 import { discardBody, type HttpRequest, type HttpResponse } from "../http-exchange.ts";
 import { type BoundRpc, type BoundRpcs, credentialsKey } from "../rpc/bound.ts";
 import { bodyFirst } from "./body-first.ts";
@@ -150,6 +150,6 @@ function connectError(thrown: unknown): ConnectError {
     type: typeUrl.slice(typeUrl.lastIndexOf("/") + 1),
     value,
   }));
-  if (error.code === "UNAUTHENTICATED") failure.metadata.set("www-authenticate", challenge(error));
+  for (const [name, value] of errorHeaders(error)) failure.metadata.set(name, value);
   return failure;
 }
