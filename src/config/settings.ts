@@ -8,6 +8,7 @@ import { CLIENT_SETTINGS } from "./settings/clients.ts";
 import { IDENTITY_SETTINGS } from "./settings/identity.ts";
 import { POLICY_SETTINGS } from "./settings/policy.ts";
 import { ROUTING_SETTINGS } from "./settings/routing.ts";
+import { SCALE_SETTINGS } from "./settings/scale.ts";
 import { SERVER_SETTINGS } from "./settings/server.ts";
 import type { Setting } from "./settings/setting.ts";
 import { TASK_SETTINGS } from "./settings/tasks.ts";
@@ -15,6 +16,7 @@ import { TASK_SETTINGS } from "./settings/tasks.ts";
 /** In the order in which people read of them. */
 export const SETTINGS = {
   ...SERVER_SETTINGS,
+  ...SCALE_SETTINGS,
   ...TASK_SETTINGS,
   ...ROUTING_SETTINGS,
   ...CLIENT_SETTINGS,
