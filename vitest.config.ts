@@ -5,13 +5,15 @@ import { LongestFirst } from "./test/setup/longest-first.ts";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    globalSetup: ["./test/setup/postgres.ts"],
+    globalSetup: ["./test/setup/command.ts", "./test/setup/postgres.ts"],
     // No test may write a secret where everybody reads it.
     setupFiles: ["./test/setup/scan-secrets.ts"],
     // The processes that tests start load what an earlier one has compiled.
     env: { NODE_COMPILE_CACHE: fileURLToPath(new URL("node_modules/.cache/signalbox/compiled", import.meta.url)) },
     sequence: { sequencer: LongestFirst },
     pool: "forks",
+    // PGlite's WebAssembly is compiled by V8's baseline compiler alone: the optimizing one takes longer than most tests do.
+    execArgv: ["--liftoff-only"],
     // Tests start servers and databases of their own; more of them at once only makes each slower.
     maxWorkers: 2,
     // Bounds for what hangs, not measures of what is slow: tests wait for events.

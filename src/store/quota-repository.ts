@@ -12,8 +12,6 @@ export interface QuotaRecord {
   /** Undefined before it was counted. */
   readonly storedBytes: number | undefined;
   readonly storedBytesAt: Date | undefined;
-  /** Tasks that have not ended and are older than their quota, so that they hold nothing of it; undefined before they were counted. */
-  readonly uncountedTasks: number | undefined;
 }
 
 export const NO_RECORD: QuotaRecord = {
@@ -21,7 +19,6 @@ export const NO_RECORD: QuotaRecord = {
   revision: 0,
   storedBytes: undefined,
   storedBytesAt: undefined,
-  uncountedTasks: undefined,
 };
 
 export interface QuotaRepository {
@@ -41,10 +38,9 @@ export interface QuotaRepository {
 }
 
 const READ: Statement = {
-  name: "quota-read-v1",
+  name: "quota-read-v2",
   text: `
-    select w.workspace_id, w.quotas, w.quotas_revision, u.stored_bytes, u.stored_bytes_at,
-           case when u.uncounted_revision = w.quotas_revision then u.uncounted_tasks end as uncounted_tasks
+    select w.workspace_id, w.quotas, w.quotas_revision, u.stored_bytes, u.stored_bytes_at
     from workspaces w left join workspace_usage u on u.workspace_id = w.workspace_id
     where w.workspace_id = any ($1::text[])`,
 };
@@ -115,5 +111,4 @@ const recordOf = (row: Row): QuotaRecord => ({
   revision: row.quotas_revision as number,
   storedBytes: (row.stored_bytes as number | null) ?? undefined,
   storedBytesAt: (row.stored_bytes_at as Date | null) ?? undefined,
-  uncountedTasks: (row.uncounted_tasks as number | null) ?? undefined,
 });

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import type { JsonValue } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startTestApp, type TestApp } from "../e2e/running-app.ts";
-import { BACKENDS, createDatabase } from "../store/backends.ts";
+import { BACKENDS } from "../store/backends.ts";
 import { BINDINGS } from "./bindings/all-bindings.ts";
 import type { Binding, Client } from "./bindings/binding.ts";
 import { type ConformanceCase, methodOf, readCaseFiles } from "./case-file.ts";
@@ -15,11 +15,9 @@ import { act, strictCard } from "./scripted-agent.ts";
 
 describe.each(BACKENDS)("on %s", (backend) => {
   let app: TestApp;
-  let database: Awaited<ReturnType<typeof createDatabase>> | undefined;
   const clients = new Map<Binding, Client>();
 
   beforeAll(async () => {
-    database = backend === "postgres" ? await createDatabase() : undefined;
     const flags = {
       "card.extended": fileURLToPath(new URL("extended-card.json", import.meta.url)),
       "push.attempts": "1",
@@ -30,9 +28,8 @@ describe.each(BACKENDS)("on %s", (backend) => {
       // Agents fail here as often as cases want them to.
       "circuit.failures": "0",
       "outlier.max-ejected-percent": "0",
-      ...(database && { "database.url": database.url }),
     };
-    app = await startTestApp({ flags, agents: { actor: act } });
+    app = await startTestApp({ backend, flags, agents: { actor: act } });
     await app.register("strict", { card: strictCard });
     const { status } = await fetch(`${app.httpUrl}/v1/agents/actor:setDefault`, { method: "POST" });
     expect(status).toBe(200);
@@ -42,7 +39,6 @@ describe.each(BACKENDS)("on %s", (backend) => {
   afterAll(async () => {
     for (const client of clients.values()) client.close();
     await app?.stop();
-    await database?.drop();
   });
 
   describe.each(readCaseFiles())("$name", ({ cases }) => {

@@ -11,7 +11,7 @@ import { createSignalboxClient, userMessage } from "../../src/sdk/client.ts";
 import { scopeOf } from "../../src/transport/rpc/scopes.ts";
 import type { Client } from "../conformance/bindings/binding.ts";
 import { bearer, type TestPrincipal, testScheme } from "../fixtures/test-identities.ts";
-import { BACKENDS, createDatabase } from "../store/backends.ts";
+import { BACKENDS } from "../store/backends.ts";
 import { emptyRequest, type Outcome, outcomeOf, put, servedServices, WAYS } from "./all-rpcs.ts";
 import { echoAgent } from "./echo-agent.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
@@ -38,19 +38,16 @@ const PRINCIPALS: Record<string, TestPrincipal> = {
 
 describe.each(BACKENDS)("on %s", (backend) => {
   let app: TestApp;
-  let drop: (() => Promise<void>) | undefined;
   let methods: DescMethod[];
   let clients: [name: string, has: (method: DescMethod) => boolean, client: Client][];
 
   beforeAll(async () => {
-    const made = backend === "postgres" ? await createDatabase() : undefined;
-    drop = made?.drop;
     app = await startTestApp({
+      backend,
       flags: {
         "auth.anonymous-role": "none",
         // Nobody asks for everything here, as fast as he can.
         "limits.failed-authentications": "0",
-        ...(made && { "database.url": made.url }),
       },
       agents: { echo: echoAgent("echo") },
       headers: bearer("admin"),
@@ -68,7 +65,6 @@ describe.each(BACKENDS)("on %s", (backend) => {
   afterAll(async () => {
     for (const [, , client] of clients ?? []) client.close();
     await app?.stop();
-    await drop?.();
   });
 
   /** Calls in every binding that has the RPC. */

@@ -27,7 +27,7 @@ const newKey = () => randomBytes(32).toString("base64");
 
 async function appWith(flags: Record<string, string>): Promise<{ app: TestApp; logged: LogLines }> {
   const logged = logLines();
-  const app = await startTestApp({ flags: { "task.attempts": "1", ...flags }, log: logged.log });
+  const app = await startTestApp({ backend: "pglite", flags: { "task.attempts": "1", ...flags }, log: logged.log });
   cleanUp.push(() => app.stop());
   return { app, logged };
 }

@@ -19,14 +19,10 @@ function work(turn: RemoteTurn): RemoteTurn {
 const end = (turn: RemoteTurn): void => work(turn).status("COMPLETED");
 
 async function startServer(backend: "pglite" | "postgres", flags: Record<string, string>) {
-  const database = backend === "postgres" ? await createDatabase() : undefined;
-  const app = await startTestApp({ flags: { ...(database && { "database.url": database.url }), ...flags } });
+  const app = await startTestApp({ backend, flags });
   return {
     client: createSignalboxClient({ baseUrl: app.httpUrl }),
-    async stop() {
-      await app.stop();
-      await database?.drop();
-    },
+    stop: () => app.stop(),
   };
 }
 

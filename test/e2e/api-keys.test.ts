@@ -21,7 +21,10 @@ const ADMIN_KEY = `sbx_operator_${"k".repeat(43)}`;
 describe("a server where everybody must authenticate", () => {
   let app: TestApp;
   beforeAll(async () => {
-    app = await startTestApp({ flags: { "auth.anonymous-role": "none", "auth.admin-key": ADMIN_KEY } });
+    app = await startTestApp({
+      backend: "pglite",
+      flags: { "auth.anonymous-role": "none", "auth.admin-key": ADMIN_KEY },
+    });
   });
   afterAll(() => app?.stop());
   const clientOf = (options: object) => createSignalboxClient({ baseUrl: app.httpUrl, reconnects: 0, ...options });

@@ -8,7 +8,7 @@ import { portOf, through, urlOf } from "../fault/agent-lab.ts";
 import { asTask, lineOf, statusOf, textOf } from "../fault/said.ts";
 import { startTcpProxy } from "../fault/tcp-proxy.ts";
 import { stablePort } from "../setup/stable-port.ts";
-import { createDatabase } from "../store/backends.ts";
+import { BACKENDS } from "../store/backends.ts";
 import { logLines } from "../store/log-lines.ts";
 import { journalOf, linesOf, pathOf, reaches, restOf } from "./journal.ts";
 import { startTestApp } from "./running-app.ts";
@@ -17,7 +17,7 @@ const BINDINGS = ["GRPC", "JSONRPC", "HTTP+JSON"] as const satisfies readonly Bi
 const ATTEMPTS = 3;
 const UNREACHABLE = "The agent could not be reached: nothing listens at its address.";
 
-describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
+describe.each(BACKENDS)("on %s", (backend) => {
   const closing: (() => Promise<void>)[] = [];
   /** Of a server that gives up soon, and of one that has more patience than any test. */
   let client: SignalboxClient;
@@ -26,19 +26,14 @@ describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
   let agents = 0;
 
   async function start(attempts: number): Promise<SignalboxClient> {
-    const database = backend === "postgres" ? await createDatabase() : undefined;
     const flags = {
-      ...(database && { "database.url": database.url }),
       "task.attempts": String(attempts),
       "task.retry-min-ms": "20",
       "task.retry-max-ms": "1000",
       "task.silence-ms": "60000",
     };
-    const app = await startTestApp({ flags, log: logged.log });
-    closing.push(async () => {
-      await app.stop();
-      await database?.drop();
-    });
+    const app = await startTestApp({ backend, flags, log: logged.log });
+    closing.push(() => app.stop());
     return createSignalboxClient({ baseUrl: app.httpUrl });
   }
 

@@ -9,7 +9,7 @@ import { inProcessCard, startTestApp, type TestApp, type TestAppOptions } from "
 const CARD = "/.well-known/agent-card.json";
 
 async function withApp(options: TestAppOptions, use: (app: TestApp) => Promise<void>): Promise<void> {
-  const app = await startTestApp(options);
+  const app = await startTestApp({ backend: "pglite", ...options });
   await use(app).finally(() => app.stop());
 }
 
@@ -20,7 +20,11 @@ describe("a router with one agent", () => {
   let app: TestApp;
 
   beforeAll(async () => {
-    app = await startTestApp({ agents: { alpha: echoAgent("alpha") }, flags: { "card.max-age-seconds": "7" } });
+    app = await startTestApp({
+      backend: "pglite",
+      agents: { alpha: echoAgent("alpha") },
+      flags: { "card.max-age-seconds": "7" },
+    });
   });
   afterAll(() => app?.stop());
 

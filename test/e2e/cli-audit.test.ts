@@ -19,7 +19,11 @@ let app: TestApp;
 let size = 0;
 
 beforeAll(async () => {
-  app = await startTestApp({ agents: { tour: act }, flags: { "audit.origin": "example.com/audit" } });
+  app = await startTestApp({
+    backend: "pglite",
+    agents: { tour: act },
+    flags: { "audit.origin": "example.com/audit" },
+  });
   for (let i = 0; i < 3; i++) await signalbox("send", "--agent", "tour", "complete");
   size = await whole();
   return () => app.stop();

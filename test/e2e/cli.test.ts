@@ -5,11 +5,12 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import type { RunningAgent } from "../../examples/agents/agent-server.ts";
 import { startTravelAgent } from "../../examples/agents/travel.ts";
 import { startWriterAgent } from "../../examples/agents/writer.ts";
+import { COMMAND } from "../../scripts/bundle.ts";
 import { ROOT } from "../../scripts/run.ts";
 import { PACKAGE_VERSION } from "../../src/config/package.ts";
 import { pgliteDirectory } from "../setup/pglite-template.ts";
@@ -279,11 +280,11 @@ describe("what goes wrong", () => {
 // Processes that open a new database take their time on a busy machine.
 describe("the process", { timeout: 90_000 }, () => {
   test("serve tells where it listens; the first signal stops it cleanly", async () => {
-    const server = launch("src/main.ts", "serve", "--http-port", "0", "--grpc-port", "0");
+    const server = launch(COMMAND, "serve", "--http-port", "0", "--grpc-port", "0");
     await server.shows(/Ctrl-C stops it/);
     const url = /HTTP +(\S+)/.exec(server.out())?.[1] ?? "";
     expect((await fetch(`${url}/readyz`)).status).toBe(200);
-    const other = launch("src/main.ts", "serve", "--http-port", "0", "--grpc-port", "0");
+    const other = launch(COMMAND, "serve", "--http-port", "0", "--grpc-port", "0");
     expect(await other.exited).toBe(1);
     expect(other.out()).toMatch(/^error: The data directory .* is in use by .*\n$/);
     server.process.kill("SIGTERM");
@@ -294,7 +295,7 @@ describe("the process", { timeout: 90_000 }, () => {
     const dataDir = await pgliteDirectory();
     onTestFinished(() => rm(dataDir, { recursive: true }));
     const ports = ["--http-port", "0", "--grpc-port", "0", "--data-dir", dataDir];
-    const server = launch("src/main.ts", "serve", ...ports, "--drain-ms", "3600000");
+    const server = launch(COMMAND, "serve", ...ports, "--drain-ms", "3600000");
     await server.shows(/Ctrl-C stops it/);
     // A request that never comes to its end holds up the drain.
     const port = Number(/HTTP +http:\/\/127.0.0.1:(\d+)/.exec(server.out())?.[1]);
@@ -335,7 +336,7 @@ describe("the process", { timeout: 90_000 }, () => {
 
 /** Starts a program of the repository in a process of its own, which the test ends if it does not end itself. */
 function launch(script: string, ...args: string[]) {
-  const child: ChildProcess = spawn(process.execPath, [join(ROOT, script), ...args], {
+  const child: ChildProcess = spawn(process.execPath, [resolve(ROOT, script), ...args], {
     cwd: folder,
     env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE },
     stdio: ["ignore", "pipe", "pipe"],

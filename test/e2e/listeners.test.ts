@@ -16,7 +16,7 @@ let httpPort: number;
 let grpcPort: number;
 
 beforeAll(async () => {
-  app = await startTestApp();
+  app = await startTestApp({ backend: "pglite" });
   httpPort = Number(new URL(app.httpUrl).port);
   grpcPort = Number(new URL(`http://${app.grpcAddress}`).port);
 });

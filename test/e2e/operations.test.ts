@@ -188,7 +188,7 @@ describe("over HTTP", () => {
     const metrics = await readMetrics();
     expect(sum(metrics, "signalbox_ready")).toBe(1);
     expect(sum(metrics, "signalbox_running_tasks")).toBe(0);
-    expect(sum(metrics, "signalbox_build_info", { backend: "pglite" })).toBe(1);
+    expect(sum(metrics, "signalbox_build_info", { backend: "postgres" })).toBe(1);
     for (const name of ["signalbox_outbox_lag_rows", "signalbox_outbox_lag_seconds"]) {
       expect(metrics).toContainEqual({ name, labels: { duty: "push" }, value: 0 });
     }

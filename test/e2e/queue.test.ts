@@ -4,7 +4,7 @@ import { PRIORITIES, type Priority } from "../../src/domain/task-log.ts";
 import { createSignalboxClient, type SignalboxClient } from "../../src/sdk/client.ts";
 import { type RemoteTurn, startRemotePuppet } from "../agents/remote-puppet.ts";
 import { asTask, failureOf, lineOf, statusOf } from "../fault/said.ts";
-import { BACKENDS, createDatabase } from "../store/backends.ts";
+import { BACKENDS } from "../store/backends.ts";
 import { journalOf, pathOf, reaches, standOf } from "./journal.ts";
 import { startTestApp } from "./running-app.ts";
 import { startTwoReplicas } from "./two-replicas.ts";
@@ -25,15 +25,10 @@ let agents = 0;
 
 describe.each(BACKENDS)("on %s", (backend) => {
   async function startServer(flags: Record<string, string> = {}) {
-    const database = backend === "postgres" ? await createDatabase() : undefined;
-    const place = database && { "database.url": database.url };
-    const app = await startTestApp({ flags: { ...place, "limits.running-tasks": "1", ...flags } });
+    const app = await startTestApp({ backend, flags: { "limits.running-tasks": "1", ...flags } });
     return {
       client: createSignalboxClient({ baseUrl: app.httpUrl }),
-      async stop() {
-        await app.stop();
-        await database?.drop();
-      },
+      stop: () => app.stop(),
     };
   }
 

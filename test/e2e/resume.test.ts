@@ -7,7 +7,7 @@ import { BINDINGS } from "../conformance/bindings/all-bindings.ts";
 import type { Binding, Client } from "../conformance/bindings/binding.ts";
 import { createPuppet, type Turn } from "../fault/puppet.ts";
 import { asTask } from "../fault/said.ts";
-import { BACKENDS, createDatabase } from "../store/backends.ts";
+import { BACKENDS } from "../store/backends.ts";
 import { EXTENSION, follow, type NumberedItem, numbered, taskOf } from "./numbered-items.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
 
@@ -16,21 +16,17 @@ const { WORKING, INPUT_REQUIRED, AUTH_REQUIRED, COMPLETED } = TaskState;
 describe.each(BACKENDS)("on %s", (backend) => {
   const puppet = createPuppet();
   const bindings = new Map<Binding, Client>();
-  let database: Awaited<ReturnType<typeof createDatabase>> | undefined;
   let app: TestApp;
   let sdk: SignalboxClient;
 
   beforeAll(async () => {
-    database = backend === "postgres" ? await createDatabase() : undefined;
-    const flags = { ...(database && { "database.url": database.url }) };
-    app = await startTestApp({ flags, agents: { puppet: puppet.handler } });
+    app = await startTestApp({ backend, agents: { puppet: puppet.handler } });
     sdk = createSignalboxClient({ baseUrl: app.httpUrl });
     for (const binding of BINDINGS) bindings.set(binding, binding.connect(app));
   });
   afterAll(async () => {
     for (const client of bindings.values()) client.close();
     await app?.stop();
-    await database?.drop();
   });
 
   async function* subscribe(binding: Binding, id: string, after: number, signal: AbortSignal) {

@@ -1,4 +1,7 @@
-/** A whole server for tests: real listeners on free ports of 127.0.0.1, and a PGlite in a folder of its own. */
+/**
+ * A whole server for tests: real listeners on free ports of 127.0.0.1, and a database of its own. That is on PostgreSQL unless a test
+ * says otherwise: a PGlite costs five times as much to start as the rest of the server.
+ */
 import { rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import type { Logger } from "pino";
@@ -9,10 +12,13 @@ import { loadConfig } from "../../src/config/load.ts";
 import type { Config } from "../../src/config/settings.ts";
 import type { AgentHandler } from "../../src/outbound/in-process-channel.ts";
 import type { Scheme } from "../../src/services/identity/credentials.ts";
+import type { Database } from "../../src/store/database.ts";
 import { pgliteDirectory, temporaryDirectory } from "../setup/pglite-template.ts";
 import { alsoScanned, scanCommand, scannedLog } from "../setup/secret-scanner.ts";
 
 export interface TestAppOptions {
+  /** Where its database is, unless `flags` say it. Default: PostgreSQL; PGlite for benchmarks. */
+  backend?: Database["backend"] | undefined;
   /** Settings by name, as `{"http.base-path": "/sb"}`, over those of the tests. */
   flags?: Readonly<Record<string, string>>;
   /** Agents that are functions, by id; each is registered under it. */
@@ -42,6 +48,7 @@ export interface TestApp {
 }
 
 export async function startTestApp({
+  backend = process.env.VITEST === undefined ? "pglite" : "postgres",
   flags = {},
   agents = {},
   places = {},
@@ -52,11 +59,15 @@ export async function startTestApp({
   log,
 }: TestAppOptions = {}): Promise<TestApp> {
   const hasPlace = flags["database.url"] !== undefined || flags["data.dir"] !== undefined;
-  const dataDir = await (hasPlace ? temporaryDirectory() : pgliteDirectory());
+  const dataDir = await (hasPlace || backend === "postgres" ? temporaryDirectory() : pgliteDirectory());
+  // Loaded here: only tests have the server that it needs.
+  const made =
+    hasPlace || backend === "pglite" ? undefined : await (await import("../store/backends.ts")).createDatabase();
   const settings = {
     "http.port": "0",
     "grpc.port": "0",
     "data.dir": dataDir,
+    ...(made && { "database.url": made.url }),
     "drain.ms": "1000",
     "log.level": "silent",
     // Agents that are not there are given up sooner.
@@ -68,8 +79,10 @@ export async function startTestApp({
   };
   // Beside the folder, which the database wants to itself.
   const policyPath = `${dataDir}.policy.json`;
-  const clean = () =>
-    Promise.all([dataDir, policyPath].map((path) => rm(path, { recursive: true, force: true }))).then(() => {});
+  async function clean(): Promise<void> {
+    await Promise.all([dataDir, policyPath].map((path) => rm(path, { recursive: true, force: true })));
+    await made?.drop();
+  }
   let config: Config;
   let app: RunningApp;
   try {

@@ -51,6 +51,7 @@ beforeAll(async () => {
   const keysFile = join(folder, "trusted.json");
   await writeFile(keysFile, JSON.stringify({ keys: [await jwkOf(trusted.publicKey)] }));
   app = await startTestApp({
+    backend: "pglite",
     agents: { alpha: echoAgent("alpha") },
     flags: { "card.trusted-keys": keysFile },
     policy: {

@@ -8,7 +8,7 @@ import { createSignalboxClient, type SignalboxClient } from "../../src/sdk/clien
 import { readEvents } from "../conformance/bindings/server-sent-events.ts";
 import { createPuppet } from "../fault/puppet.ts";
 import { asTask } from "../fault/said.ts";
-import { createDatabase } from "../store/backends.ts";
+import { BACKENDS } from "../store/backends.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
 
 /** Far more than sockets and the server hold for a reader that has stopped: 16 MiB in more updates than a watcher keeps. */
@@ -30,22 +30,16 @@ const WATCHERS: [string, (app: TestApp, id: string) => Promise<PausedWatcher>][]
   ["Connect", watchByConnect],
 ];
 
-describe.each(["pglite", "postgres"] as const)("on %s", (backend) => {
+describe.each(BACKENDS)("on %s", (backend) => {
   const puppet = createPuppet();
-  let database: Awaited<ReturnType<typeof createDatabase>> | undefined;
   let app: TestApp;
   let client: SignalboxClient;
 
   beforeAll(async () => {
-    database = backend === "postgres" ? await createDatabase() : undefined;
-    const flags = { ...(database && { "database.url": database.url }) };
-    app = await startTestApp({ flags, agents: { puppet: puppet.handler } });
+    app = await startTestApp({ backend, agents: { puppet: puppet.handler } });
     client = createSignalboxClient({ baseUrl: app.httpUrl });
   });
-  afterAll(async () => {
-    await app?.stop();
-    await database?.drop();
-  });
+  afterAll(() => app?.stop());
 
   test.each(WATCHERS)("over %s", async (_, watch) => {
     const [answer, turn] = await Promise.all([client.send("flood", { wait: false }), puppet.turn()]);

@@ -7,7 +7,7 @@ import { cardOf } from "../agents/rogue-agent.ts";
 import { urlOf } from "../fault/agent-lab.ts";
 import { asTask, statusOf, textOf } from "../fault/said.ts";
 import { stablePort } from "../setup/stable-port.ts";
-import { BACKENDS, createDatabase } from "../store/backends.ts";
+import { BACKENDS } from "../store/backends.ts";
 import { journalOf, outcomeOf, pathOf, reaches } from "./journal.ts";
 import { startTestApp } from "./running-app.ts";
 
@@ -18,14 +18,10 @@ const TOO_LONG = "The agent took longer than one attempt may last.";
 const NO_INPUT = "The task waited for input for too long.";
 
 async function startServer(backend: "pglite" | "postgres", flags: Record<string, string>) {
-  const database = backend === "postgres" ? await createDatabase() : undefined;
-  const app = await startTestApp({ flags: { ...(database && { "database.url": database.url }), ...flags } });
+  const app = await startTestApp({ backend, flags });
   return {
     client: createSignalboxClient({ baseUrl: app.httpUrl }),
-    async stop() {
-      await app.stop();
-      await database?.drop();
-    },
+    stop: () => app.stop(),
   };
 }
 

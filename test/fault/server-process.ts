@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterAll } from "vitest";
+import { COMMAND } from "../../scripts/bundle.ts";
 import { createSignalboxClient, type SignalboxClient } from "../../src/sdk/client.ts";
 import { type LogLines, logLines } from "../store/log-lines.ts";
 
@@ -43,13 +44,16 @@ export async function startServer(flags: Readonly<Record<string, string>>): Prom
   return { ...launched, httpUrl, grpcAddress: String(serving.grpc), client };
 }
 
+/** Flags of V8 with which the tests run, and their servers too. */
+const isOfEngine = (flag: string): boolean => flag === "--liftoff-only";
+
 /** The same without waiting until it serves. */
 export function launch(flags: Readonly<Record<string, string>>) {
   // Agents fail here on purpose, and get tasks all the same.
   const settings = { "http.port": "0", "grpc.port": "0", "reputation.enforce": "false", ...flags };
   const args = Object.entries(settings).map(([name, value]) => `--${name.replaceAll(".", "-")}=${value}`);
   const environment = Object.entries(process.env).filter(([name]) => !name.startsWith("SIGNALBOX_"));
-  const child = spawn(process.execPath, ["src/main.ts", "serve", ...args], {
+  const child = spawn(process.execPath, [...process.execArgv.filter(isOfEngine), COMMAND, "serve", ...args], {
     cwd: ROOT,
     env: Object.fromEntries(environment),
     stdio: ["ignore", "ignore", "pipe"],

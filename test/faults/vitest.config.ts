@@ -5,6 +5,7 @@ export default defineConfig({
   test: {
     root: import.meta.dirname,
     include: ["full.faults.ts"],
+    globalSetup: ["../setup/command.ts"],
     pool: "forks",
     reporters: ["default", "../setup/closing-line.ts"],
   },

@@ -5,14 +5,16 @@
 import type { Client } from "@a2a-js/sdk/client";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Binding, startTestAgent, type TestAgent, type TestAgentOptions } from "../agents/test-agent.ts";
-import { startTestApp, type TestApp } from "../e2e/running-app.ts";
-import { createDatabase } from "../store/backends.ts";
+import { startTestApp, type TestApp, type TestAppOptions } from "../e2e/running-app.ts";
+import { BACKENDS } from "../store/backends.ts";
 import { connect, TRANSPORTS, type TransportName } from "./a2a-js-client.ts";
 import { startWireTap } from "./wire-tap.ts";
 
 export const BINDINGS: readonly Binding[] = ["GRPC", "JSONRPC", "HTTP+JSON"];
 
 export interface LabOptions {
+  /** Where the server's database is. Default: PostgreSQL. */
+  backend?: TestAppOptions["backend"];
   /** Settings of the server. */
   flags?: Readonly<Record<string, string>>;
   /** What the agents can do. */
@@ -34,10 +36,11 @@ export interface Lab {
 
 const idOf = (binding: Binding): string => `over-${binding.toLowerCase().replace("+", "-")}`;
 
-export async function startLab({ flags = {}, agent: options = {} }: LabOptions = {}): Promise<Lab> {
+export async function startLab({ backend, flags = {}, agent: options = {} }: LabOptions = {}): Promise<Lab> {
   const [http, grpc] = await Promise.all([startWireTap(), startWireTap()]);
   const url = `http://${http.address}`;
   const app = await startTestApp({
+    backend,
     // Long enough for an agent that is not silent, however busy the machine is.
     flags: { "task.silence-ms": "20000", ...flags, "public.url": url, "public.grpc": grpc.address },
   });
@@ -85,18 +88,12 @@ const WAYS = {
 
 /** Runs the suite over every way. What the suite gets is there in tests and hooks only. */
 export function describeEveryWay(name: string, options: LabOptions, suite: (way: Way) => void): void {
-  describe.each(["pglite", "postgres"] as const)(`${name} on %s`, (backend) => {
+  describe.each(BACKENDS)(`${name} on %s`, (backend) => {
     let lab: Lab | undefined;
-    let database: Awaited<ReturnType<typeof createDatabase>> | undefined;
     beforeAll(async () => {
-      if (backend === "postgres") database = await createDatabase();
-      const flags = { ...options.flags, ...(database && { "database.url": database.url }) };
-      lab = await startLab({ ...options, flags });
+      lab = await startLab({ ...options, backend });
     });
-    afterAll(async () => {
-      await lab?.stop();
-      await database?.drop();
-    });
+    afterAll(() => lab?.stop());
 
     describe.each(WAYS[backend])("a client over %s, an agent over %s", (transport, binding) => {
       let client: Client;

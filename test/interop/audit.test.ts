@@ -21,7 +21,7 @@ describe.skipIf(missing.length > 0)("the Python verifier", () => {
   const path = (name: string) => join(app.dataDir, name);
 
   beforeAll(async () => {
-    app = await startTestApp({ agents: { tour: act } });
+    app = await startTestApp({ backend: "pglite", agents: { tour: act } });
     const client = clientOf();
     for (let i = 0; i < 4; i++) await client.send("complete", { agent: "tour" });
     const isWhole = async () => {

@@ -75,7 +75,7 @@ export async function openLab(backend: Database["backend"], embedded: () => Data
   const hooks = await openHooks();
   const servers: Server[] = [];
   for (let i = 0; i < (made ? 2 : 1); i++) {
-    const app = await startTestApp({ flags, places });
+    const app = await startTestApp({ backend, flags, places });
     servers.push({ app, ways: WAYS.map((way) => ({ way, client: way.connect(app) })) });
   }
   const db = made ? openPostgres({ url: made.url, poolSize: 1, log: silent }) : embedded();
