@@ -1,5 +1,4 @@
 /** Which update bus this server has. */
-import { natsBus } from "../outbound/nats-bus.ts";
 import type { OpenUpdateBus } from "../services/background/update-bus.ts";
 import { installationName } from "../store/installation.ts";
 import type { EngineBase } from "./options.ts";
@@ -18,5 +17,7 @@ export async function chooseBus({
     return { kind: "in-process", open: db.listen };
   }
   if (url === undefined) return { kind: "postgres", open: db.listen };
+  // Loaded by those alone that have it.
+  const { natsBus } = await import("../outbound/nats-bus.ts");
   return { kind: "nats", open: natsBus({ url, installation: await installationName(db), runtime, log }) };
 }

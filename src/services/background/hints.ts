@@ -76,6 +76,7 @@ export function startHints({ openBus, hub, poll, runtime, log }: HintsDeps): Hin
       if (told) continue;
       // It goes with the next news, or when the bus is there again.
       waiting.all();
+      if (readHints(payload)?.hello) waiting.hello();
       break;
     }
     // In the same turn as the last look at what waits: what comes from now on begins anew.
