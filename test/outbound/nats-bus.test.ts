@@ -1,5 +1,6 @@
 /** The update bus over a real NATS: outages of all kinds, what is missed and what is not, who may connect, and what is logged. */
 import { randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
@@ -203,16 +204,13 @@ describe.skipIf(!hasNatsServer)("over NATS", () => {
     }
   });
 
-  test("a server that stands still holds up nothing for longer than its deadline, and close() not at all", async () => {
-    const other = await startNatsServer();
-    onTestFinished(() => other.close());
-    const { bus, heard } = listen(other.url);
-    expect(await heard.next()).toBe("connected");
-    other.pause();
-    await expect(bus.notify("to nobody")).rejects.toThrow("timeout");
-    expect(await heard.next()).toBe("lost");
-    await bus.close();
-    other.resume();
+  test("a server that says nothing more holds up nothing for longer than its deadline, and close() not at all", async () => {
+    const { one, wire } = await openTwo();
+    wire.hush();
+    await expect(one.bus.notify("to nobody")).rejects.toThrow("timeout");
+    expect(await one.heard.next()).toBe("lost");
+    await one.bus.close();
+    expect(one.heard.waiting).toBe(0);
   });
 
   test("of several servers one that is there is found", async () => {
@@ -249,5 +247,38 @@ describe.skipIf(!hasNatsServer)("over NATS", () => {
     const bad = listen(at(wrong));
     expect(await bad.logged.until("NATS is away")).toMatchObject({ why: expect.stringMatching(/authorization/i) });
     for (const { logged } of [good, bad]) expect(JSON.stringify(logged.lines)).not.toMatch(/s3cret|WRONG/);
+  });
+
+  test("tls:// does not go on without TLS", async () => {
+    const { logged } = listen(server.url.replace("nats://", "tls://"));
+    expect(await logged.until("NATS is away")).toMatchObject({ why: "server does not support 'tls'" });
+  });
+
+  test("the permissions that docs/scaling-bus.md names are enough, and without one to publish it is away", async () => {
+    const docs = await readFile(new URL("../../docs/scaling-bus.md", import.meta.url), "utf8");
+    const row = docs.split("\n").find((line) => line.startsWith("| publish |"))!;
+    const subjects = [...row.matchAll(/`([^`]+)`/g)].map(([, subject]) =>
+      subject!.replace("<installation>", "here").replace(/\bS\b/, "signalbox-here"),
+    );
+    expect(subjects.length).toBeGreaterThan(5);
+    const allow = (names: readonly string[]) => names.map((name) => JSON.stringify(name)).join(", ");
+    const user = (name: string, publish: readonly string[]) =>
+      `{ user: ${name}, password: x, permissions: { publish: [${allow(publish)}], subscribe: ["_INBOX.>"] } }`;
+    const other = await startNatsServer({
+      settings: `authorization { users: [ ${user("full", subjects)}, ${user("mute", subjects.slice(1))} ] }`,
+    });
+    onTestFinished(() => other.close());
+    const { wire } = await wireTo(other.port);
+    const one = listen(`nats://full:x@127.0.0.1:${wire.port}`, "here");
+    expect(await one.heard.next()).toBe("connected");
+    await one.bus.notify("1");
+    expect(await one.heard.next()).toBe("hint 1");
+    wire.cut();
+    expect(await one.heard.next()).toBe("lost");
+    expect(await one.heard.next()).toBe("resumed");
+    const mute = listen(`nats://mute:x@127.0.0.1:${other.port}`, "here");
+    expect(await mute.heard.next()).toBe("connected");
+    await expect(mute.bus.notify("2")).rejects.toThrow();
+    expect(await mute.heard.next()).toBe("lost");
   });
 });
