@@ -5,6 +5,7 @@
 
 import { type AuditParts, buildAuditLog, recordPolicyFiles } from "./engine/audit-log.ts";
 import { buildBudgets } from "./engine/budgets.ts";
+import type { BusKind } from "./engine/bus.ts";
 import { buildClients } from "./engine/clients.ts";
 import { closeAll } from "./engine/closing.ts";
 import { buildDispatch, type DispatchParts } from "./engine/dispatch.ts";
@@ -56,6 +57,8 @@ export interface Engine
   readonly outbox: Outbox;
   /** How many replicas live, by the last heartbeat; 1, which is this one, before the first. */
   readonly replicas: number;
+  /** By what this replica hears of the others, and whether it does now. */
+  readonly bus: { readonly kind: BusKind; readonly connected: boolean };
   /** This replica's lease: its id, and how long the lease holds without another heartbeat, in milliseconds. */
   lease(): { replicaId: string; leftMs: number };
   readonly refusals: Refusals;
@@ -210,6 +213,9 @@ async function build(base: EngineBase): Promise<Engine> {
     outbox,
     get replicas() {
       return replicas;
+    },
+    get bus() {
+      return { kind: ground.busKind, connected: hints.connected };
     },
     lease: () => ({ replicaId: replica.id(), leftMs: replica.leaseLeftMs() }),
     loads: watch.loads,

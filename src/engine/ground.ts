@@ -18,6 +18,7 @@ import { type CapabilityRepository, createCapabilityRepository } from "../store/
 import { createLeaseRepository, type LeaseRepository } from "../store/lease-repository.ts";
 import { createRolloutRepository, type RolloutRepository } from "../store/rollout-repository.ts";
 import { createTaskStore, type TaskStore } from "../store/task-store.ts";
+import { type BusKind, chooseBus } from "./bus.ts";
 import type { EngineBase } from "./options.ts";
 
 export interface Ground {
@@ -26,6 +27,8 @@ export interface Ground {
   readonly hub: UpdateHub;
   readonly store: TaskStore;
   readonly hints: Hints;
+  /** By what hints come. */
+  readonly busKind: BusKind;
   readonly trail: AuditTrail;
   readonly audit: Audit;
   readonly refusals: Refusals;
@@ -44,7 +47,8 @@ export interface Ground {
 /** Where what belongs to no workspace is recorded. */
 export const OWN_WORKSPACE = HOME_WORKSPACE;
 
-export async function buildGround({ db, config, log, runtime, secrets, closing }: EngineBase): Promise<Ground> {
+export async function buildGround(base: EngineBase): Promise<Ground> {
+  const { db, config, log, runtime, secrets, closing } = base;
   const leases = createLeaseRepository(db, config.audit.enabled);
   const alone = db.backend === "pglite";
   const isAudited = config.audit.enabled;
@@ -77,12 +81,13 @@ export async function buildGround({ db, config, log, runtime, secrets, closing }
     rollouts: createRolloutRepository(db),
   };
   const poll = startSlowPoll({ store, hub, runtime, log, everyMs: config.stream.pollMs });
-  const hints = startHints({ listen: db.listen, hub, poll, runtime, log });
+  const bus = await chooseBus(base);
+  const hints = startHints({ openBus: bus.open, hub, poll, runtime, log });
   // Once nothing writes any more, this replica's tasks are free, and the others hear of it.
   closing.push(() => hints.stop());
   closing.push(() => replica.stop().then(() => hub.announceWork()));
   closing.push(() => store.close());
   closing.push(() => refusals.stop());
   closing.push(() => poll.stop());
-  return { leases, replica, hub, store, hints, trail, audit, refusals, secrets, repositories };
+  return { leases, replica, hub, store, hints, busKind: bus.kind, trail, audit, refusals, secrets, repositories };
 }

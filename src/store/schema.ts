@@ -40,6 +40,7 @@ import type {
   ExchangeTable,
   HeldUpdateTable,
   IdempotencyKeyTable,
+  InstallationTable,
   OutboxCursorTable,
   PushConfigTable,
   ReplicaTable,
@@ -48,6 +49,7 @@ import type {
 } from "./schema/tasks.ts";
 
 export interface Schema {
+  installation: InstallationTable;
   workspaces: WorkspaceTable;
   agents: AgentTable;
   agent_health: AgentHealthTable;

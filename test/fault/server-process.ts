@@ -29,9 +29,15 @@ const endAll = () => {
 afterAll(endAll);
 process.on("exit", endAll);
 
-/** Starts a server on free ports. `flags` are settings by name, as `{"data.dir": "/tmp/x"}`. */
-export async function startServer(flags: Readonly<Record<string, string>>): Promise<ServerProcess> {
-  const launched = launch(flags);
+/**
+ * Starts a server on free ports. `flags` are settings by name, as `{"data.dir": "/tmp/x"}`, and `more` are variables of its
+ * environment.
+ */
+export async function startServer(
+  flags: Readonly<Record<string, string>>,
+  more: Readonly<Record<string, string>> = {},
+): Promise<ServerProcess> {
+  const launched = launch(flags, more);
   const serving = await Promise.race([
     launched.logged.until("serving"),
     launched.exit.then(({ code }) => {
@@ -48,14 +54,14 @@ export async function startServer(flags: Readonly<Record<string, string>>): Prom
 const isOfEngine = (flag: string): boolean => flag === "--liftoff-only";
 
 /** The same without waiting until it serves. */
-export function launch(flags: Readonly<Record<string, string>>) {
+export function launch(flags: Readonly<Record<string, string>>, more: Readonly<Record<string, string>> = {}) {
   // Agents fail here on purpose, and get tasks all the same.
   const settings = { "http.port": "0", "grpc.port": "0", "reputation.enforce": "false", ...flags };
   const args = Object.entries(settings).map(([name, value]) => `--${name.replaceAll(".", "-")}=${value}`);
   const environment = Object.entries(process.env).filter(([name]) => !name.startsWith("SIGNALBOX_"));
   const child = spawn(process.execPath, [...process.execArgv.filter(isOfEngine), COMMAND, "serve", ...args], {
     cwd: ROOT,
-    env: Object.fromEntries(environment),
+    env: { ...Object.fromEntries(environment), ...more },
     stdio: ["ignore", "ignore", "pipe"],
   });
   alive.add(child);

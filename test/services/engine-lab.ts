@@ -103,7 +103,7 @@ async function startReplica(url: string, client: AgentClient, options: LabOption
   const hub = createUpdateHub();
   const store = createTaskStore(wrap(raw), { maxWaiting: 10_000, replicaId });
   const poll = startSlowPoll({ store, hub, runtime, log: silent, everyMs: 100 });
-  const hints = startHints({ listen: raw.listen, hub, poll, runtime, log: silent });
+  const hints = startHints({ openBus: raw.listen, hub, poll, runtime, log: silent });
   const dispatcher = createDispatcher({
     store,
     hub,

@@ -168,6 +168,25 @@ describe("mistakes", () => {
     expect(mistakes({ env })).toEqual([]);
   });
 
+  test("addresses of NATS are several, by nats: or tls:, and what is wrong with one does not show it", () => {
+    const given = (url: string) => ({ flags: { "nats.url": url } });
+    const good = "nats://a, tls://me:p%2C@b:4333,nats://token@[::1]";
+    expect(load(given(good)).nats.url).toBe(good);
+    for (const bad of [
+      "",
+      "a:4222",
+      "ws://hunter2@a",
+      "http://hunter2@a",
+      "nats://hunter2%@a",
+      "nats://a,,nats://hunter2@b",
+    ]) {
+      const [found, ...more] = mistakes(given(bad));
+      expect(found).toContain("nats-url");
+      expect(found).not.toContain("hunter2");
+      expect(more).toEqual([]);
+    }
+  });
+
   test("no password is ever shown", () => {
     for (const url of ["mysql://u:hunter2@h/d", "postgres://u:hunter2@h:port/d", "hunter2"]) {
       const sources = { env: { SIGNALBOX_DATABASE_URL: url }, flags: { "database.url": url } };

@@ -17,6 +17,7 @@ const well = (): HealthSources => ({
   database: async () => {},
   grpc: () => ({ host: "127.0.0.1", port }),
   lease: () => ({ replicaId: "r1", leftMs: 7_000.4 }),
+  bus: () => ({ kind: "nats", connected: true }),
   outboxLag: async () => [{ duty: "push", rows: 3, seconds: 1 }],
   agents: async () => ({ registered: 2, unhealthy: [], circuitOpen: [], failing: [] }),
   audit: async () => ({ lag: { entries: 2, seconds: 0.4 }, faults: 0, faultyWorkspaces: [] }),
@@ -31,6 +32,7 @@ test("all is well", async () => {
       database: ok,
       grpcListener: ok,
       lease: { ...ok, replicaId: "r1", leftMs: 7000 },
+      bus: { ...ok, kind: "nats", connected: true },
       outbox: { ...ok, duties: [{ duty: "push", rows: 3, seconds: 1 }] },
       agents: { ...ok, registered: 2 },
       audit: { ...ok, lag: { entries: 2, seconds: 0.4 }, faults: 0 },
@@ -61,6 +63,11 @@ test.each<[string, Partial<HealthSources>, object]>([
     "a duty that is behind",
     { outboxLag: async () => [{ duty: "push", rows: 1, seconds: 61 }] },
     { outbox: { status: "degraded", reason: "behind by more than 60 s: push" } },
+  ],
+  [
+    "a bus that is away",
+    { bus: () => ({ kind: "nats", connected: false }) },
+    { bus: { status: "degraded", kind: "nats", connected: false } },
   ],
   [
     "an agent that fails",

@@ -37,6 +37,8 @@ const OWNER: Record<string, string> = {
   pg: "store",
   "@electric-sql/pglite": "store",
   yaml: "config",
+  "@nats-io/transport-node": "outbound",
+  "@nats-io/jetstream": "outbound",
 };
 
 test("src keeps to the directions of the architecture", () => {

@@ -9,6 +9,7 @@ const open = (sources: Partial<MetricsSources> = {}) =>
     runningTasks: () => 0,
     ready: () => true,
     replicas: () => 1,
+    bus: () => ({ kind: "nats", connected: false }),
     waitingTasks: async () => 0,
     waitingAtAgents: () => 0,
     allotted: () => ({ granted: 0, held: 0 }),
@@ -60,4 +61,12 @@ test("agents of one id in two workspaces are shown beside each other", async () 
   expect(page).toContain('signalbox_reputation_trust{workspace="a",agent="worker"} 0.1\n');
   expect(page).toContain('signalbox_reputation_trust{workspace="b",agent="worker"} 0.9\n');
   expect(page).toContain('signalbox_reputation_score{workspace="a",agent="worker"} 0.2\n');
+});
+
+test("the bus that carries hints is named, and whether it does", async () => {
+  let connected = false;
+  const metrics = open({ bus: () => ({ kind: "nats", connected }) });
+  expect(await metrics.render()).toContain('signalbox_bus_connected{bus="nats"} 0\n');
+  connected = true;
+  expect(await metrics.render()).toContain('signalbox_bus_connected{bus="nats"} 1\n');
 });

@@ -13,11 +13,15 @@ export const SCALE_SETTINGS = {
       "How many processes of this server share its listeners, one for each core that it may use. Each is a replica of its own, so more than one needs PostgreSQL. See docs/scaling.md.",
   },
   "nats.url": {
-    ...text("addresses such as nats://host:4222, separated by commas", "url", isNatsUrl),
+    ...text(
+      "addresses such as nats://host:4222 or tls://user:password@host:4222, separated by commas",
+      "url",
+      isNatsUrl,
+    ),
     secret: true,
     defaultText: "none: replicas tell each other through PostgreSQL",
     about:
-      "NATS with JetStream, by which replicas tell each other that logs have grown, in place of PostgreSQL's NOTIFY. The same on all servers of one database. See docs/scaling.md.",
+      "NATS with JetStream, by which replicas tell each other that logs have grown, in place of PostgreSQL's NOTIFY. The same on all servers of one database; servers start and serve without it too. PGlite needs none. See docs/scaling.md.",
   },
   "retention.tasks-ms": {
     ...integer(0, LONGEST_MS, "ms"),
@@ -36,6 +40,17 @@ export const SCALE_SETTINGS = {
 function isNatsUrl(given: string): boolean {
   return given.split(",").every((each) => {
     const url = URL.parse(each.trim());
-    return url !== null && /^(nats|tls|wss?):$/.test(url.protocol) && url.hostname !== "";
+    return url !== null && /^(nats|tls):$/.test(url.protocol) && url.hostname !== "" && isEncoded(url);
   });
+}
+
+/** Whether its user and password can be decoded. */
+function isEncoded({ username, password }: URL): boolean {
+  try {
+    decodeURIComponent(username);
+    decodeURIComponent(password);
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -2,26 +2,27 @@
  * Hints between replicas: what this one commits wakes the watchers of the others, and the other way round. Each replica has
  * one notification in flight at most, with a short rest after it; what gathers meanwhile is the next one, with one number
  * for each task. So a busy replica tells much in few notifications, and a quiet one tells at once. A hint that cannot be
- * told is dropped: nothing waits for it, and the slow poll finds what it would have told.
+ * told is dropped: nothing waits for it, and the slow poll finds what it would have told. The next notification then says
+ * that everything may have changed.
  *
  * A replica that is alone tells nothing. It learns that it is not from the heartbeat, and from whoever speaks: a replica
  * that begins to listen says hello, and is answered that everything may have changed, because what was committed before it
  * was believed in was not told.
  */
 import type { Logger } from "pino";
-import type { Database, Notifications } from "../../store/database.ts";
 import type { Runtime } from "../runtime.ts";
 import type { UpdateHub } from "../update-hub.ts";
 import { createWaitingHints, readHints } from "./hint-payload.ts";
 import type { SlowPoll } from "./slow-poll.ts";
+import type { OpenUpdateBus } from "./update-bus.ts";
 
-/** Rest after a notification, in milliseconds: NOTIFY takes a lock of the whole database, and wakes every replica. */
+/** Rest after a notification, in milliseconds: it wakes every replica, and NOTIFY takes a lock of the whole database. */
 const REST_MS = 5;
 /** How long the last hints may take when the process stops. */
 const LAST_WORDS_MS = 1_000;
 
 export interface HintsDeps {
-  listen: Database["listen"];
+  openBus: OpenUpdateBus;
   hub: UpdateHub;
   poll: SlowPoll;
   runtime: Runtime;
@@ -29,13 +30,15 @@ export interface HintsDeps {
 }
 
 export interface Hints {
+  /** Whether hints of other replicas come. */
+  readonly connected: boolean;
   /** How many other replicas live, each time that the heartbeat has counted them. */
   setPeers(count: number): void;
   /** Tells what still waits, for a second at most, and hears no more. */
   stop(): Promise<void>;
 }
 
-export function startHints({ listen, hub, poll, runtime, log }: HintsDeps): Hints {
+export function startHints({ openBus, hub, poll, runtime, log }: HintsDeps): Hints {
   /** Of this run, so that it knows its own voice. */
   const self = runtime.newId();
   const waiting = createWaitingHints(self);
@@ -44,7 +47,8 @@ export function startHints({ listen, hub, poll, runtime, log }: HintsDeps): Hint
   /** Whether somebody has spoken since the heartbeat last counted nobody: it may have counted before. */
   let heard = false;
   let telling: Promise<void> | undefined;
-  const notifications: Notifications = listen({ onHint: hear, onGap });
+  let connected = false;
+  const bus = openBus({ onHint: hear, onGap, onResumed });
 
   // --- telling
 
@@ -67,20 +71,44 @@ export function startHints({ listen, hub, poll, runtime, log }: HintsDeps): Hint
     // When this turn of the event loop has ended: a batch that was committed as one is told as one.
     await new Promise(setImmediate);
     for (let payload = waiting.take(); payload !== undefined; payload = waiting.take()) {
-      await notifications.notify(payload).catch((error: unknown) => log.debug({ err: error }, "a hint was dropped"));
+      const told = await tellOnce(payload);
       if (!stop.signal.aborted) await runtime.wait(REST_MS, stop.signal).catch(() => {});
+      if (told) continue;
+      // It goes with the next news, or when the bus is there again.
+      waiting.all();
+      if (readHints(payload)?.hello) waiting.hello();
+      break;
     }
     // In the same turn as the last look at what waits: what comes from now on begins anew.
     telling = undefined;
   }
 
+  async function tellOnce(payload: string): Promise<boolean> {
+    try {
+      await bus.notify(payload);
+      return true;
+    } catch (error) {
+      log.debug({ err: error }, "a hint was dropped");
+      return false;
+    }
+  }
+
   // --- hearing
 
-  function onGap(connected: boolean): void {
+  function onGap(isConnected: boolean): void {
+    const begins = isConnected && !connected;
+    connected = isConnected;
     poll.setConnected(connected);
     poll.look();
     hub.announceWork("elsewhere");
-    if (connected) tell(() => waiting.hello());
+    if (begins) tell(() => waiting.hello());
+  }
+
+  function onResumed(): void {
+    connected = true;
+    poll.setConnected(true);
+    // What could not be told meanwhile.
+    tell(() => {});
   }
 
   function hear(payload: string): void {
@@ -94,6 +122,9 @@ export function startHints({ listen, hub, poll, runtime, log }: HintsDeps): Hint
   }
 
   return {
+    get connected() {
+      return bus.connected;
+    },
     setPeers(count) {
       hasPeers = count > 0 || heard;
       heard = false;
@@ -105,7 +136,7 @@ export function startHints({ listen, hub, poll, runtime, log }: HintsDeps): Hint
       const late = runtime.wait(LAST_WORDS_MS, enough.signal).catch(() => {});
       await Promise.race([telling, late]);
       enough.abort();
-      await notifications.close();
+      await bus.close();
     },
   };
 }

@@ -196,6 +196,12 @@ export interface ExchangeQuoteTable {
   body: Uint8Array;
 }
 
+/** What tells this database from others: one row. */
+export interface InstallationTable {
+  only_one: Generated<true>;
+  installation_id: Generated<string>;
+}
+
 /** One run of a server that works, or has worked, on this database. */
 export interface ReplicaTable {
   replica_id: string;

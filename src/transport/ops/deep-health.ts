@@ -26,6 +26,8 @@ export interface HealthSources {
   grpc: () => { host: string; port: number };
   /** This replica's lease, as it knows it: its id, and how long the lease holds, in milliseconds. */
   lease: () => { replicaId: string; leftMs: number };
+  /** What carries hints between replicas, and whether it does now. */
+  bus: () => { kind: string; connected: boolean };
   /** How far the duties of the outbox are behind. Rejects when the database does not answer. */
   outboxLag: () => Promise<{ duty: string; rows: number; seconds: number }[]>;
   /** How many agents there are, and which of them are not well. */
@@ -73,6 +75,7 @@ export async function deepHealth(sources: HealthSources): Promise<DeepHealth> {
     database: () => sources.database().then(() => OK),
     grpcListener: () => reaches(sources.grpc()).then(() => OK),
     lease: () => leaseHealth(sources.lease()),
+    bus: () => busHealth(sources.bus()),
     outbox: async () => outboxHealth(await sources.outboxLag()),
     agents: async () => agentsHealth(await sources.agents()),
     audit: async () => auditHealth(await sources.audit()),
@@ -95,6 +98,15 @@ function leaseHealth({ replicaId, leftMs }: { replicaId: string; leftMs: number 
     status: "unhealthy",
     reason: "it has run out: the others may have taken this server's tasks over",
     ...facts,
+  };
+}
+
+function busHealth(bus: { kind: string; connected: boolean }): ComponentHealth {
+  if (bus.connected) return { status: "ok", ...bus };
+  return {
+    status: "degraded",
+    reason: "no hints of other replicas come: their news is found by looking into the database",
+    ...bus,
   };
 }
 

@@ -8,6 +8,7 @@ import { agentGauges } from "./metrics/agent-gauges.ts";
 import { type AlertGauge, alertGauges } from "./metrics/alert-gauges.ts";
 import { type AuditGauge, auditGauges } from "./metrics/audit-gauges.ts";
 import { budgetGauges } from "./metrics/budget-gauges.ts";
+import { type BusState, busGauge } from "./metrics/bus-gauge.ts";
 import { type ReputationGauge, reputationGauges } from "./metrics/reputation-gauges.ts";
 import { tlsMetrics } from "./metrics/tls-metrics.ts";
 import { transitionCounter } from "./metrics/transition-counter.ts";
@@ -42,6 +43,8 @@ export interface MetricsSources {
   ready: () => boolean;
   /** Replicas that live, this one among them. */
   replicas: () => number;
+  /** What carries hints between replicas. */
+  bus: () => BusState;
   /** How many tasks wait for a replica, counted to a bound. */
   waitingTasks: () => Promise<number>;
   /** How many tasks wait for room at their agents. */
@@ -184,6 +187,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
       this.set(sources.replicas());
     },
   });
+  busGauge(registry, sources.bus);
   const waiting = new Gauge({
     name: "signalbox_waiting_tasks",
     help: "Tasks that are due and wait for a replica, counted to limits.queued-tasks, over all replicas.",
