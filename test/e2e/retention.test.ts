@@ -1,5 +1,5 @@
 /** What clients see of tasks that were kept long enough, and that tasks which go on are left alone while others are removed. */
-import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
 import { A2AService, type Task, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { isEmptied } from "../../src/domain/artifact-retention.ts";
 import { createSignalboxClient, ROUTING_EXTENSION, type SignalboxClient } from "../../src/sdk/client.ts";
@@ -77,6 +77,14 @@ async function emptied(artifacts: number): Promise<void> {
   await duty.stop();
 }
 
+/** A task that has an artifact, and goes on. */
+async function begunTask() {
+  const [answer, turn] = await Promise.all([sdk.send("long", { agent: "puppet", wait: false }), puppet.turn()]);
+  turn.task();
+  turn.chunk("begun");
+  return { id: asTask(answer).id, turn };
+}
+
 async function told(binding: Binding, id: string, after: number): Promise<NumberedItem[]> {
   const headers = { "A2A-Extensions": EXTENSION, "signalbox-after-sequence": String(after) };
   const signal = AbortSignal.timeout(20_000);
@@ -134,13 +142,7 @@ test("a result that has lost its contents is not given again", async () => {
 });
 
 test("while others are removed, tasks that go on are left alone, and the log of what was done stays whole", async () => {
-  const begin = async () => {
-    const [answer, turn] = await Promise.all([sdk.send("long", { agent: "puppet", wait: false }), puppet.turn()]);
-    turn.task();
-    turn.chunk("begun");
-    return { id: asTask(answer).id, turn };
-  };
-  const [working, asking] = [await begin(), await begin()];
+  const [working, asking] = [await begunTask(), await begunTask()];
   asking.turn.status(TaskState.INPUT_REQUIRED, "where?");
   asking.turn.end();
   for await (const { payload } of sdk.watch(asking.id)) {
@@ -183,4 +185,22 @@ test("while others are removed, tasks that go on are left alone, and the log of 
      where not exists (select from tasks t where t.workspace_id = u.workspace_id and t.task_id = u.task_id)`,
   );
   expect(orphans).toEqual({ n: 0 });
+}, 60_000);
+
+test("a server that is started with a setting counts it for old tasks too, and shows what it does", async () => {
+  const task = asTask(await sdk.send("old", { agent: "echo" }));
+  const kept = await begunTask();
+  const other = await startTestApp({ flags: { "database.url": database.url, "retention.tasks-ms": "1" } });
+  onTestFinished(other.stop);
+  const client = createSignalboxClient({ baseUrl: other.httpUrl });
+  await vi.waitFor(
+    async () => {
+      const page = await (await fetch(`${other.httpUrl}/metrics`)).text();
+      expect(page).toMatch(/^signalbox_retention_removed_total\{what="task"\} [1-9]/m);
+      expect(page).toContain('signalbox_retention_behind_seconds{what="task"} 0\n');
+    },
+    { timeout: 50_000, interval: 200 },
+  );
+  await expect(client.a2a.getTask({ id: task.id })).rejects.toThrow("There is no task");
+  expect((await client.a2a.getTask({ id: kept.id })).status?.state).toBe(TaskState.WORKING);
 }, 60_000);

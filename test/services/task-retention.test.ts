@@ -217,6 +217,17 @@ describeEachBackend("retention", (ctx) => {
     expect(hints).toEqual([REMOVED]);
   });
 
+  it("does the same where nothing is recorded", async () => {
+    const retention = createTaskRetention(ctx.db);
+    const [gone, stays] = [await write({ endedMsAgo: 2 * HOUR }), await write({ state: EngineState.WORKING })];
+    expect(await retention.markEmptied("default", [gone, stays], [gone])).toEqual([gone]);
+    expect(await retention.markEmptied("default", [gone, stays], [gone])).toEqual([]);
+    expect(await retention.remove("other", [gone, stays])).toEqual([]);
+    expect(await retention.remove("default", [gone, stays])).toEqual([gone]);
+    expect((await tasksIn(ctx.db)).idempotency_keys).toEqual([stays]);
+    expect(await actions()).toEqual([]);
+  });
+
   it("says for how long the oldest has been due", async () => {
     const keep = { tasksMs: 2 * HOUR, artifactsMs: HOUR };
     const waits = { runtime: { ...quick, wait: (_: number, signal: AbortSignal) => system.wait(HOUR, signal) } };
