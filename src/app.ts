@@ -78,6 +78,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     waitingAtAgents: () => engine.waitingAtAgents,
     allotted: () => engine.allotted(),
     outboxLag: () => engine.outbox.lag(),
+    retentionBehind: () => engine.retention.behind(),
     alerts: () => alertsOfAll(engine.alerts),
     policyFilesAreValid: () => engine.policyFilesAreValid(),
     agents: () => engine.agentGauges(),
@@ -110,6 +111,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     onBudgetRefused: metrics.budgetRefused,
     onBudgetOverrun: metrics.budgetOverrun,
     onLimited: metrics.limited,
+    onRemoved: metrics.retentionRemoved,
   }).catch((error: unknown) => {
     certificates?.stop();
     throw error;

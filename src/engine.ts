@@ -24,6 +24,7 @@ import type { AgentHealthService } from "./services/agent-health.ts";
 import type { Alerts } from "./services/alerts.ts";
 import type { Refusals } from "./services/audit-refusals.ts";
 import type { Outbox } from "./services/background/outbox.ts";
+import type { TaskRetentionDuty } from "./services/background/task-retention.ts";
 import type { Dispatcher } from "./services/dispatcher.ts";
 import { resealSecrets } from "./services/identity/reseal.ts";
 import type { KnownStandings } from "./services/known-standings.ts";
@@ -55,6 +56,7 @@ export interface Engine
   readonly dispatcher: Dispatcher;
   readonly alerts: Alerts;
   readonly outbox: Outbox;
+  readonly retention: Pick<TaskRetentionDuty, "behind">;
   /** How many replicas live, by the last heartbeat; 1, which is this one, before the first. */
   readonly replicas: number;
   /** By what this replica hears of the others, and whether it does now. */
@@ -100,6 +102,7 @@ const UNHEARD: EngineListeners = {
   onCheck() {},
   onBudgetRefused() {},
   onBudgetOverrun() {},
+  onRemoved() {},
   onLimited() {},
 };
 
@@ -152,7 +155,7 @@ async function build(base: EngineBase): Promise<Engine> {
   const dispatch: DispatchParts = buildDispatch(base, ground, clients, policy, routing, money, limiting);
   const useCases = buildUseCases(base, ground, clients, policy, routing, dispatch, money, limiting);
   const workspaces = buildWorkspaces(base, ground, routing, limiting, identity.knownWorkspaces);
-  const outbox = await startDuties(base, ground, clients, policy, routing);
+  const { outbox, retention } = await startDuties(base, ground, clients, policy, routing);
 
   const { leases, replica, hub, hints, refusals } = ground;
   const { watch, rollouts, router, alerts, allotments, agentQueue } = routing;
@@ -211,6 +214,7 @@ async function build(base: EngineBase): Promise<Engine> {
     dispatcher,
     alerts,
     outbox,
+    retention,
     get replicas() {
       return replicas;
     },

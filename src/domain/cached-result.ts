@@ -1,17 +1,19 @@
 /** What may be given again of a task's log, and as what. Pure. */
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { type Message, Role, type StreamResponse } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { isEmptied } from "./artifact-retention.ts";
 import { ROUTING_EXTENSION } from "./routing-extension.ts";
 import type { TaskImage } from "./task-log.ts";
 import { EngineState } from "./task-state.ts";
 
 /**
  * The result of a task as an agent would report it of another, which it calls `taskId`: status, artifacts, what the agent
- * said, metadata, and which task it was. Undefined where it is none, or came of more than the first message.
+ * said, metadata, and which task it was. Undefined where it is none, came of more than the first message, or has lost its contents.
  */
 export function resultOf({ header, state, task, reply }: TaskImage, taskId: string): StreamResponse | undefined {
   if (state !== EngineState.COMPLETED) return undefined;
   if (task.history.filter(({ role }) => role === Role.USER).length !== 1) return undefined;
+  if (task.artifacts.some(isEmptied)) return undefined;
   const from = header.taskId;
   if (reply) {
     const value = { ...withoutIds(reply), metadata: marked(reply.metadata, from) };

@@ -6,6 +6,7 @@ import type { PolicyPhase } from "../domain/policy/facts.ts";
 import type { Verdict } from "../domain/policy/verdict.ts";
 import type { AgentHandler } from "../outbound/in-process-channel.ts";
 import type { ApprovalOutcome } from "../services/approvals/waiting-tasks.ts";
+import type { Retained } from "../services/background/task-retention.ts";
 import type { Scheme } from "../services/identity/credentials.ts";
 import type { SecretBox } from "../services/identity/secret-box.ts";
 import type { LookupOutcome } from "../services/lookup-counts.ts";
@@ -42,6 +43,8 @@ export interface EngineListeners {
   onBudgetRefused(): void;
   /** Told of what a task cost beyond what its budget had left, in millionths of the currency. */
   onBudgetOverrun(micros: number): void;
+  /** Told how many tasks, and contents of artifacts, were removed because they had been kept long enough. */
+  onRemoved(what: Retained, count: number): void;
   /** Told of each call, task and stream that is refused because of a limit. */
   onLimited(limit: LimitName): void;
 }

@@ -44,6 +44,7 @@ import type {
   OutboxCursorTable,
   PushConfigTable,
   ReplicaTable,
+  RetentionTurnTable,
   TaskTable,
   TaskUpdateTable,
 } from "./schema/tasks.ts";
@@ -69,6 +70,7 @@ export interface Schema {
   exchange_messages: ExchangeMessageTable;
   exchange_quotes: ExchangeQuoteTable;
   replicas: ReplicaTable;
+  retention_turn: RetentionTurnTable;
   allotments: AllotmentTable;
   budget_slices: BudgetSliceTable;
   budget_reservations: BudgetReservationTable;

@@ -12,35 +12,45 @@ import { chainId } from "./audit-trail.ts";
 import type { Database, Statement } from "./database.ts";
 import { ACCESS, ENDED } from "./task-sql.ts";
 
+/** Parameters of a statement by which it is recorded: who does it, in which chain, and for whom he acts. */
+interface Audited {
+  readonly actor: string;
+  readonly chain: string;
+  readonly detail: string;
+}
+
 /**
  * Removes the tasks of the statement `locked`. Keys are given as arrays, so that no plan reads a whole table, whatever
  * ANALYZE has found. Push notification configs go with their task, by their foreign key. Entries of the audit log stay, and one
  * is added: `audited` gives the parameters of who removes, of the chain, and of who acts for him.
  */
-const remove = (locked: string, audited: { actor: string; chain: string; detail: string } | undefined): string => `
+export const removing = (locked: string, audited: Audited | undefined): string => `
     ${locked}, gone as (
       delete from tasks where workspace_id = $1 and task_id = any(array(select task_id from locked)) returning task_id
     ), log as (
       delete from task_updates where workspace_id = $1 and task_id = any(array(select task_id from gone))
+    ), held as (
+      delete from held_updates where workspace_id = $1 and task_id = any(array(select task_id from gone))
     ), keys as (
       delete from idempotency_keys where workspace_id = $1 and task_id = any(array(select task_id from gone))
     ), decided as (
       delete from approvals where workspace_id = $1 and task_id = any(array(select task_id from gone))
-    )${audited ? `, ${chained(audited.chain, goneEntries(audited.actor, audited.detail))}` : ""}`;
+    )${audited ? `, ${chained(audited.chain, entriesOf("gone", "task.remove", audited))}` : ""}`;
 
-const goneEntries = (actor: string, detail: string): string => `
+/** For `chained`: an entry for each task of a part of the statement, which has the ids of tasks of the workspace $1. */
+export const entriesOf = (part: string, action: string, { actor, detail }: Audited): string => `
   select workspace_id, task_id, at, task_id as ord, ${taskBody({
     at: "at",
     workspace: "workspace_id",
     actor,
-    action: "task.remove",
+    action,
     task: "task_id",
     detailMember: `${detail}::text`,
-  })} as entries from (select $1::text as workspace_id, task_id, ${NOW} as at from gone offset 0) g`;
+  })} as entries from (select $1::text as workspace_id, task_id, ${NOW} as at from ${part} offset 0) g`;
 
 const removeOne = (isAudited: boolean): Statement => ({
-  name: isAudited ? "task-remove-v4" : "task-remove-v4-unaudited",
-  text: `${remove(
+  name: isAudited ? "task-remove-v5" : "task-remove-v5-unaudited",
+  text: `${removing(
     `
     with locked as (
       select task_id from tasks where workspace_id = $1 and task_id = $2 and state in (${ENDED}) for update
@@ -52,8 +62,8 @@ const removeOne = (isAudited: boolean): Statement => ({
 // Ids begin with the time at which they were made, so the key itself leads to what is old: no index is kept for this. A task
 // that another removal has is left to it.
 const removeEnded = (isAudited: boolean): Statement => ({
-  name: isAudited ? "task-remove-ended-v4" : "task-remove-ended-v4-unaudited",
-  text: `${remove(
+  name: isAudited ? "task-remove-ended-v5" : "task-remove-ended-v5-unaudited",
+  text: `${removing(
     `
     with page as materialized (
       select task_id, state, status_at, ${ACCESS("t", "$6::text", "$7::text[]")} as access from tasks t where workspace_id = $1 and task_id > $2 and task_id < $3
@@ -100,16 +110,18 @@ export interface TaskRemoval {
   ): Promise<RemovedPage>;
 }
 
+/** The values of `Audited`; none where nothing is recorded. */
+export function authorshipOf(replicaId: string | undefined, by?: RemovedBy): string[] {
+  if (replicaId === undefined) return [];
+  const detail = actingDetail(by?.actors);
+  const member = detail ? `,"detail":${canonicalJson(detail)}` : "";
+  return [by?.id ?? routerActor(replicaId), chainId(replicaId, "x"), member];
+}
+
 /** `replicaId` tells under which id the audit log records what is removed; left out, it does not. */
 export function createTaskRemoval(db: Database, replicaId?: () => string): TaskRemoval {
   const variant = replicaId ? "audited" : "unaudited";
-  const authorship = (by?: RemovedBy): string[] => {
-    const replica = replicaId?.();
-    if (replica === undefined) return [];
-    const detail = actingDetail(by?.actors);
-    const member = detail ? `,"detail":${canonicalJson(detail)}` : "";
-    return [by?.id ?? routerActor(replica), chainId(replica, "x"), member];
-  };
+  const authorship = (by?: RemovedBy) => authorshipOf(replicaId?.(), by);
   return {
     remove: async (workspaceId, taskId, by) =>
       (await db.query(REMOVE[variant], [workspaceId, taskId, ...authorship(by)])).length === 1,

@@ -14,6 +14,7 @@ const open = (sources: Partial<MetricsSources> = {}) =>
     waitingAtAgents: () => 0,
     allotted: () => ({ granted: 0, held: 0 }),
     outboxLag: async () => [],
+    retentionBehind: async () => ({ task: 0, artifact: 0 }),
     alerts: async () => [],
     policyFilesAreValid: () => true,
     agents: () => [],
@@ -69,4 +70,16 @@ test("the bus that carries hints is named, and whether it does", async () => {
   expect(await metrics.render()).toContain('signalbox_bus_connected{bus="nats"} 0\n');
   connected = true;
   expect(await metrics.render()).toContain('signalbox_bus_connected{bus="nats"} 1\n');
+});
+
+test("says how far retention is behind, and nothing where that is not known", async () => {
+  const known = open({ retentionBehind: async () => ({ task: 12.5, artifact: 0 }) });
+  known.retentionRemoved("task", 3);
+  const page = await known.render();
+  expect(page).toContain('signalbox_retention_behind_seconds{what="task"} 12.5\n');
+  expect(page).toContain('signalbox_retention_behind_seconds{what="artifact"} 0\n');
+  expect(page).toContain('signalbox_retention_removed_total{what="task"} 3\n');
+  expect(page).toContain('signalbox_retention_removed_total{what="artifact"} 0\n');
+  const away = open({ retentionBehind: () => Promise.reject(new Error("away")) });
+  expect(await away.render()).not.toMatch(/^signalbox_retention_behind_seconds\{/m);
 });

@@ -33,7 +33,7 @@ export const SCALE_SETTINGS = {
     ...integer(0, LONGEST_MS, "ms"),
     default: 0,
     about:
-      "How long the contents of a task's artifacts are kept after its end, in milliseconds, where that is shorter than `retention.tasks-ms`. The task says which artifacts it had. 0 keeps them as long as the task.",
+      "How long the contents of a task's artifacts are kept after its end, in milliseconds, where that is shorter than `retention.tasks-ms`. The task says which artifacts it had, and when they were emptied. 0 keeps them as long as the task.",
   },
 } as const satisfies Record<string, Setting>;
 

@@ -53,6 +53,8 @@ export interface TaskTable {
   has_held: Generated<boolean>;
   /** Whose it is; null for tasks of before there were principals. */
   principal_id: string | null;
+  /** Whether the contents of its artifacts were removed, when they had been kept long enough. */
+  is_emptied: Generated<boolean>;
 }
 
 export interface TaskUpdateTable {
@@ -224,4 +226,11 @@ export interface AllotmentTable {
   wanted: number;
   /** Set when its replica is dead and nobody's work is its own any more: until when it counts. */
   expires_at: Date | null;
+}
+
+/** Which replica removes what was kept long enough, and until when no other does. One row. */
+export interface RetentionTurnTable {
+  is_one: Generated<boolean>;
+  replica_id: string | null;
+  ends_at: Generated<Date>;
 }

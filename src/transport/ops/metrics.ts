@@ -10,6 +10,7 @@ import { type AuditGauge, auditGauges } from "./metrics/audit-gauges.ts";
 import { budgetGauges } from "./metrics/budget-gauges.ts";
 import { type BusState, busGauge } from "./metrics/bus-gauge.ts";
 import { type ReputationGauge, reputationGauges } from "./metrics/reputation-gauges.ts";
+import { type RetentionGauge, retentionMetrics } from "./metrics/retention-metrics.ts";
 import { tlsMetrics } from "./metrics/tls-metrics.ts";
 import { transitionCounter } from "./metrics/transition-counter.ts";
 
@@ -33,6 +34,7 @@ export interface Metrics {
   budgetRefused(): void;
   budgetOverrun(micros: number): void;
   limited(limit: LimitName): void;
+  retentionRemoved(what: "task" | "artifact", count: number): void;
   tlsReload(result: "loaded" | "refused"): void;
 }
 
@@ -53,6 +55,8 @@ export interface MetricsSources {
   allotted: () => { granted: number; held: number };
   /** How far the duties of the outbox are behind. */
   outboxLag: () => Promise<{ duty: string; rows: number; seconds: number }[]>;
+  /** For how many seconds the oldest has been due of what is not kept any longer. */
+  retentionBehind: () => Promise<RetentionGauge>;
   /** What is measured beside alert thresholds. */
   alerts: () => Promise<AlertGauge[]>;
   /** Whether the policy files of this server are in force as they stand on its disk. */
@@ -259,6 +263,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
     registers,
   });
   for (const limit of LIMIT_NAMES) limited.inc({ limit }, 0);
+  const retention = retentionMetrics(registry);
   const showAudit = auditGauges(registry);
   const tlsReload = tlsMetrics(registry, sources.certificateEnd);
   new Gauge({
@@ -271,7 +276,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
   return {
     contentType: registry.contentType,
     async render() {
-      const [lags, alerts, budgets, [count], [audit]] = await Promise.all([
+      const [lags, alerts, budgets, [count], [audit], [behind]] = await Promise.all([
         within(DATABASE_TIMEOUT_MS, sources.outboxLag()),
         within(DATABASE_TIMEOUT_MS, sources.alerts()),
         within(DATABASE_TIMEOUT_MS, sources.budgets()),
@@ -283,8 +288,13 @@ export function createMetrics(sources: MetricsSources): Metrics {
           DATABASE_TIMEOUT_MS,
           sources.audit().then((audit) => [audit]),
         ),
+        within(
+          DATABASE_TIMEOUT_MS,
+          sources.retentionBehind().then((behind) => [behind]),
+        ),
       ]);
       showAudit(audit);
+      retention.showBehind(behind);
       // No number is not 0.
       if (count === undefined) waiting.remove();
       else waiting.set(count);
@@ -316,6 +326,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
     budgetRefused: () => budgetRefusals.inc(),
     budgetOverrun: (micros) => budgetOverruns.inc(micros / 1e6),
     limited: (limit) => limited.inc({ limit }),
+    retentionRemoved: retention.removed,
     tlsReload,
   };
 }
