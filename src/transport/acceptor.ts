@@ -59,6 +59,11 @@ export interface Acceptor {
 
 /** Longest time that a handshake may take, in milliseconds. */
 const HANDSHAKE_MS = 10_000;
+/**
+ * How long a connection that is still silent when a drain begins may take to say what it wants, in milliseconds. It came before the
+ * listener closed, perhaps from a client that has no reason to try again.
+ */
+export const FIRST_WORDS_MS = 500;
 
 export async function openAcceptor(options: AcceptorOptions): Promise<Acceptor> {
   const { name, host, port, section, onConnection, socketPath } = options;
@@ -143,7 +148,9 @@ export async function openAcceptor(options: AcceptorOptions): Promise<Acceptor> 
     port: bound,
     async drain() {
       const closed = servers.map((server) => new Promise((resolve) => server.close(resolve)));
-      for (const socket of greeting) socket.destroy();
+      setTimeout(() => {
+        for (const socket of greeting) socket.destroy();
+      }, FIRST_WORDS_MS).unref();
       await Promise.all(closed);
     },
     close,
