@@ -28,8 +28,6 @@ export interface WorkerLink extends WorkerSeat {
   close(): void;
 }
 
-export const isWorker = (): boolean => cluster.isWorker;
-
 /** Call it once, in a process that a supervisor has started. `stop` says that this process was asked to stop by somebody else. */
 export async function openWorkerLink(stop: AbortSignal): Promise<WorkerLink> {
   const { worker } = cluster;
