@@ -153,7 +153,7 @@ test("workers share the listeners and one page; one that is killed is replaced, 
   expect(said.toSorted()).toEqual(["info draining", "info draining", "info stopped", "info stopped"]);
 });
 
-test("they share Unix sockets and TLS, and a second signal ends all at once", { timeout: 60_000 }, async () => {
+test("they share Unix sockets and TLS, and a second signal ends all at once", { timeout: 120_000 }, async () => {
   const authority = await createTestAuthority();
   const { cert, key } = await authority.issue("localhost");
   const file = (name: string) => join(folder, name);
@@ -190,7 +190,7 @@ test("they share Unix sockets and TLS, and a second signal ends all at once", { 
   expect(await server.exit).toEqual({ code: 1, signal: null });
 });
 
-test("workers whose first process is gone end by themselves", { timeout: 60_000 }, async () => {
+test("workers whose first process is gone end by themselves", { timeout: 120_000 }, async () => {
   await start({ "drain.ms": "1000" });
   server.signal("SIGKILL");
   expect(await server.exit).toEqual({ code: null, signal: "SIGKILL" });
