@@ -2,13 +2,15 @@
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import pino, { type Logger } from "pino";
+import type { Logger } from "pino";
 import type { Alert } from "../gen/signalbox/v1/rollout_pb.ts";
 import { checksHost, listenerSettings, openCertificates, warnOfPlainSecrets } from "./app/listeners.ts";
+import { createLog } from "./app/log.ts";
 import { operatorGate } from "./app/operators.ts";
 import { readOwnCard } from "./app/own-card.ts";
 import { bindRpcs } from "./app/rpcs.ts";
 import { createServingState } from "./app/serving-state.ts";
+import type { WorkerSeat } from "./app/workers/link.ts";
 import { PACKAGE_FOLDER, PACKAGE_VERSION } from "./config/package.ts";
 import type { Config } from "./config/settings.ts";
 import type { PublicAddress } from "./domain/card.ts";
@@ -31,7 +33,7 @@ import { openGrpcListener } from "./transport/grpc/grpc-listener.ts";
 import { openHttpListener } from "./transport/http-listener.ts";
 import { createHttpRoutes } from "./transport/http-routes.ts";
 import { type AgentsHealth, deepHealth } from "./transport/ops/deep-health.ts";
-import { createMetrics } from "./transport/ops/metrics.ts";
+import { createMetrics, type Metrics, type MetricsPage } from "./transport/ops/metrics.ts";
 
 export interface AppOptions {
   /** Default: JSON lines on standard error at `log.level`. */
@@ -40,6 +42,8 @@ export interface AppOptions {
   inProcess?: ReadonlyMap<string, AgentHandler>;
   /** Ways to say who one is beside those that are configured, asked before them. */
   schemes?: readonly Scheme[];
+  /** What makes this server one of several processes on the same listeners. */
+  worker?: WorkerSeat;
   /** Gives up the start, while the database is waited for. */
   signal?: AbortSignal;
 }
@@ -60,7 +64,7 @@ export interface RunningApp {
 
 /** Starts the server. Throws SignalboxError with a sentence for the operator when it cannot. */
 export async function startApp(config: Config, options: AppOptions = {}): Promise<RunningApp> {
-  const log = options.log ?? createLog(config.log.level);
+  const log = options.log ?? createLog(config.log.level, options.worker?.id);
   const runtime = systemRuntime();
   const startedAt = runtime.now();
   const ownCard = await readOwnCard(config);
@@ -151,14 +155,14 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     const rpcs = bindRpcs(engine, { cards, state, runtime, log, onCall: metrics.call, drain: giveUp.signal });
     const onError = (error: unknown) => log.error({ err: error }, "a request failed in an unforeseen way");
     const maxBytes = config.limits.messageBytes;
-    const listeners = listenerSettings(config, certificates);
+    const listeners = listenerSettings(config, certificates, options.worker !== undefined);
     warnOfPlainSecrets(config, log);
     const http = await openHttpListener({
       ...listeners.http,
       handler: createHttpRoutes({
         rpcs,
         cards,
-        metrics,
+        metrics: pageOf(metrics, options.worker),
         authenticator: engine.authenticator,
         health: () =>
           deepHealth({
@@ -206,6 +210,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
 
     // Last, so that what is made is shown.
     const firstKey = await engine.makeFirstKey();
+    options.worker?.measuredBy(metrics.snapshot);
     state.start();
     log.info({ http: httpUrl, grpc: grpcAddress, database: db.backend, version: PACKAGE_VERSION }, "serving");
 
@@ -262,13 +267,9 @@ async function agentHealth(
 const nameOf = ({ workspaceId, agentId }: AgentGauge): string =>
   workspaceId === HOME_WORKSPACE ? agentId : `${workspaceId}/${agentId}`;
 
-/** JSON lines on standard error, with names of levels and readable times. */
-function createLog(level: string): Logger {
-  const format = { level: (label: string) => ({ level: label }) };
-  return pino(
-    { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: format },
-    pino.destination({ dest: 2, sync: false }),
-  );
+/** The page of this process, or of all workers that it is one of. */
+function pageOf({ contentType, render }: Metrics, worker: WorkerSeat | undefined): MetricsPage {
+  return { contentType, render: worker ? worker.metricsPage : render };
 }
 
 /** How long the answers to what was given up may take to reach their clients. */

@@ -22,7 +22,8 @@ export async function openCertificates(
   return openTlsFiles({ paths: { certificate, key, clientCa: tls.clientCa, clientCrl: tls.clientCrl }, log, onReload });
 }
 
-export function listenerSettings(config: Config, files: TlsFiles | undefined): ListenerSettings {
+/** `isShared`: other processes of this server listen there, too. */
+export function listenerSettings(config: Config, files: TlsFiles | undefined, isShared: boolean): ListenerSettings {
   const { limits, tls } = config;
   const tlsOptions: TlsOptions | undefined = files && {
     files,
@@ -30,6 +31,7 @@ export function listenerSettings(config: Config, files: TlsFiles | undefined): L
   };
   const shared = {
     host: config.host,
+    isShared,
     tls: tlsOptions,
     connections: limits.connections,
     addressConnections: limits.addressConnections,

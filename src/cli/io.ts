@@ -1,4 +1,5 @@
 /** What a command reads and writes. Given from outside, so that a test can be the terminal. */
+import cluster from "node:cluster";
 import type { ConfigSources } from "../config/load.ts";
 
 /** Exit codes: done, failed, wrong use. */
@@ -19,13 +20,18 @@ export interface Io {
   readonly cwd?: string;
 }
 
-/** The terminal of this process. The first SIGINT or SIGTERM asks the command to stop, the second ends it at once. */
+/**
+ * The terminal of this process. The first SIGINT or SIGTERM asks the command to stop, the second ends it at once. A worker of `serve`
+ * leaves the second one to the process that started it: a signal of the terminal reaches both.
+ */
 export function processIo(): Io {
   const stop = new AbortController();
   const onSignal = () => {
-    if (stop.signal.aborted) process.exit(1);
+    if (stop.signal.aborted && !cluster.isWorker) process.exit(1);
     stop.abort();
   };
+  // Likewise, it is for that process to replace its workers.
+  if (cluster.isWorker) process.on("SIGUSR2", () => {});
   process.on("SIGINT", onSignal);
   process.on("SIGTERM", onSignal);
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {

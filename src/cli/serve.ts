@@ -1,20 +1,53 @@
 /** `signalbox serve`: the server itself. The one command that does not go through the public API. */
+import cluster from "node:cluster";
 import { once } from "node:events";
 import { type Command, Option } from "commander";
-import type { RunningApp } from "../app.ts";
+import type { AppOptions, RunningApp } from "../app.ts";
 import { type ConfigSources, loadConfig } from "../config/load.ts";
 import { maskedUrl } from "../config/masked-url.ts";
 import { PACKAGE_VERSION } from "../config/package.ts";
 import { type Config, defaultText, flagName, SETTING_KEYS, settingOf } from "../config/settings.ts";
-import type { Io } from "./io.ts";
+import type { ExitCode, Io } from "./io.ts";
 import type { Cli } from "./run.ts";
 
 export function addServeCommand(program: Command, cli: Cli): void {
   const command = program.command("serve").description("start the server");
   addConfigOptions(command).action(async () => {
+    // Its configuration is that of the process that started it, whatever the files say meanwhile.
+    if (cluster.isWorker) return serveAsWorker(cli.io);
     const config = configOf(command, cli.io);
-    await serve(config, cli.io, (app) => cli.io.out(banner(config, app)));
+    const tell = (at: ServesAt) => cli.io.out(banner(config, at));
+    if (config.workers > 1) cli.exitCode = await serveWithWorkers(config, cli.io, tell);
+    else await serve(config, cli.io, tell);
   });
+}
+
+type ServesAt = Pick<RunningApp, "httpUrl" | "grpcAddress" | "firstKey">;
+
+/** Keeps `config.workers` other processes serving until `io.stop` aborts, then drains them. Resolves with the exit code. */
+async function serveWithWorkers(config: Config, io: Io, onServing: (at: ServesAt) => void): Promise<ExitCode> {
+  const { createLog } = await import("../app/log.ts");
+  const { superviseWorkers } = await import("../app/workers/supervisor.ts");
+  const log = createLog(config.log.level);
+  const supervisor = superviseWorkers({ config, log, stop: io.stop, onServing });
+  const onReplace = () => void supervisor.replaceAll();
+  process.on("SIGUSR2", onReplace);
+  try {
+    return (await supervisor.ended) as ExitCode;
+  } finally {
+    process.off("SIGUSR2", onReplace);
+  }
+}
+
+/** One of those processes. */
+async function serveAsWorker(io: Io): Promise<void> {
+  const { openWorkerLink } = await import("../app/workers/link.ts");
+  const link = await openWorkerLink(io.stop);
+  try {
+    await serve(link.config, { ...io, stop: link.drain }, link.serving, { worker: link });
+  } finally {
+    link.close();
+  }
 }
 
 /** Adds a flag for every setting. */
@@ -45,12 +78,17 @@ export function configOf(command: Command, io: Io, defaults: ConfigSources["defa
 }
 
 /** Runs a server until `io.stop` aborts, then drains it. Throws SignalboxError when it cannot start. */
-export async function serve(config: Config, io: Io, onStarted: (app: RunningApp) => unknown): Promise<void> {
+export async function serve(
+  config: Config,
+  io: Io,
+  onStarted: (app: RunningApp) => unknown,
+  options: Pick<AppOptions, "worker"> = {},
+): Promise<void> {
   // Loaded here, so that the commands that only call a server start in a third of the time.
   const { startApp } = await import("../app.ts");
   let app: RunningApp;
   try {
-    app = await startApp(config, { signal: io.stop });
+    app = await startApp(config, { ...options, signal: io.stop });
   } catch (error) {
     // Stopped before it had started, which is no failure.
     if (io.stop.aborted) return;
@@ -78,7 +116,7 @@ const firstKeyLines = (token: string): string[] => [
 ];
 
 /** Where a running server is found, for a person. */
-export function banner(config: Config, app: RunningApp): string {
+export function banner(config: Config, app: ServesAt): string {
   const { url } = config.database;
   return [
     `Signalbox ${PACKAGE_VERSION} is serving.`,

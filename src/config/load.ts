@@ -20,6 +20,7 @@ import {
   toConfig,
 } from "./settings.ts";
 import { unreadable } from "./unreadable.ts";
+import { workerContradictions } from "./worker-contradictions.ts";
 import { type Given, guess, readYaml } from "./yaml-settings.ts";
 
 export interface ConfigSources {
@@ -174,7 +175,7 @@ function complete(
 
 /** Settings that are right alone and wrong together. */
 function contradictions(config: Config, where: (key: SettingKey) => string): ConfigProblem[] {
-  const problems = identityContradictions(config, where);
+  const problems = [...identityContradictions(config, where), ...workerContradictions(config, where)];
   const { http, grpc, card } = config;
   if (http.port === grpc.port && http.port !== 0) {
     const message = `grpc.port and http.port are both ${grpc.port}. Give each listener its own; gRPC works on the HTTP port too.`;

@@ -4,12 +4,12 @@
  */
 
 import { lookup } from "node:dns/promises";
-import { once } from "node:events";
-import { chmod, lstat, unlink } from "node:fs/promises";
+import { chmod } from "node:fs/promises";
 import net from "node:net";
 import tls from "node:tls";
 import { SignalboxError } from "../domain/errors.ts";
 import { markPeer } from "./peer.ts";
+import { cannotListenAt, clearSocketPath } from "./socket-path.ts";
 import type { TlsFiles } from "./tls-files.ts";
 
 export interface TlsOptions {
@@ -25,6 +25,11 @@ export interface ListenOptions {
   port: number;
   /** Path of a Unix socket beside the port. */
   socketPath?: string | undefined;
+  /**
+   * Whether other processes of this server listen there too, by node:cluster. Then whoever started them has cleared the socket's
+   * path with `clearSocketPath`: what answers there may be one of them.
+   */
+  isShared?: boolean;
   /** TLS on the port. The Unix socket goes without. */
   tls?: TlsOptions | undefined;
   /** Most connections at a time. Default: no limit. */
@@ -54,8 +59,11 @@ export interface Acceptor {
 
 /** Longest time that a handshake may take, in milliseconds. */
 const HANDSHAKE_MS = 10_000;
-/** A path of a Unix socket is so long at most on every system, in bytes. */
-const MAX_SOCKET_PATH = 103;
+/**
+ * How long a connection that is still silent when a drain begins may take to say what it wants, in milliseconds. It came before the
+ * listener closed, perhaps from a client that has no reason to try again.
+ */
+export const FIRST_WORDS_MS = 500;
 
 export async function openAcceptor(options: AcceptorOptions): Promise<Acceptor> {
   const { name, host, port, section, onConnection, socketPath } = options;
@@ -127,14 +135,12 @@ export async function openAcceptor(options: AcceptorOptions): Promise<Acceptor> 
   }
   if (socketPath !== undefined) {
     try {
-      await removeStale(socketPath);
+      if (!options.isShared) await clearSocketPath(socketPath, section);
       await listen(open(true), { path: socketPath });
       await chmod(socketPath, 0o660);
     } catch (error) {
       close();
-      throw error instanceof SignalboxError
-        ? error
-        : cannotListenAt(name, socketPath, `${section}.socket`, error as Error);
+      throw error instanceof SignalboxError ? error : cannotListenAt(socketPath, section, error as Error);
     }
   }
 
@@ -142,32 +148,13 @@ export async function openAcceptor(options: AcceptorOptions): Promise<Acceptor> 
     port: bound,
     async drain() {
       const closed = servers.map((server) => new Promise((resolve) => server.close(resolve)));
-      for (const socket of greeting) socket.destroy();
+      setTimeout(() => {
+        for (const socket of greeting) socket.destroy();
+      }, FIRST_WORDS_MS).unref();
       await Promise.all(closed);
     },
     close,
   };
-
-  /** Removes what a server left that is dead. Throws where one lives, and where something else is. */
-  async function removeStale(path: string): Promise<void> {
-    if (Buffer.byteLength(path) > MAX_SOCKET_PATH) {
-      throw new Error(`a path of a Unix socket has ${MAX_SOCKET_PATH} bytes at most`);
-    }
-    const found = await lstat(path).catch(() => undefined);
-    if (!found) return;
-    if (!found.isSocket()) throw new Error("there is something else of that name");
-    const probe = net.connect({ path });
-    try {
-      await once(probe, "connect");
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ECONNREFUSED") throw error;
-      await unlink(path);
-      return;
-    } finally {
-      probe.destroy();
-    }
-    throw new Error("another server listens there");
-  }
 }
 
 /** A server that never listens: it makes the handshakes of connections that were taken. */
@@ -231,11 +218,3 @@ export function cannotListen(what: string, host: string, port: number, setting: 
     cause,
   });
 }
-
-const cannotListenAt = (what: string, path: string, setting: string, cause: Error) =>
-  new SignalboxError({
-    code: "UNAVAILABLE",
-    reason: "CANNOT_LISTEN",
-    message: `The ${what} listener cannot open the Unix socket ${path}: ${cause.message}. Choose another ${setting}, or remove what is there.`,
-    cause,
-  });

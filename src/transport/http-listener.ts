@@ -6,7 +6,7 @@ import http from "node:http";
 import http2 from "node:http2";
 import type net from "node:net";
 import tls from "node:tls";
-import { type ListenOptions, openAcceptor } from "./acceptor.ts";
+import { FIRST_WORDS_MS, type ListenOptions, openAcceptor } from "./acceptor.ts";
 import type { HttpRequest, HttpResponse } from "./http-exchange.ts";
 import { DEFAULT_HEADER_BYTES, guardSession, type Http2Limits, http2Options, spread } from "./http2-guard.ts";
 
@@ -109,7 +109,9 @@ export async function openHttpListener(options: HttpListenerOptions): Promise<Ht
       draining = true;
       const closed = acceptor.drain();
       for (const session of sessions) session.close();
-      for (const socket of silent) socket.destroy();
+      setTimeout(() => {
+        for (const socket of silent) socket.destroy();
+      }, FIRST_WORDS_MS).unref();
       // Connections that are between two requests end now, the others with their answer.
       http1.closeIdleConnections();
       const sweep = setInterval(() => http1.closeIdleConnections(), 50);

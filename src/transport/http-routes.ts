@@ -16,13 +16,13 @@ import { discardBody, type HttpRequest, type HttpResponse, sendText } from "./ht
 import { createHttpJsonHandler } from "./http-json/handler.ts";
 import { createJsonRpcHandler } from "./json-rpc/handler.ts";
 import type { DeepHealth } from "./ops/deep-health.ts";
-import type { Metrics } from "./ops/metrics.ts";
+import type { MetricsPage } from "./ops/metrics.ts";
 import type { BoundRpcs } from "./rpc/bound.ts";
 
 export interface HttpRoutesOptions extends HostGuardOptions {
   rpcs: BoundRpcs;
   cards: Cards;
-  metrics: Metrics;
+  metrics: MetricsPage;
   /** Knows who asks for cards. */
   authenticator: Authenticator;
   /** The OpenAPI document of our own routes, as text. */

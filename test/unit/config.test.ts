@@ -133,6 +133,10 @@ describe("mistakes", () => {
       "card: {provider-url: 'https://a.example'}",
       "signalbox.yaml:1:22: card.provider-url needs card.provider-organization",
     ],
+    [
+      "workers: 2",
+      "signalbox.yaml:1:10: workers is 2, and the database is PGlite, which one process has to itself. Set database.url",
+    ],
     ["card: {extended: gone.json}", "signalbox.yaml:1:18: "],
   ])("%s", (yaml, expected) => {
     const found = mistakes({}, yaml);

@@ -56,10 +56,15 @@ export async function openGrpcListener(options: GrpcListenerOptions): Promise<Gr
   addServices(server, options.rpcs, options.onError);
   const parts = server as unknown as GrpcServerParts;
   Object.assign(parts.commonServerOptions, http2Options(limits));
+  let draining = false;
   // TLS is ended before grpc-js has the connection, so that both listeners do it in one way.
   const injector = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
   for (const http2Server of parts.http2Servers.keys()) {
-    http2Server.on("session", (session: ServerHttp2Session) => guardSession(session, limits));
+    http2Server.on("session", (session: ServerHttp2Session) => {
+      guardSession(session, limits);
+      // grpc-js tells those that it has; this one was under way.
+      if (draining) session.close();
+    });
   }
 
   const acceptor = await openAcceptor({
@@ -79,6 +84,7 @@ export async function openGrpcListener(options: GrpcListenerOptions): Promise<Gr
   return {
     port: acceptor.port,
     async drain() {
+      draining = true;
       const closed = acceptor.drain();
       await Promise.all([closed, new Promise<void>((resolve) => server.tryShutdown(() => resolve()))]);
     },

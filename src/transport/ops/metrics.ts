@@ -14,10 +14,18 @@ import { type RetentionGauge, retentionMetrics } from "./metrics/retention-metri
 import { tlsMetrics } from "./metrics/tls-metrics.ts";
 import { transitionCounter } from "./metrics/transition-counter.ts";
 
-export interface Metrics {
+/** What one process measures, as prom-client tells it: plain data. */
+export type MetricsSnapshot = Awaited<ReturnType<Registry["getMetricsAsJSON"]>>;
+
+/** The page at /metrics. */
+export interface MetricsPage {
   readonly contentType: string;
-  /** The page at /metrics. */
   render(): Promise<string>;
+}
+
+export interface Metrics extends MetricsPage {
+  /** The same as data, for whoever puts the pages of several processes together. */
+  snapshot(): Promise<MetricsSnapshot>;
   call(call: { service: string; method: string; protocol: string; code: string; seconds: number }): void;
   transition(workspaceId: string, agentId: string, state: string): void;
   pushDelivery(outcome: "delivered" | "failed"): void;
@@ -162,6 +170,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
   new Gauge({
     name: "signalbox_policy_files_valid",
     help: "1 while this server's policy files, if it has any, are in force as they stand on its disk; 0 while what they said before is, because they hold mistakes.",
+    aggregator: "min",
     registers,
     collect() {
       this.set(sources.policyFilesAreValid() ? 1 : 0);
@@ -178,6 +187,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
   new Gauge({
     name: "signalbox_ready",
     help: "1 when this process takes calls, else 0.",
+    aggregator: "max",
     registers,
     collect() {
       this.set(sources.ready() ? 1 : 0);
@@ -186,6 +196,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
   new Gauge({
     name: "signalbox_replicas",
     help: "Replicas that live, this one among them, by its last heartbeat; 1 before the first.",
+    aggregator: "max",
     registers,
     collect() {
       this.set(sources.replicas());
@@ -195,11 +206,13 @@ export function createMetrics(sources: MetricsSources): Metrics {
   const waiting = new Gauge({
     name: "signalbox_waiting_tasks",
     help: "Tasks that are due and wait for a replica, counted to limits.queued-tasks, over all replicas.",
+    aggregator: "max",
     registers,
   });
   new Gauge({
     name: "signalbox_agent_waiting_tasks",
     help: "Tasks that wait for room at their agents, over all replicas, as this process has counted them.",
+    aggregator: "max",
     registers,
     collect() {
       this.set(sources.waitingAtAgents());
@@ -220,12 +233,14 @@ export function createMetrics(sources: MetricsSources): Metrics {
     name: "signalbox_outbox_lag_seconds",
     help: "Age of the oldest update that a duty of the outbox has yet to pass, on whatever replica.",
     labelNames: ["duty"],
+    aggregator: "max",
     registers,
   });
   const lagRows = new Gauge({
     name: "signalbox_outbox_lag_rows",
     help: "Updates that a duty of the outbox has yet to pass, counted to 10000, on whatever replica.",
     labelNames: ["duty"],
+    aggregator: "max",
     registers,
   });
   const showAlerts = alertGauges(registry);
@@ -270,45 +285,46 @@ export function createMetrics(sources: MetricsSources): Metrics {
     name: "signalbox_build_info",
     help: "1, with the version and the database backend as labels.",
     labelNames: ["version", "backend"],
+    aggregator: "first",
     registers,
   }).set({ version: sources.version, backend: sources.backend }, 1);
+
+  /** Asks whoever knows for what is not counted as it happens. */
+  async function refresh(): Promise<void> {
+    const [lags = [], alerts = [], budgets = [], count, audit, behind] = await Promise.all([
+      soon(sources.outboxLag()),
+      soon(sources.alerts()),
+      soon(sources.budgets()),
+      soon(sources.waitingTasks()),
+      soon(sources.audit()),
+      soon(sources.retentionBehind()),
+    ]);
+    showAudit(audit);
+    retention.showBehind(behind);
+    // No number is not 0.
+    if (count === undefined) waiting.remove();
+    else waiting.set(count);
+    showAgents(sources.agents());
+    showReputations(sources.leastTrusted(MOST_TRUSTS));
+    lagRows.reset();
+    lagSeconds.reset();
+    for (const { duty, rows, seconds } of lags) {
+      lagRows.set({ duty }, rows);
+      lagSeconds.set({ duty }, seconds);
+    }
+    showBudgets(budgets);
+    showAlerts(alerts);
+  }
 
   return {
     contentType: registry.contentType,
     async render() {
-      const [lags, alerts, budgets, [count], [audit], [behind]] = await Promise.all([
-        within(DATABASE_TIMEOUT_MS, sources.outboxLag()),
-        within(DATABASE_TIMEOUT_MS, sources.alerts()),
-        within(DATABASE_TIMEOUT_MS, sources.budgets()),
-        within(
-          DATABASE_TIMEOUT_MS,
-          sources.waitingTasks().then((tasks) => [tasks]),
-        ),
-        within(
-          DATABASE_TIMEOUT_MS,
-          sources.audit().then((audit) => [audit]),
-        ),
-        within(
-          DATABASE_TIMEOUT_MS,
-          sources.retentionBehind().then((behind) => [behind]),
-        ),
-      ]);
-      showAudit(audit);
-      retention.showBehind(behind);
-      // No number is not 0.
-      if (count === undefined) waiting.remove();
-      else waiting.set(count);
-      showAgents(sources.agents());
-      showReputations(sources.leastTrusted(MOST_TRUSTS));
-      lagRows.reset();
-      lagSeconds.reset();
-      for (const { duty, rows, seconds } of lags) {
-        lagRows.set({ duty }, rows);
-        lagSeconds.set({ duty }, seconds);
-      }
-      showBudgets(budgets);
-      showAlerts(alerts);
+      await refresh();
       return registry.metrics();
+    },
+    async snapshot() {
+      await refresh();
+      return registry.getMetricsAsJSON();
     },
     call: ({ seconds, ...labels }) => calls.observe(labels, seconds),
     transition,
@@ -331,12 +347,12 @@ export function createMetrics(sources: MetricsSources): Metrics {
   };
 }
 
-/** What comes in time; nothing when it does not, or fails. */
-async function within<T>(ms: number, items: Promise<T[]>): Promise<T[]> {
-  const late = Promise.withResolvers<T[]>();
-  const timer = setTimeout(() => late.resolve([]), ms);
+/** What the database says in time; undefined when it does not, or fails. */
+async function soon<T>(asked: Promise<T>): Promise<T | undefined> {
+  const late = Promise.withResolvers<undefined>();
+  const timer = setTimeout(late.resolve, DATABASE_TIMEOUT_MS, undefined);
   try {
-    return await Promise.race([items.catch(() => []), late.promise]);
+    return await Promise.race([asked.catch(() => undefined), late.promise]);
   } finally {
     clearTimeout(timer);
   }

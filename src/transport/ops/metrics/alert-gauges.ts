@@ -13,7 +13,13 @@ const MOST_ALERTS = 400;
 /** Returns what shows the alerts that are given, the most telling of them, and no others. */
 export function alertGauges(registry: Registry): (alerts: readonly AlertGauge[]) => void {
   const gauge = (name: string, help: string) =>
-    new Gauge({ name, help, labelNames: ["workspace", "capability", "signal"], registers: [registry] });
+    new Gauge({
+      name,
+      help,
+      aggregator: "max",
+      labelNames: ["workspace", "capability", "signal"],
+      registers: [registry],
+    });
   const crossed = gauge(
     "signalbox_alert",
     "1 when a signal is above the threshold of its rollout, by the last 5 minutes here; no capability is the whole workspace.",

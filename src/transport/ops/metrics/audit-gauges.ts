@@ -11,7 +11,7 @@ export interface AuditGauge {
 /** Returns what shows what is known of them; nothing, where that is not known now. */
 export function auditGauges(registry: Registry): (audit: AuditGauge | undefined) => void {
   const registers = [registry];
-  const gauge = (name: string, help: string) => new Gauge({ name, help, registers });
+  const gauge = (name: string, help: string) => new Gauge({ name, help, aggregator: "max", registers });
   const pending = gauge("signalbox_audit_pending_entries", "Entries of the audit that are in no log yet.");
   const lag = gauge("signalbox_audit_lag_seconds", "Age of the oldest entry of the audit that is in no log yet.");
   const faults = gauge("signalbox_audit_faults", "What is known here to be wrong with audit logs.");

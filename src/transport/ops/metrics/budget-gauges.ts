@@ -5,7 +5,13 @@ import type { BudgetGauge } from "../../../services/budget-usage.ts";
 /** Returns what shows the windows that are given, and no others. */
 export function budgetGauges(registry: Registry): (budgets: readonly BudgetGauge[]) => void {
   const gauge = (name: string, help: string) =>
-    new Gauge({ name, help, labelNames: ["workspace", "budget", "period", "unit", "share"], registers: [registry] });
+    new Gauge({
+      name,
+      help,
+      aggregator: "max",
+      labelNames: ["workspace", "budget", "period", "unit", "share"],
+      registers: [registry],
+    });
   const limits = gauge(
     "signalbox_budget_limit",
     "What may be used in the present window of a budget, in the currency or tasks. As the next three, of the 200 windows of which the greatest shares are used, over all replicas.",

@@ -11,6 +11,7 @@ export function busGauge(registry: Registry, state: () => BusState): void {
   new Gauge({
     name: "signalbox_bus_connected",
     help: "1 while hints of other replicas come by the update bus (in-process, postgres or nats), 0 while the slow poll finds what they would tell.",
+    aggregator: "min",
     labelNames: ["bus"],
     registers: [registry],
     collect() {

@@ -12,7 +12,7 @@ export interface ReputationGauge {
 /** Returns what shows the agents that are given, and no others. */
 export function reputationGauges(registry: Registry): (agents: readonly ReputationGauge[]) => void {
   const gauge = (name: string, help: string) =>
-    new Gauge({ name, help, labelNames: ["workspace", "agent"], registers: [registry] });
+    new Gauge({ name, help, aggregator: "min", labelNames: ["workspace", "agent"], registers: [registry] });
   const trusts = gauge(
     "signalbox_reputation_trust",
     "How far an agent is trusted as a whole, from 0 to 1. As the next one, of at most 1000 agents that this process knows, the least trusted first.",

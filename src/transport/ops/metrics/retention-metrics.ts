@@ -22,6 +22,7 @@ export function retentionMetrics(registry: Registry): RetentionMetrics {
   const behind = new Gauge({
     name: "signalbox_retention_behind_seconds",
     help: "For how long the oldest task, or the oldest task with contents of artifacts, has been due to be removed, on whatever replica; 0 when none is.",
+    aggregator: "max",
     labelNames,
     registers,
   });

@@ -7,6 +7,7 @@ export function tlsMetrics(registry: Registry, end: () => number | undefined): (
   new Gauge({
     name: "signalbox_tls_certificate_expiry_timestamp_seconds",
     help: "When the certificate of the listeners ends, in seconds since 1970. Without TLS there is none.",
+    aggregator: "min",
     registers,
     collect() {
       this.remove();
