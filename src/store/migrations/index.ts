@@ -28,6 +28,7 @@ import { up as owners } from "./0025-owners.ts";
 import { up as keyLives } from "./0026-key-lives.ts";
 import { up as suspension } from "./0027-suspension.ts";
 import { up as limits } from "./0028-limits.ts";
+import { up as listing } from "./0030-listing.ts";
 
 export const migrations: Record<string, Migration> = {
   "0001-foundation": { up: foundation },
@@ -58,4 +59,5 @@ export const migrations: Record<string, Migration> = {
   "0026-key-lives": { up: keyLives },
   "0027-suspension": { up: suspension },
   "0028-limits": { up: limits },
+  "0030-listing": { up: listing },
 };
