@@ -4,7 +4,9 @@ import { type Kysely, sql } from "kysely";
 export async function up(db: Kysely<unknown>): Promise<void> {
   // An append that changes a task's status writes into every index that has the task. These have it only while nobody works on it: so
   // most tasks come into each once, when they end. Who lists reads what is leased by its lease, which is little at any time. The order
-  // among those of one millisecond is sorted for, rather than to have the id in each entry.
+  // among those of one millisecond is sorted for, rather than to have the id in each entry. Measured with batches of 100 on PostgreSQL 18, as
+  // time of its process, turn by turn: against none of these indexes submits cost the same and appends 3 to 7 % more; with the one of 0025
+  // alone, which had every change, it was 6 to 13 % and 9 to 12 %.
   await sql`drop index tasks_by_principal`.execute(db);
   await sql`
     create index tasks_by_principal on tasks (workspace_id, principal_id, status_at desc)
