@@ -14,7 +14,6 @@ import type { ServerProcess } from "../lab/server-process.ts";
 import { type A2AAddress, grpcSend } from "../tasks/send.ts";
 
 const AGENT = "clerk";
-/** Few enough for a hundredth of a thousand tasks to fill it. */
 const PAGE = 10;
 
 /** What is asked for, by its name. */
@@ -23,7 +22,7 @@ export const KINDS = [
   "get",
   "list, first page",
   "list, deep page",
-  "list, of one status",
+  "list, of a rare status",
   "list, of one context",
 ] as const;
 export type Kind = (typeof KINDS)[number];
@@ -80,7 +79,7 @@ async function requestsTo(address: A2AAddress, databaseUrl: string, count: numbe
     ),
     "list, first page": listing({}),
     "list, deep page": listing({ pageToken: tokenAt(first.nextPageToken, deep) }),
-    "list, of one status": listing({ status: TaskState.FAILED }),
+    "list, of a rare status": listing({ status: TaskState.REJECTED }),
     "list, of one context": listing({ contextId: deep.context_id }),
   };
 }
