@@ -27,6 +27,12 @@ export function atLeast(name: string, value: number, target: number, unit: strin
   return { name, value: shown, unit, target: `>= ${target.toFixed(digits)}`, reached: shown >= target };
 }
 
+/** A goal for a value that should be at most `target`. */
+export function atMost(name: string, value: number, target: number, unit: string, digits = 2): Goal {
+  const shown = Number(value.toFixed(digits));
+  return { name, value: shown, unit, target: `<= ${target.toFixed(digits)}`, reached: shown <= target };
+}
+
 /** A goal for a value that should be below `target`. */
 export function below(name: string, value: number, target: number, unit: string, digits = 2): Goal {
   const shown = Number(value.toFixed(digits));

@@ -5,8 +5,9 @@
  * second and how long each took.
  */
 import { create, fromJson } from "@bufbuild/protobuf";
+import pg from "pg";
 import { pino } from "pino";
-import { AgentCardSchema, ListTasksRequestSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
+import { AgentCardSchema, TaskState } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import {
   AddCapabilityRequestSchema,
   CapabilitySchema,
@@ -65,6 +66,20 @@ async function sendOne(): Promise<void> {
   if (state !== TaskState.COMPLETED) throw new Error(`a task ended as ${state}`);
 }
 
+/** Counted past the server, whose lists count no more than 10,000 exactly. */
+async function completedTasks(): Promise<number> {
+  const client = new pg.Client(url);
+  await client.connect();
+  try {
+    const { rows } = await client.query("select count(*)::int as n from tasks where a2a_state = $1", [
+      TaskState.COMPLETED,
+    ]);
+    return rows[0].n as number;
+  } finally {
+    await client.end();
+  }
+}
+
 async function run(load: InFlight): Promise<Load> {
   const timesMs: number[] = [];
   const started = performance.now();
@@ -74,9 +89,8 @@ async function run(load: InFlight): Promise<Load> {
     timesMs.push(performance.now() - began);
   });
   const perSecond = (timesMs.length * 1000) / (performance.now() - started);
-  const request = create(ListTasksRequestSchema, { status: TaskState.COMPLETED, pageSize: 1 });
-  const { totalSize } = await engine.tasks.list(newCall(), request);
-  if (totalSize !== sent) throw new Error(`of ${sent} tasks ${totalSize} are stored as completed`);
+  const stored = await completedTasks();
+  if (stored !== sent) throw new Error(`of ${sent} tasks ${stored} are stored as completed`);
   return { calls: timesMs.length, perSecond, ...latencies(timesMs) };
 }
 

@@ -31,6 +31,9 @@ const CONTESTS: readonly Contest[] = [
   { binding: "JSON-RPC", inFlight: 64, peers: { memory: 1.2 } },
 ];
 
+/** More tasks than these are not counted exactly. */
+const EXACT = 10_000;
+
 export async function overTheWire(lab: Lab): Promise<Findings> {
   const goals: Goal[] = [];
   const figures: (readonly [string, string])[] = [];
@@ -63,7 +66,8 @@ async function hold({ binding, inFlight, peers }: Contest, lab: Lab): Promise<Fi
   await takeTurns(contestants, inFlight, lab);
   for (const { name, server, answered } of contestants) {
     const stored = await storedTasks(server.address);
-    if (stored < answered) throw new Error(`${name} answered ${answered} calls and has ${stored} tasks`);
+    if (stored < Math.min(answered, EXACT))
+      throw new Error(`${name} answered ${answered} calls and has ${stored} tasks`);
   }
 
   const title = `${binding}, ${inFlight} in flight`;

@@ -58,7 +58,7 @@ export async function jsonRpcSend({ httpUrl }: A2AAddress): Promise<LoadRequest>
   };
 }
 
-/** How many COMPLETED tasks a server has stored. */
+/** How many COMPLETED tasks a server has stored; of more than 10,000 a server may only say about how many there are. */
 export async function storedTasks(address: A2AAddress): Promise<number> {
   const request = create(ListTasksRequestSchema, { status: TaskState.COMPLETED, pageSize: 1 });
   return (await call(address, A2AService.method.listTasks, request)).totalSize;

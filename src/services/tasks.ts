@@ -26,7 +26,8 @@ import { refuse } from "../domain/refusal.ts";
 import { foldTask, givenCapabilityId, stateOf, type TaskHeader, type TaskImage, viewTask } from "../domain/task-log.ts";
 import { isTerminal, stateName } from "../domain/task-state.ts";
 import { isTimestampDate, timestampViolations } from "../domain/timestamps.ts";
-import type { ListedTask, StoredTask, TaskCursor, TaskFilter } from "../store/task-reads.ts";
+import type { ListedTask, TaskCursor, TaskFilter } from "../store/task-list-reads.ts";
+import type { StoredTask } from "../store/task-reads.ts";
 import type { TaskStore } from "../store/task-store.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { RequestContext, StreamCursor } from "./request-context.ts";
@@ -56,7 +57,7 @@ export interface TaskPage {
   tasks: readonly ListedTask[];
   /** Empty on the last page. */
   nextPageToken: string;
-  /** How many there are on all pages. */
+  /** How many there are on all pages: exactly up to 10,000, beyond that an estimate of 10,001 or more. */
   total: number;
 }
 

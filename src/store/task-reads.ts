@@ -1,15 +1,12 @@
 /** Reads of the task tables. The hot one, a task with its log, serves all callers of a moment with one statement. */
-import { fromBinary } from "@bufbuild/protobuf";
-import { type Expression, type SqlBool, sql } from "kysely";
-import { type Task, TaskSchema, type TaskState, type TaskStatus } from "../../gen/lf/a2a/v1/a2a_pb.ts";
-import { ANONYMOUS } from "../domain/identity/principal.ts";
+import { type SqlBool, sql } from "kysely";
 import type { TaskAccess, Viewer } from "../domain/identity/visibility.ts";
 import { MAX_ID_LENGTH } from "../domain/message-rules.ts";
 import type { TaskHeader, TaskUpdate } from "../domain/task-log.ts";
 import type { EngineState } from "../domain/task-state.ts";
-import type { Database, Reader, Row } from "./database.ts";
-import { decodeHeader, decodeStatus, decodeUpdate } from "./task-codec.ts";
-import { ACCESS, BY_PRINCIPAL, BY_ROLE, GIVEN_CAPABILITY } from "./task-sql.ts";
+import type { Database, Row } from "./database.ts";
+import { decodeHeader, decodeUpdate } from "./task-codec.ts";
+import { ACCESS } from "./task-sql.ts";
 
 export interface TaskKey {
   workspaceId: string;
@@ -29,7 +26,8 @@ export interface StoredTask {
   updates: readonly TaskUpdate[];
 }
 
-const HEADER_COLUMNS = [
+/** What `decodeHeader` reads, beside the key. */
+export const HEADER_COLUMNS = [
   "principal_id",
   "context_id",
   "agent_id",
@@ -193,117 +191,6 @@ export async function lastNumbers(db: Database, keys: readonly TaskKey[]): Promi
     seq: row.seq as number,
   }));
 }
-
-export interface TaskFilter {
-  contextId?: string;
-  agentId?: string;
-  capabilityId?: string;
-  state?: TaskState;
-  engineState?: EngineState;
-  /** Tasks whose status is of this time or later. */
-  statusFrom?: Date;
-}
-
-/** Where a page begins: after this task, in the order of the list. */
-export interface TaskCursor {
-  statusAt: Date;
-  taskId: string;
-}
-
-export interface ListedTask {
-  header: TaskHeader;
-  state: EngineState;
-  status: TaskStatus;
-  statusAt: Date;
-  metadata: Task["metadata"];
-}
-
-/** Disclosed tasks that the viewer sees, newest status first, and how many there are in all. */
-export const listTasks = (
-  db: Pick<Database, "reading">,
-  workspaceId: string,
-  filter: TaskFilter,
-  page: ListPage,
-): Promise<{ tasks: ListedTask[]; total: number }> =>
-  db.reading(workspaceId, (reader) => listWith(reader, workspaceId, filter, page));
-
-/** A page of a list. `viewer`: who sees what is its own or shared with it; undefined sees all. */
-interface ListPage {
-  after?: TaskCursor;
-  limit: number;
-  viewer: Viewer | undefined;
-}
-
-async function listWith(
-  { kysely }: Pick<Reader, "kysely">,
-  workspaceId: string,
-  filter: TaskFilter,
-  { after, limit, viewer }: ListPage,
-): Promise<{ tasks: ListedTask[]; total: number }> {
-  const matching = kysely
-    .selectFrom("tasks")
-    .where("workspace_id", "=", workspaceId)
-    // A constant, so that the planner sees that the indexes for lists have them all.
-    .where(sql<SqlBool>`disclosed`)
-    .$if(filter.contextId !== undefined, (q) => q.where("context_id", "=", filter.contextId!))
-    .$if(filter.agentId !== undefined, (q) =>
-      q.where(sql<SqlBool>`(agent_id = ${filter.agentId!} or ${filter.agentId!} = any(earlier_agent_ids))`),
-    )
-    .$if(filter.capabilityId !== undefined, (q) =>
-      q.where(sql<SqlBool>`${sql.raw(GIVEN_CAPABILITY)} = ${filter.capabilityId!}`),
-    )
-    .$if(filter.state !== undefined, (q) => q.where("a2a_state", "=", filter.state!))
-    .$if(filter.engineState !== undefined, (q) => q.where("state", "=", filter.engineState!))
-    .$if(filter.statusFrom !== undefined, (q) => q.where("status_at", ">=", filter.statusFrom!));
-  const page = (seen: Expression<SqlBool>) =>
-    matching
-      .where(() => seen)
-      .select(["workspace_id", "task_id", "state", "a2a_state", "status", "status_at", "metadata", ...HEADER_COLUMNS])
-      .$if(after !== undefined, (q) => q.where(() => beyond(after!)))
-      .orderBy("status_at", "desc")
-      .orderBy("task_id", "desc")
-      .limit(limit);
-  const count = (seen: Expression<SqlBool>) =>
-    matching.where(() => seen).select((eb) => eb.fn.countAll<number>().as("n"));
-  const [first, ...others] = seenBy(workspaceId, viewer);
-  const listed = others.reduce(
-    (pages, seen) => pages.unionAll(kysely.selectFrom(page(seen).as("p")).selectAll()),
-    kysely.selectFrom(page(first).as("p")).selectAll(),
-  );
-  const rows = await listed.orderBy("status_at", "desc").orderBy("task_id", "desc").limit(limit).execute();
-  const counted = others.reduce((counts, seen) => counts.unionAll(count(seen)), count(first));
-  const total = (await counted.execute()).reduce((sum, { n }) => sum + n, 0);
-  return {
-    total,
-    tasks: rows.map((row) => ({
-      header: decodeHeader(row as unknown as Row),
-      state: row.state as EngineState,
-      status: decodeStatus(row as unknown as Row),
-      statusAt: row.status_at,
-      metadata: row.metadata ? fromBinary(TaskSchema, row.metadata).metadata : undefined,
-    })),
-  };
-}
-
-/**
- * What a viewer sees, as conditions that hold of no task at once: who it belongs to, and the contexts that others share. Each is read by
- * an index of its own; as one they would be asked of every task of the workspace.
- */
-function seenBy(workspaceId: string, viewer: Viewer | undefined): [Expression<SqlBool>, ...Expression<SqlBool>[]] {
-  if (!viewer) return [sql<SqlBool>`true`];
-  const { id, roles } = viewer;
-  const own = sql<SqlBool>`principal_id = ${id}`;
-  const shared = sql<SqlBool>`(principal_id, context_id) in (
-    select owner_id, context_id from context_shares
-    where workspace_id = ${workspaceId} and owner_id <> ${id}
-      and ((subject_kind = ${sql.raw(String(BY_PRINCIPAL))} and subject = ${id})
-           or (subject_kind = ${sql.raw(String(BY_ROLE))} and subject = any(${roles}::text[])))
-  )`;
-  return id === ANONYMOUS ? [own, sql<SqlBool>`principal_id is null`, shared] : [own, shared];
-}
-
-const beyond = (cursor: TaskCursor): Expression<SqlBool> =>
-  sql<SqlBool>`(status_at, task_id) < (${cursor.statusAt}::timestamptz, ${cursor.taskId}::text)`;
 
 /** Whose context goes on, and with which agent. */
 export interface UpstreamContextQuery {

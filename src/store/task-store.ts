@@ -7,19 +7,16 @@ import { isDataError, replicaExpired } from "./database-errors.ts";
 import { createGroupCommit } from "./group-commit.ts";
 import { type NewTask, submitBatch } from "./submit-batch.ts";
 import { drawsOnParent, submitWithDraws } from "./submit-children.ts";
+import { type ListPage, listTasks, type TaskFilter, type TaskList } from "./task-list-reads.ts";
 import {
   findUpstreamContext,
-  type ListedTask,
   lastNumbers,
-  listTasks,
   loadBatch,
   mapTaskIds,
   readHeader,
   readUpdates,
   type StoredTask,
   seenTaskIds,
-  type TaskCursor,
-  type TaskFilter,
   type TaskKey,
   type TaskNumber,
   type TaskStanding,
@@ -51,11 +48,7 @@ export interface TaskStore {
   readUpdates(workspaceId: string, taskId: string, after: number, limit: number): Promise<UpdatesPage>;
   /** How far the logs of these tasks have come; a task that there is not is left out. */
   lastNumbers(keys: readonly TaskKey[]): Promise<TaskNumber[]>;
-  list(
-    workspaceId: string,
-    filter: TaskFilter,
-    page: { after?: TaskCursor; limit: number; viewer: Viewer | undefined },
-  ): Promise<{ tasks: ListedTask[]; total: number }>;
+  list(workspaceId: string, filter: TaskFilter, page: ListPage): Promise<TaskList>;
   findUpstreamContext(workspaceId: string, query: UpstreamContextQuery): Promise<string | undefined>;
   /** Those of the ids of tasks that a viewer sees; undefined: who sees all. */
   seenTaskIds(workspaceId: string, ids: readonly string[], viewer: Viewer | undefined): Promise<string[]>;

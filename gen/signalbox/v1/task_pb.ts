@@ -873,7 +873,8 @@ export type ListTasksResponse = Message<"signalbox.v1.ListTasksResponse"> & {
   nextPageToken: string;
 
   /**
-   * How many tasks there are on all pages.
+   * How many tasks there are on all pages: exactly up to 10000. Beyond that it is an estimate, 10001 or more, made of how many tasks the
+   * workspace has and how many of its latest 2000 match. Walk the pages to know exactly.
    *
    * @generated from field: int32 total_size = 3;
    */

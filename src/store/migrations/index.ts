@@ -29,6 +29,7 @@ import { up as keyLives } from "./0026-key-lives.ts";
 import { up as suspension } from "./0027-suspension.ts";
 import { up as limits } from "./0028-limits.ts";
 import { up as retention } from "./0029-retention.ts";
+import { up as listing } from "./0030-listing.ts";
 import { up as installation } from "./0031-installation.ts";
 
 export const migrations: Record<string, Migration> = {
@@ -61,5 +62,6 @@ export const migrations: Record<string, Migration> = {
   "0027-suspension": { up: suspension },
   "0028-limits": { up: limits },
   "0029-retention": { up: retention },
+  "0030-listing": { up: listing },
   "0031-installation": { up: installation },
 };
