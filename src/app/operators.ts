@@ -1,6 +1,7 @@
 /** Who may see the pages of operations: `/metrics` and `/health/deep`. */
 import type { Config } from "../config/settings.ts";
 import { type SignalboxError, scopeMissing } from "../domain/errors.ts";
+import { notTheRouter } from "../domain/identity/errors.ts";
 import { HOME_WORKSPACE, holds, type Principal } from "../domain/identity/principal.ts";
 import type { Refusals } from "../services/audit-refusals.ts";
 import type { Authenticator } from "../services/identity/authenticator.ts";
@@ -18,8 +19,9 @@ export function operatorGate(
     let principal: Principal | undefined;
     try {
       principal = await authenticator.authenticate(credentials);
+      if (!holds(principal, SCOPE)) throw scopeMissing(SCOPE);
       // They show what all workspaces do.
-      if (principal.workspaceId !== HOME_WORKSPACE || !holds(principal, SCOPE)) throw scopeMissing(SCOPE);
+      if (principal.workspaceId !== HOME_WORKSPACE) throw notTheRouter();
     } catch (error) {
       const caller = principal && { workspaceId: principal.workspaceId, principalId: principal.id };
       await refusals.record({ caller, rpc: path.slice(1), error: error as SignalboxError });

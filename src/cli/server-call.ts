@@ -68,9 +68,18 @@ interface ErrorFacts {
 
 function facts(error: ConnectError, baseUrl: string): ErrorFacts {
   const code = Code[error.code].replace(/(?<=[a-z])(?=[A-Z])/g, "_").toUpperCase();
-  if (cannotConnect(error)) {
+  if (codeIn(error, /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH)$/) !== undefined) {
     const message = `Nothing answers at ${baseUrl}. Start a server with "signalbox serve", or name another with --server or SIGNALBOX_SERVER.`;
     return { code, message, reason: "SERVER_UNREACHABLE" };
+  }
+  const untrusted = codeIn(error, /CERT|UNABLE_TO_VERIFY_LEAF_SIGNATURE|ERR_TLS/);
+  if (untrusted !== undefined) {
+    const message = `The certificate of ${baseUrl} is none that is trusted here (${untrusted}). Name the authority that issued it with --ca FILE or SIGNALBOX_CA, and the server by the name that it is for.`;
+    return { code: "UNAVAILABLE", message, reason: "SERVER_NOT_TRUSTED" };
+  }
+  if (baseUrl.startsWith("http:") && codeIn(error, /^(ECONNRESET|EPIPE)$/) !== undefined) {
+    const message = `The server at ${baseUrl} hung up. If it speaks TLS, write https:// instead.`;
+    return { code: "UNAVAILABLE", message, reason: "SERVER_HUNG_UP" };
   }
   const [info] = error.findDetails(ErrorInfoSchema);
   const [request] = error.findDetails(BadRequestSchema);
@@ -110,15 +119,14 @@ const HOW_TO_SAY_WHO =
 /** Whoever waits so long looks at a clock. */
 const LONG_PAUSE_MS = 120_000;
 
-function cannotConnect(error: unknown): boolean {
+/** The first code of the system, in an error and its causes, that fits. */
+function codeIn(error: unknown, codes: RegExp): string | undefined {
   for (let at = error; at instanceof Error; at = at.cause) {
-    if (
-      /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH)$/.test((at as NodeJS.ErrnoException).code ?? "")
-    ) {
-      return true;
-    }
+    const { code } = at as NodeJS.ErrnoException;
+    // Those of Connect are numbers.
+    if (typeof code === "string" && codes.test(code)) return code;
   }
-  return false;
+  return undefined;
 }
 
 /** The bytes of a file that the user named. A file that cannot be read is wrong use of the command. */

@@ -35,10 +35,13 @@ export function addTaskShareCommands(task: Command, cli: Cli): void {
   share.option("--write", "they may answer, cancel and add to them as well");
   withSubject(share).action((contextId: string, { write, ...flags }: ShareFlags) => {
     const subject = subjectOf(share, flags);
-    return callServer(cli, flags, async ({ tasks }) => {
+    return callServer(cli, flags, async ({ tasks, a2a }) => {
       const shared = await tasks.shareContext({ share: { contextId, subject, canWrite: write === true } });
       if (flags.json) return io.out(json(toJson(ContextShareSchema, shared)));
-      io.out(`Context ${printable(contextId)} is shared with ${subjectText(shared)}, to ${mayText(shared)}.\n`);
+      io.out(`${subjectText(shared)} may ${mayText(shared)}: your tasks of context ${printable(contextId)}.\n`);
+      const { tasks: some } = await a2a.listTasks({ contextId, pageSize: 1, historyLength: 0 });
+      if (some.length === 0)
+        io.err("There is no task of such a context yet. A task shows its context: signalbox task get ID.\n");
     });
   });
 

@@ -127,7 +127,7 @@ export const scopeMissing = (scope: string) =>
   new SignalboxError({
     code: "PERMISSION_DENIED",
     reason: "SCOPE_MISSING",
-    message: `This call needs the scope "${scope}", which you do not hold.`,
+    message: `This call needs the scope "${scope}", which you do not hold. An admin of your workspace can give you a role that has it: docs/identity.md lists them.`,
     metadata: { scope },
   });
 

@@ -213,6 +213,7 @@ export function buildUseCases(
     agentCredentials: createAgentCredentials({
       repository: repositories.agentCredentials,
       agents: repositories.agents,
+      directory,
       box: ground.secrets,
       checks: clients.credentialChecks,
       known: clients.credentials,

@@ -119,15 +119,15 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
   }
 
   /** Why an interface cannot be called; undefined when it can. */
-  function fault({ url, protocolBinding, protocolVersion }: AgentInterface): string | undefined {
+  function fault({ url, protocolBinding, protocolVersion }: AgentInterface): Fault | undefined {
     const binding = bindings[protocolBinding.toUpperCase()];
-    if (!binding) return "this router does not speak the binding";
-    if (!/^1(\.\d+)*$/.test(protocolVersion)) return "this router speaks A2A 1.x";
+    if (!binding) return { why: "this router does not speak the binding", isOfAddress: false };
+    if (!/^1(\.\d+)*$/.test(protocolVersion)) return { why: "this router speaks A2A 1.x", isOfAddress: false };
     try {
       binding.check(url);
       return undefined;
     } catch (error) {
-      return (error as Error).message;
+      return { why: (error as Error).message, isOfAddress: true };
     }
   }
 
@@ -221,12 +221,22 @@ export function createAgentConnector(options: AgentConnectorOptions): AgentConne
 
 const placeOf = ({ workspaceId, agentId }: AgentPlace): string => `${workspaceId}/${agentId}`;
 
-function noInterface(card: AgentCard, fault: (offered: AgentInterface) => string | undefined): AgentCallError {
-  const faults = card.supportedInterfaces.map(
-    (offered) => `${clip(offered.protocolBinding)} ${clip(offered.protocolVersion)}: ${fault(offered)}`,
+/** What is wrong with an interface. Of its address only those learn it who read the log. */
+interface Fault {
+  readonly why: string;
+  readonly isOfAddress: boolean;
+}
+
+const NO_INTERFACE = "The agent's card offers no interface that this router can call.";
+const NO_ADDRESS =
+  "The agent's address is none that this router calls. Private and local ones it calls only with allow-private-urls.";
+
+function noInterface(card: AgentCard, fault: (offered: AgentInterface) => Fault | undefined): AgentCallError {
+  const faults = card.supportedInterfaces.map((offered) => ({ offered, fault: fault(offered) }));
+  const texts = faults.map(
+    ({ offered, fault: of }) => `${clip(offered.protocolBinding)} ${clip(offered.protocolVersion)}: ${of?.why}`,
   );
-  const cause = new Error(faults.join("; ") || "the card lists no interface");
-  return new AgentCallError("unreachable", "The agent's card offers no interface that this router can call.", {
-    cause,
-  });
+  const cause = new Error(texts.join("; ") || "the card lists no interface");
+  const text = faults.some(({ fault: of }) => of?.isOfAddress) ? NO_ADDRESS : NO_INTERFACE;
+  return new AgentCallError("unreachable", text, { cause });
 }

@@ -21,6 +21,8 @@ const MOST_COUNTS = 1_000;
 const MOST_BATCH = 200;
 const MOST_WAITING = 1_000;
 const MOST_FACTS = 8;
+/** Longest text of why a credential is not good, in characters. */
+const MOST_WHY = 400;
 /** The actor where nobody knows who called, and of what is counted together. */
 const UNKNOWN = "caller:unknown";
 const MANY = "caller:many";
@@ -186,6 +188,8 @@ function eventOf({ caller, rpc, error }: RefusedCall, ownWorkspaceId: string, at
   const facts = Object.entries(metadata).slice(0, MOST_FACTS);
   const detail: JsonObject = {
     code,
+    // Of a credential that is not good there is nothing else to know: nobody has proved whose it is.
+    ...(reason === "CREDENTIAL_INVALID" && { why: clip(error.message, MOST_WHY) }),
     ...Object.fromEntries(facts.map(([name, value]) => [clip(name), clip(value)])),
     ...actingDetail(caller?.actors),
   };

@@ -125,7 +125,7 @@ export async function notOwn(
   return new SignalboxError({
     code: "FAILED_PRECONDITION",
     reason: "AGENT_IS_LENT",
-    message: `Agent "${agentId}" is lent by workspace "${lent.workspaceId}", which alone can change it. To be without it, end its grant with RevokeGrant.`,
+    message: `Agent "${agentId}" is lent by workspace "${lent.workspaceId}", which alone can change it. To be without it, end its grant (signalbox grants revoke).`,
     metadata: { agentId, lentByWorkspaceId: lent.workspaceId },
   });
 }

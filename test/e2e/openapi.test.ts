@@ -118,7 +118,7 @@ describe("a running server", () => {
   );
 
   beforeAll(async () => {
-    app = await startTestApp({ agents: { actor: act } });
+    app = await startTestApp({ backend: "pglite", agents: { actor: act } });
     const response = await fetch(`${app.httpUrl}/v1/tasks`, {
       method: "POST",
       headers: { "content-type": "application/json" },

@@ -205,7 +205,12 @@ describe("a call over TLS", () => {
     expect(await runCommand(app.httpUrl, ["agents", "list"], { env })).toMatchObject({ code: 0 });
     expect(scheme.last().certificate).toBeUndefined();
     const untrusting = await runCommand(app.httpUrl, ["agents", "list"]);
-    expect(untrusting.code).toBe(1);
+    expect(untrusting).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/--ca FILE or SIGNALBOX_CA.*\n +SERVER_NOT_TRUSTED/),
+    });
+    const plain = await runCommand(app.httpUrl.replace("https:", "http:"), ["agents", "list"]);
+    expect(plain).toMatchObject({ code: 1, err: expect.stringContaining("If it speaks TLS, write https:// instead.") });
     const half = await runCommand(app.httpUrl, ["agents", "list", "--cert", file("known.pem")]);
     expect(half).toMatchObject({ code: 2, err: expect.stringContaining("--cert-key") });
     const gone = await runCommand(app.httpUrl, ["agents", "list", "--ca", file("gone.pem")]);

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { SignalboxError, scopeMissing } from "../../src/domain/errors.ts";
+import { invalidCredential } from "../../src/domain/identity/errors.ts";
 import { startRefusals } from "../../src/services/audit-refusals.ts";
 import { type Runtime, systemRuntime } from "../../src/services/runtime.ts";
 import { createAuditTrail } from "../../src/store/audit-trail.ts";
@@ -51,6 +52,16 @@ describeEachBackend("refused calls", (ctx) => {
       },
       { ...refused, actor: "anonymous", result: "SCOPE_MISSING" },
       { ...refused, actor: "caller:unknown", result: "NO_TOKEN", detail: { code: "UNAUTHENTICATED" } },
+    ]);
+    await refusals.stop();
+  });
+
+  test("of a credential say why it is not good", async () => {
+    await empty();
+    const refusals = open();
+    await refusals.record({ caller: undefined, rpc, error: invalidCredential("it was used before.") });
+    expect(await auditEntries(ctx.db)).toMatchObject([
+      { actor: "caller:unknown", detail: { why: "The credential of this call is not accepted: it was used before." } },
     ]);
     await refusals.stop();
   });

@@ -6,7 +6,8 @@ export const unauthenticated = (): Thrown =>
   new SignalboxError({
     code: "UNAUTHENTICATED",
     reason: "UNAUTHENTICATED",
-    message: "This server wants to know who calls. The security schemes of its agent card say how to tell it.",
+    message:
+      "This server wants to know who calls. Send a key as Authorization: Bearer sbx_..., or what else the security schemes of its agent card name.",
   });
 
 /**
@@ -22,12 +23,15 @@ export const invalidCredential = (why: string, metadata: Record<string, string> 
     cause,
   });
 
-/** A workspace that there is not, or that is none of the caller's business. */
-export const workspaceNotFound = (workspaceId: string): Thrown =>
+/** A workspace that there is not, or that is none of the caller's business. `only`: the one that its credential is for. */
+export const workspaceNotFound = (workspaceId: string, only?: string): Thrown =>
   new SignalboxError({
     code: "NOT_FOUND",
     reason: "WORKSPACE_NOT_FOUND",
-    message: `There is no workspace "${clip(workspaceId)}" that you may see.`,
+    message:
+      only === undefined
+        ? `There is no workspace "${clip(workspaceId)}" that you may see.`
+        : `There is no workspace "${clip(workspaceId)}" that you may see: your credential is for "${only}" alone.`,
     metadata: { workspace: clip(workspaceId) },
   });
 
@@ -44,5 +48,5 @@ export const notTheRouter = (): Thrown =>
   new SignalboxError({
     code: "PERMISSION_DENIED",
     reason: "NOT_THE_ROUTER",
-    message: "Only those who run this router may do that: admins of its first workspace.",
+    message: 'Only those who run this router may do that: principals of its workspace "default" whose roles let them.',
   });

@@ -7,8 +7,9 @@ import { type GivenKind, hostOf, KIND_NAMES } from "../../domain/identity/agent-
 import { refuse } from "../../domain/refusal.ts";
 import type { AgentCredentialRepository, CredentialRecord } from "../../store/agent-credential-repository.ts";
 import type { AgentRecord, AgentRepository } from "../../store/agent-repository.ts";
+import type { AgentDirectory } from "../agent-directory.ts";
 import type { Audit } from "../audit.ts";
-import { agentNotFound } from "../registry-views.ts";
+import { agentNotFound, notOwn } from "../registry-views.ts";
 import type { RequestContext } from "../request-context.ts";
 import type { Runtime } from "../runtime.ts";
 import { credentialViolations, DEFAULT_KEY_HEADER } from "./credential-rules.ts";
@@ -21,10 +22,10 @@ export interface AgentCredentials {
   /**
    * Replaces what the agent had.
    *
-   * @throws SignalboxError AGENT_NOT_FOUND; INVALID_ARGUMENT; CREDENTIAL_NEEDS_TLS; SECRETS_KEY_MISSING.
+   * @throws SignalboxError AGENT_NOT_FOUND; AGENT_IS_LENT; INVALID_ARGUMENT; CREDENTIAL_NEEDS_TLS; SECRETS_KEY_MISSING.
    */
   set(context: RequestContext, request: SetAgentCredentialRequest): Promise<AgentCredential>;
-  /** Everything but its secret. Throws AGENT_NOT_FOUND, CREDENTIAL_NOT_FOUND. */
+  /** Everything but its secret. Throws AGENT_NOT_FOUND, AGENT_IS_LENT, CREDENTIAL_NOT_FOUND. */
   get(context: RequestContext, agentId: string): Promise<AgentCredential>;
   /** Throws as `get`. */
   remove(context: RequestContext, agentId: string): Promise<void>;
@@ -33,6 +34,7 @@ export interface AgentCredentials {
 export interface AgentCredentialsDeps {
   repository: AgentCredentialRepository;
   agents: Pick<AgentRepository, "get">;
+  directory: Pick<AgentDirectory, "agents">;
   box: SecretBox;
   checks: CredentialChecks;
   known: Pick<KnownCredentials, "changed">;
@@ -41,11 +43,11 @@ export interface AgentCredentialsDeps {
 }
 
 export function createAgentCredentials(deps: AgentCredentialsDeps): AgentCredentials {
-  const { repository, agents, box, checks, known, audit, runtime } = deps;
+  const { repository, agents, directory, box, checks, known, audit, runtime } = deps;
 
   async function existing({ workspaceId }: RequestContext, agentId: string): Promise<AgentRecord> {
     const agent = isDnsLabel(agentId) ? await agents.get(workspaceId, agentId) : undefined;
-    if (!agent) throw agentNotFound(agentId);
+    if (!agent) throw await notOwn(directory, workspaceId, agentId);
     return agent;
   }
 

@@ -67,7 +67,9 @@ export function createAuthenticator({ schemes, workspaces, anonymousRole }: Auth
     const wanted = wantedIn(credentials);
     const { granted } = identity;
     if (granted) {
-      if (wanted !== undefined && wanted !== granted.workspaceId) throw workspaceNotFound(wanted);
+      if (wanted !== undefined && wanted !== granted.workspaceId) {
+        throw workspaceNotFound(wanted, granted.workspaceId);
+      }
       return enter(identity, granted.workspaceId, [granted]);
     }
     const memberships = workspaces.memberships(identity.id);
@@ -115,7 +117,7 @@ export function createAuthenticator({ schemes, workspaces, anonymousRole }: Auth
 }
 
 const UNKNOWN_SCHEME =
-  "it is of a kind that this server does not take. The security schemes of its agent card are those that it does.";
+  "it is of a kind that this server does not take. A key is sent as Authorization: Bearer sbx_..., or as X-API-Key; the security schemes of its agent card are all that it takes.";
 const SEVERAL = `the call has several. Send one of ${CREDENTIAL_HEADERS.join(", ")}.`;
 
 function wantedIn(credentials: Credentials): string | undefined {

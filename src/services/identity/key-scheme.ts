@@ -41,7 +41,8 @@ export function createKeyScheme({ keys, runtime }: KeySchemeDeps): Scheme {
   };
 }
 
-const REFUSED = "no API key is like it, or it has expired, or it was revoked.";
+const REFUSED =
+  "no API key is like it, or it has expired, or it was revoked. A key that signs is not sent: sign with it (signalbox sign, SIGNALBOX_SIGNING_KEY).";
 
 const BEARER = /^bearer +(\S+)$/i;
 
