@@ -14,8 +14,11 @@ export default defineConfig({
     pool: "forks",
     // PGlite's WebAssembly is compiled by V8's baseline compiler alone: the optimizing one takes longer than most tests do.
     execArgv: ["--liftoff-only"],
-    // Tests start servers and databases of their own; more of them at once only makes each slower.
-    maxWorkers: 2,
+    // Files of one process share what they import, which takes longer than most of them. So none may replace modules, or leave anything
+    // behind in them.
+    isolate: false,
+    // Tests start servers and databases of their own, and wait for them: one more than the smallest machine has cores.
+    maxWorkers: 3,
     // Bounds for what hangs, not measures of what is slow: tests wait for events.
     testTimeout: 30_000,
     hookTimeout: 60_000,

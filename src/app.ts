@@ -19,6 +19,7 @@ import { errorRateAt } from "./domain/routing/agent-signals.ts";
 import { stateName } from "./domain/task-state.ts";
 import { readCardKeys } from "./engine/card-keys.ts";
 import { type Closing, closeAll } from "./engine/closing.ts";
+import type { EngineOptions } from "./engine/options.ts";
 import { type Engine, startEngine } from "./engine.ts";
 import type { AgentHandler } from "./outbound/in-process-channel.ts";
 import type { Alerts } from "./services/alerts.ts";
@@ -42,6 +43,8 @@ export interface AppOptions {
   inProcess?: ReadonlyMap<string, AgentHandler>;
   /** Ways to say who one is beside those that are configured, asked before them. */
   schemes?: readonly Scheme[];
+  /** Opens the database, in place of what the store does by itself: for those who look into it beside the server. */
+  openDatabase?: EngineOptions["openDatabase"];
   /** What makes this server one of several processes on the same listeners. */
   worker?: WorkerSeat;
   /** Gives up the start, while the database is waited for. */
@@ -100,6 +103,7 @@ export async function startApp(config: Config, options: AppOptions = {}): Promis
     runtime,
     inProcess: options.inProcess,
     schemes: options.schemes,
+    openDatabase: options.openDatabase,
     signal: options.signal,
     onDelivery: metrics.pushDelivery,
     onTaken: metrics.tasksTaken,

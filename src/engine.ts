@@ -111,7 +111,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   const { config, log } = options;
   // First: keys that cannot be read are nothing that a database must be waited for.
   const secrets = buildSecrets(options);
-  const db = await openDatabase({
+  const db = await (options.openDatabase ?? openDatabase)({
     ...(config.database.url !== undefined && { url: config.database.url }),
     dataDir: config.data.dir,
     poolSize: config.database.poolSize,

@@ -14,6 +14,7 @@ import type { MirrorOutcome } from "../services/mirrors.ts";
 import type { Runtime } from "../services/runtime.ts";
 import type { HedgeOutcome } from "../services/task-hedge.ts";
 import type { Database } from "../store/database.ts";
+import type { OpenDatabaseOptions } from "../store/open-database.ts";
 import type { Closing } from "./closing.ts";
 
 /** Who is told what happens, to count it. */
@@ -55,6 +56,8 @@ interface EngineSetup {
   runtime: Runtime;
   /** Agents that are functions in this process, by name. */
   inProcess?: ReadonlyMap<string, AgentHandler> | undefined;
+  /** Opens the database, in place of `openDatabase` of the store: for those who look into it beside the engine. */
+  openDatabase?: ((options: OpenDatabaseOptions) => Promise<Database>) | undefined;
   /** Ways to say who one is beside those that are configured, asked before them. */
   schemes?: readonly Scheme[] | undefined;
 }

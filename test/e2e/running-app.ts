@@ -5,7 +5,7 @@
 import { rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import type { Logger } from "pino";
-import { type RunningApp, startApp } from "../../src/app.ts";
+import { type AppOptions, type RunningApp, startApp } from "../../src/app.ts";
 import type { Io } from "../../src/cli/io.ts";
 import { run } from "../../src/cli/run.ts";
 import { loadConfig } from "../../src/config/load.ts";
@@ -31,6 +31,8 @@ export interface TestAppOptions {
   policy?: object;
   /** Ways to say who one is, beside those of the settings. */
   schemes?: readonly Scheme[];
+  /** Opens its database, for a test that looks into it meanwhile. */
+  openDatabase?: AppOptions["openDatabase"];
   /** What agents are registered with: who does. */
   headers?: Readonly<Record<string, string>>;
   /** Takes the log, instead of nobody. */
@@ -56,6 +58,7 @@ export async function startTestApp({
   policy,
   schemes,
   headers = {},
+  openDatabase,
   log,
 }: TestAppOptions = {}): Promise<TestApp> {
   const hasPlace = flags["database.url"] !== undefined || flags["data.dir"] !== undefined;
@@ -92,6 +95,7 @@ export async function startTestApp({
     app = await startApp(config, {
       inProcess: new Map(Object.entries({ ...agents, ...places })),
       ...(schemes && { schemes }),
+      ...(openDatabase && { openDatabase }),
       ...logOf(log),
     });
   } catch (error) {

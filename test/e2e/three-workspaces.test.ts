@@ -5,28 +5,13 @@
  * `SIGNALBOX_WORKSPACE_RUNS` are the runs on each database, `SIGNALBOX_WORKSPACE_SEED` repeats one.
  */
 import fc from "fast-check";
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import type { Database } from "../../src/store/database.ts";
-import type { openPglite } from "../../src/store/pglite.ts";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { BACKENDS } from "../store/backends.ts";
 import { raw } from "../store/tables.ts";
 import { KINDS } from "./three-workspaces/calls.ts";
 import { type Lab, openLab, WORKSPACES } from "./three-workspaces/lab.ts";
 import { type Made, makeCall, type Plan, shownOfOthers } from "./three-workspaces/run.ts";
 import { changes, leaksIn, readRows, restingRows } from "./three-workspaces/workspace-rows.ts";
-
-// The real one; only, its database is looked into by the test too, since nothing else can open it meanwhile.
-let embedded: Database | undefined;
-vi.mock("../../src/store/pglite.ts", async (original) => {
-  const real = await original<{ openPglite: typeof openPglite }>();
-  return {
-    ...real,
-    openPglite: async (...given: Parameters<typeof openPglite>) => {
-      embedded = await real.openPglite(...given);
-      return embedded;
-    },
-  };
-});
 
 const RUNS = Number(process.env.SIGNALBOX_WORKSPACE_RUNS ?? 3);
 const SEED = Number(process.env.SIGNALBOX_WORKSPACE_SEED ?? Math.floor(Math.random() * 2 ** 31));
@@ -65,7 +50,7 @@ const run = fc.array(part, { minLength: 3, maxLength: 4, size: "max" });
 describe.each(BACKENDS)("on %s", (backend) => {
   let lab: Lab;
   beforeAll(async () => {
-    lab = await openLab(backend, () => embedded!);
+    lab = await openLab(backend);
   });
   afterAll(() => lab?.close());
 

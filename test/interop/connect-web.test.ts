@@ -68,9 +68,10 @@ describe.each(TRANSPORTS)("%s", (_, transport) => {
     })();
     await expect(left).rejects.toMatchObject({ code: Code.Canceled });
     expect((await client.getTask({ id: taskId })).status?.state).toBe(TaskState.WORKING);
-    agent.release();
     let last: TaskState | undefined;
     for await (const { payload } of client.subscribeToTask({ id: taskId })) {
+      // Not before: what has ended is refused.
+      if (payload.case === "task") agent.release();
       if (payload.case === "statusUpdate") last = payload.value.status?.state;
     }
     expect(last).toBe(TaskState.COMPLETED);
@@ -81,8 +82,8 @@ describe.each(TRANSPORTS)("%s", (_, transport) => {
     const stream = async () => {
       for await (const _ of client.subscribeToTask({ id: "nope" }));
     };
-    for (const call of [client.getTask({ id: "nope" }), stream()]) {
-      const error = ConnectError.from(await call.catch((thrown: unknown) => thrown));
+    for (const call of [() => client.getTask({ id: "nope" }), stream]) {
+      const error = ConnectError.from(await call().catch((thrown: unknown) => thrown));
       expect(error.code).toBe(Code.NotFound);
       expect(error.findDetails(ErrorInfoSchema)).toMatchObject([
         { reason: "TASK_NOT_FOUND", domain: "a2a-protocol.org", metadata: { taskId: "nope" } },

@@ -94,5 +94,5 @@ test("over HTTP, what is refused or sent elsewhere is an answer, and a broken se
 
 test("an agent in this process is there, and one that cannot be called is not", async () => {
   expect(await probe(cardOf("IN-PROCESS", "in-process:here"))).toBe("there");
-  expect(await probe(cardOf("IN-PROCESS", "in-process:gone"))).toContain("unreachable: The agent's card offers no");
+  expect(await probe(cardOf("IN-PROCESS", "in-process:gone"))).toContain("unreachable: The agent's address is none");
 });

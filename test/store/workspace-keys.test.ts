@@ -16,12 +16,14 @@ const OWNER: Readonly<Record<string, string>> = {
 const OF_ALL: Readonly<Record<string, string>> = {
   audit_keys: "the server's keys, which sign the logs of all workspaces",
   audit_origin: "the one name of this installation in its logs",
+  installation: "what tells this database from others",
   first_key: "the one place that says whether the first key was made",
   kysely_migration: "what the tables are",
   kysely_migration_lock: "who changes the tables",
   outbox_cursors: "how far a duty has read the logs of all workspaces; its workspace is a place in that order",
   rate_windows: "points of the running second, by keys that name what is limited; the workspace is part of some",
   replicas: "the servers",
+  retention_turn: "the one replica that removes what was kept long enough",
   signed_nonces: "what was signed with a key, whose id is unique and names the workspace's row in api_keys",
 };
 

@@ -7,6 +7,7 @@ import type { JsonValue } from "@bufbuild/protobuf";
 import { TaskService } from "../../../gen/signalbox/v1/task_pb.ts";
 import { createSignalboxClient, type SignalboxClient } from "../../../src/sdk/client.ts";
 import type { Database } from "../../../src/store/database.ts";
+import { openDatabase } from "../../../src/store/open-database.ts";
 import { openPostgres } from "../../../src/store/postgres.ts";
 import type { Client } from "../../conformance/bindings/binding.ts";
 import { createDatabase, silent } from "../../store/backends.ts";
@@ -61,8 +62,7 @@ export interface Lab {
   close(): Promise<void>;
 }
 
-/** `embedded` gives the database of the server that has one in itself. */
-export async function openLab(backend: Database["backend"], embedded: () => Database): Promise<Lab> {
+export async function openLab(backend: Database["backend"]): Promise<Lab> {
   const made = backend === "postgres" ? await createDatabase() : undefined;
   const flags = {
     "auth.anonymous-role": "none",
@@ -71,14 +71,20 @@ export async function openLab(backend: Database["backend"], embedded: () => Data
     "allow-private-urls": "true",
     ...(made && { "database.url": made.url }),
   };
+  // The server has a PGlite to itself: it is looked into through the server's own.
+  let embedded: Database | undefined;
+  const open: typeof openDatabase = async (options) => {
+    embedded = await openDatabase(options);
+    return embedded;
+  };
   const places = Object.fromEntries(WORKSPACES.map((workspace) => [placeOf(workspace), agentOf(workspace)]));
   const hooks = await openHooks();
   const servers: Server[] = [];
   for (let i = 0; i < (made ? 2 : 1); i++) {
-    const app = await startTestApp({ backend, flags, places });
+    const app = await startTestApp({ backend, flags, places, openDatabase: open });
     servers.push({ app, ways: WAYS.map((way) => ({ way, client: way.connect(app) })) });
   }
-  const db = made ? openPostgres({ url: made.url, poolSize: 1, log: silent }) : embedded();
+  const db = made ? openPostgres({ url: made.url, poolSize: 1, log: silent }) : embedded!;
 
   const baseUrl = servers[0]!.app.httpUrl;
   const clientOf = (apiKey: string) => createSignalboxClient({ baseUrl, apiKey, reconnects: 0 });
