@@ -23,6 +23,7 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     teardownTimeout: 10_000,
+    expect: { poll: { timeout: 15_000 } },
     reporters: ["default", "./test/setup/closing-line.ts"],
   },
 });

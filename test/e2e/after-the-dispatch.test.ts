@@ -12,6 +12,9 @@ import { startServer } from "../fault/server-process.ts";
 import { pgliteDirectory } from "../store/backends.ts";
 import { startTestApp, type TestApp } from "./running-app.ts";
 
+/** A bound for what hangs, not a measure of what is slow. */
+const PATIENCE = { timeout: 20_000 };
+
 const hedging = { enabled: true, minDelayMs: 1n };
 
 type Change = NonNullable<Parameters<SignalboxClient["rollouts"]["updateRollout"]>[0]["rollout"]>;
@@ -42,7 +45,7 @@ const begin = async (capability: string) => asTask(await client.send("hello", { 
 
 /** Waits until a metric is as said. */
 const counted = (line: string): Promise<void> =>
-  vi.waitFor(async () => expect(await (await fetch(`${app.httpUrl}/metrics`)).text()).toContain(line));
+  vi.waitFor(async () => expect(await (await fetch(`${app.httpUrl}/metrics`)).text()).toContain(line), PATIENCE);
 
 describe("a task of a capability", () => {
   test("that failed goes on along the fallback chain, and is found where it was sent", async () => {
@@ -122,7 +125,7 @@ test("a task that went on survives kill -9 at the agent that has it", async () =
   await vi.waitFor(async () => {
     const { status } = await server.client.a2a.getTask({ id: task.id });
     expect(status?.state).toBe(TaskState.WORKING);
-  });
+  }, PATIENCE);
   server.signal("SIGKILL");
   await server.exit;
   server = await start();

@@ -51,7 +51,7 @@ describeEachBackend("keys that are known", (context) => {
     // Nobody waits for the background.
     expect(server.byKey.identify(bearer(token))).toBe(all[0]);
     expect(server.byKey.identify(bearer(token))).toBe(all[0]);
-    await vi.waitFor(() => expect(state.reads).toHaveLength(2));
+    await vi.waitFor(() => expect(state.reads).toHaveLength(2), { timeout: 10_000 });
     clock.move(400);
     expect(server.byKey.identify(bearer(token))).toBe(all[0]);
   });
@@ -137,7 +137,7 @@ describeEachBackend("keys that are known", (context) => {
     server.byKey.identify(bearer(token));
     await server.keys.revoke(admin, create(RevokeKeyRequestSchema, { keyId }));
     expect(() => server.byKey.identify(bearer(token))).toThrow("not accepted");
-    await vi.waitFor(() => expect(state.reads.length).toBeGreaterThanOrEqual(2));
+    await vi.waitFor(() => expect(state.reads.length).toBeGreaterThanOrEqual(2), { timeout: 10_000 });
     expect(() => server.byKey.identify(bearer(token))).toThrow("not accepted");
     state.away = true;
     clock.move(1_000);

@@ -74,10 +74,14 @@ describe.each(BACKENDS)("what is lent, on %s", (backend) => {
   });
 
   /** An agent of the lender's, and how the borrower sees it by now. */
-  async function lent(skills: string[], given: Partial<Parameters<typeof grant>[1]> = {}, maxConcurrency = 0) {
+  async function lent(
+    skills: string[],
+    given: Partial<Parameters<typeof grant>[1]> = {},
+    { agentId = "worker", maxConcurrency = 0 } = {},
+  ) {
     const agent = await puppet();
-    await register(lab.engine, "lender", "worker", withSkills(agent.card, ...skills), { maxConcurrency });
-    const grantId = await grant(lab.db, { provider: "lender", consumer: "borrower", agentId: "worker", ...given });
+    await register(lab.engine, "lender", agentId, withSkills(agent.card, ...skills), { maxConcurrency });
+    const grantId = await grant(lab.db, { provider: "lender", consumer: "borrower", agentId, ...given });
     lab.engine.directory.changed("borrower");
     return { agent, grantId };
   }
@@ -328,12 +332,13 @@ describe.each(BACKENDS)("what is lent, on %s", (backend) => {
 
   test("the agent's limit is one for all who use it, and they take turns at it", LONG, async () => {
     const { engine } = lab;
-    const { agent } = await lent(["dig"], { alias: "digger" }, 1);
-    await sendIn(engine, "lender", "l0", { tenant: "a.worker" });
+    // What earlier tests have left comes to whoever has the agent's id now, and would take a turn.
+    const { agent } = await lent(["dig"], { alias: "digger" }, { agentId: "crowded", maxConcurrency: 1 });
+    await sendIn(engine, "lender", "l0", { tenant: "a.crowded" });
     let turn = await agent.turn();
     turn.name();
     // The lender is there first, with many.
-    for (let i = 1; i <= 6; i++) await sendIn(engine, "lender", `l${i}`, { tenant: "a.worker" });
+    for (let i = 1; i <= 6; i++) await sendIn(engine, "lender", `l${i}`, { tenant: "a.crowded" });
     for (let i = 1; i <= 3; i++) await sendIn(engine, "borrower", `b${i}`, { tenant: "a.digger" });
     const order: string[] = [];
     for (let turns = 1; order.length < 9; turns++) {
@@ -341,12 +346,11 @@ describe.each(BACKENDS)("what is lent, on %s", (backend) => {
       turn.status("COMPLETED");
       turn = await agent.turn();
       turn.name();
-      // What earlier tests have left comes to whoever has the agent's id now.
-      if (/^[lb]\d$/.test(turn.text)) order.push(turn.text);
+      order.push(turn.text);
     }
     turn.status("COMPLETED");
     expect(order.filter((text) => text.startsWith("l"))).toEqual(["l1", "l2", "l3", "l4", "l5", "l6"]);
     expect(order.filter((text) => text.startsWith("b"))).toEqual(["b1", "b2", "b3"]);
-    expect(order.slice(0, 7).filter((text) => text.startsWith("b")).length).toBeGreaterThanOrEqual(3);
+    expect(order.slice(0, 7).filter((text) => text.startsWith("b")).length, order.join(" ")).toBeGreaterThanOrEqual(3);
   });
 });

@@ -135,9 +135,12 @@ describeEachBackend("a task of a slow agent", (context) => {
     expect(await outcomes.next()).toBe("won");
     expect(await replica.causes(task)).toContain("agent second was faster than first");
     expect(await (await real.turn(task.task.history[0]!.messageId)).outcome).toBe("canceled");
-    await vi.waitFor(() => {
-      for (const agentId of ["first", "second"]) expect(replica.loads.of("default", agentId)?.inFlight).toBe(0);
-    });
+    await vi.waitFor(
+      () => {
+        for (const agentId of ["first", "second"]) expect(replica.loads.of("default", agentId)?.inFlight).toBe(0);
+      },
+      { timeout: 10_000 },
+    );
   });
 
   it("is answered with the second agent's bare Message, where that is what it says", async () => {
@@ -332,7 +335,7 @@ describeEachBackend("a task of a slow agent", (context) => {
       const replica = await start({ first: safe(first.handler), second: { handler: first.handler } }, unknown.more);
       const task = await replica.begin();
       const turn = await first.turn();
-      await vi.waitFor(() => expect(asked).toHaveBeenCalledOnce());
+      await vi.waitFor(() => expect(asked).toHaveBeenCalledOnce(), { timeout: 10_000 });
       turn.task(COMPLETED);
       await replica.ended(task);
       expect(unknown.outcomes.waiting).toBe(0);

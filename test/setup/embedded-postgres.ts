@@ -15,6 +15,8 @@ import { stablePort } from "./stable-port.ts";
 
 const run = promisify(execFile);
 const START_TIMEOUT_MS = 30_000;
+/** Tests connect thousands of times, and the work that makes passwords hard to guess is most of what a connection costs. */
+const CHEAP_LOGIN = ["-c", "scram_iterations=1"];
 
 export interface EmbeddedPostgres {
   /** Of its database "postgres", with a user who may do everything. */
@@ -39,7 +41,17 @@ export async function startEmbeddedPostgres({ fsync = false } = {}): Promise<Emb
   await writeFile(passwordFile, "password\n", { mode: 0o644 });
   await run(
     binaries.initdb,
-    ["-D", data, "-U", "postgres", "--auth=scram-sha-256", `--pwfile=${passwordFile}`, "--no-sync", "--encoding=UTF8"],
+    [
+      "-D",
+      data,
+      "-U",
+      "postgres",
+      "--auth=scram-sha-256",
+      `--pwfile=${passwordFile}`,
+      "--no-sync",
+      "--encoding=UTF8",
+      ...CHEAP_LOGIN,
+    ],
     { ...identity, cwd: home, env: { ...process.env, LC_ALL: "C" }, timeout: START_TIMEOUT_MS },
   );
   const port = await stablePort();
