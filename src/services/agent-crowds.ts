@@ -50,8 +50,8 @@ export interface AgentCrowds {
   /** The same of all. */
   hopeForAll(): void;
   /**
-   * Those of which some might be taken, some of them, by home; of each home, who was served longest ago comes first. They are hoped
-   * for no longer.
+   * Those of which some might be taken, some of them, by home, with all others that wait for the same room: of each home, who was
+   * served longest ago comes first. They are hoped for no longer.
    */
   takeHopeful(): Crowd[][];
   /** Whether there are any. */
@@ -180,8 +180,9 @@ export function createAgentCrowds(
         hopeful.delete(crowd);
         settle(crowd);
       }
-      return [...Map.groupBy(taken, ({ home }) => home).values()].map((siblings) =>
-        siblings.sort((a, b) => a.servedAt - b.servedAt),
+      // Room that comes while one of them asks for it is not that one's alone.
+      return [...Map.groupBy(taken, ({ home }) => home)].map(([home, hoped]) =>
+        [...new Set([...hoped, ...(byHome.get(home) ?? [])])].sort((a, b) => a.servedAt - b.servedAt),
       );
     },
     get hasHopeful() {

@@ -267,7 +267,7 @@ describe.each(BACKENDS)("what is lent, on %s", (backend) => {
     LONG,
     async () => {
       const { engine, db } = lab;
-      const { agent, grantId } = await lent(["dig"], {}, 2);
+      const { agent, grantId } = await lent(["dig"], {}, { maxConcurrency: 2 });
       const first = await sendIn(engine, "borrower", "first", { tenant: "a.worker" });
       const turn = await agent.turn();
       turn.name();
@@ -333,13 +333,13 @@ describe.each(BACKENDS)("what is lent, on %s", (backend) => {
   test("the agent's limit is one for all who use it, and they take turns at it", LONG, async () => {
     const { engine } = lab;
     // What earlier tests have left comes to whoever has the agent's id now, and would take a turn.
-    const { agent } = await lent(["dig"], { alias: "digger" }, { agentId: "crowded", maxConcurrency: 1 });
+    const { agent } = await lent(["dig"], { alias: "crew" }, { agentId: "crowded", maxConcurrency: 1 });
     await sendIn(engine, "lender", "l0", { tenant: "a.crowded" });
     let turn = await agent.turn();
     turn.name();
     // The lender is there first, with many.
     for (let i = 1; i <= 6; i++) await sendIn(engine, "lender", `l${i}`, { tenant: "a.crowded" });
-    for (let i = 1; i <= 3; i++) await sendIn(engine, "borrower", `b${i}`, { tenant: "a.digger" });
+    for (let i = 1; i <= 3; i++) await sendIn(engine, "borrower", `b${i}`, { tenant: "a.crew" });
     const order: string[] = [];
     for (let turns = 1; order.length < 9; turns++) {
       expect(agent.heard).toHaveLength(turns);
