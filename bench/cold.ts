@@ -1,6 +1,6 @@
 /**
  * How soon the installed command serves: from starting its process to the first answered call, on PostgreSQL and on PGlite. Starts
- * of all kinds take turns; each is a new process, with what it reads in the system's cache. Takes about three minutes.
+ * of all kinds take turns; each is a new process, with what it reads in the system's cache. Takes about two minutes.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { cpus, loadavg, tmpdir } from "node:os";
@@ -12,7 +12,7 @@ import { openDatabaseServer } from "./lab/database.ts";
 import { type Benchmark, below, median } from "./lab/report.ts";
 import { versions } from "./lab/versions.ts";
 
-const ROUNDS = 7;
+const ROUNDS = 5;
 
 interface Kind {
   readonly name: string;
