@@ -102,9 +102,8 @@ class Hall {
     const taskIds = [await inTime("a new task", connection.startTask(), PATIENCE_MS, this.#signal)];
     const before = this.#tasks++;
     await watchers.open({ authority, taskIds, streams, connections: Math.min(streams, CONNECTIONS), headers });
-    // The task comes first.
     await this.#say(before);
-    await watchers.each(1 + BURST);
+    await watchers.each(BURST);
 
     const [ownBefore, clientBefore] = [await this.#server.cpuMs(), await watchers.cpuMs()];
     const started = performance.now();
@@ -116,9 +115,9 @@ class Hall {
     await sayMore();
     while (performance.now() < started + ROUND_MS) {
       await sayMore();
-      await watchers.each(1 + said - BURST);
+      await watchers.each(said - BURST);
     }
-    await watchers.each(1 + said);
+    await watchers.each(said);
     const tookMs = performance.now() - started;
     const [ownMs, clientMs] = [await this.#server.cpuMs(), await watchers.cpuMs()];
     await watchers.close();

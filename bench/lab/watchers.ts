@@ -20,19 +20,19 @@ export interface Watching {
   isTimed?: boolean;
 }
 
-/** What the process is asked. Numbers of items count the task that each stream begins with. */
+/** What the process is asked. */
 export type WatchersQuestion =
   | { what: "open"; watching: Watching }
-  | { what: "each" | "all"; items: number }
+  | { what: "each" | "all"; chunks: number }
   | { what: "times" | "close" };
 
 export interface Watchers extends AsyncDisposable {
   /** Opens streams; each has shown its task when this resolves. */
   open(watching: Watching): Promise<void>;
-  /** Resolves when each stream has had so many items. */
-  each(items: number): Promise<void>;
-  /** Resolves when all streams together have had so many items, with how many of them have had more than their task. */
-  all(items: number): Promise<number>;
+  /** Resolves when each stream has had so many chunks since it was opened. */
+  each(chunks: number): Promise<void>;
+  /** Resolves when all streams together have had so many chunks, with how many of them have had any. */
+  all(chunks: number): Promise<number>;
   /** How old the chunks were when they came, since this was asked last, in milliseconds. */
   timesMs(): Promise<number[]>;
   /** Closes all streams, with their connections. */
@@ -47,8 +47,8 @@ export async function startWatchers(signal: AbortSignal): Promise<Watchers> {
     inTime(`watchers, ${question.what}`, child.ask<T>(question), PATIENCE_MS, signal);
   return {
     open: (watching) => ask({ what: "open", watching }),
-    each: (items) => ask({ what: "each", items }),
-    all: (items) => ask({ what: "all", items }),
+    each: (chunks) => ask({ what: "each", chunks }),
+    all: (chunks) => ask({ what: "all", chunks }),
     timesMs: () => ask({ what: "times" }),
     close: () => ask({ what: "close" }),
     cpuMs: child.cpuMs,

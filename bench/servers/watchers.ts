@@ -5,6 +5,7 @@
 import { once } from "node:events";
 import { type ClientHttp2Session, type ClientHttp2Stream, connect } from "node:http2";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { WireType } from "@bufbuild/protobuf/wire";
 import { A2AService, StreamResponseSchema, SubscribeToTaskRequestSchema } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { A2A_VERSION, frame, pathOf } from "../lab/grpc.ts";
 import type { WatchersQuestion, Watching } from "../lab/watchers.ts";
@@ -18,14 +19,21 @@ const OPENED_AT_ONCE = 250;
 let sessions: ClientHttp2Session[] = [];
 let watchers: Watcher[] = [];
 let timesMs: number[] = [];
-let items = 0;
+/** Streams that have shown their task. */
+let shown = 0;
+/** Of all streams. */
+let chunks = 0;
 let waiting: { isOver: () => boolean; resolve: () => void; reject: (error: Error) => void } | undefined;
 let failure: Error | undefined;
 /** Counts what was closed: streams of before have nothing to say any more. */
 let era = 0;
 
+/** The first byte of an item that is a chunk. */
+const CHUNK = (StreamResponseSchema.field.artifactUpdate.number << 3) | WireType.LengthDelimited;
+
 class Watcher {
-  items = 0;
+  chunks = 0;
+  #hasTask = false;
   #rest: Buffer | undefined;
 
   constructor(stream: ClientHttp2Stream, isTimed: boolean) {
@@ -46,13 +54,22 @@ class Watcher {
     while (bytes.length >= at + 5) {
       const end = at + 5 + bytes.readUInt32BE(at + 1);
       if (end > bytes.length) break;
-      this.items += 1;
-      items += 1;
-      if (isTimed && this.items > 1) timesMs.push(ageOf(bytes.subarray(at + 5, end)));
+      this.#note(bytes.subarray(at + 5, end), isTimed);
       at = end;
     }
     this.#rest = at < bytes.length ? bytes.subarray(at) : undefined;
     if (waiting?.isOver()) settle();
+  }
+
+  #note(item: Buffer, isTimed: boolean): void {
+    if (!this.#hasTask) {
+      this.#hasTask = true;
+      shown += 1;
+    } else if (item[0] === CHUNK) {
+      this.chunks += 1;
+      chunks += 1;
+      if (isTimed) timesMs.push(ageOf(item));
+    }
   }
 }
 
@@ -113,18 +130,18 @@ async function open({ authority, taskIds, streams, connections, headers = {}, is
       stream.end(bodies[begun % bodies.length]);
       watchers.push(new Watcher(stream, isTimed));
     }
-    await reached(1);
+    await until(() => shown === watchers.length);
   }
 }
 
-/** Resolves when each stream has had so many items. */
+/** Resolves when each stream has had so many chunks. */
 function reached(each: number): Promise<void> {
   // Those that have them are looked at no more.
   let behind = watchers;
   return until(() => {
     // Cheap as long as the last one that was behind still is.
-    if (behind.length > 0 && behind.at(-1)!.items < each) return false;
-    behind = behind.filter((watcher) => watcher.items < each);
+    if (behind.length > 0 && behind.at(-1)!.chunks < each) return false;
+    behind = behind.filter((watcher) => watcher.chunks < each);
     return behind.length === 0;
   });
 }
@@ -135,7 +152,8 @@ function close(): void {
   sessions = [];
   watchers = [];
   timesMs = [];
-  items = 0;
+  shown = 0;
+  chunks = 0;
   failure = undefined;
 }
 
@@ -144,10 +162,10 @@ async function answer(question: WatchersQuestion): Promise<unknown> {
     case "open":
       return open(question.watching);
     case "each":
-      return reached(question.items);
+      return reached(question.chunks);
     case "all":
-      await until(() => items >= question.items);
-      return watchers.filter((watcher) => watcher.items > 1).length;
+      await until(() => chunks >= question.chunks);
+      return watchers.filter((watcher) => watcher.chunks > 0).length;
     case "times": {
       const taken = timesMs;
       timesMs = [];
