@@ -4,6 +4,7 @@
  */
 import { cpus, loadavg } from "node:os";
 import { administer } from "../test/store/backends.ts";
+import { ANY_CORE } from "./lab/cores.ts";
 import { openDatabaseServer } from "./lab/database.ts";
 import { loadText } from "./lab/latency.ts";
 import { createLoadGenerator } from "./lab/load.ts";
@@ -16,9 +17,6 @@ const ROUNDS = 7;
 const ROUND = { inFlight: 64, durationMs: 2_000 };
 const WARM_UP = { inFlight: 64, durationMs: 2_000 };
 const WARM_UPS = 4;
-
-/** Of a machine whose cores are nobody's in particular. */
-const ANY_CORE = { description: "any", onServerCore: (command: readonly string[]) => command };
 
 export const bench: Benchmark = async (signal) => {
   const [loadBefore = 0] = loadavg();

@@ -13,6 +13,9 @@ export interface Cores {
   onServerCore(command: readonly string[]): readonly string[];
 }
 
+/** Of a machine whose cores are nobody's in particular. */
+export const ANY_CORE: Cores = { description: "nothing bound to any", onServerCore: (command) => command };
+
 /** Keeps this process, and what it starts from now on, off the servers' core. Without `taskset` nothing is bound. */
 export function divideCores(): Cores {
   const count = availableParallelism();

@@ -18,6 +18,8 @@ export interface ServerProcess<Address extends object> extends AsyncDisposable {
   ask<Answer>(question: unknown): Promise<Answer>;
   /** Time that it has spent on the processor since it started, in milliseconds. */
   cpuMs(): Promise<number>;
+  /** Memory that it has of the machine (its resident set), in bytes. */
+  residentBytes(): Promise<number>;
 }
 
 /** What goes to a process, and what comes back: one answer to each question. */
@@ -27,8 +29,9 @@ export interface Question {
 }
 export type Answer = { id: number; answer: unknown } | { id: number; error: string };
 
-/** Every process of the bench answers it by itself. */
+/** Every process of the bench answers these by itself. */
 export const CPU_QUESTION = "cpu";
+export const MEMORY_QUESTION = "memory";
 
 /** Starts `bench/servers/<name>.ts` and waits until it is ready. It ends with this process, however that ends. */
 export async function startServer<Address extends object = ServerAddress>(
@@ -74,7 +77,13 @@ export async function startServer<Address extends object = ServerAddress>(
       child.send({ id: asked, question } satisfies Question, (error) => error && waiting.reject(error));
       return (await waiting.promise) as T;
     }
-    return { address, ask, cpuMs: () => ask(CPU_QUESTION), [Symbol.asyncDispose]: stop };
+    return {
+      address,
+      ask,
+      cpuMs: () => ask(CPU_QUESTION),
+      residentBytes: () => ask(MEMORY_QUESTION),
+      [Symbol.asyncDispose]: stop,
+    };
   } catch (error) {
     await stop();
     throw error;

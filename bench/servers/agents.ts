@@ -44,6 +44,62 @@ export function reader(chunks: number): Reader {
   };
 }
 
+/** What some tasks of a chorus are to say. */
+export interface Order {
+  /** How many tasks were there before them. */
+  before: number;
+  tasks: number;
+  chunks: number;
+}
+
+/** An agent whose tasks wait until the bench has them speak. Each chunk begins with the time at which it was said. */
+export interface Chorus {
+  handler: () => AsyncGenerator<StreamResponse>;
+  /** They say so many chunks more, as fast as they are taken. Throws where there are fewer tasks. */
+  say(order: Order): void;
+}
+
+export function chorus(): Chorus {
+  const singers: Singer[] = [];
+  return {
+    async *handler() {
+      const say = speaker();
+      const singer = new Singer();
+      singers.push(singer);
+      yield say.takesUp();
+      for (let append = false; ; append = true) {
+        await singer.turn();
+        yield say.chunk(`${process.hrtime.bigint()} and a few words more`, { append });
+      }
+    },
+    say({ before, tasks, chunks }) {
+      const called = singers.slice(before, before + tasks);
+      if (called.length < tasks) throw new Error(`of ${tasks} tasks that are to speak ${called.length} are there`);
+      for (const singer of called) singer.allow(chunks);
+    },
+  };
+}
+
+/** One task of a chorus. */
+class Singer {
+  #allowed = 0;
+  #wake: (() => void) | undefined;
+
+  allow(chunks: number): void {
+    this.#allowed += chunks;
+    this.#wake?.();
+  }
+
+  async turn(): Promise<void> {
+    while (this.#allowed === 0) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    this.#allowed -= 1;
+  }
+}
+
 /** What an agent says of one new task of its own. */
 function speaker() {
   const taskId = crypto.randomUUID();

@@ -1,5 +1,5 @@
 /** A process's side of `startServer`: it says that it is ready, answers questions, and ends with the one that started it. */
-import { type Answer, CPU_QUESTION, type Question } from "../lab/server-process.ts";
+import { type Answer, CPU_QUESTION, MEMORY_QUESTION, type Question } from "../lab/server-process.ts";
 
 export interface Announced {
   /** Runs when the bench has no more need of this process, or is gone; then the process ends. */
@@ -16,7 +16,7 @@ export function announce(address: object, { stop = async () => {}, answer }: Ann
   process.once("disconnect", end);
   process.on("message", async ({ id, question }: Question) => {
     try {
-      send({ id, answer: await (question === CPU_QUESTION ? cpuMs() : answer?.(question as never)) } satisfies Answer);
+      send({ id, answer: await (ofEvery(question) ?? answer?.(question as never)) } satisfies Answer);
     } catch (error) {
       send({ id, error: String((error as Error).stack ?? error) } satisfies Answer);
     }
@@ -24,6 +24,13 @@ export function announce(address: object, { stop = async () => {}, answer }: Ann
   // The bench may have gone while this process started.
   if (process.connected) send(address);
   else end();
+}
+
+/** What every process answers; undefined for what this one is asked for itself. */
+function ofEvery(question: unknown): number | undefined {
+  if (question === CPU_QUESTION) return cpuMs();
+  if (question === MEMORY_QUESTION) return process.memoryUsage.rss();
+  return undefined;
 }
 
 function cpuMs(): number {

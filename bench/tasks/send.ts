@@ -1,11 +1,15 @@
 /** The call that is measured over the network: a blocking SendMessage that makes a task and answers when it is COMPLETED. */
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { Client, credentials, Metadata } from "@grpc/grpc-js";
 import {
   A2AService,
   ListTasksRequestSchema,
   Role,
+  SendMessageConfigurationSchema,
   type SendMessageRequest,
   SendMessageRequestSchema,
+  type SendMessageResponse,
+  SendMessageResponseSchema,
   TaskState,
 } from "../../gen/lf/a2a/v1/a2a_pb.ts";
 import { A2A_VERSION, call, frame, pathOf } from "../lab/grpc.ts";
@@ -21,6 +25,37 @@ export function messageOf(text: string, tenant = ""): SendMessageRequest {
   const parts = [{ content: { case: "text", value: text } } as const];
   const message = { messageId: crypto.randomUUID(), role: Role.USER, parts };
   return create(SendMessageRequestSchema, { message, tenant });
+}
+
+/** A connection on which tasks are begun. */
+export interface TaskStarter extends Disposable {
+  /** Begins a task without waiting for its end, and returns its id. */
+  startTask(): Promise<string>;
+}
+
+export function connectTo({ authority }: A2AAddress): TaskStarter {
+  const client = new Client(authority, credentials.createInsecure());
+  const { sendMessage } = A2AService.method;
+  const metadata = Metadata.fromHttp2Headers(A2A_VERSION);
+  const begin = () =>
+    new Promise<SendMessageResponse>((resolve, reject) =>
+      client.makeUnaryRequest(
+        pathOf(sendMessage),
+        (request: SendMessageRequest) => Buffer.from(toBinary(SendMessageRequestSchema, request)),
+        (bytes) => fromBinary(SendMessageResponseSchema, bytes),
+        { ...messageOf("Begin."), configuration: create(SendMessageConfigurationSchema, { returnImmediately: true }) },
+        metadata,
+        (error, answer) => (error ? reject(error) : resolve(answer!)),
+      ),
+    );
+  return {
+    async startTask() {
+      const { payload } = await begin();
+      if (payload.case !== "task") throw new Error(`SendMessage answers with ${payload.case}`);
+      return payload.value.id;
+    },
+    [Symbol.dispose]: () => client.close(),
+  };
 }
 
 /** Over gRPC. One call is made first and looked at: a gRPC server may answer HTTP 200 and fail. */

@@ -4,18 +4,17 @@
  */
 
 import { fromBinary, type Message } from "@bufbuild/protobuf";
-import * as grpc from "@grpc/grpc-js";
-import { encode } from "../../domain/encode.ts";
+import type * as grpc from "@grpc/grpc-js";
 import type { BoundRpc, BoundRpcs } from "../rpc/bound.ts";
 import { GrpcCallContext } from "./call-context.ts";
 import { originOf } from "./interceptor.ts";
-import { decode, fail, metadataOf, type OnError, trailersOf } from "./wire.ts";
+import { decode, encodeAnswer, fail, metadataOf, type OnError, trailersOf } from "./wire.ts";
 
 /** Adds every bound RPC to a grpc-js server. `onError` is told of answers that could not be sent. */
 export function addServices(server: grpc.Server, rpcs: BoundRpcs, onError: OnError): void {
   const byService = Map.groupBy(rpcs.values(), (rpc) => rpc.service);
   for (const [service, methods] of byService) {
-    const definition: Record<string, grpc.MethodDefinition<Buffer, Message>> = {};
+    const definition: Record<string, grpc.MethodDefinition<Buffer, Message | Buffer>> = {};
     const handlers: Record<string, grpc.UntypedHandleCall> = {};
     for (const rpc of methods) {
       const { method } = rpc;
@@ -26,7 +25,8 @@ export function addServices(server: grpc.Server, rpcs: BoundRpcs, onError: OnErr
         requestSerialize: (value) => value,
         // Decoded by the handler: an error there reaches the client as one of ours.
         requestDeserialize: (bytes) => bytes,
-        responseSerialize: (message) => asBuffer(encode(method.output, message)),
+        // Items of most streams come as bytes.
+        responseSerialize: (answer) => (Buffer.isBuffer(answer) ? answer : encodeAnswer(method.output, answer)),
         responseDeserialize: (bytes) => fromBinary(method.output, bytes),
       };
       handlers[method.name] = handlerOf(rpc, onError);
@@ -35,49 +35,34 @@ export function addServices(server: grpc.Server, rpcs: BoundRpcs, onError: OnErr
   }
 }
 
-/** The same bytes, not a copy. */
-const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-
-/** An interceptor answers unary calls (interceptor.ts); grpc-js wants a handler all the same. */
-const answeredBefore: grpc.handleUnaryCall<Buffer, Message> = (_, callback) =>
-  callback({ code: grpc.status.INTERNAL, details: "A unary call that no interceptor has answered." });
+/** An interceptor answers calls with one request (interceptor.ts); grpc-js wants a handler all the same. */
+const answeredBefore = () => {
+  throw new Error("A call that no interceptor has answered.");
+};
 
 function handlerOf(rpc: BoundRpc, onError: OnError): grpc.UntypedHandleCall {
   switch (rpc.method.methodKind) {
     case "unary":
-      return answeredBefore;
     case "server_streaming":
-      return (call: grpc.ServerWritableStream<Buffer, Message>) =>
-        void pump(rpc, call, () => decode(rpc, call.request), onError);
+      return answeredBefore;
     case "bidi_streaming":
-      return (call: grpc.ServerDuplexStream<Buffer, Message>) =>
-        void pump(rpc, call, () => decodeAll(rpc, call), onError);
+      return (call: DuplexCall) => void pump(rpc, call, onError);
     case "client_streaming":
       throw new Error(`${rpc.method.name}: client streaming is not served`);
   }
 }
 
-type StreamingCall = grpc.ServerWritableStream<Buffer, Message> | grpc.ServerDuplexStream<Buffer, Message>;
+type DuplexCall = grpc.ServerDuplexStream<Buffer, Message>;
 
-async function pump(
-  rpc: BoundRpc,
-  call: StreamingCall,
-  request: () => Message | AsyncIterable<Message>,
-  onError: OnError,
-): Promise<void> {
-  const context = new GrpcCallContext(
-    rpc,
-    originOf(call.metadata),
-    call.metadata,
-    "request" in call ? call.request : undefined,
-  );
+async function pump(rpc: BoundRpc, call: DuplexCall, onError: OnError): Promise<void> {
+  const context = new GrpcCallContext(rpc, originOf(call.metadata), call.metadata, undefined);
   if (call.cancelled) context.leave();
   else call.once("cancelled", () => context.leave());
   // A reader that left is no error of the server's: the call's signal tells the implementation.
   call.on("error", () => {});
   try {
     let first = true;
-    for await (const message of rpc.stream(request(), context)) {
+    for await (const message of rpc.stream(decodeAll(rpc, call), context)) {
       if (first && context.headersToSend) call.sendMetadata(metadataOf(context.headersToSend));
       first = false;
       if (!call.write(message)) await drained(call, context.signal);
@@ -91,7 +76,7 @@ async function pump(
 }
 
 /** Resolves when the reader has caught up, or has left. */
-function drained(call: StreamingCall, signal: AbortSignal): Promise<void> {
+function drained(call: DuplexCall, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => {
     const done = () => {
@@ -104,6 +89,6 @@ function drained(call: StreamingCall, signal: AbortSignal): Promise<void> {
   });
 }
 
-async function* decodeAll(rpc: BoundRpc, call: grpc.ServerDuplexStream<Buffer, Message>): AsyncGenerator<Message> {
+async function* decodeAll(rpc: BoundRpc, call: DuplexCall): AsyncGenerator<Message> {
   for await (const bytes of call) yield decode(rpc, bytes as Buffer);
 }

@@ -1,11 +1,12 @@
 /**
- * What every call on the gRPC listener passes through: unary calls are answered here, and a request has its time to arrive.
+ * What every call on the gRPC listener passes through: those with one request are answered here, and it has its time to arrive.
  * grpc-js itself waits for one for ever: a client that sends half of it would keep its call open as long as it likes.
  */
 import * as grpc from "@grpc/grpc-js";
 import { bodyTimeout } from "../http-errors.ts";
 import type { BoundRpcs } from "../rpc/bound.ts";
-import { createTimeLimit, type TimeLimit } from "../time-limit.ts";
+import { createTimeLimit } from "../time-limit.ts";
+import { StreamCall } from "./stream-call.ts";
 import { UnaryCall } from "./unary-call.ts";
 import { type OnError, statusOf } from "./wire.ts";
 
@@ -19,8 +20,8 @@ export function interceptCalls(rpcs: BoundRpcs, timeoutMs: number, onError: OnEr
   const arrival = createTimeLimit<Call>(timeoutMs, (call) => call.sendStatus(statusOf(bodyTimeout(timeoutMs))));
   return ({ path, requestStream, responseStream }, call) => {
     if (requestStream) return known(call);
-    if (responseStream) return limited(call, arrival);
-    return new UnaryCall(rpcs.get(path.slice(1))!, call, arrival, onError);
+    const rpc = rpcs.get(path.slice(1))!;
+    return responseStream ? new StreamCall(rpc, call, arrival, onError) : new UnaryCall(rpc, call, arrival, onError);
   };
 }
 
@@ -42,21 +43,5 @@ function remember(call: Call, metadata: grpc.Metadata, next: (metadata: grpc.Met
 function known(call: Call): grpc.ServerInterceptingCall {
   return new grpc.ServerInterceptingCall(call, {
     start: (next) => next({ onReceiveMetadata: (metadata, proceed) => remember(call, metadata, proceed) }),
-  });
-}
-
-function limited(call: Call, arrival: TimeLimit<Call>): grpc.ServerInterceptingCall {
-  return new grpc.ServerInterceptingCall(call, {
-    start(next) {
-      arrival.begin(call);
-      next({
-        onReceiveMetadata: (metadata, proceed) => remember(call, metadata, proceed),
-        onReceiveHalfClose(proceed) {
-          arrival.end(call);
-          proceed();
-        },
-        onCancel: () => arrival.end(call),
-      });
-    },
   });
 }

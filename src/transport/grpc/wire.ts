@@ -1,11 +1,14 @@
 /** Messages, errors and headers as grpc-js has them, for calls of every kind. */
-import { create, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
+import { create, type DescMessage, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { StatusSchema } from "../../../gen/google/rpc/status_pb.ts";
+import { encode } from "../../domain/encode.ts";
 import { GRPC_CODE, packedErrorDetails } from "../../domain/error-details.ts";
 import { internal, invalidArgument, SignalboxError } from "../../domain/errors.ts";
+import { getOrMake } from "../../domain/get-or-make.ts";
 import { MAX_BINARY_DEPTH } from "../../domain/nesting.ts";
 import type { BoundRpc } from "../rpc/bound.ts";
+import { sharedForm } from "../shared-form.ts";
 import type { GrpcCallContext } from "./call-context.ts";
 
 /** Told of answers that could not be sent. */
@@ -20,6 +23,19 @@ export function decode(rpc: BoundRpc, bytes: Buffer): Message {
     throw invalidArgument([{ field: "", description }], error);
   }
 }
+
+/** The bytes of an answer. */
+export function encodeAnswer(type: DescMessage, answer: Message): Buffer {
+  const bytes = encode(type, answer);
+  // The same bytes, not a copy.
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+const encoders = new Map<DescMessage, (item: Message) => Buffer>();
+
+/** Makes the bytes of a stream's items, of each one once, however many streams bring it. */
+export const encoderOf = (type: DescMessage): ((item: Message) => Buffer) =>
+  getOrMake(encoders, type, () => sharedForm((item) => encodeAnswer(type, item)));
 
 /**
  * Ends a call with an error. Nothing thrown on the way escapes, which would end the process: a status that cannot be sent

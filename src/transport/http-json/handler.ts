@@ -2,12 +2,13 @@
 import type { JsonValue } from "@bufbuild/protobuf";
 import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import type { SignalboxError } from "../../domain/errors.ts";
+import { eventWriter } from "../event-text.ts";
 import { A2A_JSON_TYPE, createBodyReader, JSON_TYPE } from "../http-body.ts";
 import { HttpCall } from "../http-call.ts";
 import { clientError, errorBody, errorHeaders, httpStatus, methodNotAllowed, verbNotFound } from "../http-errors.ts";
 import { discardBody, type HttpRequest, type HttpResponse, sendText } from "../http-exchange.ts";
 import { messageFromJson, parseJson, responseWriter } from "../proto-json.ts";
-import { type BoundRpcs, eventDialectKey, sequenceOf } from "../rpc/bound.ts";
+import { type BoundRpc, type BoundRpcs, sequenceOf } from "../rpc/bound.ts";
 import { writeSse } from "../sse-writer.ts";
 import { requestJson } from "./request-json.ts";
 import { createRouteTable, type RouteMatch } from "./route-table.ts";
@@ -45,7 +46,7 @@ export function createHttpJsonHandler(options: HttpJsonOptions): HttpJsonHandler
   const table = createRouteTable(routes);
   // Our own services have one address; only the standard's have one for each target.
   const tableOfTargets = createRouteTable(routes.filter(({ rpc }) => rpc.service.typeName === A2AService.typeName));
-  const writers = new Map(routes.map(({ rpc }) => [rpc, responseWriter(rpc.method.output)]));
+  const writers = new Map(routes.map(({ rpc }) => [rpc, writerOf(rpc)]));
 
   async function answer(req: HttpRequest, res: HttpResponse, match: RouteMatch, search: string, target?: string) {
     let call: HttpCall | undefined;
@@ -66,16 +67,13 @@ export function createHttpJsonHandler(options: HttpJsonOptions): HttpJsonHandler
       const request = await readRequest(req, route, match.values, query, call);
       if (rpc.method.methodKind === "unary") {
         const response = await rpc.unary(request, call);
-        sendText(res, 200, type, JSON.stringify(write(response)), call.headersToSend);
+        sendText(res, 200, type, JSON.stringify(write.answer(response)), call.headersToSend);
         return;
       }
       await writeSse(rpc.stream(request, call), res, {
         keepAliveMs,
         headers: () => call!.headersToSend,
-        frame: (item) => ({
-          data: JSON.stringify(call!.values.get(eventDialectKey)(write(item))),
-          id: sequenceOf(item),
-        }),
+        frame: (item) => ({ data: write.event(item, call!), id: sequenceOf(item) }),
         errorFrame: (thrown) => ({ event: "error", data: JSON.stringify(errorBody(clientError(thrown, onError))) }),
       });
     } catch (thrown) {
@@ -112,6 +110,11 @@ export function createHttpJsonHandler(options: HttpJsonOptions): HttpJsonHandler
       res.destroy();
     });
   };
+}
+
+function writerOf({ method }: BoundRpc) {
+  const answer = responseWriter(method.output);
+  return { answer, event: eventWriter(answer) };
 }
 
 /** What to say of a colon that was read as part of an id, because what follows it is no verb, though others there are. */

@@ -1,14 +1,16 @@
 /** The JSON-RPC 2.0 binding of A2A (specification, section 9). */
 import type { JsonValue, Message } from "@bufbuild/protobuf";
 import { EmptySchema } from "@bufbuild/protobuf/wkt";
+import type { HandlerContext } from "@connectrpc/connect";
 import { A2AService } from "../../../gen/lf/a2a/v1/a2a_pb.ts";
 import { TaskService } from "../../../gen/signalbox/v1/task_pb.ts";
+import { eventWriter } from "../event-text.ts";
 import { createBodyReader, JSON_TYPE } from "../http-body.ts";
 import { HttpCall } from "../http-call.ts";
 import { clientError, errorHeaders, httpStatus, methodNotAllowed } from "../http-errors.ts";
 import { discardBody, type HttpRequest, type HttpResponse, sendNothing, sendText } from "../http-exchange.ts";
 import { messageFromJson, responseWriter } from "../proto-json.ts";
-import { type BoundRpc, type BoundRpcs, eventDialectKey, sequenceOf } from "../rpc/bound.ts";
+import { type BoundRpc, type BoundRpcs, sequenceOf } from "../rpc/bound.ts";
 import { writeSse } from "../sse-writer.ts";
 import { errorText, type JsonRpcRequest, NO_ID, readRequest, resultText } from "./envelope.ts";
 import { errorObject, methodNotFound } from "./errors.ts";
@@ -34,6 +36,7 @@ export type JsonRpcHandler = (req: HttpRequest, res: HttpResponse, target?: stri
 interface Method {
   rpc: BoundRpc;
   write: (message: Message) => JsonValue;
+  writeEvent: (item: Message, context: HandlerContext) => string;
 }
 
 /** Our own methods beside the standard's, for who comes from a simple gateway. */
@@ -52,12 +55,12 @@ export function createJsonRpcHandler(options: JsonRpcOptions): JsonRpcHandler {
     if (rpc.service.typeName !== A2AService.typeName) continue;
     // Where there is nothing to say the reference implementations answer null, not an empty object.
     const isEmpty = rpc.method.output.typeName === EmptySchema.typeName;
-    methods.set(rpc.method.name, { rpc, write: isEmpty ? () => null : responseWriter(rpc.method.output) });
+    methods.set(rpc.method.name, methodOf(rpc, isEmpty ? () => null : responseWriter(rpc.method.output)));
   }
   const ownMethods = new Map(methods);
   for (const [name, rpcName] of OWN_METHODS) {
     const rpc = options.rpcs.get(rpcName);
-    if (rpc) ownMethods.set(name, { rpc, write: responseWriter(rpc.method.output) });
+    if (rpc) ownMethods.set(name, methodOf(rpc, responseWriter(rpc.method.output)));
   }
 
   async function answer(req: HttpRequest, res: HttpResponse, target: string | undefined): Promise<void> {
@@ -96,7 +99,12 @@ export function createJsonRpcHandler(options: JsonRpcOptions): JsonRpcHandler {
     }
   }
 
-  async function dispatch({ rpc, write }: Method, { id, params }: JsonRpcRequest, call: HttpCall, res: HttpResponse) {
+  async function dispatch(
+    { rpc, write, writeEvent }: Method,
+    { id, params }: JsonRpcRequest,
+    call: HttpCall,
+    res: HttpResponse,
+  ) {
     const request = messageFromJson(rpc.method.input, params);
     const unary = rpc.method.methodKind === "unary";
     if (id === undefined) {
@@ -114,10 +122,7 @@ export function createJsonRpcHandler(options: JsonRpcOptions): JsonRpcHandler {
     await writeSse(rpc.stream(request, call), res, {
       keepAliveMs,
       headers: () => call.headersToSend,
-      frame: (item) => ({
-        data: resultText(id, JSON.stringify(call.values.get(eventDialectKey)(write(item)))),
-        id: sequenceOf(item),
-      }),
+      frame: (item) => ({ data: resultText(id, writeEvent(item, call)), id: sequenceOf(item) }),
       errorFrame: (thrown) => ({ data: errorText(id, errorObject(clientError(thrown, onError))) }),
     });
   }
@@ -128,6 +133,8 @@ export function createJsonRpcHandler(options: JsonRpcOptions): JsonRpcHandler {
       res.destroy();
     });
 }
+
+const methodOf = (rpc: BoundRpc, write: Method["write"]): Method => ({ rpc, write, writeEvent: eventWriter(write) });
 
 const NO_QUERY: URLSearchParams = new URLSearchParams();
 
