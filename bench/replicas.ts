@@ -72,7 +72,7 @@ export const bench: Benchmark = async (signal) => {
       ["one replica", "is watched itself; where there are more, tasks run at the first, and the others are watched"],
       [
         "latency",
-        `from the agent's saying it to the watcher, one at a time, ${SAMPLES} in each round, ${WARM_UP_SAMPLES} before`,
+        `from the agent's saying it to the watcher, task.gather-ms (10 ms) included, one at a time, ${SAMPLES} in each round, ${WARM_UP_SAMPLES} before`,
       ],
       [
         "rate",

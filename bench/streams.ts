@@ -1,7 +1,7 @@
 /**
  * Updates per second that one process delivers: a task whose agent speaks as fast as its slowest watcher reads, with 1, 100 and 1,000
  * watchers. Beside them as many watchers for each of whom every update is encoded anew. And how soon a watcher that was cut off goes on.
- * Takes about two minutes.
+ * Takes about three minutes.
  */
 import { cpus, loadavg } from "node:os";
 import { UPDATES_EXTENSION } from "../src/domain/updates-extension.ts";
