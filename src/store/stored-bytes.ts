@@ -2,8 +2,9 @@
  * What workspaces have stored, counted where a quota asks for it. A pass goes through all tables of tasks, a bounded page a transaction,
  * by whichever replica comes; how far it is stands in the workspace's row, which one replica has at a time.
  */
-import { sql } from "kysely";
+import { sql, type Transaction } from "kysely";
 import type { Database, Statement } from "./database.ts";
+import type { Schema } from "./schema.ts";
 
 export interface StoredBytes {
   /** Begins to count where there is a quota of bytes, and forgets what no quota asks for. */
@@ -49,57 +50,66 @@ export function createStoredBytes(db: Database): StoredBytes {
     enlist: async () => void (await db.query(ENLIST, [])),
     async countPage(everyMs) {
       let counting: string | undefined;
-      return db.kysely
-        .transaction()
-        .execute(async (tx) => {
-          const due = await sql<{ workspace_id: string; pass_table: number; pass_after: string[] | null }>`
-          select workspace_id, pass_table, pass_after from workspace_usage
-          where due_at > '-infinity' and due_at <= clock_timestamp() order by due_at limit 1 for update skip locked`.execute(
-            tx,
-          );
-          const [place] = due.rows;
-          if (!place) return false;
-          counting = place.workspace_id;
-          const { table, key, sizes } = COUNTED[place.pass_table]!;
-          const columns = sql.join(key.map((name) => sql.ref(name)));
-          const after = place.pass_after;
-          const beyond = after ? sql`and (${columns}) > (${sql.join(keyValues(after))})` : sql``;
-          const size = sql.join(
-            sizes.map((name) => sql`coalesce(octet_length(${sql.ref(name)}), 0)`),
-            sql` + `,
-          );
-          const backwards = sql.join(key.map((name) => sql`${sql.ref(name)} desc`));
-          const last = sql.join(key.map((name) => sql`(array_agg(${sql.ref(name)}::text order by ${backwards}))[1]`));
-          const page = await sql<{ bytes: number; rows: number; last: string[] }>`
-          select coalesce(sum(${size}), 0)::bigint as bytes, count(*)::bigint as rows, array[${last}] as last
-          from (
-            select * from ${sql.table(table)} where workspace_id = ${place.workspace_id} ${beyond}
-            order by ${columns} limit ${sql.lit(PAGE)}
-          ) page`.execute(tx);
-          const { bytes, rows, last: lastKey } = page.rows[0]!;
-          const isWhole = rows < PAGE;
-          const isOver = isWhole && place.pass_table === COUNTED.length - 1;
-          await (isOver
-            ? sql`
-            update workspace_usage set stored_bytes = pass_bytes + ${bytes}::bigint, stored_bytes_at = clock_timestamp(),
-              due_at = clock_timestamp() + ${everyMs}::float8 * interval '1 millisecond', pass_table = 0, pass_after = null,
-              pass_bytes = 0
-            where workspace_id = ${place.workspace_id}`
-            : sql`
-            update workspace_usage set pass_bytes = pass_bytes + ${bytes}::bigint,
-              pass_table = ${place.pass_table + (isWhole ? 1 : 0)}::smallint,
-              pass_after = ${isWhole ? null : lastKey}::text[]
-            where workspace_id = ${place.workspace_id}`
-          ).execute(tx);
-          return true;
-        })
-        .catch(async (error: unknown) => {
-          // It does not stand before all others until it can be counted.
-          if (counting !== undefined) await postpone(counting, everyMs).catch(() => {});
-          throw error;
-        });
+      const onPlace = (workspaceId: string) => {
+        counting = workspaceId;
+      };
+      try {
+        return await db.kysely.transaction().execute((tx) => countDue(tx, everyMs, onPlace));
+      } catch (error) {
+        // It does not stand before all others until it can be counted.
+        if (counting !== undefined) await postpone(counting, everyMs).catch(() => {});
+        throw error;
+      }
     },
   };
+}
+
+/** Counts one page of the workspace that is due first, and tells which one that is. False when none is due. */
+async function countDue(
+  tx: Transaction<Schema>,
+  everyMs: number,
+  onPlace: (workspaceId: string) => void,
+): Promise<boolean> {
+  const due = await sql<{ workspace_id: string; pass_table: number; pass_after: string[] | null }>`
+  select workspace_id, pass_table, pass_after from workspace_usage
+  where due_at > '-infinity' and due_at <= clock_timestamp() order by due_at limit 1 for update skip locked`.execute(
+    tx,
+  );
+  const [place] = due.rows;
+  if (!place) return false;
+  onPlace(place.workspace_id);
+  const { table, key, sizes } = COUNTED[place.pass_table]!;
+  const columns = sql.join(key.map((name) => sql.ref(name)));
+  const after = place.pass_after;
+  const beyond = after ? sql`and (${columns}) > (${sql.join(keyValues(after))})` : sql``;
+  const size = sql.join(
+    sizes.map((name) => sql`coalesce(octet_length(${sql.ref(name)}), 0)`),
+    sql` + `,
+  );
+  const backwards = sql.join(key.map((name) => sql`${sql.ref(name)} desc`));
+  const last = sql.join(key.map((name) => sql`(array_agg(${sql.ref(name)}::text order by ${backwards}))[1]`));
+  const page = await sql<{ bytes: number; rows: number; last: string[] }>`
+  select coalesce(sum(${size}), 0)::bigint as bytes, count(*)::bigint as rows, array[${last}] as last
+  from (
+    select * from ${sql.table(table)} where workspace_id = ${place.workspace_id} ${beyond}
+    order by ${columns} limit ${sql.lit(PAGE)}
+  ) page`.execute(tx);
+  const { bytes, rows, last: lastKey } = page.rows[0]!;
+  const isWhole = rows < PAGE;
+  const isOver = isWhole && place.pass_table === COUNTED.length - 1;
+  await (isOver
+    ? sql`
+    update workspace_usage set stored_bytes = pass_bytes + ${bytes}::bigint, stored_bytes_at = clock_timestamp(),
+      due_at = clock_timestamp() + ${everyMs}::float8 * interval '1 millisecond', pass_table = 0, pass_after = null,
+      pass_bytes = 0
+    where workspace_id = ${place.workspace_id}`
+    : sql`
+    update workspace_usage set pass_bytes = pass_bytes + ${bytes}::bigint,
+      pass_table = ${place.pass_table + (isWhole ? 1 : 0)}::smallint,
+      pass_after = ${isWhole ? null : lastKey}::text[]
+    where workspace_id = ${place.workspace_id}`
+  ).execute(tx);
+  return true;
 }
 
 /** The key of a row: ids, and a number behind them where there is more than one part. */
